@@ -1,0 +1,1 @@
+"""The work of Stillroom: stages as functions from files to files. Imports no orchestrator."""

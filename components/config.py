@@ -1,0 +1,73 @@
+"""params.yaml into each stage's parameters, strictly: what is not understood stops the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from components.errors import UserError, nearest
+
+FILE = "params.yaml"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The sections of ``path`` as plain data, read as DVC reads them (YAML 1.2, no key twice)."""
+    from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
+
+    try:
+        sections = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there: copy params.yaml from the repository") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise UserError(f"{path}:{where} is not YAML: {problem}") from None
+    if not isinstance(sections, dict):
+        raise UserError(f"{path}: holds {type(sections).__name__}, wanted a section for each stage")
+    return sections
+
+
+def section(sections: Mapping[str, Any], name: str, model: type[BaseModel]) -> BaseModel:
+    """Section ``name`` as ``model``; UserError naming key, what came, what was wanted, the nearest name."""
+    if name not in sections:
+        raise UserError(f"{FILE}: section '{name}' is missing; it holds {', '.join(model.model_fields)}")
+    try:
+        # By way of JSON, where a list may fill a tuple and strict still means strict.
+        return model.model_validate_json(json.dumps(sections[name], default=str))
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"{FILE}: {_line(name, found[0], model)}{more}") from None
+
+
+def load(path: Path, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
+    """Every section of ``path`` as its model; a section that no stage owns is an error too."""
+    sections = read(path)
+    for name in sections:
+        if name not in models:
+            raise UserError(f"{FILE}: section '{name}' belongs to no stage{nearest(str(name), models)}")
+    return {name: section(sections, name, model) for name, model in models.items()}
+
+
+def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in (name, *detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a parameter{nearest(str(detail['loc'][-1]), model.model_fields)}"
+    if detail["type"] == "missing":
+        return f"{key} is missing{_wanted(detail, model)}"
+    came = f"not {detail['input']!r}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key} {message}, {came}{_wanted(detail, model)}"
+
+
+def _wanted(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
+    return f" ({known.description})" if known and known.description else ""

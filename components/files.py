@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+BESIDE = ".beside-"
+"""Marks what is being written; whatever carries it after a crash is rubbish."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write a file to; sync and rename it over ``path`` at the end.
+
+    On any exception ``path`` is as it was and the file beside it is gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path)
+    try:
+        yield beside
+        sync(beside)
+        os.replace(beside, path)
+        sync(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; at the end it takes the place of ``path`` whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
+    beside = _beside(path)
+    beside.mkdir()
+    try:
+        yield beside
+        for folder, _, names in os.walk(beside):
+            for name in names:
+                sync(Path(folder, name))
+            sync(Path(folder))
+        if path.exists():  # rename(2) does not replace a folder that holds something
+            old = _beside(path)
+            os.replace(path, old)
+            os.replace(beside, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(beside, path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what a killed run left beside ``folder / name`` (or beside anything in ``folder``)."""
+    for left in sorted(folder.glob(f".{name or '*'}{BESIDE}*")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def sync(path: Path) -> None:
+    """Make the kernel write ``path``, a file or a folder, to the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of the file at ``path``, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{BESIDE}{secrets.token_hex(4)}")

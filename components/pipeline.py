@@ -1,0 +1,128 @@
+"""The stages and the files between them: the only place where such a path is spelled."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from components import files
+from components.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+STATE = ".stillroom"
+"""The one git-ignored folder that holds whatever is not an output: servers, locks, checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One function from files to files; ``reads`` and ``writes`` are its keywords and their paths."""
+
+    name: str
+    reads: Mapping[str, str]
+    writes: Mapping[str, str]
+    grows: bool = False
+    """The outputs are added to, so nobody deletes them before a run."""
+    scratch: bool = False
+    """Takes ``scratch``: a folder that outlives a killed run and is no output."""
+
+    @property
+    def module(self) -> ModuleType:
+        """The module that holds the function and its parameters."""
+        return importlib.import_module(f"components.{self.name}")
+
+    @property
+    def function(self) -> Callable[..., dict[str, float]]:
+        """The function that does the work."""
+        return getattr(self.module, self.name)
+
+    @property
+    def params(self) -> type[BaseModel]:
+        """The model of this stage's section in params.yaml."""
+        return getattr(self.module, f"{self.name.capitalize()}Params")
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+    @property
+    def metrics(self) -> str:
+        """Where the numbers that the function returns are written."""
+        return f"metrics/{self.name}.json"
+
+    def run(self, params: BaseModel, root: Path) -> dict[str, float]:
+        """Do the work below ``root`` and write the metrics; raise UserError when an input is missing."""
+        paths = {key: root / path for key, path in {**self.reads, **self.writes}.items()}
+        for key in self.reads:
+            if not paths[key].exists():
+                raise UserError(
+                    f"stage '{self.name}' needs {key} at {paths[key]}, which is not there: "
+                    f"{_advice(self.reads[key])}"
+                )
+        if self.scratch:
+            paths["scratch"] = root / STATE / self.name
+        numbers = self.function(params, **paths)
+        text = json.dumps(numbers, indent=1, sort_keys=True, allow_nan=False)
+        files.write_text(root / self.metrics, text + "\n")
+        return numbers
+
+
+PIPELINE = (
+    Stage(name="collect", reads={"look": "data/source.json"}, writes={"raw": "data/raw"}, grows=True),
+    Stage(name="clean", reads={"raw": "data/raw"}, writes={"verdicts": "data/clean"}),
+    Stage(
+        name="resize", reads={"raw": "data/raw", "verdicts": "data/clean"}, writes={"pixels": "data/pixels"}
+    ),
+    Stage(
+        name="split",
+        reads={"verdicts": "data/clean", "pixels": "data/pixels"},
+        writes={"splits": "data/splits"},
+    ),
+    Stage(
+        name="describe",
+        reads={"raw": "data/raw", "verdicts": "data/clean", "pixels": "data/pixels", "splits": "data/splits"},
+        writes={"page": "reports/data.html"},
+    ),
+    Stage(
+        name="train",
+        reads={"pixels": "data/pixels", "splits": "data/splits"},
+        writes={"model": "models/candidate"},
+        scratch=True,
+    ),
+    Stage(
+        name="evaluate",
+        reads={"pixels": "data/pixels", "splits": "data/splits", "model": "models/candidate"},
+        writes={"evaluation": "models/evaluation"},
+    ),
+    Stage(
+        name="report",
+        reads={"pixels": "data/pixels", "model": "models/candidate", "evaluation": "models/evaluation"},
+        writes={"page": "reports/model.html"},
+    ),
+)
+
+
+def stage(name: str) -> Stage:
+    """The stage called ``name``; UserError with the nearest name when there is none."""
+    found = {entry.name: entry for entry in PIPELINE}
+    if name not in found:
+        raise UserError(f"{name}: not a stage (they are {', '.join(found)}){nearest(name, found)}")
+    return found[name]
+
+
+def writer(path: str) -> Stage | None:
+    """The stage that writes ``path``, or None when ``path`` comes from outside."""
+    return next((entry for entry in PIPELINE if path in entry.writes.values()), None)
+
+
+def _advice(path: str) -> str:
+    source = writer(path)
+    return f"run stage '{source.name}', or `dvc pull`" if source else "run `stillroom look`"
