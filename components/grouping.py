@@ -1,0 +1,30 @@
+"""Sets that grow together: which images belong to one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Groups:
+    """Union-find over 0..n-1; a group is called by its smallest member, its founder."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def founder(self, member: int) -> int:
+        """The smallest member of the group that ``member`` is in."""
+        parent = self._parent
+        while parent[member] != member:
+            parent[member] = parent[parent[member]]  # halve the path for the next one who asks
+            member = parent[member]
+        return member
+
+    def join(self, one: int, other: int) -> None:
+        """Make one group of the two groups."""
+        one, other = self.founder(one), self.founder(other)
+        self._parent[max(one, other)] = min(one, other)
+
+    def join_all(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Join the two groups of each pair."""
+        for one, other in pairs:
+            self.join(one, other)

@@ -1,0 +1,86 @@
+"""The columns of every table between the data stages, checked when written and when read.
+
+Tables are Parquet, written with fixed options and without pandas' metadata: the same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import UserError
+
+
+def _schema(**columns: str) -> pa.Schema:
+    """Columns from their types' names; ``?`` at the end says that a value may be missing."""
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "bytes": pa.binary()}
+    return pa.schema(
+        [pa.field(name, types[kind.rstrip("?")], nullable=kind.endswith("?")) for name, kind in columns.items()]
+    )
+
+
+_SAID = {"text": "str?", "label": "str?", "licence": "str"}
+SHARD = _schema(sha256="str", bytes="bytes", source="str", source_key="str", **_SAID)
+INDEX = _schema(
+    arrival="int", sha256="str", source="str", source_key="str", **_SAID, matte="str", size="int", shard="str",
+    row="int", member="bool",
+)  # fmt: skip
+REFUSED = _schema(source="str", source_key="str", reason="str", detail="str")
+VERDICTS = _schema(
+    arrival="int", sha256="str", source="str", source_key="str", **_SAID, matte="str", member="bool", size="int",
+    verdict="str", reason="str?", detail="str?", twin="str?", twin_arrival="int?", distance="int?",
+    difference="float?", width="int?", height="int?", mode="str?", format="str?", pixel_sha256="str?",
+    phash="str?", group="str?",
+)  # fmt: skip
+PAIRS = _schema(a="int", b="int", distance="int", difference="float", same="bool")
+SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
+
+
+def table(columns: Mapping[str, Sequence], schema: pa.Schema) -> pa.Table:
+    """``columns`` as a table of exactly ``schema``."""
+    if list(columns) != schema.names:
+        raise ValueError(f"columns {list(columns)}, wanted {schema.names}")
+    made = pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema)
+    made.validate()
+    for field in schema:
+        if not field.nullable and made[field.name].null_count:
+            raise ValueError(f"column {field.name} has missing values")
+    return made
+
+
+def rows(records: Sequence[Mapping], schema: pa.Schema) -> pa.Table:
+    """``records``, one mapping a row, as a table of exactly ``schema``."""
+    return table({name: [record[name] for record in records] for name in schema.names}, schema)
+
+
+def write(path: Path, made: pa.Table) -> None:
+    """Write ``made`` to ``path``: one place decides the options, so that equal tables are equal files."""
+    with writer(path, made.schema) as stream:
+        stream.write_table(made, row_group_size=64 * 1024)
+
+
+def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet writer with this project's options."""
+    packed = [field.name for field in schema if field.type == pa.binary()]
+    return pq.ParquetWriter(
+        path, schema, version="2.6", data_page_version="1.0",
+        # Images are packed already; and statistics of a column of images would be images.
+        compression={field.name: "NONE" if field.name in packed else "ZSTD" for field in schema},
+        use_dictionary=[name for name in schema.names if name not in packed and "sha256" not in name],
+        write_statistics=[name for name in schema.names if name not in packed],
+    )  # fmt: skip
+
+
+def read(path: Path, schema: pa.Schema, *, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table at ``path``; UserError when it is not of ``schema``, with ``stage`` being who writes it."""
+    try:
+        found = pq.read_schema(path)
+        if found.remove_metadata() != schema:
+            raise ValueError(f"columns {', '.join(found.names)}, wanted {', '.join(schema.names)}")
+        return pq.read_table(path, columns=columns, use_threads=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"{path}: not the table of stage '{stage}' ({line}): run it again, or `dvc checkout`") from None

@@ -1,0 +1,59 @@
+"""What Pillow lets pass in a PNG: wrong checksums, missing rows, a missing end."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, table 11.1)
+# Adam7: first column, first row, step across, step down of each pass (section 8.2).
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PIECE = 2**20  # bytes unpacked at a time
+
+
+def trouble(data: bytes) -> str:
+    """What is wrong with the PNG ``data``: '' when every checksum fits and every row is there."""
+    at, packed, header = len(SIGNATURE), [], None
+    while True:
+        if at + 12 > len(data):
+            return "cut off before its end"
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            return "cut off before its end"
+        body = memoryview(data)[at + 8 : end - 4]
+        if zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
+            return f"wrong checksum in its {kind.decode('ascii', 'replace')} part"
+        if header is None:
+            if kind != b"IHDR" or length != 13:
+                return "does not start with a header"
+            header = struct.unpack(">IIBBBBB", body)
+        elif kind == b"IDAT":
+            packed.append(body)
+        elif kind == b"IEND":
+            return _missing_rows(header, packed)
+        at = end
+
+
+def _missing_rows(header: tuple[int, ...], packed: list[memoryview]) -> str:
+    width, height, depth, colour, _, _, interlaced = header
+    bits = depth * _CHANNELS.get(colour, 0)
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    wanted = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            wanted += rows * (1 + (columns * bits + 7) // 8)  # one filter byte a row
+    unpacker, found = zlib.decompressobj(), 0
+    try:
+        for part in packed:
+            rest: bytes | memoryview = part
+            while rest and not unpacker.eof and found < wanted:
+                found += len(unpacker.decompress(rest, _PIECE))
+                rest = unpacker.unconsumed_tail
+        while found < wanted and not unpacker.eof and (more := unpacker.decompress(b"", _PIECE)):
+            found += len(more)
+    except zlib.error as error:
+        return f"its pixels do not unpack ({error})"
+    return "" if found >= wanted else f"holds {found} of {wanted} bytes of pixels"

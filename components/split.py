@@ -1,0 +1,140 @@
+"""Train, val and test by group of near-duplicates, decided in order of arrival and never again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from components import files, manifest, pack
+from components.errors import UserError
+from components.grouping import Groups
+from components.params import Params
+
+log = logging.getLogger(__name__)
+
+
+class SplitParams(Params):
+    """How much goes where; the three shares add up to 1."""
+
+    train: float = Field(gt=0, lt=1, description="share of the groups to train on, 0..1")
+    val: float = Field(gt=0, lt=1, description="share of the groups to look at while training, 0..1")
+    test: float = Field(gt=0, lt=1, description="share of the groups to score on, 0..1")
+    salt: str = Field(max_length=100, description="another salt is another draw: every image may move")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitParams:
+        if not math.isclose(self.train + self.val + self.test, 1.0, abs_tol=1e-9):
+            raise ValueError(f"train + val + test must be 1, and is {self.train + self.val + self.test:g}")
+        return self
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image is: ``split`` (train, val, test or quarantine), ``founder`` the position of its group's first."""
+
+    split: str
+    founder: int
+
+
+def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) -> dict[str, float]:
+    """Put every group of near-duplicates into train, val or test; data that comes later moves none."""
+    rows = manifest.read(
+        verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
+        columns=["arrival", "sha256", "verdict", "phash"],
+    ).to_pylist()  # fmt: skip
+    pairs = manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean", columns=["a", "b"])
+    _number_rows(rows, verdicts, pixels)
+    # Rejected and withdrawn images keep their places too: they hold together what came before and after.
+    seen = [row for row in rows if row["phash"] is not None]
+    position = {row["arrival"]: at for at, row in enumerate(seen)}
+    ends = zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True)
+    shares = {"train": params.train, "val": params.val, "test": params.test}
+    places = decide(
+        [row["sha256"] for row in seen], [(position[a], position[b]) for a, b in ends],
+        salt=params.salt, shares=shares,
+    )  # fmt: skip
+    members: dict[str, list[int]] = {name: [] for name in pack.SPLITS}
+    for row, place in zip(seen, places, strict=True):
+        if row["row"] >= 0:
+            members[place.split].append(row["row"])
+    groups = {place.founder for row, place in zip(seen, places, strict=True) if row["row"] >= 0}
+    _check(members, len(groups))
+    table = {
+        "arrival": [row["arrival"] for row in seen], "sha256": [row["sha256"] for row in seen],
+        "group": [seen[place.founder]["sha256"] for place in places],
+        "split": [place.split for place in places], "row": [row["row"] for row in seen],
+    }  # fmt: skip
+    with files.replacing_folder(splits) as folder:
+        for name, numbers in members.items():
+            pack.write_int32(folder / f"{name}.i32", numbers)
+        manifest.write(folder / "splits.parquet", manifest.table(table, manifest.SPLITS))
+    sizes = Counter(place.split for place in places)
+    log.info("%s of %d groups", {name: len(numbers) for name, numbers in members.items()}, len(groups))
+    return {
+        **{name: len(numbers) for name, numbers in members.items()}, "groups": len(groups),
+        "places": len(places), "quarantined_places": sizes["quarantine"],
+    }  # fmt: skip
+
+
+def decide(
+    names: Sequence[str], pairs: Sequence[tuple[int, int]], *, salt: str, shares: dict[str, float]
+) -> list[Place]:
+    """The place of each image, ``names`` (SHA-256) being in order of arrival and ``pairs`` positions in it; pure.
+
+    The place of an image depends on those before it only.  It takes the split of the groups that it touches,
+    and makes one group of them; when they lie in different splits it is quarantined, touches nothing and
+    joins nothing; when it touches none it founds a group, whose split is a hash of its name.
+    """
+    earlier: list[list[int]] = [[] for _ in names]
+    for one, other in pairs:
+        earlier[max(one, other)].append(min(one, other))
+    groups = Groups(len(names))
+    splits: list[str] = []
+    for position, name in enumerate(names):
+        touched = [other for other in earlier[position] if splits[other] != "quarantine"]
+        found = {splits[other] for other in touched}
+        if len(found) > 1:
+            splits.append("quarantine")
+            continue
+        splits.append(found.pop() if found else draw(name, salt=salt, shares=shares))
+        groups.join_all((other, position) for other in touched)
+    return [Place(split, groups.founder(position)) for position, split in enumerate(splits)]
+
+
+def draw(name: str, *, salt: str, shares: dict[str, float]) -> str:
+    """The split that a group founded by ``name`` falls into; ``shares`` add up to 1."""
+    digest = hashlib.sha256(f"{salt}:{name}".encode()).digest()
+    point, reached = int.from_bytes(digest[:6], "big") / 2**48, 0.0
+    for split_name, share in shares.items():
+        reached += share
+        if point < reached:
+            return split_name
+    return next(iter(shares))  # the shares fell short of 1 by a rounding
+
+
+def _number_rows(rows: list[dict], verdicts: Path, pixels: Path) -> None:
+    """Give every verdict its row of the pack, -1 when it has none."""
+    keys = pack.read_keys(pixels)
+    kept = [row for row in rows if row["verdict"] == "kept"]
+    if [row["sha256"] for row in kept] != keys:
+        raise UserError(f"{pixels}: does not hold what {verdicts} keeps: run stage 'resize' again")
+    for row in rows:
+        row["row"] = -1
+    for number, row in enumerate(kept):
+        row["row"] = number
+
+
+def _check(members: dict[str, list[int]], groups: int) -> None:
+    for name in ("train", "val", "test"):
+        if not members[name]:
+            raise UserError(
+                f"split '{name}' is empty: {groups} groups of near-duplicates are too few for these shares; "
+                "add images, or change section 'split' of params.yaml"
+            )
