@@ -1,0 +1,61 @@
+"""Stage ``describe``: the data report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pydantic import Field
+
+from components import evidence, files
+from components.datapage import Limits, balance, came_in, labels, refused, shapes, summary
+from components.dropped import groups, quarantine, rejected, seen
+from components.page import document
+from components.params import Params
+from components.sprites import Sprites
+
+log = logging.getLogger(__name__)
+
+
+class DescribeParams(Params):
+    """How much the data report shows; nothing here changes the data."""
+
+    thumbnails: int = Field(ge=0, le=5000, description="most pictures in each list of the report, 0 to 5000")
+    thumbnail_side: int = Field(ge=16, le=128, description="side of a source's thumbnail, pixels, 16 to 128")
+    group_members: int = Field(ge=2, le=200, description="most pictures shown of one group, 2 to 200")
+    seen_per_class: int = Field(ge=0, le=200, description="pictures of the pack shown for each label, 0 to 200")
+    rows: int = Field(ge=1, le=10000, description="most rows in each table of the report, 1 to 10000")
+    characters: int = Field(ge=20, le=10000, description="most characters of a name or caption, 20 to 10000")
+
+
+def describe(
+    params: DescribeParams, *, raw: Path, verdicts: Path, pixels: Path, splits: Path, page: Path
+) -> dict[str, float]:
+    """Show what came in, what was dropped and why, the groups, the labels and the splits, on one page."""
+    data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits)
+    gallery = evidence.Gallery(data, raw, params.thumbnail_side)
+    scale = max(1, round(params.thumbnail_side / data.header.side))
+    packed = Sprites("pack", data.header.side, scale=scale)
+    limits = Limits(rows=params.rows, characters=params.characters, pictures=params.thumbnails,
+                    members=params.group_members, per_class=params.seen_per_class)  # fmt: skip
+    sections = [
+        came_in(data, limits),
+        refused(data, limits),
+        rejected(data, limits, gallery),
+        groups(data, limits, gallery),
+        shapes(data, limits),
+        labels(data, limits),
+        balance(data, limits),
+        quarantine(data, limits, gallery),
+        seen(data, limits, packed),
+    ]
+    css = gallery.css() + packed.css()
+    text = document("Data report", summary(data), sections, css=css)
+    files.write_text(page, text)
+    written = len(text.encode("utf-8"))
+    log.info("%s: %d images described, %d pictures, %d bytes", page.name, len(data.images), len(gallery), written)
+    return {
+        "bytes": written,
+        "pictures": len(gallery) + len(packed),
+        "unreadable": gallery.unreadable,
+    }

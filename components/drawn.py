@@ -1,0 +1,129 @@
+"""The parts of the model report that are pictures: samples by label, film strips, nearest training images."""
+
+from __future__ import annotations
+
+from components.outcome import Outcome
+from components.page import Child, Section, cut, el, empty, figures, hidden, note, plural, share
+from components.sprites import Sprites
+
+UNLABELLED = "(no label)"
+
+
+def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
+    """Samples by label, in the order in which they were drawn."""
+    ids = data.sample_info["class_ids"]
+    if not ids:
+        return Section("samples", "Samples", [empty("No samples were drawn.")])
+    entries: list[Child] = []
+    order = sorted(set(ids), key=lambda number: (number < 0, number))
+    for number in order:
+        name = data.class_name(number) or UNLABELLED
+        of_label = [at for at, found in enumerate(ids) if found == number]
+        cells = []
+        for at in of_label[:most]:
+            sheet.add(str(at), data.sample(at))
+            cells.append(sheet.cell(str(at), f"sample {at}, {cut(name, 60, tell=False)}"))
+        more = f"{len(cells)} of {len(of_label)}" if len(cells) < len(of_label) else plural(len(of_label), "sample")
+        entries += [el("dt", cut(name, characters), el("small", more)), el("dd", cells)]
+    sampler = data.scores["sampler"]
+    return Section("samples", "Samples", [
+        note(f"Drawn from noise in {sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed "
+             f"{sampler['seed']}: "
+             "the first ones of each label, none picked by hand. The same seed gives the same noise to every "
+             "model, so two "
+             f"reports can be laid side by side. {data.header.side} × {data.header.side} pixels, enlarged "
+             f"{sheet.scale} times."),
+        el("dl", entries, class_="samples"),
+    ])  # fmt: skip
+
+
+def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
+    """How a few samples come out of noise: the clean image that the model expects at each noise level."""
+    title = "From noise to image"
+    rows, frames = data.film_info["rows"], data.film_info["frames"]
+    if not rows or not most:
+        return Section("film", title, [empty("No film strip was made.")])
+    sigmas = data.film_info["sigmas"]
+    ids = data.film_info.get("class_ids") or []
+    head = [el("td")] + [
+        el("th", figures(sigmas[at], 2) if at < len(sigmas) else "", scope="col") for at in range(frames)
+    ]
+    body = []
+    for strip in range(min(rows, most)):
+        name = data.class_name(ids[strip]) if strip < len(ids) else f"strip {strip + 1}"
+        cells = []
+        for at in range(frames):
+            sheet.add(f"{strip}/{at}", data.frame(strip, at))
+            cells.append(
+                el("td", sheet.cell(f"{strip}/{at}", f"{cut(name, 60, tell=False)}, frame {at + 1} of {frames}"))
+            )
+        body.append(el("tr", el("th", cut(name, min(characters, 24), tell=False), scope="row"), cells))
+    grid = el("table", el("thead", el("tr", head)), el("tbody", body))
+    return Section("film", title, [
+        note("Each row is one sample while it is drawn, from left to right; above stands the noise level sigma "
+             "(standard deviation "
+             "of the noise, in units in which pixels run from -1 to 1). The coarse layout is settled at high "
+             "sigma, the detail at "
+             "low sigma: a strip that changes its mind late is undecided."),
+        el("div", grid, class_="film", role="region", aria_label="Film strips", tabindex="0"),
+        hidden(min(rows, most), rows, "strips"),
+    ])  # fmt: skip
+
+
+def memorised(data: Outcome) -> str:
+    """The verdict on memorisation in one sentence."""
+    found = data.scores["memorised"]
+    if found["share"] <= found["real_share"]:
+        return "No sign of memorisation: samples are no closer to training images than unseen real images are."
+    return (
+        "Some samples are closer to a training image than chance gives: look at the pairs below. "
+        "What repeats in the data (flags, tiles, plain shapes) comes back even from a sound model."
+    )
+
+
+def neighbours(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
+    """Samples beside their nearest training image, closest first, and the verdict on memorisation."""
+    title = "Nearest training images"
+    found = data.scores["memorised"]
+    verdict = [
+        el("p", memorised(data), class_="warn" if found["share"] > found["real_share"] else None),
+        note(f"{share(found['share'], 1)} of the samples lie closer than {figures(found['threshold'])} "
+             f"({found['unit']}) to a training "
+             f"image. Of real test images, which nobody trained on, {share(found['real_share'], 1)} do. Sample "
+             "on the left, nearest "
+             "training image on the right; closest pairs first. rmse is the root mean squared difference of "
+             "pixels, 0 (equal) to 1; "
+             "similarity is that of the features, 1 is equal."),
+    ]  # fmt: skip
+    near = sorted(data.scores["nearest"], key=lambda entry: (entry["rmse"], entry["sample"]))
+    if not near or not most:
+        return Section("nearest", title, [*verdict, empty("No pairs to show.")])
+    cards = []
+    for entry in near[:most]:
+        sample, row = f"sample/{entry['sample']}", f"row/{entry['row']}"
+        sheet.add(sample, data.sample(entry["sample"]))
+        sheet.add(row, data.training(entry["row"]))
+        ids = data.sample_info["class_ids"]
+        name = data.class_name(ids[entry["sample"]]) or f"sample {entry['sample']}"
+        close = entry["rmse"] < found["threshold"]
+        words = [
+            el("b", cut(name, min(characters, 40), tell=False)),
+            el("span", f"rmse {figures(entry['rmse'])}"),
+            el("span", f"similarity {figures(entry['similarity'])}"),
+            el("span", "image ", el("code", entry["sha256"][:10]), title=entry["sha256"]),
+            el(
+                "span",
+                "closer than the threshold" if close else "apart",
+                class_=f"tag {'rejected' if close else 'kept'}",
+            ),
+        ]
+        both = [
+            sheet.cell(sample, f"sample {entry['sample']}"),
+            sheet.cell(row, f"training image {entry['sha256'][:10]}"),
+        ]
+        cards.append(el("li", el("div", both, class_="both"), el("div", words, class_="words"), class_="pair"))
+    return Section("nearest", title, [
+        *verdict,
+        el("ul", cards, class_="strip"),
+        hidden(len(cards), len(near), "pairs"),
+    ])  # fmt: skip

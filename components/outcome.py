@@ -1,0 +1,109 @@
+"""What the model report shows, read from the candidate and its evaluation: plain data, no weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from components import pack
+from components.errors import UserError
+from components.sprites import picture, unpack
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One candidate and its scores.
+
+    ``samples`` is (N, H, W, C) uint8 with ``sample_info``; ``film`` (pictures, frames, H, W, C) with ``film_info``;
+    ``settings`` the model's stillroom.json, ``network`` the configuration of its U-Net, ``history`` its curves.
+    """
+
+    scores: dict[str, Any]
+    settings: dict[str, Any]
+    network: dict[str, Any]
+    history: list[dict[str, float]]
+    card: str
+    samples: np.ndarray
+    sample_info: dict[str, Any]
+    film: np.ndarray
+    film_info: dict[str, Any]
+    header: pack.Header
+    pixels: Path
+
+    def sample(self, number: int) -> Image.Image:
+        """Sample ``number`` as a picture."""
+        return _show(self.samples[number])
+
+    def frame(self, strip: int, number: int) -> Image.Image:
+        """Frame ``number`` of film strip ``strip``."""
+        return _show(self.film[strip, number])
+
+    def training(self, row: int) -> Image.Image:
+        """Row ``row`` of the pack."""
+        return unpack(self.pixels, self.header, row)
+
+    def class_name(self, number: int) -> str:
+        """The label of class ``number``; "" for none."""
+        names = self.sample_info["classes"]
+        return names[number] if 0 <= number < len(names) else ""
+
+    @cached_property
+    def confidence(self) -> str:
+        """The intervals' confidence in words: ``95 %``."""
+        return f"{100 * self.scores['confidence']:g} %"
+
+
+def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
+    """Everything the report needs; UserError naming the file that is missing or broken."""
+    sample_info, film_info = _json(evaluation / "samples.json"), _json(evaluation / "film.json")
+    header = pack.read_header(pixels)
+    side, channels = sample_info["side"], sample_info["channels"]
+    if side != header.side:
+        raise UserError(
+            f"{evaluation}: samples of {side} pixels, training images of {header.side}: run stage 'evaluate' again"
+        )
+    return Outcome(
+        scores=_json(evaluation / "scores.json"),
+        settings=_json(model / "stillroom.json"),
+        network=_json(model / "unet" / "config.json") if (model / "unet" / "config.json").exists() else {},
+        history=_lines(model / "history.jsonl"),
+        card=(model / "README.md").read_text("utf-8"),
+        samples=_array(evaluation / "samples.u8", (sample_info["rows"], side, side, channels)),
+        sample_info=sample_info,
+        film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], side, side, channels)),
+        film_info=film_info,
+        header=header,
+        pixels=pixels,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): run the stage that writes it again") from None
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): run stage 'train' again") from None
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.fromfile(path, np.uint8)
+    if values.size != np.prod(shape):
+        raise UserError(f"{path}: {values.size} bytes, wanted {np.prod(shape)}: run stage 'evaluate' again")
+    return values.reshape(shape)
+
+
+def _show(array: np.ndarray) -> Image.Image:
+    height, _, channels = array.shape
+    return picture(array.tobytes(), height, channels)

@@ -1,0 +1,51 @@
+"""Stage ``report``: the model report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pydantic import Field
+
+from components import files, outcome
+from components.drawn import film, neighbours, samples
+from components.modelpage import card, curves, levels, scores, settings, summary
+from components.page import document
+from components.params import Params
+from components.sprites import Sprites
+
+log = logging.getLogger(__name__)
+
+
+class ReportParams(Params):
+    """How much the model report shows; nothing here changes the model."""
+
+    samples_per_class: int = Field(ge=1, le=200, description="most samples shown for each label, 1 to 200")
+    films: int = Field(ge=0, le=100, description="most denoising film strips shown, 0 to 100")
+    neighbours: int = Field(
+        ge=0, le=500, description="most samples shown beside their nearest training image, 0 to 500"
+    )
+    magnify: int = Field(ge=1, le=16, description="times that a pixel is enlarged, 1 to 16")
+    characters: int = Field(ge=20, le=10000, description="most characters of a name, 20 to 10000")
+
+
+def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path, page: Path) -> dict[str, float]:
+    """Show scores with their intervals, curves, samples, film strips and nearest training images, on one page."""
+    data = outcome.read(pixels=pixels, model=model, evaluation=evaluation)
+    sheets = [Sprites(name, data.header.side, scale=params.magnify) for name in ("sample", "film", "near")]
+    drawn, frames, near = sheets
+    sections = [
+        scores(data),
+        levels(data),
+        samples(data, drawn, most=params.samples_per_class, characters=params.characters),
+        film(data, frames, most=params.films, characters=params.characters),
+        neighbours(data, near, most=params.neighbours, characters=params.characters),
+        curves(data),
+        settings(data, characters=params.characters),
+        card(data),
+    ]
+    text = document("Model report", summary(data), sections, css="".join(sheet.css() for sheet in sheets))
+    files.write_text(page, text)
+    written = len(text.encode("utf-8"))
+    log.info("%s: %d samples, %d bytes", page.name, len(drawn), written)
+    return {"bytes": written, "pictures": sum(len(sheet) for sheet in sheets)}

@@ -1,0 +1,124 @@
+"""Many small pictures as one: a sheet in the page's style, cells cut from it by their position.
+
+A picture costs no element of its own and no header: 400 thumbnails come as one WebP in one data address.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components import pack
+from components.errors import UserError
+from components.page import Safe, el
+
+COLUMNS = 32
+SHEET = COLUMNS * 64  # cells; keeps a sheet of 128 px cells far below WebP's 16,383 px a side
+
+
+@dataclass
+class Sprites:
+    """Sheets of cells ``side`` pixels square, shown ``scale`` times as large.
+
+    ``exact`` keeps every pixel and shows it with hard edges (what a model sees); otherwise the smaller of a
+    lossless and a slightly lossy sheet is taken (thumbnails of sources).
+    """
+
+    name: str
+    side: int
+    scale: int = 1
+    exact: bool = True
+    _images: dict[str, Image.Image | None] = field(default_factory=dict)
+    _places: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def add(self, key: str, image: Image.Image) -> None:
+        """Keep ``image`` under ``key``; once for each key."""
+        if key not in self._images:
+            self.reserve(key)
+            self.fill(key, image)
+
+    def reserve(self, key: str) -> None:
+        """Keep a cell for ``key``, to be filled before ``css`` is called."""
+        self._places.setdefault(key, len(self._places))
+        self._images.setdefault(key, None)
+
+    def fill(self, key: str, image: Image.Image) -> None:
+        """Put ``image``, shrunk to fit, in the middle of the cell reserved for ``key``."""
+        if max(image.size) > self.side:
+            image = image.copy()
+            image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+        self._images[key] = image.convert("RGBA")
+
+    def cell(self, key: str, alt: str) -> Safe:
+        """The element that shows the picture kept under ``key``; ``alt`` says what it is."""
+        sheet, place = divmod(self._places[key], SHEET)
+        row, column = divmod(place, COLUMNS)
+        shown = self.side * self.scale
+        position = f"background-position:{-column * shown}px {-row * shown}px"
+        soft = "" if self.exact else " soft"
+        return el("span", class_=f"px{soft} {self.name}{sheet}", role="img", aria_label=alt, title=alt, style=position)
+
+    def css(self) -> str:
+        """The rules that carry the sheets."""
+        shown = self.side * self.scale
+        rules = []
+        for sheet in range(-(-len(self._images) // SHEET)):
+            images = list(self._images.values())[sheet * SHEET : (sheet + 1) * SHEET]
+            columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
+            data = base64.b64encode(self._encode(images, columns, rows)).decode()
+            rules.append(
+                f".{self.name}{sheet}{{width:{shown}px;height:{shown}px;"
+                f"background-size:{columns * shown}px {rows * shown}px;"
+                f"background-image:url(data:image/webp;base64,{data})}}\n"
+            )
+        return "".join(rules)
+
+    def _encode(self, images: list[Image.Image | None], columns: int, rows: int) -> bytes:
+        sheet = Image.new("RGBA", (columns * self.side, rows * self.side), (0, 0, 0, 0))
+        for at, image in enumerate(images):
+            if image is None:
+                continue
+            row, column = divmod(at, columns)
+            left, top = (self.side - image.width) // 2, (self.side - image.height) // 2
+            sheet.paste(image, (column * self.side + left, row * self.side + top))
+        choices = [_webp(sheet, lossless=True)]
+        if not self.exact:
+            choices.append(_webp(sheet, lossless=False, quality=88))
+        return min(choices, key=len)
+
+
+def _webp(sheet: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    sheet.save(stream, "WEBP", method=4, **options)
+    return stream.getvalue()
+
+
+def blank(shown: int, reason: str, alt: str) -> Safe:
+    """A frame in place of a picture that cannot be shown, with the reason in it; ``shown`` CSS pixels square."""
+    return el("span", reason, class_="none", role="img", aria_label=f"{alt}: not shown, {reason}",
+              title=alt, style=f"width:{shown}px;height:{shown}px")  # fmt: skip
+
+
+def unpack(folder: Path, header: pack.Header, row: int) -> Image.Image:
+    """Row ``row`` of the pack in ``folder`` as a picture (RGB for three channels, grey for one)."""
+    for name, rows in header.shards:
+        if row < rows:
+            with (folder / name).open("rb") as stream:
+                stream.seek(row * header.row_bytes)
+                return picture(stream.read(header.row_bytes), header.side, header.channels)
+        row -= rows
+    raise UserError(f"{folder}: row {row} past its end: run stage 'resize' again")
+
+
+def picture(pixels: bytes, side: int, channels: int) -> Image.Image:
+    """``side`` x ``side`` x ``channels`` bytes as a picture; only the first three channels show."""
+    array = np.frombuffer(pixels, np.uint8).reshape(side, side, channels)
+    return Image.fromarray(array[:, :, 0] if channels < 3 else np.ascontiguousarray(array[:, :, :3]))

@@ -1,0 +1,196 @@
+"""Small data and model states in exactly the formats of the stages, made from a seed, with hostile names in them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components import manifest, pack
+
+SCRIPT = "<script>document.title='stolen';alert(1)</script>"
+BREAKOUT = "</style></title></details></svg>\"'><img src=x onerror=alert(2)>"
+OVERRIDE = "photo\u202egnp.exe\u0000\u2066\ud7ff\u200b\n\ttail"
+ZALGO = "z" + "\u0301\u0322\u0489" * 60
+LONG = "caption " * 1250  # 10,000 characters
+HOSTILE = (
+    SCRIPT,
+    BREAKOUT,
+    OVERRIDE,
+    ZALGO,
+    LONG,
+    "&lt;b&gt; &amp; ' \"",
+    "x" * 300,
+    "--><!--",
+    "javascript:alert(3)",
+    "",
+)
+
+DESCRIBE = {
+    "thumbnails": 40, "thumbnail_side": 48, "group_members": 6, "seen_per_class": 4, "rows": 50, "characters": 120,
+}  # fmt: skip
+REPORT = {"samples_per_class": 6, "films": 3, "neighbours": 6, "magnify": 3, "characters": 120}
+SIDE = 16
+
+
+def png(seed: int, size: tuple[int, int] = (24, 20)) -> bytes:
+    """A picture of coloured blocks."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def data_states(
+    root: Path, *, images: int = 30, labels: bool = True, drop: bool = True, hostile: bool = True
+) -> dict[str, Path]:
+    """Write raw, clean, pixels and splits below ``root``; the keywords of stage ``describe``.
+
+    With ``drop`` every fifth image is rejected, groups of two exist, one image is in quarantine, one withdrawn.
+    """
+    names = {"raw": "raw", "verdicts": "clean", "pixels": "pixels", "splits": "splits"}
+    paths = {key: root / "data" / name for key, name in names.items()}
+    for path in paths.values():
+        path.mkdir(parents=True)
+    shard, index, verdicts, pairs, splits, kept = [], [], [], [], [], []
+    for at in range(images):
+        data = png(at)
+        key = hashlib.sha256(data).hexdigest()
+        name = f"folder/{at:03d}-{HOSTILE[at % len(HOSTILE)]}" if hostile else f"picture-{at:03d}.png"
+        said = {
+            "text": HOSTILE[(at + 3) % len(HOSTILE)] if hostile else f"caption {at}",
+            "label": (["birds", "fish", BREAKOUT][at % 3] if hostile else ["birds", "fish"][at % 2])
+            if labels
+            else None,
+            "licence": "CC0-1.0" if at % 2 else "Apache-2.0",
+        }
+        common = {"sha256": key, "source": SCRIPT if hostile else "pictures", "source_key": name, **said}
+        shard.append({"bytes": data, **common})
+        index.append({**common, "arrival": at, "matte": "#ffffff", "size": len(data), "shard": "shard-00000.parquet",
+                      "row": at, "member": True})  # fmt: skip
+        verdict = _verdict(at, drop)
+        founder = at - 1 if drop and at % 10 == 2 else at
+        group = hashlib.sha256(png(founder)).hexdigest()
+        twin = {
+            "twin": hashlib.sha256(png(abs(at - 1))).hexdigest(),
+            "twin_arrival": abs(at - 1),
+            "distance": 3,
+            "difference": 0.0123,
+        }
+        none = dict.fromkeys(("twin", "twin_arrival", "distance", "difference"))
+        verdicts.append({**common, **(twin if verdict[1] in ("duplicate", "near_duplicate") else none),
+            "arrival": at, "matte": "#ffffff", "member": True, "size": len(data),
+            "verdict": verdict[0], "reason": verdict[1],
+            "detail": f"detail {name}" if verdict[1] else None, "width": 24, "height": 20,
+            "mode": "RGB", "format": "PNG",
+            "pixel_sha256": key, "phash": f"{at:016x}", "group": group,
+        })  # fmt: skip
+        if founder != at:
+            pairs.append({"a": founder, "b": at, "distance": 5, "difference": 0.31, "same": False})
+        row = -1
+        if verdict[0] == "kept":
+            row = len(kept)
+            kept.append((key, data, said["label"]))
+        split = "quarantine" if drop and at == 7 else ("train", "train", "train", "val", "test")[founder % 5]
+        splits.append({"arrival": at, "sha256": key, "group": group, "split": split, "row": row})
+    refused = [
+        {"source": "zip", "source_key": f"../{SCRIPT}", "reason": "unsafe_name", "detail": "climbs out of the source"}
+    ] if drop else []  # fmt: skip
+    manifest.write(paths["raw"] / "shard-00000.parquet", manifest.rows(shard, manifest.SHARD))
+    manifest.write(paths["raw"] / "index.parquet", manifest.rows(index, manifest.INDEX))
+    manifest.write(paths["raw"] / "refused.parquet", manifest.rows(refused, manifest.REFUSED))
+    manifest.write(paths["verdicts"] / "verdicts.parquet", manifest.rows(verdicts, manifest.VERDICTS))
+    manifest.write(paths["verdicts"] / "pairs.parquet", manifest.rows(pairs, manifest.PAIRS))
+    manifest.write(paths["splits"] / "splits.parquet", manifest.rows(splits, manifest.SPLITS))
+    _pack(paths["pixels"], kept)
+    for name in pack.SPLITS:
+        rows = [entry["row"] for entry in splits if entry["split"] == name and entry["row"] >= 0]
+        pack.write_int32(paths["splits"] / f"{name}.i32", rows)
+    return {**paths, "page": root / "reports" / "data.html"}
+
+
+def _verdict(at: int, drop: bool) -> tuple[str, str | None]:
+    if not drop or at % 5:
+        return "kept", None
+    if at == 25:
+        return "withdrawn", None
+    return "rejected", ("damaged", "near_duplicate", "duplicate", "too_large")[(at // 5) % 4]
+
+
+def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]]) -> None:
+    classes = sorted({label for _, _, label in kept if label is not None})
+    pixels = [Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE)).tobytes() for _, data, _ in kept]
+    ids = [classes.index(label) if label is not None else -1 for _, _, label in kept]
+    pack.write(folder, pixels, keys=[key for key, _, _ in kept], classes=classes, class_ids=ids, side=SIDE)
+
+
+def model_states(root: Path, *, hostile: bool = True, classes: int = 3) -> dict[str, Path]:
+    """Write pixels, candidate and evaluation below ``root``; the keywords of stage ``report``."""
+    data = data_states(root, drop=False, hostile=hostile, labels=classes > 0)
+    names = json.loads((data["pixels"] / "header.json").read_text("utf-8"))["classes"]
+    model, evaluation = root / "models" / "candidate", root / "models" / "evaluation"
+    model.mkdir(parents=True)
+    evaluation.mkdir()
+    _candidate(model, names, hostile)
+    _evaluation(evaluation, names, pack.read_keys(data["pixels"]))
+    return {"pixels": data["pixels"], "model": model, "evaluation": evaluation, "page": root / "reports" / "model.html"}
+
+
+def _candidate(model: Path, names: list[str], hostile: bool) -> None:
+    settings = {"format": 1, "classes": names, "null_class": len(names) or None, "side": SIDE, "steps": 12,
+                "guidance": 2.5, "images_seen": 20000, "train_images": 24}  # fmt: skip
+    _json(model / "stillroom.json", settings)
+    card = f"---\nlicense: apache-2.0\n---\n\n# A denoiser\n\nIt was trained on {SCRIPT if hostile else 'pictures'}.\n"
+    (model / "README.md").write_text(card, "utf-8")
+    lines = []
+    for step in range(1000, 20001, 1000):
+        levels = {f"loss/level_{level}": 1.0 / (level + 1) + 100 / step for level in range(8)}
+        lines.append({"step": step, "loss": 0.1 + 500 / step, **levels, "learning_rate": 2e-3, "grad_norm": 0.4})
+        if step % 5000 == 0:
+            errors = {f"x0_error/sigma_{sigma}": 0.01 * sigma for sigma in (0.05, 0.2, 1.0, 20.0)}
+            lines.append({"step": step, "x0_error": 0.02 + 100 / step, **errors})
+    (model / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
+    random = np.random.default_rng(5)
+    ids = [at % len(names) if names else -1 for at in range(18)]
+    scores = {
+        "x0_error": {"value": 0.02345, "low": 0.0221, "high": 0.0249},
+        "kid_efficientnet_lite0": {"value": 0.1234, "low": 0.11, "high": 0.14,
+                                   "floor": {"value": 0.0021, "low": -0.001, "high": 0.004}},
+        "fd_efficientnet_lite0": {"value": 87.6, "low": 80.0, "high": 95.5,
+                                  "floor": {"value": 31.5, "low": 30.0, "high": 33.0}},
+    }  # fmt: skip
+    sigmas = [0.05, 0.1, 0.3, 0.7, 1.7, 4.0, 9.0, 20.0]
+    whole = {
+        "format": 1, "confidence": 0.95, "counts": {"train": 24, "test": 3, "samples": len(ids)}, "scores": scores,
+        "x0_error_by_sigma": [{"sigma": s, "value": 0.001 + 0.01 * s, "low": 0.0009 + 0.009 * s,
+                               "high": 0.0012 + 0.011 * s}
+                              for s in sigmas],
+        "loss_by_level": [{"level": at, "sigma_low": 0.002 * 4**at, "sigma_high": 0.008 * 4**at,
+                           "value": 0.4 / (at + 1),
+                           "low": 0.3 / (at + 1), "high": 0.5 / (at + 1)} for at in range(8)],
+        "sampler": {"steps": 12, "guidance": 2.5, "seed": 7},
+        "nearest": [{"sample": at, "row": at, "sha256": keys[at], "rmse": 0.05 + 0.01 * at,
+                     "similarity": 0.9 - 0.02 * at}
+                    for at in range(8)],
+        "memorised": {"share": 0.0556, "threshold": 0.061, "unit": "rmse, 0..1", "real_share": 0.0123},
+    }  # fmt: skip
+    _json(folder / "scores.json", whole)
+    (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), SIDE, SIDE, 3), np.uint8).tobytes())
+    _json(folder / "samples.json", {"rows": len(ids), "side": SIDE, "channels": 3, "class_ids": ids, "classes": names})
+    (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, SIDE, SIDE, 3), np.uint8).tobytes())
+    _json(
+        folder / "film.json",
+        {"rows": 4, "frames": 5, "side": SIDE, "channels": 3, "sigmas": [80.0, 10.0, 2.0, 0.3, 0.0]},
+    )
+    random.random((3, 8), np.float32).astype("<f4").tofile(folder / "errors.f32")
+
+
+def _json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content), "utf-8")
