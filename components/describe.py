@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from components import evidence, files
-from components.datapage import Limits, balance, came_in, labels, refused, shapes, summary
+from components.datapage import Limits, came_in, refused, shapes, summary
 from components.dropped import groups, quarantine, rejected, seen
+from components.labelpage import balance, captions, labels
 from components.page import document
 from components.params import Params
 from components.sprites import Sprites
@@ -45,6 +46,7 @@ def describe(
         groups(data, limits, gallery),
         shapes(data, limits),
         labels(data, limits),
+        captions(data, limits),
         balance(data, limits),
         quarantine(data, limits, gallery),
         seen(data, limits, packed),

@@ -46,7 +46,7 @@ def png(seed: int, size: tuple[int, int] = (24, 20)) -> bytes:
 
 
 def data_states(
-    root: Path, *, images: int = 30, labels: bool = True, drop: bool = True, hostile: bool = True
+    root: Path, *, images: int = 30, labels: bool = True, drop: bool = True, hostile: bool = True, leak: bool = False
 ) -> dict[str, Path]:
     """Write raw, clean, pixels and splits below ``root``; the keywords of stage ``describe``.
 
@@ -60,7 +60,7 @@ def data_states(
     for at in range(images):
         data = png(at)
         key = hashlib.sha256(data).hexdigest()
-        name = f"folder/{at:03d}-{HOSTILE[at % len(HOSTILE)]}" if hostile else f"picture-{at:03d}.png"
+        name = f"folder/{at:03d}-{HOSTILE[(at + at // 5) % len(HOSTILE)]}" if hostile else f"picture-{at:03d}.png"
         said = {
             "text": HOSTILE[(at + 3) % len(HOSTILE)] if hostile else f"caption {at}",
             "label": (["birds", "fish", BREAKOUT][at % 3] if hostile else ["birds", "fish"][at % 2])
@@ -89,6 +89,8 @@ def data_states(
             "mode": "RGB", "format": "PNG",
             "pixel_sha256": key, "phash": f"{at:016x}", "group": group,
         })  # fmt: skip
+        if leak and at == 4:  # alike, and one trains while the other tests
+            pairs.append({"a": 1, "b": at, "distance": 1, "difference": 0.2, "same": False})
         if founder != at:
             pairs.append({"a": founder, "b": at, "distance": 5, "difference": 0.31, "same": False})
         row = -1

@@ -1,0 +1,149 @@
+"""The model report: its numbers, its limits, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import report_fixtures as made
+from browser import Browser
+
+from components.errors import UserError
+from components.modelpage import markdown
+from components.report import ReportParams, report
+
+PARAMS = ReportParams(**made.REPORT)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """The report on a model with hostile labels, and its numbers."""
+    paths = made.model_states(tmp_path_factory.mktemp("hostile"))
+    return paths["page"], report(PARAMS, **paths)
+
+
+@pytest.fixture(scope="module")
+def shown(hostile):
+    """The same in Chromium: wide, narrow and dark."""
+    size = "getComputedStyle(document.querySelector('#samples ~ .samples .px')).width"
+    with Browser() as browser:
+        return {
+            "wide": browser.open(hostile[0], evaluate=f"[document.title, document.scripts.length, {size}]"),
+            "narrow": browser.open(hostile[0], width=400),
+            "dark": browser.open(hostile[0], dark=True),
+        }
+
+
+def test_numbers_of_the_inputs_are_on_the_page(shown):
+    text = shown["wide"].text
+    assert "after 20,000 images seen" in text
+    assert re.search(r"x0 error\s+0\.0234\s+0\.0221 to 0\.0249", text)
+    assert re.search(r"Kernel distance \(EfficientNet-Lite0\)\s+0\.123\s+0\.11 to 0\.14; floor 0\.0021", text)
+    assert "-0.001 to 0.004" in text  # the interval of the floor
+    assert "87.6" in text and "31.5" in text
+    assert "5.6 %" in text and "1.2 %" in text  # memorised, and the same among real images
+    assert "12 steps with guidance 2.5, seed 7" in text
+    assert "rmse 0.05" in text and "similarity 0.9" in text
+    assert "images seen" in text and "Learning rate" in text
+
+
+@pytest.mark.parametrize("view", ["wide", "narrow", "dark"])
+def test_the_page_is_silent_asks_nobody_and_fits(shown, view):
+    assert shown[view].console == []
+    assert shown[view].requests == []
+    assert shown[view].overflow <= 0
+
+
+def test_hostile_labels_and_card_are_text(shown):
+    assert made.BREAKOUT in shown["wide"].text
+    assert made.SCRIPT in shown["wide"].text
+    assert shown["wide"].values["result"][:2] == ["Model report · Stillroom", 0]
+
+
+def test_samples_are_enlarged_without_smoothing(hostile, shown):
+    assert shown["wide"].values["result"][2] == f"{made.SIDE * made.REPORT['magnify']}px"
+    assert "image-rendering: pixelated" in hostile[0].read_text("utf-8")
+
+
+def test_no_score_is_called_fid(hostile):
+    assert not re.search(r"\bFID\b", hostile[0].read_text("utf-8"), re.IGNORECASE)
+
+
+def test_equal_inputs_give_equal_bytes_wherever_they_lie(hostile, tmp_path):
+    paths = made.model_states(tmp_path / "else" / "where")
+    report(PARAMS, **paths)
+    assert paths["page"].read_bytes() == hostile[0].read_bytes()
+    assert str(tmp_path).encode() not in paths["page"].read_bytes()
+
+
+def test_limits_hold_and_say_what_is_missing(tmp_path):
+    paths = made.model_states(tmp_path)
+    report(PARAMS.model_copy(update={"samples_per_class": 1, "films": 1, "neighbours": 1}), **paths)
+    text = paths["page"].read_text("utf-8")
+    assert "1 of 6" in text
+    assert "1 of 4 strips shown, 3 not shown." in text
+    assert "1 of 8 pairs shown, 7 not shown." in text
+
+
+def test_the_closest_pair_comes_first_and_is_marked(hostile):
+    text = hostile[0].read_text("utf-8")
+    assert text.index("rmse 0.05<") < text.index("rmse 0.06<") < text.index("rmse 0.07<")
+    assert text.count("closer than the threshold") == 2  # 0.05 and 0.06, below 0.061
+
+
+def test_the_verdict_on_memorisation_follows_the_shares(tmp_path):
+    paths = made.model_states(tmp_path)
+    report(PARAMS, **paths)
+    assert "closer to a training image than chance gives" in paths["page"].read_text("utf-8")
+    scores = json.loads((paths["evaluation"] / "scores.json").read_text())
+    scores["memorised"] |= {"share": 0.01, "real_share": 0.02}
+    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores))
+    report(PARAMS, **paths)
+    assert "No sign of memorisation" in paths["page"].read_text("utf-8")
+
+
+def test_a_model_without_labels_and_without_history(tmp_path):
+    paths = made.model_states(tmp_path, classes=0, hostile=False)
+    (paths["model"] / "history.jsonl").write_text("")
+    report(PARAMS, **paths)
+    text = paths["page"].read_text("utf-8")
+    assert "(no label)" in text
+    assert "none: the model takes no label" in text
+    assert "The history of this model is empty." in text
+
+
+def test_long_curves_are_thinned_and_keep_their_last_point(tmp_path):
+    paths = made.model_states(tmp_path, hostile=False)
+    lines = [{"step": step, "loss": 1.0} for step in range(1, 5001)] + [{"step": 5001, "loss": 2.0}]
+    (paths["model"] / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report(PARAMS, **paths)
+    found = re.findall(r'<polyline points="([^"]*)"[^>]*><title>loss<', paths["page"].read_text("utf-8"))
+    curve = found[1].split()  # the first is the loss by noise level
+    assert 200 < len(curve) <= 401
+    assert curve[-1].split(",")[1] != curve[-2].split(",")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("scores.json", b"{", "scores.json: cannot be read"),
+        ("samples.u8", b"123", r"samples.u8: 3 bytes, wanted 13824: run stage 'evaluate' again"),
+    ],
+)
+def test_a_broken_evaluation_is_one_line(tmp_path, name, content, line):
+    paths = made.model_states(tmp_path)
+    (paths["evaluation"] / name).write_bytes(content)
+    with pytest.raises(UserError, match=line):
+        report(PARAMS, **paths)
+    assert not paths["page"].exists()
+
+
+def test_the_card_is_drawn_plainly_and_nothing_in_it_is_markup():
+    text = (
+        "---\nkey: value\n---\n\n# Title\n\nOne `code`\ntwo.\n\n- a\n- <b>\n\n```python\nx = '<script>'\ny\n```\n\nEnd"
+    )
+    assert "".join(markdown(text)) == (
+        "<h3>Title</h3><p>One <code>code</code> two.</p><ul><li>a</li><li>&lt;b&gt;</li></ul>"
+        "<pre>x = &#x27;&lt;script&gt;&#x27;\ny</pre><p>End</p>"
+    )
