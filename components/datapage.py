@@ -65,7 +65,7 @@ def summary(data: Evidence) -> Child:
         f"{plural(len(images), 'image')} came in from {plural(sources, 'source')}; {kept:,} "
         f"({share(kept, len(images))}) are kept for training and testing."
     )
-    groups = group_sizes(data)
+    groups = grouped(data).groupby("group").size()
     shared = int((groups > 1).sum())
     return [
         el("p", sentence),
@@ -151,14 +151,12 @@ def shapes(data: Evidence, limits: Limits) -> Section:
     if not len(known):
         return Section("shapes", "Sizes, modes and formats", [empty("No image could be decoded.")])
     longer = known[["width", "height"]].max(axis=1)
-    low = longer.map(lambda side: 2 ** int(math.log2(side)))
-    steps = sorted(low.unique())
-    histogram = [(f"{step:,}–{2 * step - 1:,}" if step > 1 else "1", int((low == step).sum())) for step in steps[:12]]
+    histogram, words = _sides(longer.astype(int))
     common = known.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
     sizes = [[f"{int(width):,} × {int(height):,}", count(number), share(number, len(known))]
              for (width, height), number in common.items()]  # fmt: skip
     figures = [figure(charts.columns("Longer side", histogram, x_unit="pixels", y_unit="images"),
-                      "How large the sources are, in steps of two.")]  # fmt: skip
+                      words)]  # fmt: skip
     for column, title, words in (
         ("mode", "Pixel mode", "RGBA and LA have transparency, P a palette; all become one mode in the pack."),
         ("format", "File format", "As the bytes say it, whatever the name ends in."),
@@ -190,9 +188,19 @@ def _shares(splits: dict[str, int]) -> str:
     return " / ".join(f"{100 * splits[name] / placed:.0f}" for name in SPLITS[:3]) + " %"
 
 
-def group_sizes(data: Evidence) -> pd.Series:
-    """Kept images in each group, singles too."""
-    return data.kept.groupby("group").size()
+def grouped(data: Evidence) -> pd.DataFrame:
+    """The images that have a group and are not withdrawn: kept ones, and copies that were rejected."""
+    return data.images[data.images["group"].notna() & (data.images["verdict"] != "withdrawn")]
+
+
+def _sides(longer: pd.Series) -> tuple[list[tuple[str, int]], str]:
+    """Counts by side, or by powers of two when there are many sides; and the words under the chart."""
+    exact = longer.value_counts().sort_index()
+    if len(exact) <= 8:
+        return [(f"{side:,}", int(number)) for side, number in exact.items()], "How large the sources are."
+    low = longer.map(lambda side: 2 ** int(math.log2(side))).value_counts().sort_index()
+    steps = [(f"{step:,}–{2 * step - 1:,}", int(number)) for step, number in low.items()]
+    return steps[-8:], "How large the sources are, in steps of two."
 
 
 def _verdict(images: pd.DataFrame, column: str, name: str, verdict: str) -> int:

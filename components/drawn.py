@@ -105,7 +105,7 @@ def neighbours(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> 
         sheet.add(row, data.training(entry["row"]))
         ids = data.sample_info["class_ids"]
         name = data.class_name(ids[entry["sample"]]) or f"sample {entry['sample']}"
-        close = entry["rmse"] < found["threshold"]
+        close = entry["rmse"] <= found["threshold"]
         words = [
             el("b", cut(name, min(characters, 40), tell=False)),
             el("span", f"rmse {figures(entry['rmse'])}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from components import charts, pack
-from components.datapage import NO_LABEL, REASONS, Limits
+from components.datapage import NO_LABEL, REASONS, Limits, grouped
 from components.evidence import Evidence, Gallery
 from components.pack import SPLITS
 from components.page import (
@@ -69,7 +69,7 @@ _OTHER = {
 def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     """Groups of near-duplicates, largest first, with verdicts, splits and the evidence of their pairs."""
     title = "Groups of near-duplicates"
-    images = data.images[data.images["group"].notna() & (data.images["verdict"] != "withdrawn")]
+    images = grouped(data)
     sizes = images.groupby("group").size()
     sizes = sizes[sizes > 1]
     if not len(sizes):

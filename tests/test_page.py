@@ -177,6 +177,7 @@ def test_a_sheet_holds_each_picture_at_the_place_its_cell_shows():
     picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
     for at, colour in enumerate(colours):
         x, y = re.search(r"background-position:(-?\d+)px (-?\d+)px", sheet.cell(str(at), "alt")).groups()
+        assert int(x) % 8 == int(y) % 8 == 0
         assert picture.getpixel((-int(x) // 2 + 1, -int(y) // 2 + 1)) == colour
     assert len(sheet) == len(colours)
 
