@@ -33,15 +33,24 @@ def open_archive(path: Path, *, max_bytes: int) -> Source:
         head = stream.read(BLOCK)
     if not head:
         raise UserError(f"{path}: empty: 0 bytes, wanted a folder, zip, tar or tar.gz")
-    if zipfile.is_zipfile(path):
-        return Zip(path)
     for opener, magic in _PACKERS:
         if head.startswith(magic):
             return Tar(path, opener, max_bytes=max_bytes)
-    if head[257:262] == b"ustar" or tarfile.is_tarfile(path):
+    if _is_tar(head):  # before zip: a tar can end in a zip
         return Tar(path, None, max_bytes=max_bytes)
+    if zipfile.is_zipfile(path):
+        return Zip(path)
     cut = " (it starts like a zip that was cut off)" if head.startswith(b"PK") else ""
     raise UserError(f"{path}: not an archive{cut}: wanted a folder, zip, tar or tar.gz")
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether ``head`` is a tar header, by its checksum; tarfile.is_tarfile would read what the header claims."""
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class Zip:

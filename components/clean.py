@@ -84,11 +84,15 @@ def _examine_all(index: list[dict], raw: Path, max_pixels: int) -> list[Facts | 
     found: list[Facts | tuple[str, str]] = []
     with Progress(len(positions), what="clean") as progress:
         work = partial(images.examine, max_pixels=max_pixels)
-        for results in parallel.ordered(work, parallel.batched(load())):
+        for results in parallel.ordered(work, parallel.batched(load()), lost=_lost):
             found.extend(results)
             progress.advance(len(results))
     known = dict(zip(order, found, strict=True))
     return [known[first[row["sha256"], row["matte"]]] for row in index]
+
+
+def _lost(item: tuple[bytes, str]) -> tuple[str, str]:
+    return "damaged", f"the decoder dies on these {len(item[0])} bytes"
 
 
 def pairs_of(facts: list[Facts | tuple[str, str]], rule: Rule) -> list[Pair]:

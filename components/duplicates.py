@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components import images
+
 _BLOCK = 256  # rows compared with all later ones at a time
+_SLOPES = (images.THUMB - 1) * images.THUMB  # in each of the two directions
 _PIECE = 8192  # candidate pairs whose thumbnails are compared at a time
 
 
@@ -72,10 +75,9 @@ def _candidates(hashes: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.
 
 def _slopes(thumbs: np.ndarray) -> np.ndarray:
     """Differences of neighbouring cells' luma across and down, int32 (N, 480)."""
-    count = len(thumbs)
     luma = (thumbs.astype(np.int32) @ np.array([77, 150, 29], np.int32)) >> 8  # Rec. 601, in 256ths
     across, down = np.diff(luma, axis=2), np.diff(luma, axis=1)
-    return np.concatenate([across.reshape(count, -1), down.reshape(count, -1)], axis=1)
+    return np.concatenate([across.reshape(len(luma), _SLOPES), down.reshape(len(luma), _SLOPES)], axis=1)
 
 
 def _correlation(slopes: np.ndarray, steepness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile
 
-from components import png
+from components import jpeg, png
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 THUMB = 16  # px: side of the colour thumbnail
@@ -68,17 +68,16 @@ def _decode(data: bytes, matte: str, max_pixels: int) -> Picture:
         raise Damaged("too_large", f"{width} x {height} pixels, at most {max_pixels} in all are decoded")
     if kind == "PNG" and (wrong := png.trouble(data)):
         raise Damaged("damaged", wrong)
-    if kind == "JPEG" and b"\xff\xd9" not in data[-_JPEG_TAIL:]:
-        raise Damaged("damaged", "cut off before its end")
+    if kind == "JPEG" and (wrong := jpeg.trouble(data, width, height)):
+        raise Damaged("damaged", wrong)
     turn = _turn(image)  # before load(), which can drop what the header said
     image.load()
     pixels = _to_rgb(image, matte)
+    if kind == "JPEG" and jpeg.rows_missing(data, pixels):
+        raise Damaged("damaged", "holds fewer rows than its header claims")
     if turn is not None:
         pixels = np.asarray(Image.fromarray(pixels).transpose(turn))
     return Picture(np.ascontiguousarray(pixels), mode, kind)
-
-
-_JPEG_TAIL = 64 * 1024  # bytes: cameras put notes behind the end marker
 
 
 def _open(data: bytes) -> Image.Image:

@@ -1,0 +1,108 @@
+"""Small seeded pictures, sources and parameters for the tests of the data stages."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.clean import CleanParams
+from components.collect import collect
+from components.look import look
+from components.resize import ResizeParams
+from components.sources import CollectParams
+from components.split import SplitParams
+
+WHITE = "#ffffff"
+
+
+def pixels(seed: int, side: int = 32, channels: int = 3) -> np.ndarray:
+    """A smooth picture that looks like no other one: uint8 (side, side, channels)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, channels), np.uint8)
+    planes = [Image.fromarray(coarse[..., c]).resize((side, side), Image.Resampling.BICUBIC) for c in range(channels)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    """``array`` as an image file."""
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(seed: int, side: int = 32) -> bytes:
+    """A PNG that looks like no other one."""
+    return encoded(pixels(seed, side))
+
+
+def collect_params(**changes: object) -> CollectParams:
+    """Parameters of collect: the source is ``source`` in the project's folder."""
+    values = {"source": "source", "name": "test", "licence": "CC0-1.0", "matte": WHITE, "text_column": "text",
+              "label_column": "label", "max_bytes": 2**20}  # fmt: skip
+    return CollectParams(**{**values, **changes})
+
+
+def clean_params(**changes: object) -> CleanParams:
+    """Parameters of clean: those of params.yaml, but for small pictures."""
+    values = {"min_side": 8, "max_pixels": 10**6, "max_distance": 8, "max_difference": 0.06,
+              "group_distance": 12, "group_correlation": 0.9}  # fmt: skip
+    return CleanParams(**{**values, **changes})
+
+
+def resize_params(**changes: object) -> ResizeParams:
+    """Parameters of resize: 16 px, padded."""
+    return ResizeParams(**{"side": 16, "fit": "pad", **changes})
+
+
+def split_params(**changes: object) -> SplitParams:
+    """Parameters of split: half of the groups to train on, so that a few images do."""
+    return SplitParams(**{"train": 0.5, "val": 0.25, "test": 0.25, "salt": "test", **changes})
+
+
+def folder(root: Path, members: dict[str, bytes], name: str = "source") -> Path:
+    """Write ``members`` (name, bytes) below ``root / name``."""
+    for key, data in members.items():
+        path = root / name / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root / name
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    """Write ``members`` to a zip."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, data in members.items():
+            archive.writestr(zipfile.ZipInfo(key), data)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    """Write ``members`` to a tar; ``mode`` w:gz for a tar.gz."""
+    with tarfile.open(path, mode) as archive:
+        for key, data in members.items():
+            info = tarfile.TarInfo(key)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def gather(root: Path, **changes: object) -> dict[str, float]:
+    """Look at the source of the project at ``root`` and collect it into data/raw."""
+    params = collect_params(**changes)
+    page = root / "data" / "source.json"
+    look(params, root=root, page=page, cache=None)
+    return collect(params, look=page, raw=root / "data" / "raw")
+
+
+def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``path``, by name."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }

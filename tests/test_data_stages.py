@@ -1,0 +1,73 @@
+"""The data side as a whole: the same bytes from any folder, and no torch before it is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_fixtures import (
+    clean_params,
+    collect_params,
+    digests,
+    encoded,
+    pixels,
+    png,
+    resize_params,
+    split_params,
+    zipped,
+)
+
+from components import pipeline
+from components.look import look
+
+PARAMS = {"collect": collect_params, "clean": clean_params, "resize": resize_params, "split": split_params}
+
+
+def members():
+    rows = "".join(f"images/{n:02d}.png,picture {n},{'xyz'[n % 3]}\n" for n in range(24))
+    files = {f"images/{n:02d}.png": png(n) for n in range(20)}
+    files |= {f"images/{n:02d}.png": encoded(pixels(n - 20), "JPEG", quality=95) for n in range(20, 24)}
+    return {"metadata.csv": b"file_name,text,label\n" + rows.encode(), **files, "LICENSE": b"free", "odd.pdf": b"%"}
+
+
+def build(root: Path, working: Path, monkeypatch) -> dict[str, str]:
+    root.mkdir()
+    working.mkdir(exist_ok=True)
+    zipped(root / "source", members())
+    monkeypatch.chdir(working)
+    look(collect_params(), root=root, page=root / "data/source.json", cache=root / "cache.json")
+    for name, params in PARAMS.items():
+        pipeline.stage(name).run(params(), root)
+    (root / "cache.json").unlink(missing_ok=True)
+    return digests(root)
+
+
+def test_the_same_inputs_give_the_same_bytes_from_two_working_directories(tmp_path, monkeypatch):
+    one = build(tmp_path / "one", tmp_path / "one", monkeypatch)
+    two = build(tmp_path / "somewhere else", tmp_path / "there", monkeypatch)
+    assert one == two
+    names = {Path(name).name for name in one}
+    assert {"source.json", "index.parquet", "verdicts.parquet", "pairs.parquet", "header.json", "train.i32"} <= names
+    again = digests(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    for name, params in PARAMS.items():
+        pipeline.stage(name).run(params(), tmp_path / "one")
+    assert digests(tmp_path / "one") == again
+
+
+def test_no_output_holds_a_path_of_the_machine(tmp_path, monkeypatch):
+    build(tmp_path / "one", tmp_path / "one", monkeypatch)
+    for path in (tmp_path / "one").rglob("*"):
+        if path.is_file():
+            assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_data_stages_start_without_torch(name):
+    code = f"import sys, components.{name}; sys.exit(any(m in sys.modules for m in ('torch', 'torchvision')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+
+
+def test_looking_starts_without_tables():
+    code = "import sys, components.look; sys.exit(any(m in sys.modules for m in ('pandas', 'pyarrow', 'numpy', 'PIL')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

@@ -1,0 +1,139 @@
+"""Results in order, whatever the workers do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components import parallel
+from components.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def slow_first(batch):
+    """Later batches are done before the first one."""
+    time.sleep(0.3 if batch[0] == 0 else 0)
+    return [(item, os.getpid()) for item in batch]
+
+
+def deadly(batch):
+    """A decoder that crashes on one item."""
+    if 13 in batch:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return [item * 10 for item in batch]
+
+
+def wrong(batch):
+    raise KeyError(batch[0])
+
+
+@pytest.fixture
+def two_workers(monkeypatch):
+    monkeypatch.setattr(parallel, "workers", lambda: 2)
+
+
+def in_batches(count, size=2):
+    return (list(range(at, min(at + size, count))) for at in range(0, count, size))
+
+
+def test_results_come_in_order_from_other_processes(two_workers):
+    found = [pair for batch in parallel.ordered(slow_first, in_batches(30)) for pair in batch]
+    assert [item for item, _ in found] == list(range(30))
+    assert os.getpid() not in {process for _, process in found}
+
+
+def test_one_batch_or_one_core_needs_no_pool(monkeypatch):
+    assert list(parallel.ordered(slow_first, [[1]])) == [[(1, os.getpid())]]
+    monkeypatch.setattr(parallel, "workers", lambda: 1)
+    assert {process for batch in parallel.ordered(slow_first, in_batches(6)) for _, process in batch} == {os.getpid()}
+
+
+@pytest.mark.timeout(120)
+def test_an_item_that_kills_its_worker_is_told_and_the_others_are_done(two_workers):
+    found = list(parallel.ordered(deadly, in_batches(40), lost=lambda item: f"lost {item}"))
+    results = [result for batch in found for result in batch]
+    assert results == [f"lost {n}" if n == 13 else n * 10 for n in range(40)]
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_is_one_line_when_nothing_can_stand_for_it(two_workers):
+    with pytest.raises(UserError, match="worker process died"):
+        list(parallel.ordered(deadly, in_batches(40)))
+
+
+def test_an_error_in_a_worker_is_the_same_error_here(two_workers):
+    with pytest.raises(KeyError):
+        list(parallel.ordered(wrong, in_batches(8)))
+
+
+def test_few_batches_are_read_ahead(two_workers):
+    read = []
+
+    def batches():
+        for at in range(100):
+            read.append(at)
+            yield [at]
+
+    results = parallel.ordered(slow_first, batches())
+    next(results)
+    assert len(read) <= 8
+    results.close()
+
+
+def test_batches_end_at_a_count_and_at_a_size():
+    items = [(bytes(10), "x")] * 5
+    assert [len(batch) for batch in parallel.batched(items, count=2)] == [2, 2, 1]
+    assert [len(batch) for batch in parallel.batched(items, size=25)] == [3, 2]
+    assert list(parallel.batched([])) == []
+
+
+SLEEPERS = """
+import os, sys, time
+sys.path.insert(0, "tests")
+from components import parallel
+import sleepers
+if __name__ == "__main__":
+    parallel.workers = lambda: 2
+    list(parallel.ordered(sleepers.sleep, ([n] for n in range(9))))
+"""
+SLEEP = """
+import os, pathlib, sys, time
+def sleep(batch):
+    pathlib.Path(os.environ["PIDS"], str(os.getpid())).touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel for a signal on the parent's death")
+def test_workers_do_not_outlive_a_killed_stage(tmp_path):
+    (tmp_path / "main.py").write_text(SLEEPERS)
+    (tmp_path / "sleepers.py").write_text(SLEEP)
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    environment = os.environ | {"PIDS": str(pids), "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    stage = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=environment)
+    try:
+        until(lambda: len(list(pids.iterdir())) == 2)
+    finally:
+        stage.kill()
+        stage.wait()
+    until(lambda: not any(alive(int(path.name)) for path in pids.iterdir()))
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
