@@ -78,7 +78,7 @@ def data_states(
         twin = {
             "twin": hashlib.sha256(png(abs(at - 1))).hexdigest(),
             "twin_arrival": abs(at - 1),
-            "distance": 3,
+            "distance": 3 if at < 40 else 7,
             "difference": 0.0123,
         }
         none = dict.fromkeys(("twin", "twin_arrival", "distance", "difference"))

@@ -103,6 +103,13 @@ def test_limits_hold_and_say_what_is_missing(tmp_path):
     assert "caption caption capt… (9,980 more characters)" in text
 
 
+def test_the_most_doubtful_come_first(tmp_path):
+    paths = made.data_states(tmp_path, images=60)
+    describe(PARAMS, **paths)
+    text = paths["page"].read_text("utf-8")
+    assert 0 < text.index("7 bits of 64 differ") < text.index("3 bits of 64 differ")
+
+
 def test_no_thumbnails_at_all(tmp_path):
     paths = made.data_states(tmp_path)
     describe(PARAMS.model_copy(update={"thumbnails": 0, "seen_per_class": 0}), **paths)
