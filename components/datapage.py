@@ -135,8 +135,8 @@ def refused(data: Evidence, limits: Limits) -> Section:
         for row in rows.head(limits.rows).itertuples()
     ]
     body = [
-        note("Entries of a source that never became images: unsafe names, links, devices, unreadable members, metadata "
-             "without a file. Nothing of them was kept."),
+        note("Entries of a source that never became images: unsafe names, links, devices, unreadable members, "
+             "metadata without a file. Nothing of them was kept."),
         table(["Reason", "Entries"], reasons, caption="Refused, by reason", numbers=[1]),
         fold("Every refused entry",
              table(["Entry", "Reason", "Detail", "Source"], shown, caption="Refused entries", total=len(rows)),
@@ -170,9 +170,8 @@ def shapes(data: Evidence, limits: Limits) -> Section:
     return Section("shapes", "Sizes, modes and formats", [
         note(f"{plural(len(known), 'image')} whose header could be read, before anything was resized."),
         side_by_side(*figures),
-        table(["Width × height", "Images", "Share"], sizes[: min(limits.rows, 20)], caption="Most frequent "
-                                                                                            "sizes, pixels",
-              numbers=[1, 2], total=len(sizes)),
+        table(["Width × height", "Images", "Share"], sizes[: min(limits.rows, 20)],
+              caption="Most frequent sizes, pixels", numbers=[1, 2], total=len(sizes)),
         table(["File size", "Bytes"], files_, caption="Bytes of a file", numbers=[1]),
     ])  # fmt: skip
 

@@ -28,11 +28,9 @@ def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sec
     sampler = data.scores["sampler"]
     return Section("samples", "Samples", [
         note(f"Drawn from noise in {sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed "
-             f"{sampler['seed']}: "
-             "the first ones of each label, none picked by hand. The same seed gives the same noise to every "
-             "model, so two "
-             f"reports can be laid side by side. {data.header.side} × {data.header.side} pixels, enlarged "
-             f"{sheet.scale} times."),
+             f"{sampler['seed']}: the first ones of each label, none picked by hand. The same seed gives the same "
+             f"noise to every model, so two reports can be laid side by side. {data.header.side} × "
+             f"{data.header.side} pixels, enlarged {sheet.scale} times."),
         el("dl", entries, class_="samples"),
     ])  # fmt: skip
 
@@ -61,10 +59,8 @@ def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sectio
     grid = el("table", el("thead", el("tr", head)), el("tbody", body))
     return Section("film", title, [
         note("Each row is one sample while it is drawn, from left to right; above stands the noise level sigma "
-             "(standard deviation "
-             "of the noise, in units in which pixels run from -1 to 1). The coarse layout is settled at high "
-             "sigma, the detail at "
-             "low sigma: a strip that changes its mind late is undecided."),
+             "(standard deviation of the noise, in units in which pixels run from -1 to 1). The coarse layout is "
+             "settled at high sigma, the detail at low sigma: a strip that changes its mind late is undecided."),
         el("div", grid, class_="film", role="region", aria_label="Film strips", tabindex="0"),
         hidden(min(rows, most), rows, "strips"),
     ])  # fmt: skip
@@ -76,8 +72,8 @@ def memorised(data: Outcome) -> str:
     if found["share"] <= found["real_share"]:
         return "No sign of memorisation: samples are no closer to training images than unseen real images are."
     return (
-        "Some samples are closer to a training image than chance gives: look at the pairs below. "
-        "What repeats in the data (flags, tiles, plain shapes) comes back even from a sound model."
+        "Some samples are closer to a training image than chance gives: look at the pairs below. What repeats in "
+        "the data (flags, tiles, plain shapes) comes back even from a sound model."
     )
 
 
@@ -88,12 +84,10 @@ def neighbours(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> 
     verdict = [
         el("p", memorised(data), class_="warn" if found["share"] > found["real_share"] else None),
         note(f"{share(found['share'], 1)} of the samples lie closer than {figures(found['threshold'])} "
-             f"({found['unit']}) to a training "
-             f"image. Of real test images, which nobody trained on, {share(found['real_share'], 1)} do. Sample "
-             "on the left, nearest "
-             "training image on the right; closest pairs first. rmse is the root mean squared difference of "
-             "pixels, 0 (equal) to 1; "
-             "similarity is that of the features, 1 is equal."),
+             f"({found['unit']}) to a training image. Of real test images, which nobody trained on, "
+             f"{share(found['real_share'], 1)} do. Sample on the left, nearest training image on the right; closest "
+             "pairs first. rmse is the root mean squared difference of pixels, 0 (equal) to 1; similarity is that "
+             "of the features, 1 is equal."),
     ]  # fmt: skip
     near = sorted(data.scores["nearest"], key=lambda entry: (entry["rmse"], entry["sample"]))
     if not near or not most:
@@ -124,6 +118,6 @@ def neighbours(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> 
         cards.append(el("li", el("div", both, class_="both"), el("div", words, class_="words"), class_="pair"))
     return Section("nearest", title, [
         *verdict,
-        el("ul", cards, class_="strip"),
+        el("ul", cards, class_="strip wide"),
         hidden(len(cards), len(near), "pairs"),
     ])  # fmt: skip

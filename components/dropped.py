@@ -42,9 +42,8 @@ def rejected(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     why = dropped["reason"].where(dropped["verdict"] == "rejected", "withdrawn").fillna("unknown")
     body: list[Child] = [
         note("The rejected picture is on the left; where it repeats another, the kept one is on the right. Bits "
-             "are those of "
-             "a 64-bit perceptual hash that see only shape; the difference compares colours, 0 (equal) to 1. The most "
-             "doubtful cases come first."),
+             "are those of a 64-bit perceptual hash that see only shape; the difference compares colours, 0 "
+             "(equal) to 1. The most doubtful cases come first."),
     ]  # fmt: skip
     counts = why.value_counts()
     for reason in sorted(counts.index, key=lambda name: (-counts[name], name)):
@@ -61,8 +60,8 @@ def rejected(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
 
 
 _OTHER = {
-    "withdrawn": "No longer in its source, or taken back. It is not used; its place is kept so that its group "
-    "does not move."
+    "withdrawn": "No longer in its source, or taken back. It is not used; its place is kept so that its group does "
+    "not move."
 }
 
 
@@ -80,14 +79,13 @@ def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     group_of = data.images["group"]
     pair_group = pairs["a"].map(group_of).where(pairs["a"].map(group_of) == pairs["b"].map(group_of))
     body: list[Child] = [
-        note("Images that look alike stay together in one split, so that the test never asks for what training "
-             "has seen. "
-             "Those that differ in colour or detail are different pictures and are kept; copies are rejected. "
-             "The largest groups come first."),
+        note("Images that look alike stay together in one split, so that the test never asks for what training has "
+             "seen. Those that differ in colour or detail are different pictures and are kept; copies are "
+             "rejected. The largest groups come first."),
         side_by_side(figure(charts.columns("Images in a group", _steps(sizes), x_unit="images in a group",
                                            y_unit="groups"),
-                            f"{plural(len(sizes), 'group')} of two or more, {plural(int(sizes.sum()), 'image')} "
-                            "in them.")),
+                            f"{plural(len(sizes), 'group')} of two or more, {plural(int(sizes.sum()), 'image')} in "
+                            "them.")),
     ]  # fmt: skip
     drawn, room = 0, limits.pictures
     for name in order:
@@ -124,9 +122,8 @@ def quarantine(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
         ]
         cells.append(_member(row, tags, gallery))
     return Section("quarantine", "Quarantine", [
-        note("Newcomers that look like images of two different splits. They belong to neither, so nobody trains "
-             "on them and "
-             "nothing is tested on them. The marks say how many images of each split look like this one."),
+        note("Newcomers that look like images of two different splits. They belong to neither, so nobody trains on "
+             "them and nothing is tested on them. The marks say how many images of each split look like this one."),
         el("ul", cells, class_="strip"),
         hidden(len(cells), len(rows), "images"),
     ])  # fmt: skip
@@ -158,10 +155,8 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
         ]
     return Section("seen", "What training sees", [
         note(f"Pixels of the pack, {header.side} × {header.side} with {header.channels} channels, enlarged "
-             f"{packed.scale} times "
-             "without smoothing: after transparency met the matte, after cropping and scaling. A few of each "
-             "label, picked by "
-             "their hash."),
+             f"{packed.scale} times without smoothing: after transparency met the matte, after cropping and "
+             "scaling. A few of each label, picked by their hash."),
         el("dl", entries, class_="samples"),
         hidden(len(entries) // 2, len(names), "labels"),
     ])  # fmt: skip

@@ -54,8 +54,7 @@ def labels(data: Evidence, limits: Limits) -> Section:
     ]
     return Section("labels", "Labels", [
         note(f"{plural(len(counts), 'label')} on {plural(len(kept), 'kept image')}. The model learns each label "
-             "from its "
-             "train images only; a label with few of them will be drawn badly."),
+             "from its train images only; a label with few of them will be drawn badly."),
         side_by_side(figure(charts.bars("Kept images by label", entries, unit="images", names=SPLITS),
                             "Length is the number of kept images; colours say in which split they are.")),
         table(["Label", "Images", "Share", *SPLITS], rows[: limits.rows], caption="Kept images by label and split",
@@ -74,10 +73,9 @@ def captions(data: Evidence, limits: Limits) -> Section:
     most, names = limits.characters, data.kept["source_key"]
     rows = [[cut(texts[at], most), count(lengths[at]), cut(names[at], most)] for at in order]
     return Section("captions", "Captions", [
-        note(f"{plural(len(texts), 'kept image')} of {len(data.kept):,} have a caption, {texts.nunique():,} of "
-             "them different; half are "
-             f"shorter than {lengths.median():,.0f} characters. Characters that cannot be seen are written out, "
-             "like ⟨U+202E⟩."),
+        note(f"{plural(len(texts), 'kept image')} of {len(data.kept):,} have a caption, {texts.nunique():,} of them "
+             f"different; half are shorter than {lengths.median():,.0f} characters. Characters that cannot be seen "
+             "are written out, like ⟨U+202E⟩."),
         table(["Caption", "Characters", "Image"], rows, caption="The longest captions", numbers=[1], total=len(texts)),
     ])  # fmt: skip
 
@@ -94,9 +92,8 @@ def balance(data: Evidence, limits: Limits) -> Section:
     verdict = (
         f"Of {plural(len(data.pairs), 'pair')} of images that look alike, none lies in two of train, val and test."
         if not leaks and not straddling
-        else f"{plural(leaks, 'pair')} of images that look alike and {plural(straddling, 'group')} lie in more "
-        "than one of train, "
-        "val and test: the test scores will be too good."
+        else f"{plural(leaks, 'pair')} of images that look alike and {plural(straddling, 'group')} lie in more than "
+        "one of train, val and test: the test scores will be too good."
     )
     rows, plots = [], {name: [] for name in SPLITS[:3]}
     for label, row in counts.iterrows():
@@ -129,11 +126,10 @@ def balance(data: Evidence, limits: Limits) -> Section:
     return Section("balance", "Split balance", [
         el("p", verdict, class_="warn" if leaks or straddling else None),
         note(f"Of {plural(placed, 'image')}, {share(totals['train'], placed)} are for training, "
-             f"{share(totals['val'], placed)} "
-             f"for validation and {share(totals['test'], placed)} for testing. Wanted is what a label would "
-             "have if it followed "
-             "these shares exactly. Whiskers are 95 % intervals of what chance gives for single images; groups move "
-             "together, so a label with large groups may stray further. Bold: outside the interval."),
+             f"{share(totals['val'], placed)} for validation and {share(totals['test'], placed)} for testing. "
+             "Wanted is what a label would have if it followed these shares exactly. Whiskers are 95 % intervals "
+             "of what chance gives for single images; groups move together, so a label with large groups may stray "
+             "further. Bold: outside the interval."),
         side_by_side(*figures),
         table(header, rows[: limits.rows], caption="Stratified by label: got, wanted and the difference, in images",
               numbers=range(1, 11), total=len(rows)),

@@ -38,9 +38,8 @@ def summary(data: Outcome) -> Child:
     settings, counts = data.settings, data.scores["counts"]
     sentence = (
         f"A denoiser for images of {settings['side']} × {settings['side']} pixels, after "
-        f"{settings['images_seen']:,} images seen. "
-        f"Scored on {counts['test']:,} held-out images and {counts['samples']:,} samples; intervals hold at "
-        f"{data.confidence}."
+        f"{settings['images_seen']:,} images seen. Scored on {counts['test']:,} held-out images and "
+        f"{counts['samples']:,} samples; intervals hold at {data.confidence}."
     )
     entries = []
     for key, score in data.scores["scores"].items():
@@ -61,23 +60,21 @@ def score_words(key: str) -> tuple[str, str, str]:
     """(name, unit, how to read it) of score ``key``; a name says which features it was measured with."""
     if key == "x0_error":
         return "x0 error", "mean squared error, pixels in [-1, 1]", (
-            "How far the clean image that the model expects is from the true one, on held-out images with noise "
-            "of eight fixed "
-            "levels; geometric mean over the levels. Lower is better, 0 is perfect."
+            "How far the clean image that the model expects is from the true one, on held-out images with noise of "
+            "eight fixed levels; geometric mean over the levels. Lower is better, 0 is perfect."
         )  # fmt: skip
     kind, _, features = key.partition("_")
     network = FEATURES.get(features, features)
     if kind == "kid":
         return f"Kernel distance ({network})", f"squared distance, {network} features", (
             f"Do samples and held-out images look alike to {network}? Lower is better. It has no bias of sample "
-            "size, so it can "
-            "be trusted with few images, and may fall a little below 0."
+            "size, so it can be trusted with few images, and may fall a little below 0."
         )  # fmt: skip
     if kind == "fd":
         return f"Fréchet distance ({network})", f"squared distance, {network} features", (
             f"The same question, by mean and covariance of {network} features. Lower is better. With fewer than "
-            "about 1,000 images "
-            "most of it is bias of sample size: compare it with its floor, never with a number from elsewhere."
+            "about 1,000 images most of it is bias of sample size: compare it with its floor, never with a number "
+            "from elsewhere."
         )  # fmt: skip
     return key, "", "Lower is better."
 
@@ -96,14 +93,13 @@ def scores(data: Outcome) -> Section:
         plots.append(figure(charts.whiskers(name, entries, unit=unit), reading))
     counts = data.scores["counts"]
     return Section("scores", "Scores", [
-        note(f"The dot is the score, the whisker its {data.confidence} interval: how far the score moves when "
-             "the images that it is "
-             "measured on are drawn anew (bootstrap). The hollow dot is the floor: real images measured against "
-             "other real images. "
-             "A model whose whisker reaches the floor cannot be told from real images by this measure."),
+        note(f"The dot is the score, the whisker its {data.confidence} interval: how far the score moves when the "
+             "images that it is measured on are drawn anew (bootstrap). The hollow dot is the floor: real images "
+             "measured against other real images. A model whose whisker reaches the floor cannot be told from real "
+             "images by this measure."),
         side_by_side(*plots),
-        table(["Score", "Value", f"Interval ({data.confidence})", "Floor, real against real", "Interval of the "
-                                                                                              "floor"], rows,
+        table(["Score", "Value", f"Interval ({data.confidence})", "Floor, real against real",
+               "Interval of the floor"], rows,
               caption=f"Scores on {counts['test']:,} test images and {counts['samples']:,} samples; lower is better",
               numbers=[1, 2, 3, 4]),
     ])  # fmt: skip
@@ -114,10 +110,11 @@ def levels(data: Outcome) -> Section:
     errors, losses = data.scores["x0_error_by_sigma"], data.scores["loss_by_level"]
     error_points = [(entry["sigma"], entry["value"], entry["low"], entry["high"]) for entry in errors]
     loss_points = [
-        ((entry["sigma_low"] * entry["sigma_high"]) ** 0.5 if entry["sigma_low"] > 0 else entry["sigma_high"],
-         entry["value"], entry["low"], entry["high"])
+        Whisker(
+            name=f"sigma {figures(entry['sigma_low'], 2)}–{figures(entry['sigma_high'], 2)}", colour=3, **_ends(entry)
+        )
         for entry in losses
-    ]  # fmt: skip
+    ]
     error_rows = [[figures(entry["sigma"]), figures(entry["value"], 4), _interval(entry)] for entry in errors]
     loss_rows = [
         [
@@ -129,23 +126,20 @@ def levels(data: Outcome) -> Section:
     ]
     return Section("levels", "By noise level", [
         note("Sigma is the standard deviation of the noise, in units in which pixels run from -1 to 1. At low "
-             "sigma the model only "
-             "removes grain; at high sigma it has to guess the image, so errors there are large for every model."),
+             "sigma the model only removes grain; at high sigma it has to guess the image, so errors there are "
+             "large for every model."),
         side_by_side(
             figure(charts.lines("x0 error by noise level", [Series(name="x0 error", points=error_points)],
                                 x_unit="sigma (log scale)", log_x=True, log_y=True,
                                 y_unit="mean squared error, pixels in [-1, 1] (log scale)"),
                    "On held-out images. Lower is better; whiskers are intervals."),
-            figure(charts.lines("Loss by noise level", [Series(name="loss", points=loss_points, paint="s3")],
-                                x_unit="sigma, middle of the bin (log scale)", y_unit="training loss on "
-                                                                                      "held-out images",
-                                log_x=True, from_zero=True),
-                   "What training minimises, measured on held-out images. Each point is a bin of sigma."),
+            figure(charts.whiskers("Loss by noise level", loss_points, unit="training loss on held-out images"),
+                   "What training minimises, measured on held-out images. Each row is a bin of sigma, least noise "
+                   "first."),
         ),
         fold("The same as numbers",
-             table(["Sigma", "x0 error", f"Interval ({data.confidence})"], error_rows, caption="x0 error by "
-                                                                                               "noise level",
-                   numbers=[0, 1, 2]),
+             table(["Sigma", "x0 error", f"Interval ({data.confidence})"], error_rows,
+                   caption="x0 error by noise level", numbers=[0, 1, 2]),
              table(["Sigma", "Loss", f"Interval ({data.confidence})"], loss_rows, caption="Loss by bin of noise level",
                    numbers=[0, 1, 2])),
     ])  # fmt: skip
@@ -156,7 +150,7 @@ def curves(data: Outcome) -> Section:
     history = data.history
     if not history:
         return Section("curves", "Training curves", [empty("The history of this model is empty.")])
-    by_level = [Series(name=_level_name(data, name), points=_curve(history, name), paint=f"t{at % 8}")
+    by_level = [Series(name=_level_name(data, name), points=_smooth(_curve(history, name)), paint=f"t{at % 8}")
                 for at, name in enumerate(_keys(history, "loss/level_"))]  # fmt: skip
     by_sigma = [Series(name=f"sigma {name.rsplit('_', 1)[1]}", points=_curve(history, name), paint=f"t{at % 8}")
                 for at, name in enumerate(_keys(history, "x0_error/sigma_"))]  # fmt: skip
@@ -164,11 +158,12 @@ def curves(data: Outcome) -> Section:
         ("Training loss", [Series(name="loss", points=_curve(history, "loss"))], "loss", True,
          "What training minimises, averaged between two log lines. It falls fast, then slowly; noise in it is normal."),
         ("Training loss by noise level", by_level, "loss", True,
-         "The same in bins of sigma. All should fall; one that rises is being traded for another."),
+         "The same in bins of sigma, smoothed over a twentieth of the run. All should fall; one that rises is "
+         "being traded for another."),
         ("Validation x0 error", [Series(name="x0 error", points=_curve(history, "x0_error"), paint="s2", marks=True)],
          "mean squared error", True,
-         "On validation images with the averaged weights. Lower is better; when it rises while the loss falls, "
-         "the model overfits."),
+         "On validation images with the averaged weights. Lower is better; when it rises while the loss falls, the "
+         "model overfits."),
         ("Validation x0 error by sigma", by_sigma, "mean squared error", True,
          "The same at each of the fixed noise levels."),
         ("Learning rate", [Series(name="learning rate", points=_curve(history, "learning_rate"), paint="s4")],
@@ -202,10 +197,15 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Training images", count(own["train_images"]), f"each seen about {passes:.1f} times"],
         ["Labels", cut(", ".join(own["classes"]), characters) or UNCONDITIONAL, f"{len(own['classes'])} classes"],
     ]  # fmt: skip
-    rows += [[el("code", cut(key, 60)), cut(str(value), characters), "of the network"]
-             for key, value in sorted(data.network.items()) if key[0] != "_" and value is not None]  # fmt: skip
+    network = [
+        [el("code", cut(key, 60)), cut(str(value), characters)]
+        for key, value in sorted(data.network.items())
+        if key[0] != "_" and value is not None
+    ]
+    details = table(["Setting", "Value"], network, caption="unet/config.json, as diffusers reads it")
     return Section("settings", "Sampling and network", [
         table(["Setting", "Value", "Meaning"], rows, caption="How the samples were drawn, and by what"),
+        fold("Configuration of the network", details, count=len(network)) if network else None,
     ])  # fmt: skip
 
 
@@ -272,6 +272,16 @@ def _curve(history: list[dict[str, float]], key: str) -> list[tuple[float, float
     stride = -(-len(points) // _POINTS) or 1
     # The last point always stays: it is the one that people read.
     return [point for at, point in enumerate(points) if (len(points) - 1 - at) % stride == 0]
+
+
+def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Each value replaced by the mean of a twentieth of the curve that ends there."""
+    width = max(1, len(points) // 20)
+    means = []
+    for at, (step, _) in enumerate(points):
+        window = [value for _, value in points[max(0, at + 1 - width) : at + 1]]
+        means.append((step, sum(window) / len(window)))
+    return means
 
 
 def _ends(score: dict[str, Any]) -> dict[str, float]:

@@ -176,7 +176,7 @@ def figures(number: float | None, digits: int = 3) -> str:
     if number and (abs(number) >= 1e6 or abs(number) < 1e-4):
         return f"{number:.{digits - 1}e}"
     text = f"{number:.{digits}g}"
-    return f"{float(text):,.0f}" if "e" in text else text
+    return f"{float(text):,.0f}" if "e" in text or abs(float(text)) >= 1000 else text
 
 
 def document(title: str, lede: Child, sections: Sequence[Section], *, css: str = "") -> str:

@@ -65,7 +65,7 @@ thead th { border-top: 0; border-bottom: 1px solid var(--line); color: var(--sof
 tbody tr:first-child > * { border-top: 0; }
 tbody th { font-weight: 500; max-width: 22rem; overflow-wrap: anywhere; }
 td { max-width: 28rem; overflow-wrap: anywhere; }
-tbody th:not(.num) { min-width: 9rem; } td:not(.num) { min-width: 6.5rem; }
+tbody th:not(.num) { min-width: 9rem; } th code { white-space: nowrap; } td:not(.num) { min-width: 6.5rem; }
 .num { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; min-width: 0; }
 .charts { display: grid; gap: 1rem; margin: 1rem 0;
@@ -102,6 +102,7 @@ summary::-webkit-details-marker { display: none; }
 .strip { display: flex; flex-wrap: wrap; gap: .9rem; margin: .8rem 0; padding: 0; list-style: none; }
 .strip > li { min-width: 0; }
 .strip:has(> .pair) { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18.5rem), 1fr)); }
+.strip.wide:has(> .pair) { grid-template-columns: repeat(auto-fill, minmax(min(100%, 20.5rem), 1fr)); }
 .pair { display: flex; gap: .7rem; align-items: flex-start; padding: .6rem; border: 1px solid var(--line);
   border-radius: 10px; background: var(--card); }
 details .pair, details .cell { background: var(--paper); }

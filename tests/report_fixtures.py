@@ -99,20 +99,25 @@ def data_states(
             kept.append((key, data, said["label"]))
         split = "quarantine" if drop and at == 7 else ("train", "train", "train", "val", "test")[founder % 5]
         splits.append({"arrival": at, "sha256": key, "group": group, "split": split, "row": row})
+    tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits}
+    _write_tables(paths, tables, refuse=drop)
+    _pack(paths["pixels"], kept)
+    return {**paths, "page": root / "reports" / "data.html"}
+
+
+def _write_tables(paths: dict[str, Path], tables: dict[str, list[dict]], *, refuse: bool) -> None:
     refused = [
         {"source": "zip", "source_key": f"../{SCRIPT}", "reason": "unsafe_name", "detail": "climbs out of the source"}
-    ] if drop else []  # fmt: skip
-    manifest.write(paths["raw"] / "shard-00000.parquet", manifest.rows(shard, manifest.SHARD))
-    manifest.write(paths["raw"] / "index.parquet", manifest.rows(index, manifest.INDEX))
+    ] if refuse else []  # fmt: skip
+    manifest.write(paths["raw"] / "shard-00000.parquet", manifest.rows(tables["shard"], manifest.SHARD))
+    manifest.write(paths["raw"] / "index.parquet", manifest.rows(tables["index"], manifest.INDEX))
     manifest.write(paths["raw"] / "refused.parquet", manifest.rows(refused, manifest.REFUSED))
-    manifest.write(paths["verdicts"] / "verdicts.parquet", manifest.rows(verdicts, manifest.VERDICTS))
-    manifest.write(paths["verdicts"] / "pairs.parquet", manifest.rows(pairs, manifest.PAIRS))
-    manifest.write(paths["splits"] / "splits.parquet", manifest.rows(splits, manifest.SPLITS))
-    _pack(paths["pixels"], kept)
+    manifest.write(paths["verdicts"] / "verdicts.parquet", manifest.rows(tables["verdicts"], manifest.VERDICTS))
+    manifest.write(paths["verdicts"] / "pairs.parquet", manifest.rows(tables["pairs"], manifest.PAIRS))
+    manifest.write(paths["splits"] / "splits.parquet", manifest.rows(tables["splits"], manifest.SPLITS))
     for name in pack.SPLITS:
-        rows = [entry["row"] for entry in splits if entry["split"] == name and entry["row"] >= 0]
+        rows = [entry["row"] for entry in tables["splits"] if entry["split"] == name and entry["row"] >= 0]
         pack.write_int32(paths["splits"] / f"{name}.i32", rows)
-    return {**paths, "page": root / "reports" / "data.html"}
 
 
 def _verdict(at: int, drop: bool) -> tuple[str, str | None]:

@@ -113,7 +113,7 @@ def test_tables_have_headers_and_say_what_they_leave_out():
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.0234567, "0.0235"), (87.654, "87.7"), (1234.5, "1,230"), (0.0, "0"),
+    [(0.0234567, "0.0235"), (87.654, "87.7"), (1234.5, "1,230"), (3216.0, "3,220"), (0.0, "0"),
      (None, "–"), (float("nan"), "–"), (1.5e-7, "1.50e-07")],
 )  # fmt: skip
 def test_measured_numbers_keep_three_digits(number, text):
