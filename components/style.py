@@ -10,7 +10,7 @@ CSS = """
   --check: #e4e1da;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
-@media (prefers-color-scheme: dark) { :root {
+@media screen and (prefers-color-scheme: dark) { :root {
   --paper: #14181b; --card: #1b2125; --ink: #e7e9ea; --soft: #a3adb4; --line: #333c42; --wash: #232a2f;
   --link: #7cc6e0; --good: #7cc796; --bad: #f0917c; --focus: #f0b354;
   --c1: #5bb4d4; --c2: #e8ae55; --c3: #b197d6; --c4: #8d979e; --c5: #e37f8a; --c6: #7cc08c;
@@ -152,6 +152,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); color: var(--soft)
   .inside { padding: 0 .6rem .4rem; }
   .strip { gap: .55rem; } .cell { width: 6.15rem; padding: .4rem; } }
 @media print {
+  html { font-size: 12px; } thead th, .num { white-space: normal; } th, td { padding: .3rem .5rem; }
   :root { --paper: #fff; --card: #fff; } body { display: block; max-width: none; font-size: 9.5pt; }
   nav, .skip { display: none; }
   h2, h3, summary { break-after: avoid; } figure, .pair, .cell, tr { break-inside: avoid; }
