@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import FrameType
 
 from components import config, events, pipeline
 from components.errors import UserError, environment_error
+from components.processes import die_with_parent
 
 
 class Stopped(BaseException):
@@ -34,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         stage = pipeline.stage(options.stage)
         params = config.section(config.read(options.params), stage.name, stage.params)
+        events.emit(kind="start", stage=stage.name)
         stage.run(params, Path.cwd())
     except Stopped as stopped:
         name = signal.Signals(stopped.number).name
@@ -49,22 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies: DVC does not stop its stages (Linux only)."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before the request was in place
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"error: {line}", file=sys.stderr, flush=True)
-    events.emit(kind="error", message=line)
+    if not events.emit(kind="error", message=line):  # a flow that follows this stage tells it
+        print(f"error: {line}", file=sys.stderr, flush=True)
     return code
 
 

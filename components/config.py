@@ -43,7 +43,8 @@ def section(sections: Mapping[str, Any], name: str, model: type[BaseModel]) -> B
         # By way of JSON, where a list may fill a tuple and strict still means strict.
         return model.model_validate_json(json.dumps(sections[name], default=str))
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        # A misspelt key is unknown and its right name missing: the first of the two is the one to tell.
+        found = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UserError(f"{FILE}: {_line(name, found[0], model)}{more}") from None
 

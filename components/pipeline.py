@@ -64,8 +64,7 @@ class Stage:
         for key in self.reads:
             if not paths[key].exists():
                 raise UserError(
-                    f"stage '{self.name}' needs {key} at {paths[key]}, which is not there: "
-                    f"{_advice(self.reads[key])}"
+                    f"stage '{self.name}' needs {key} at {paths[key]}, which is not there: {_advice(self.reads[key])}"
                 )
         if self.scratch:
             paths["scratch"] = root / STATE / self.name
@@ -78,9 +77,7 @@ class Stage:
 PIPELINE = (
     Stage(name="collect", reads={"look": "data/source.json"}, writes={"raw": "data/raw"}, grows=True),
     Stage(name="clean", reads={"raw": "data/raw"}, writes={"verdicts": "data/clean"}),
-    Stage(
-        name="resize", reads={"raw": "data/raw", "verdicts": "data/clean"}, writes={"pixels": "data/pixels"}
-    ),
+    Stage(name="resize", reads={"raw": "data/raw", "verdicts": "data/clean"}, writes={"pixels": "data/pixels"}),
     Stage(
         name="split",
         reads={"verdicts": "data/clean", "pixels": "data/pixels"},

@@ -1,0 +1,48 @@
+# Each recipe is what CI calls too. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.PHONY: demo test quick lint fix dvc lock setup
+
+demo: $(READY)  ## images to a registered denoiser, about ten minutes; again: nothing to do
+	@$(BIN)/stillroom run
+
+test: $(READY)  ## every test
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+quick: $(READY)  ## the tests that take no longer than ten seconds each
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+lint: $(READY)  ## what CI holds against the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m flows.dvcfile --check
+	$(BIN)/python -m flows.schema --check
+
+fix: $(READY)  ## mend what a machine can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dvc: $(READY)  ## render dvc.yaml and params.schema.json
+	$(BIN)/python -m flows.dvcfile
+	$(BIN)/python -m flows.schema
+
+lock:  ## choose the newest versions that pyproject.toml allows (needs `uv`)
+	uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 \
+	  --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate -o requirements.lock
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "error: Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "setting up $(VENV): about 200 packages, 6.5 GB, two to five minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# `dvc` by hand then keeps its state in this checkout too, not in a folder that everybody may write.
+	@$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.stillroom/dvc"
+	@touch $@

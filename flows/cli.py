@@ -1,0 +1,160 @@
+"""The command ``stillroom``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import UserError, environment_error
+from flows import state as states
+from flows.processes import Stopped
+from flows.supervise import Broke
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="From a pile of images to a denoiser that a registry hands out.",
+    epilog="Examples: stillroom run; stillroom sample --label Flags --num 16 --out flags.png; stillroom ui",
+)  # fmt: skip
+
+Folder = Annotated[
+    Path,
+    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
+]
+
+
+@app.command()
+def run(
+    directory: Folder = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which stages would run, and run none.")] = False,
+    force: Annotated[
+        list[str] | None, typer.Option(help="Run this stage although it is up to date; may be repeated.")
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(help="Wait while another run holds this checkout; otherwise say who does and stop."),
+    ] = True,
+) -> None:
+    """Bring every stage up to date, register what came of it, and say where to look."""
+    from flows import running
+
+    running.run(_enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
+
+
+@app.command()
+def look(directory: Folder = Path()) -> None:
+    """Look at the source that params.yaml names and write data/source.json, which stage `collect` reads."""
+    from flows import running
+
+    running.look(_enter(directory), say=typer.echo)
+
+
+@app.command()
+def status(directory: Folder = Path()) -> None:
+    """Say what is stale, what was registered last, and who holds the checkout."""
+    from flows import running
+
+    running.status(_enter(directory))
+
+
+@app.command()
+def sync(directory: Folder = Path()) -> None:
+    """Write every run, version and alias that git and DVC know of to MLflow, as far as it is missing."""
+    from flows import running
+
+    running.sync(_enter(directory))
+
+
+@app.command()
+def sample(
+    directory: Folder = Path(),
+    model: Annotated[
+        str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")
+    ] = "models:/denoiser@champion",
+    num: Annotated[int, typer.Option(help="Pictures.", min=1, max=10000)] = 16,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Class to draw; may be repeated.", show_default="every class in turn"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler.", min=1, max=1000, show_default="the model's")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=20, show_default="the model's"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The sheet to write, PNG.", dir_okay=False)] = Path("samples.png"),
+    scale: Annotated[int, typer.Option(help="Screen pixels for each pixel.", min=1, max=16)] = 3,
+) -> None:
+    """Draw pictures with a registered denoiser into one PNG sheet."""
+    from flows import drawing
+
+    request = drawing.Request(
+        model=model,
+        num=num,
+        labels=tuple(label or ()),
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        scale=scale,
+    )
+    drawing.draw(_enter(directory), request, out.resolve())
+
+
+@app.command()
+def ui(
+    directory: Folder = Path(),
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect on loopback.", min=1, max=65535)] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow on loopback.", min=1, max=65535)] = 5000,
+) -> None:
+    """Serve MLflow (runs, models) and Prefect (flows) on loopback until Ctrl-C."""
+    from flows import servers
+
+    servers.serve(_enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
+
+
+def _enter(directory: Path) -> states.State:
+    state = states.find(directory)
+    state.enter()
+    return state
+
+
+def main() -> None:
+    """Run the command: 0 done, 2 for the user's mistake in one line, 130 or 143 when stopped; bugs keep a traceback."""
+    try:
+        code = told(lambda: app(standalone_mode=True))
+    except Stopped as stopped:
+        name = "Ctrl-C" if stopped.number == signal.SIGINT else signal.Signals(stopped.number).name
+        code = _fail(f"stopped by {name}; the same command goes on from here", 128 + stopped.number)
+    sys.exit(code)
+
+
+def told(work: Callable[[], None]) -> int:
+    """Do ``work``; tell what the user can mend in one line; the exit code."""
+    try:
+        work()
+    except UserError as error:
+        return _fail(str(error), 2)
+    except Broke as error:
+        return _fail(f"{error}: this is a bug of Stillroom's, its traceback is above", 1)
+    except OSError as error:
+        mine = environment_error(error)
+        if mine is None:
+            raise
+        return _fail(str(mine), 2)
+    return 0
+
+
+def _fail(line: str, code: int) -> int:
+    if line:  # without one it has been told already, by the process that does the work
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""dvc.yaml, rendered from the table of stages: ``python -m flows.dvcfile [--check]``."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+from components import files
+from components.pipeline import PIPELINE, Stage
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAD = "# Rendered from components/pipeline.py by `make dvc`; a test says when it is out of date. Do not edit.\n"
+
+
+def render() -> str:
+    """The text of dvc.yaml: for each stage its command, the data and the code it reads, its section, its outputs."""
+    lines = [HEAD + "stages:"]
+    for stage in PIPELINE:
+        lines += [
+            f"  {stage.name}:",
+            f"    desc: {_quote(description(stage))}",
+            f"    cmd: python -m components {stage.name}",
+            "    deps:",
+            *(f"    - {path}" for path in [*code(stage.name), *stage.reads.values()]),
+            "    params:",
+            f"    - {stage.name}",
+            "    outs:",
+        ]
+        for path in stage.writes.values():
+            lines += [f"    - {path}:", "        persist: true"] if stage.grows else [f"    - {path}"]
+        lines += ["    metrics:", f"    - {stage.metrics}:", "        cache: false"]
+    return "\n".join(lines) + "\n"
+
+
+def code(name: str) -> list[str]:
+    """Every file of components/ that module ``name`` imports, at any depth and in any function, sorted."""
+    found: set[str] = set()
+    queue = [name]
+    while queue:
+        module = queue.pop()
+        path = f"components/{module}.py"
+        if path in found:
+            continue
+        found.add(path)
+        queue += _imports(ast.parse((ROOT / path).read_text("utf-8")))
+    return sorted(found)
+
+
+def description(stage: Stage) -> str:
+    """The first line of the stage's docstring, read without importing the module."""
+    tree = ast.parse((ROOT / f"components/{stage.name}.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == stage.name:
+            return (ast.get_docstring(node) or "").splitlines()[0]
+    raise LookupError(f"components/{stage.name}.py has no function {stage.name}")
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "components":
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
+            names.append(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            names += [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("components.")]
+    return names
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def main(arguments: list[str]) -> int:
+    """Write dvc.yaml, or with ``--check`` say whether it is current (exit code 1 when it is not)."""
+    path, text = ROOT / "dvc.yaml", render()
+    if "--check" in arguments:
+        current = path.is_file() and path.read_text("utf-8") == text
+        print("dvc.yaml is current" if current else "dvc.yaml is out of date: run `make dvc` and commit it")
+        return 0 if current else 1
+    files.write_text(path, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

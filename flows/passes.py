@@ -1,0 +1,150 @@
+"""The memory of passes: one git commit each on ``refs/stillroom/passes``, never on a branch.
+
+A pass is known by its key (flows/repository.key). Its commit holds what it takes to tell it again,
+params.yaml, dvc.yaml, dvc.lock, data/source.json, the metrics, and, under ``pass/``, what no output
+says: which stages ran, from which commit, and what the gate decided. The pictures and the weights
+are in DVC, under the hashes in dvc.lock. A tracking database can be lost: `stillroom sync` reads this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from components.pipeline import PIPELINE, STATE
+from flows import repository
+
+REF = "refs/stillroom/passes"
+KEPT = ("params.yaml", "dvc.yaml", "dvc.lock", "data/source.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One pass as git remembers it; ``when`` is in seconds since 1970, ``about`` is pass/about.json."""
+
+    key: str
+    files: dict[str, bytes]
+    commit: str
+    dirty: bool
+    when: int
+    about: dict[str, Any]
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """The stages of its dvc.lock."""
+        return repository.parse_lock(self.files["dvc.lock"].decode())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every number that its stages returned, as ``stage/name``."""
+        numbers: dict[str, float] = {}
+        for stage in PIPELINE:
+            text = self.files.get(stage.metrics)
+            values = json.loads(text) if text else {}
+            numbers |= {f"{stage.name}/{name}": value for name, value in values.items()}
+        return numbers
+
+
+def current(root: Path) -> Pass | None:
+    """What lies in the working tree as a pass; None while a stage has not run yet."""
+    stages = repository.lock(root)
+    if any(stage.name not in stages for stage in PIPELINE):
+        return None
+    paths = [*KEPT, *(stage.metrics for stage in PIPELINE)]
+    held = {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+    commit = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
+    dirty = bool(git(root, "status", "--porcelain", "--untracked-files=no", "--", "components", "flows"))
+    when = int((root / "dvc.lock").stat().st_mtime)
+    return Pass(key=repository.key(stages), files=held, commit=commit, dirty=dirty, when=when, about={})
+
+
+def record(root: Path, done: Pass) -> None:
+    """Remember ``done``; nothing happens when the last commit says the same."""
+    held = dict(done.files)
+    about = {**done.about, "key": done.key, "commit": done.commit, "dirty": done.dirty}
+    held["pass/about.json"] = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
+    index = {"GIT_INDEX_FILE": str(root / STATE / "passes.index")}
+    try:
+        git(root, "read-tree", "--empty", extra=index)
+        for path, content in sorted(held.items()):
+            blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
+            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", extra=index)
+        tree = git(root, "write-tree", extra=index).strip()
+    finally:
+        Path(index["GIT_INDEX_FILE"]).unlink(missing_ok=True)
+    last = git(root, "rev-parse", "--verify", "--quiet", REF, check=False).strip()
+    if last and git(root, "rev-parse", f"{last}^{{tree}}").strip() == tree:
+        return
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+           for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
+    parents = [part for parent in (last, done.commit) if parent for part in ("-p", parent)]
+    message = f"pass {done.key[:12]}"
+    commit = git(root, "commit-tree", tree, *parents, "-m", message, extra=who).strip()
+    git(root, "update-ref", REF, commit, last or "0" * 40)
+
+
+def remembered(root: Path) -> list[Pass]:
+    """Every pass that git knows, oldest first, each key once and as it was told last."""
+    told: dict[str, Pass] = {}
+    for found in _history(root):
+        earlier = told.pop(found.key, None)
+        # A commit on a branch says nothing of the gate; what was recorded says more.
+        told[found.key] = earlier if earlier and earlier.about and not found.about else found
+    return list(told.values())
+
+
+def _history(root: Path) -> Iterator[Pass]:
+    """Commits of dvc.lock by people, then those made by `record`; each oldest first."""
+    for ref, path in (("HEAD", "dvc.lock"), (REF, "pass/about.json")):
+        if not git(root, "rev-parse", "--verify", "--quiet", ref, check=False).strip():
+            continue
+        for row in git(root, "log", "--reverse", "--format=%H %ct", ref, "--", path).splitlines():
+            commit, when = row.split()
+            found = _read(root, commit, int(when))
+            if found:
+                yield found
+
+
+def _read(root: Path, commit: str, when: int) -> Pass | None:
+    paths = [*KEPT, *(stage.metrics for stage in PIPELINE), "pass/about.json"]
+    held = {}
+    for path in paths:
+        blob = _blob(root, commit, path)
+        if blob is not None:
+            held[path] = blob
+    if "dvc.lock" not in held:
+        return None
+    stages = repository.parse_lock(held["dvc.lock"].decode())
+    if any(stage.name not in stages for stage in PIPELINE):
+        return None
+    about = json.loads(held.pop("pass/about.json", b"{}"))
+    return Pass(key=repository.key(stages), files=held, commit=about.get("commit", commit),
+                dirty=about.get("dirty", False), when=when, about=about)  # fmt: skip
+
+
+def _blob(root: Path, commit: str, path: str) -> bytes | None:
+    done = subprocess.run(["git", "cat-file", "blob", f"{commit}:{path}"], cwd=root, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def git(
+    root: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    extra: dict[str, str] | None = None,
+    check: bool = True,
+) -> str:
+    """What ``git arguments`` prints; UserError with git's own line when it fails and ``check`` is on."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, input=stdin, capture_output=True, env={**os.environ, **(extra or {})},
+        check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
+    return done.stdout.decode(errors="replace")

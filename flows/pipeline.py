@@ -1,0 +1,86 @@
+"""The Prefect flow: one task for each stage of the table, then the record and the gate.
+
+Prefect says when and where; each task brings one DVC stage up to date. Nothing is cached or persisted
+here: what is up to date is DVC's to say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from components.errors import UserError
+from components.pipeline import PIPELINE, Stage
+from flows import recording, repository
+from flows.curves import Curves
+from flows.state import State
+from flows.watch import following
+
+
+def _task(stage: Stage) -> Callable[..., str]:
+    """The task that brings ``stage`` up to date."""
+
+    @task(name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    def bring_up_to_date(root: str, force: bool, curves: Curves) -> str:
+        log = get_run_logger()
+        state = State(Path(root))
+        with following(state.events, stage.name, log=log, points=curves.add):
+            how = repository.reproduce(state.root, stage, watched=state.events, force=force)
+        log.info("%s: %s", stage.name, how)
+        return how
+
+    return bring_up_to_date
+
+
+TASKS = {stage.name: _task(stage) for stage in PIPELINE}
+
+
+def _reachable(task: Any, run: Any, state: Any) -> bool:
+    """A user's mistake does not mend itself; a tracking server that is restarted does."""
+    return not isinstance(state.result(raise_on_failure=False), UserError) and "://" in _uri() and _remote()
+
+
+def _uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def _remote() -> bool:
+    return _uri().startswith("http")
+
+
+@task(
+    name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable, cache_policy=NO_CACHE,
+    persist_result=False,
+)  # fmt: skip
+def register(root: str, how: dict[str, str], curves: Curves) -> dict[str, Any]:
+    """Remember the pass in git, tell MLflow, make a version of it and let the gate decide."""
+    log = get_run_logger()
+    told = recording.conclude(State(Path(root)), how, curves)
+    log.info("register: %s", told["reason"])
+    return told
+
+
+@flow(name="stillroom", validate_parameters=False, persist_result=False)
+def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None]) -> dict[str, Any]:
+    """Bring every stage up to date and register what came of it; the caller holds the checkout's lock.
+
+    ``force`` names the stages to run although they are up to date. ``say`` is told of each stage that
+    is done and how: executed, restored or unchanged.
+    """
+    state = State(Path(root))
+    state.events.unlink(missing_ok=True)
+    curves = Curves(state)
+    how: dict[str, str] = {}
+    try:
+        for stage in PIPELINE:
+            how[stage.name] = TASKS[stage.name](root, stage.name in force, curves)
+            say(stage.name, how[stage.name])
+        return register(root, how, curves)
+    except BaseException as error:
+        curves.stop("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise

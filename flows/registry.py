@@ -1,0 +1,87 @@
+"""What a registered version is: a plain folder that answers for every file in it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components import files
+from components.errors import UserError
+from flows import repository
+from flows.passes import Pass
+
+MANIFEST = "MANIFEST.json"
+_LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvision")
+_BESIDE = {"scores.json": "scores.json", "samples.png": "samples.png", "film.png": "film.png"}
+
+
+def build(folder: Path, *, done: Pass, model: Mapping[str, Path], evaluation: Mapping[str, Path]) -> str:
+    """Write the version of pass ``done`` into ``folder`` and return the SHA-256 of its manifest.
+
+    ``model`` and ``evaluation`` are the files of the two outputs, by name.
+    """
+    with files.replacing_folder(folder) as beside:
+        for name, source in {**model, **{new: evaluation[old] for old, new in _BESIDE.items()}}.items():
+            target = beside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        text = json.dumps(manifest(beside, done), indent=1, sort_keys=True) + "\n"
+        (beside / MANIFEST).write_text(text, "utf-8")
+    return files.sha256(folder / MANIFEST)
+
+
+def manifest(folder: Path, done: Pass) -> dict[str, Any]:
+    """Every file of ``folder`` with hash and size, and what the version was made from."""
+    stages = done.stages
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "format": 1,
+        "files": {
+            path.relative_to(folder).as_posix(): {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+            for path in found
+        },
+        "data": {
+            name: repository.output(stages, stage, path)
+            for name, stage, path in (
+                ("raw", "collect", "data/raw"),
+                ("verdicts", "clean", "data/clean"),
+                ("pixels", "resize", "data/pixels"),
+                ("splits", "split", "data/splits"),
+            )
+        },
+        "git_commit": done.commit,
+        "git_dirty": done.dirty,
+        "params_sha256": params_hash(done),
+        "pass": done.key,
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def params_hash(done: Pass) -> str:
+    """SHA-256 of params.yaml as it was in pass ``done``."""
+    import hashlib
+
+    return hashlib.sha256(done.files["params.yaml"]).hexdigest()
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of the version in ``folder``, every file held against it; UserError names the first that differs."""
+    path = folder / MANIFEST
+    try:
+        told = json.loads(path.read_text("utf-8"))
+        listed = dict(told["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}: no readable {MANIFEST}: not a version that Stillroom registered") from None
+    for name, wanted in sorted(listed.items()):
+        target = folder / name
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{path}: names {name!r}, which lies outside: do not trust this folder")
+        if not target.is_file():
+            raise UserError(f"{target}: missing: pull the version again")
+        if target.stat().st_size != wanted["bytes"] or files.sha256(target) != wanted["sha256"]:
+            raise UserError(f"{target}: differs from what {MANIFEST} promises: pull the version again")
+    return told

@@ -1,0 +1,183 @@
+"""DVC, called in-process; the only module that imports it.
+
+Every call opens its own ``Repo`` and is made under the checkout's lock (flows/lock.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from components import events
+from components.errors import UserError
+from components.pipeline import PIPELINE, Stage
+from flows import processes
+
+
+class StageFailed(UserError):
+    """A stage ended with an error that it has told in one line."""
+
+
+class StageBroke(RuntimeError):
+    """A stage ended with a traceback: a bug, printed by the stage itself."""
+
+
+def stale(root: Path) -> list[str]:
+    """The stages that are not up to date, in the order of the pipeline; none when there is nothing to do."""
+    with _repo(root) as repo, _explained():
+        found = repo.status()
+    names = {target.removeprefix("dvc.yaml:") for target in found}
+    changed = [stage.name for stage in PIPELINE if stage.name in names]
+    # DVC compares each stage with what is there now; what a stale stage will write makes its readers stale too.
+    return [stage.name for stage in PIPELINE if stage.name in _downstream(changed)]
+
+
+def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
+    """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
+
+    The stage tells its progress to the file ``watched``. Whatever ends this call early ends the stage
+    too, and waits for it: a stage saves what it can when it gets SIGTERM.
+    """
+    before = watched.stat().st_size if watched.exists() else 0
+    try:
+        with _repo(root) as repo, _explained():
+            done = repo.reproduce(
+                targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
+            )
+    except StageBroke as error:
+        line = _last_error(watched, before)
+        if line:
+            raise StageFailed(line) from None
+        raise error
+    except BaseException:
+        processes.end_children()
+        raise
+    if not done:
+        return "unchanged"
+    return "executed" if _started(watched, before) else "restored"
+
+
+def lock(root: Path) -> dict[str, Any]:
+    """The stages of dvc.lock: for each its cmd, deps, params and outs; empty when nothing ran yet."""
+    path = root / "dvc.lock"
+    return parse_lock(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def parse_lock(text: str) -> dict[str, Any]:
+    """The stages in the text of a dvc.lock."""
+    from ruamel.yaml import YAML
+
+    return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {})
+
+
+def key(stages: Mapping[str, Any]) -> str:
+    """What names a pass: a SHA-256 over every stage's command, inputs and parameters, not its outputs."""
+    inputs = {
+        name: {
+            "cmd": entry["cmd"],
+            "deps": [[dep["path"], dep.get("md5")] for dep in entry.get("deps", [])],
+            "params": entry.get("params", {}),
+        }
+        for name, entry in stages.items()
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def output(stages: Mapping[str, Any], stage: str, path: str) -> str:
+    """The DVC hash of what ``stage`` wrote at ``path``; an empty text when it is not in the lock."""
+    outs = stages.get(stage, {}).get("outs", [])
+    return next((out.get("md5", "") for out in outs if out["path"] == path), "")
+
+
+def cached(root: Path, digest: str) -> dict[str, Path]:
+    """The files behind a DVC hash, by their name in the output folder (``""`` for a single file).
+
+    Empty when the cache does not hold all of them any more.
+    """
+    with _repo(root) as repo:
+        place = Path(repo.cache.local.path)
+    found = place / digest[:2] / digest[2:] if digest else None
+    if found is None or not found.is_file():
+        return {}
+    if not digest.endswith(".dir"):
+        return {"": found}
+    entries = json.loads(found.read_text("utf-8"))
+    paths = {entry["relpath"]: place / entry["md5"][:2] / entry["md5"][2:] for entry in entries}
+    return paths if all(path.is_file() for path in paths.values()) else {}
+
+
+def _downstream(names: list[str]) -> set[str]:
+    stale_names = set(names)
+    written = {path for stage in PIPELINE if stage.name in stale_names for path in stage.writes.values()}
+    for stage in PIPELINE:
+        if stage.name not in stale_names and written & set(stage.reads.values()):
+            stale_names.add(stage.name)
+        if stage.name in stale_names:
+            written |= set(stage.writes.values())
+    return stale_names
+
+
+@contextlib.contextmanager
+def _repo(root: Path) -> Iterator[Any]:
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    repo = Repo(str(root))
+    try:
+        # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
+        with contextlib.chdir(root):
+            yield repo
+    finally:
+        repo.close()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn DVC's errors that a user can mend into one line."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    try:
+        yield
+    except LockError:
+        raise UserError("another `dvc` command works in this checkout: wait for it and run this again") from None
+    except DvcException as error:
+        chain = _chain(error)
+        if any(isinstance(cause, StageCmdFailedError) for cause in chain):
+            failed = next(cause for cause in chain if isinstance(cause, StageCmdFailedError))
+            raise StageBroke(str(failed)) from None
+        system = next((cause for cause in chain if isinstance(cause, OSError)), None)
+        if system is not None and system.errno:
+            raise system from error
+        raise UserError(f"dvc: {': '.join(dict.fromkeys(str(cause) for cause in chain))}") from None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _since(watched: Path, start: int) -> list[dict[str, Any]]:
+    if not watched.exists():
+        return []
+    with watched.open("rb") as stream:
+        stream.seek(start)
+        return [json.loads(line) for line in stream.read().splitlines() if line.endswith(b"}")]
+
+
+def _last_error(watched: Path, start: int) -> str:
+    errors = [event["message"] for event in _since(watched, start) if event["kind"] == "error"]
+    return errors[-1] if errors else ""
+
+
+def _started(watched: Path, start: int) -> bool:
+    return any(event["kind"] == "start" for event in _since(watched, start))

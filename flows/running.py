@@ -1,0 +1,141 @@
+"""What `stillroom run`, `look`, `status` and `sync` do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components import config
+from components import look as looking
+from components.errors import UserError, nearest
+from components.events import clock
+from components.pipeline import PIPELINE, stage
+from flows import lock, processes, repository, supervise
+from flows.state import State
+
+SECTIONS = (*(entry.name for entry in PIPELINE), "register")
+
+
+def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:
+    """One pass: nothing at all when nothing changed, else the flow."""
+    for name in force:
+        stage(name)
+    with lock.held(state.lock, what="stillroom run", wait=wait, say=_note) as handle, processes.stoppable():
+        look(state, say=_note)
+        stale = repository.stale(state.root)
+        if dry_run:
+            _plan(stale, force)
+            return
+        from flows import recording
+
+        told = None if stale or force else recording.concluded(state)
+        if told:
+            print("Nothing to do: every stage is up to date and registered.\n")
+        else:
+            supervise.run(state.root, force, lock=handle)
+            told = recording.concluded(state)
+            assert told is not None, "a pass that ended well has concluded"
+        print(where(state, told))
+
+
+def look(state: State, *, say: Callable[[str], None]) -> None:
+    """Write data/source.json when the source is not what it was; say what is there."""
+    from components.sources import CollectParams
+
+    sections = config.read(state.root / config.FILE)
+    for name in sections:
+        if name not in SECTIONS:
+            raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), SECTIONS)}")
+    params = config.section(sections, "collect", CollectParams)
+    page = state.root / "data/source.json"
+    found = looking.look(params, root=state.root, page=page, cache=state.looked)
+    say(f"source {found['source']}: {found['files']} files, {found['bytes'] / 2**20:.1f} MiB")
+
+
+def status(state: State) -> None:
+    """Print what is stale and what was registered last."""
+    from flows import recording
+
+    stale = repository.stale(state.root)
+    print(f"stale: {', '.join(stale) if stale else 'nothing'}")
+    told = recording.concluded(state)
+    if told:
+        print(f"registered: {told['name']} version {told['version']} ({told['reason']})")
+    else:
+        print("registered: not what lies here; `stillroom run` does it")
+
+
+def sync(state: State) -> None:
+    """Rebuild what MLflow has to say from git and DVC."""
+    from flows import recording
+
+    with lock.held(state.lock, what="stillroom sync", wait=True, say=_note):
+        count = recording.sync(state, say=print)
+    print(f"{count} pass(es) in MLflow" if count else "no pass yet: `stillroom run` makes the first")
+
+
+def check(root: Path) -> None:
+    """Load every section of params.yaml; UserError with the first thing that is wrong."""
+    from flows.schema import models
+
+    config.load(root / config.FILE, models())
+
+
+def where(state: State, told: dict[str, Any]) -> str:
+    """Where to look after a pass."""
+    at = Path(os.path.relpath(state.root))
+    verdict = "champion" if told["promote"] else "not promoted"
+    rows = {
+        "model": f"models:/{told['name']}/{told['version']}: {verdict}, {told['reason']}",
+        "sample grid": at / "models/evaluation/samples.png",
+        "data report": at / "reports/data.html",
+        "model report": at / "reports/model.html",
+        "MLflow run": f"{told['run']}  (after `stillroom ui`: "
+        f"http://127.0.0.1:5000/#/experiments/{told['experiment']}/runs/{told['run']})",
+        "draw pictures": f"stillroom sample --model models:/{told['name']}@champion --num 16 --out grid.png",
+        "open the UIs": "stillroom ui",
+    }
+    return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
+
+
+def flow(root: Path, force: tuple[str, ...]) -> None:
+    """One pass through Prefect, in a process that flows/supervise.py made for it and that holds the lock."""
+    state = State(root)
+    state.enter()
+    check(root)
+    _note("starting Prefect")
+    # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    from flows import servers
+
+    with processes.stoppable(), servers.prefect(state):
+        from prefect.exceptions import TerminationSignal
+
+        from flows.pipeline import pipeline
+
+        began = last = time.monotonic()
+
+        def say(name: str, how: str) -> None:
+            nonlocal last
+            _note(f"{name:>9}  {how}, {clock(time.monotonic() - last)}")
+            last = time.monotonic()
+
+        try:
+            pipeline(str(root), force, say)
+        except TerminationSignal:  # Prefect's own handler was the one that ran
+            raise processes.Stopped(signal.SIGTERM) from None
+        _note(f"done in {clock(time.monotonic() - began)}\n")
+
+
+def _plan(stale: list[str], force: tuple[str, ...]) -> None:
+    names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
+    print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

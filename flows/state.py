@@ -1,0 +1,93 @@
+"""Where this checkout keeps what is no output, and the environment that keeps every tool quiet and offline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import UserError
+from components.pipeline import STATE
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    # Results persisted by Prefect are pickles; DVC keeps the outputs, so nothing of it is needed.
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""No telemetry, no update check, no download: a value that the user has set stays."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The paths below one checkout's git-ignored folder."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self.root / STATE
+
+    @property
+    def lock(self) -> Path:
+        """The file that one run at a time holds."""
+        return self.folder / "lock"
+
+    @property
+    def events(self) -> Path:
+        """What the running stages say."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def looked(self) -> Path:
+        """Hashes of a source folder's files, by size and time of change."""
+        return self.folder / "looked.json"
+
+    @property
+    def servers(self) -> Path:
+        """Which servers `stillroom ui` runs, and where."""
+        return self.folder / "servers.json"
+
+    @property
+    def database(self) -> str:
+        """The MLflow database as a URI."""
+        return f"sqlite:///{self.folder / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the local MLflow keeps artifacts."""
+        return self.folder / "mlflow" / "artifacts"
+
+    def enter(self) -> None:
+        """Make the folder and point Prefect, DVC and MLflow at it; idempotent, before any of them is imported."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be made: {error.strerror}") from None
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        os.environ.setdefault("PREFECT_HOME", str(self.folder / "prefect"))
+        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(self.folder / "dvc"))
+        os.environ.setdefault("MLFLOW_TRACKING_URI", self.database)
+        # `python` in dvc.yaml is the Python that runs this, also when its environment is not activated.
+        here = str(Path(sys.executable).parent)
+        if os.environ.get("PATH", "").split(os.pathsep)[0] != here:
+            os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+
+
+def find(start: Path) -> State:
+    """The state of the checkout that ``start`` lies in; UserError outside of one."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "components").is_dir():
+            return State(folder)
+    raise UserError(f"{start}: not inside a checkout of Stillroom (no dvc.yaml here or above): cd into one")

@@ -1,0 +1,70 @@
+"""A pass runs in a process of its own, out of reach of the terminal's Ctrl-C, so that it can end in order."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from components.errors import UserError
+from components.processes import die_with_parent
+from flows.processes import Stopped
+
+
+class Broke(Exception):
+    """The pass ended with a bug; its traceback has been printed."""
+
+
+def run(root: Path, force: Sequence[str], *, lock: int) -> None:
+    """Run one pass and wait for it; it shares the open ``lock``, so that the checkout is held until it has ended.
+
+    SIGTERM and Ctrl-C are handed on as SIGTERM, and raise Stopped when the pass has ended.  UserError
+    for what the pass has told in one line, Broke for a bug.
+    """
+    arguments = json.dumps({"root": str(root), "force": list(force)})
+    caught: list[int] = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if process.poll() is None:
+            process.terminate()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.supervise", arguments], cwd=root, start_new_session=True,
+        preexec_fn=die_with_parent, pass_fds=[lock],
+    )  # fmt: skip
+    try:
+        for number in before:
+            signal.signal(number, hand_on)
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        raise Stopped(caught[0])
+    if code == 2:
+        raise UserError("")
+    if code == 128 + signal.SIGTERM:
+        raise Stopped(signal.SIGTERM)
+    if code:
+        raise Broke(f"the pass ended with exit code {code}")
+
+
+def main(text: str) -> int:
+    """The pass itself, in its own process; tells its error in one line and gives the exit code."""
+    from flows import cli, running
+
+    arguments = json.loads(text)
+    try:
+        return cli.told(lambda: running.flow(Path(arguments["root"]), tuple(arguments["force"])))
+    except Stopped as stopped:
+        return 128 + stopped.number  # told by the process that passed the signal on
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

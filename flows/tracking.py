@@ -1,0 +1,260 @@
+"""What goes to MLflow, and what comes from it; the only module that imports it.
+
+MLflow is a projection: everything here can be written again from git and DVC (`stillroom sync`).
+Local artifacts are copied straight into the folder that `stillroom ui` serves, so that no server has
+to run while training, and a consumer elsewhere gets them from the server all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from components import files
+from components.errors import UserError
+from flows import repository
+from flows.passes import Pass
+from flows.state import State
+
+EXPERIMENT = "stillroom"
+MODEL_PATH = "denoiser"
+PASS, CHECKOUT, COMPLETE, MANIFEST_TAG = (
+    "stillroom.pass",
+    "stillroom.checkout",
+    "stillroom.complete",
+    "stillroom.manifest",
+)
+_BATCH = 900  # MLflow takes at most 1,000 metrics in one call
+
+
+class Tracker:
+    """One checkout's view of an MLflow server or of its own database; made under the checkout's lock."""
+
+    def __init__(self, state: State, uri: str) -> None:
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+        self.state, self.uri = state, uri
+        self.local = uri.startswith("sqlite:")
+        if self.local:
+            state.artifacts.mkdir(parents=True, exist_ok=True)
+        with explained(uri):
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            found = self.client.get_experiment_by_name(EXPERIMENT)
+            # Served artifacts: a URI that means the same to every machine, and no path of this one.
+            place = f"mlflow-artifacts:/{EXPERIMENT}" if self.local else None
+            self.experiment = (
+                found.experiment_id if found else self.client.create_experiment(EXPERIMENT, artifact_location=place)
+            )
+        self._streaming: str | None = None
+
+    # Curves while a stage runs
+
+    def stream(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Add the points of ``values`` at ``step`` to the run of the pass that is under way."""
+        if self._streaming is None:
+            tags = {CHECKOUT: self._checkout(), "stillroom.stage": stage}
+            run = self.client.create_run(self.experiment, run_name="pass under way", tags=tags)
+            self._streaming = run.info.run_id
+        self._log(self._streaming, {f"{stage}/{name}": [(step, value)] for name, value in values.items()})
+
+    def stop_streaming(self, status: str) -> None:
+        """Close the run of a pass that did not end well: ``KILLED`` or ``FAILED``."""
+        if self._streaming:
+            with contextlib.suppress(Exception):
+                self.client.set_terminated(self._streaming, status)
+            self._streaming = None
+
+    def repair(self) -> int:
+        """Close the runs that a killed process of this checkout left RUNNING; how many there were."""
+        query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` = '{self._checkout()}'"
+        left = [run for run in self.client.search_runs([self.experiment], query)
+                if run.info.run_id != self._streaming]  # fmt: skip
+        for run in left:
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        return len(left)
+
+    # One run for one pass
+
+    def ensure(self, done: Pass) -> str:
+        """The id of the run that tells of ``done``, created or completed as far as it has to be."""
+        run = self._find(done.key)
+        streamed, self._streaming = self._streaming, None
+        if run is None:
+            run_id = streamed or self._create(done)
+            self.client.set_tag(run_id, PASS, done.key)
+        else:
+            run_id = run.info.run_id
+            if streamed and streamed != run_id:
+                self.client.delete_run(streamed)  # the same pass once more: its curves are there already
+        seal = hashlib.sha256(json.dumps(done.about, sort_keys=True).encode()).hexdigest()[:16]
+        if run is None or run.data.tags.get(COMPLETE) != seal:
+            self._complete(run_id, done)
+            self.client.set_tag(run_id, COMPLETE, seal)
+        return run_id
+
+    def _find(self, key: str) -> Any:
+        found = self.client.search_runs([self.experiment], f"tags.`{PASS}` = '{key}'", max_results=1)
+        return found[0] if found else None
+
+    def _create(self, done: Pass) -> str:
+        run = self.client.create_run(self.experiment, start_time=done.when * 1000)
+        return run.info.run_id
+
+    def _complete(self, run_id: str, done: Pass) -> None:
+        from mlflow.entities import Param
+
+        run = self.client.get_run(run_id)
+        missing = {k: v for k, v in parameters(done).items() if k not in run.data.params}
+        rows = [Param(name, value) for name, value in sorted(missing.items())]
+        for at in range(0, len(rows), 90):
+            self.client.log_batch(run_id, params=rows[at : at + 90])
+        stages = done.stages
+        model = repository.cached(self.state.root, repository.output(stages, "train", "models/candidate"))
+        curves = _curves(model.get("history.jsonl"))
+        finals = {name: [(0, value)] for name, value in done.metrics.items() if name not in curves}
+        self._log(run_id, {**curves, **finals}, known=run.data.metrics)
+        tags = {
+            "mlflow.runName": f"pass {done.key[:8]}",
+            "mlflow.source.git.commit": done.commit,
+            "stillroom.git_dirty": str(done.dirty).lower(),
+            CHECKOUT: self._checkout(),
+            **{f"stillroom.stage.{name}": how for name, how in done.about.get("stages", {}).items()},
+        }
+        for name, value in tags.items():
+            self.client.set_tag(run_id, name, value)
+        self._dataset(run_id, stages)
+        self._artifacts(run_id, done)
+        self.client.set_terminated(run_id, "FINISHED", end_time=max(run.info.start_time, done.when * 1000))
+
+    def _artifacts(self, run_id: str, done: Pass) -> None:
+        with tempfile.TemporaryDirectory(dir=self.state.folder) as name:
+            folder = Path(name)
+            for path, content in done.files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+            stages = done.stages
+            for stage, path in (("describe", "reports/data.html"), ("report", "reports/model.html")):
+                source = repository.cached(self.state.root, repository.output(stages, stage, path)).get("")
+                if source:
+                    (folder / "reports").mkdir(exist_ok=True)
+                    shutil.copyfile(source, folder / path)
+            evaluation = repository.cached(self.state.root, repository.output(stages, "evaluate", "models/evaluation"))
+            for picture in ("samples.png", "film.png", "scores.json"):
+                if picture in evaluation:
+                    shutil.copyfile(evaluation[picture], folder / picture)
+            self.upload(run_id, folder, "")
+
+    def _dataset(self, run_id: str, stages: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput
+
+        digest = repository.output(stages, "split", "data/splits")[:36]
+        source = json.dumps({"uri": "dvc.lock", "path": "data/splits"})
+        dataset = Dataset(name="splits", digest=digest, source_type="dvc", source=source)
+        self.client.log_inputs(run_id, datasets=[DatasetInput(dataset)])
+
+    def _log(self, run_id: str, points: Mapping[str, list[tuple[int, float]]], known: Mapping[str, float] = {}) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        rows = []
+        for name, values in points.items():
+            there = {m.step for m in self.client.get_metric_history(run_id, name)} if name in known else set()
+            rows += [Metric(name, value, now, step) for step, value in values if step not in there]
+        for at in range(0, len(rows), _BATCH):
+            self.client.log_batch(run_id, metrics=rows[at : at + _BATCH])
+
+    # Artifacts
+
+    def upload(self, run_id: str, folder: Path, path: str) -> None:
+        """Copy what is in ``folder`` to ``path`` among the artifacts of the run."""
+        place = self.place(self.client.get_run(run_id).info.artifact_uri)
+        if place is None:
+            self.client.log_artifacts(run_id, str(folder), path or None)
+            return
+        for source in sorted(item for item in folder.rglob("*") if item.is_file()):
+            with files.replacing(place / path / source.relative_to(folder)) as beside:
+                shutil.copyfile(source, beside)
+
+    def place(self, uri: str) -> Path | None:
+        """Where an artifact URI of the local database lies on this machine; None for a server's."""
+        prefix = "mlflow-artifacts:/"
+        if not self.local or not uri.startswith(prefix):
+            return None
+        return self.state.artifacts / uri.removeprefix(prefix).lstrip("/")
+
+    @contextlib.contextmanager
+    def pulled(self, uri: str) -> Iterator[Path]:
+        """A folder with the artifacts at ``uri`` while the body runs."""
+        place = self.place(uri)
+        if place is not None:
+            yield place
+            return
+        import mlflow.artifacts
+
+        with tempfile.TemporaryDirectory(dir=self.state.folder) as name, explained(self.uri):
+            yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=name, tracking_uri=self.uri))
+
+    def version(self, name: str, reference: str) -> Any | None:
+        """The version of model ``name`` that ``@alias`` or ``/number`` points to, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if reference.startswith("@"):
+                return self.client.get_model_version_by_alias(name, reference[1:])
+            return self.client.get_model_version(name, reference.lstrip("/"))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def _checkout(self) -> str:
+        path = self.state.folder / "checkout"
+        if not path.exists():
+            files.write_text(path, uuid.uuid4().hex + "\n")
+        return path.read_text("utf-8").strip()
+
+
+@contextlib.contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn an unreachable server or a refusal into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        line = str(error).splitlines()[0][:300]
+        raise UserError(f"MLflow at {uri}: {line}") from error
+
+
+def parameters(done: Pass) -> dict[str, str]:
+    """Every value of params.yaml as ``section.key`` and text."""
+    from ruamel.yaml import YAML
+
+    sections = YAML(typ="safe", pure=True).load(done.files["params.yaml"].decode())
+    return {
+        f"{section}.{key}": str(value)[:6000]
+        for section, values in sections.items()
+        for key, value in (values or {}).items()
+    }
+
+
+def _curves(history: Path | None) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in history.read_text("utf-8").splitlines() if history else []:
+        row = json.loads(line)
+        for name, value in row.items():
+            if name != "step":
+                curves.setdefault(f"train/{name}", []).append((row["step"], value))
+    return curves

@@ -1,0 +1,104 @@
+"""Small checkouts of the project for tests that run it whole: real git, DVC, Prefect and MLflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from components.config import FILE
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE)
+SMALL = {
+    "resize": {"side": 16},
+    "train": {
+        "images": 96,
+        "widths": [32, 32],
+        "checkpoint_images": 32,
+        "validate_images": 4,
+        "validations": 2,
+        "steps": 2,
+    },
+    "evaluate": {"samples": 16, "replicates": 20},
+}
+"""What makes a whole pass take seconds; every other value is the project's own."""
+
+
+def make(folder: Path, *, pictures: int = 90, changes: dict | None = None) -> Path:
+    """A committed checkout in ``folder`` whose source is a zip of the first ``pictures`` emoji."""
+    folder.mkdir(parents=True)
+    for name in CODE:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    emoji(folder / "source.zip", pictures)
+    for section, values in SMALL.items():
+        edit(folder, section, **values)
+    edit(folder, "collect", source="source.zip")
+    for section, values in (changes or {}).items():
+        edit(folder, section, **values)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "start")
+    return folder
+
+
+def emoji(path: Path, pictures: int, *, skip: int = 0) -> None:
+    """Write a zip with ``pictures`` of the embedded data set, spread over it, and their metadata."""
+    with zipfile.ZipFile(ROOT / "data/samples/noto-emoji-64.zip") as whole, zipfile.ZipFile(path, "w") as part:
+        names = sorted(name for name in whole.namelist() if name.endswith(".png"))
+        chosen = names[skip :: max(1, len(names) // (pictures + skip))][:pictures]
+        rows = whole.read("metadata.csv").decode().splitlines(keepends=True)
+        kept = [row for row in rows[1:] if row.split(",")[0] in set(chosen)]
+        part.writestr("metadata.csv", rows[0] + "".join(kept))
+        for name in chosen:
+            part.writestr(zipfile.ZipInfo(name), whole.read(name))
+
+
+def edit(folder: Path, section: str, **values: object) -> None:
+    """Change values of one section of params.yaml; None as the whole section takes it out."""
+    yaml = YAML()
+    path = folder / FILE
+    data = yaml.load(path)
+    data[section].update(values)
+    yaml.dump(data, path)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What ``git arguments`` prints in ``folder``."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """That of a user who has just opened a terminal, without the project's path."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "DVC_", "STILLROOM_"))}
+    here = str(Path(sys.executable).parent)
+    kept["PYTHONPATH"] = str(ROOT / "tests" / "guard")
+    kept["PATH"] = os.pathsep.join([here, os.environ["PATH"]])
+    return kept
+
+
+def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in ``folder``, from that checkout's own code."""
+    return subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True,
+                          timeout=300, check=False, **options)  # fmt: skip
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of ``stillroom arguments``, run from the current folder's code."""
+    return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` by relative name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

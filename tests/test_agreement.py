@@ -1,0 +1,141 @@
+"""The rules of the project, held against its own files."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from components import config
+from components.pipeline import PIPELINE, writer
+from flows import dvcfile, running, schema
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = {stage.name for stage in PIPELINE}
+GLUE = {"flows", "prefect", "mlflow", "dvc"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return names
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def test_dvc_yaml_is_what_the_table_says():
+    assert (ROOT / "dvc.yaml").read_text("utf-8") == dvcfile.render(), "run `make dvc`"
+
+
+def test_the_schema_is_what_the_parameters_say():
+    assert (ROOT / "params.schema.json").read_text("utf-8") == schema.render(), "run `make dvc`"
+
+
+def test_every_section_of_params_yaml_loads_and_every_parameter_is_described():
+    loaded = config.load(ROOT / "params.yaml", schema.models())
+    assert tuple(loaded) == running.SECTIONS
+    for name, model in schema.models().items():
+        for key, field in model.model_fields.items():
+            assert field.description, f"{name}.{key} has no description"
+            assert field.is_required(), f"{name}.{key} has a default that DVC cannot see"
+
+
+def test_two_yaml_parsers_agree_on_params_yaml():
+    import yaml
+
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    assert yaml.safe_load(text) == YAML(typ="safe", pure=True).load(text)
+
+
+@pytest.mark.parametrize("stage", PIPELINE, ids=lambda stage: stage.name)
+def test_a_stage_takes_just_what_the_table_gives_it(stage):
+    wanted = {*stage.reads, *stage.writes, *(["scratch"] if stage.scratch else [])}
+    found = inspect.signature(stage.function).parameters
+    assert {name for name, value in found.items() if value.kind is value.KEYWORD_ONLY} == wanted
+    assert len(found) == len(wanted) + 1
+
+
+def test_every_input_is_written_by_an_earlier_stage_or_looked_at():
+    written = {"data/source.json"}
+    for stage in PIPELINE:
+        assert set(stage.reads.values()) <= written, stage.name
+        written |= set(stage.writes.values())
+    assert writer("data/raw").name == "collect"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "components").glob("*.py")), ids=lambda path: path.name)
+def test_imports_only_go_down(path):
+    names = imported(path)
+    assert not tops(path) & GLUE, "components/ knows nothing of the glue"
+    if path.stem in STAGES:
+        other = (STAGES - {path.stem}) | {"config", "pipeline"}
+        assert not {f"components.{name}" for name in other} & names, "a stage imports no stage and not the table"
+
+
+@pytest.mark.parametrize("name", ["pipeline", "config", "pack", "files", "promotion", "events"])
+def test_the_base_starts_without_a_heavy_library(name):
+    code = (
+        f"import sys, components.{name}; print(sorted({{'torch','pandas','PIL','numpy','pyarrow'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["collect", "clean", "split", "describe", "report"])
+def test_data_stages_start_without_torch(name):
+    code = f"import sys, components.{name}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
+def test_only_one_module_knows_each_tool():
+    users = {tool: [] for tool in ("mlflow", "dvc", "prefect")}
+    for path in sorted((ROOT / "flows").glob("*.py")):
+        for tool in users:
+            if tool in tops(path):
+                users[tool].append(path.stem)
+    assert users["mlflow"] == ["tracking"]
+    assert users["dvc"] == ["repository"]
+
+
+def test_nothing_is_unpickled_and_no_yaml_is_loaded_unsafely():
+    for path in [*(ROOT / "components").glob("*.py"), *(ROOT / "flows").glob("*.py")]:
+        text = path.read_text("utf-8")
+        assert "pickle" not in tops(path), path
+        assert not re.search(r"yaml\.load\(", text), path
+        for call in re.findall(r"torch\.load\([^)]*\)", text):
+            assert "weights_only=True" in call, path
+        assert "shell=True" not in text, path
+
+
+def test_every_stage_is_in_the_readme():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for stage in PIPELINE:
+        assert f"`{stage.name}`" in text, stage.name
+
+
+def test_the_lock_file_pins_everything_with_hashes_and_names_no_host():
+    text = (ROOT / "requirements.lock").read_text("utf-8")
+    assert "http" not in text
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    assert len(blocks) > 150
+    assert all("==" in block and "--hash=sha256:" in block for block in blocks)
+
+
+def test_metrics_files_hold_what_the_stage_returned(tmp_path):
+    stage = PIPELINE[0]
+    assert stage.metrics == "metrics/collect.json"
+    committed = ROOT / stage.metrics
+    if committed.exists():
+        assert json.loads(committed.read_text("utf-8"))

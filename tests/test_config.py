@@ -1,0 +1,69 @@
+"""What params.yaml may say, and what the user is told when it says something else."""
+
+import pytest
+from pydantic import Field
+
+from components import config
+from components.errors import UserError
+from components.params import Params
+
+
+class CleanParams(Params):
+    max_distance: int = Field(ge=0, le=64, description="differing hash bits, of 64")
+    ratio: float = Field(description="share, 0..1")
+    widths: tuple[int, ...] = Field(description="channels of each level")
+
+
+MODELS = {"clean": CleanParams}
+GOOD = "clean:\n  max_distance: 4\n  ratio: 1\n  widths: [32, 64]\n"
+
+
+def load(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return config.load(path, MODELS)["clean"]
+
+
+def test_a_good_file_loads_and_is_frozen(tmp_path):
+    params = load(tmp_path, GOOD)
+    assert (params.max_distance, params.ratio, params.widths) == (4, 1.0, (32, 64))
+    with pytest.raises(ValueError, match="frozen"):
+        params.max_distance = 5
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (GOOD.replace("max_distance", "max_distnce"), "clean.max_distnce is not a parameter; did you mean 'max_distance'?"),
+        (GOOD.replace("  ratio: 1\n", ""), "clean.ratio is missing (share, 0..1)"),
+        (GOOD.replace("ratio: 1", "ratio: high"), "clean.ratio should be a valid number, not 'high' (share, 0..1)"),
+        (GOOD.replace("ratio: 1", "ratio: '1'"), "clean.ratio should be a valid number, not '1' (share, 0..1)"),
+        (GOOD.replace("distance: 4", "distance: 65"), "should be less than or equal to 64, not 65 (differing hash bits"),
+        (GOOD.replace("distance: 4", "distance: 4.0"), "clean.max_distance should be a valid integer, not 4.0"),
+        (GOOD.replace("ratio: 1", "ratio: .nan"), "clean.ratio should be a finite number, not nan"),
+        (GOOD + "cleen:\n  a: 1\n", "section 'cleen' belongs to no stage; did you mean 'clean'?"),
+        ("other: {}\n", "section 'other' belongs to no stage"),
+        ("{}\n", "section 'clean' is missing; it holds max_distance, ratio, widths"),
+        ("clean: {}\n", "(and 2 more)"),
+        ("clean: 3\n", "clean"),
+        ("- 1\n", "wanted a section for each stage"),
+        (GOOD + "clean: {}\n", "is not YAML: found duplicate key"),
+        ("clean: [\n", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, text, line):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+
+
+def test_a_missing_file_says_so(tmp_path):
+    with pytest.raises(UserError, match="not there"):
+        config.read(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    params = load(tmp_path, GOOD.replace("ratio: 1", "ratio: 1e-4"))
+    assert params.ratio == 1e-4

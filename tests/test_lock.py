@@ -1,0 +1,59 @@
+"""One run at a time in a checkout."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from components.errors import UserError
+from flows import lock
+
+HOLDER = """
+    import sys, time
+    from pathlib import Path
+    from flows import lock
+    with lock.held(Path(sys.argv[1]), what="stillroom run", wait=True, say=print):
+        print("held", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path / "lock")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_run_is_told_who_holds_the_checkout(tmp_path, holder):
+    wanted = f"`stillroom run` \\(process {holder.pid}\\)"
+    with (
+        pytest.raises(UserError, match=wanted),
+        lock.held(tmp_path / "lock", what="x", wait=False, say=print),
+    ):
+        pass
+
+
+def test_a_second_run_waits_for_the_first(tmp_path, holder):
+    said = []
+
+    def say(line):
+        said.append(line)
+        holder.send_signal(signal.SIGKILL)  # the kernel lets go of a dead holder's lock
+
+    with lock.held(tmp_path / "lock", what="x", wait=True, say=say):
+        assert said == [f"waiting for `stillroom run` (process {holder.pid}), which works in this checkout"]
+
+
+def test_the_lock_is_free_after_use(tmp_path):
+    for _ in range(2):
+        with lock.held(tmp_path / "lock", what="x", wait=False, say=print):
+            pass

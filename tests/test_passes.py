@@ -1,0 +1,113 @@
+"""Git remembers each pass, on a ref of its own."""
+
+import io
+import subprocess
+from dataclasses import replace
+
+import pytest
+from checkouts import git
+from ruamel.yaml import YAML
+
+from components.pipeline import PIPELINE
+from flows import passes, registry, repository
+from flows.passes import Pass
+
+
+@pytest.fixture
+def root(tmp_path):
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x")
+    (tmp_path / ".stillroom").mkdir()
+    return tmp_path
+
+
+def make(root, seed=0):
+    stages = {
+        stage.name: {"cmd": f"python -m components {stage.name}", "deps": [], "params": {"params.yaml": {"seed": seed}},
+                     "outs": [{"path": path, "md5": f"{seed:030x}01.dir"} for path in stage.writes.values()]}
+        for stage in PIPELINE
+    }  # fmt: skip
+    text = io.StringIO()
+    YAML().dump({"schema": "2.0", "stages": stages}, text)
+    held = {"dvc.lock": text.getvalue().encode(), "params.yaml": f"train:\n  seed: {seed}\n".encode()}
+    held["metrics/train.json"] = b'{"x0_error": 0.5}'
+    commit = git(root, "rev-parse", "HEAD").strip()
+    return Pass(key=repository.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
+
+
+def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
+    done = replace(make(root), about={"stages": {"train": "executed"}})
+    head, status = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
+    passes.record(root, done)
+    (told,) = passes.remembered(root)
+    assert (told.key, told.files, told.commit, told.dirty) == (done.key, done.files, done.commit, False)
+    assert told.about["stages"] == {"train": "executed"}
+    assert told.metrics == {"train/x0_error": 0.5}
+    assert (git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")) == (head, status)
+
+
+def test_saying_it_twice_adds_nothing(root):
+    for _ in range(2):
+        passes.record(root, make(root))
+    assert git(root, "rev-list", "--count", passes.REF).strip() == "2"  # the pass, and the commit it was made from
+
+
+def test_a_pass_is_told_as_it_was_told_last_and_each_key_once(root):
+    first, second = make(root, 0), make(root, 1)
+    passes.record(root, first)
+    passes.record(root, second)
+    passes.record(root, replace(first, about={"decision": {"promote": True}}))
+    told = passes.remembered(root)
+    assert [one.key for one in told] == [second.key, first.key]
+    assert told[1].about["decision"] == {"promote": True}
+
+
+def test_a_lock_that_people_committed_is_a_pass_too(root):
+    done = make(root, 5)
+    for name, content in done.files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+    git(root, "add", "dvc.lock", "params.yaml", "metrics")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "results")
+    (told,) = passes.remembered(root)
+    assert (told.key, told.metrics, told.about) == (done.key, done.metrics, {})
+
+
+def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
+    passes.record(root, make(root))
+    bare = tmp_path_factory.mktemp("remote") / "bare.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
+    git(root, "push", "--quiet", str(bare), passes.REF)
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    git(other, "fetch", "--quiet", str(bare), f"{passes.REF}:{passes.REF}")
+    assert [one.key for one in passes.remembered(other)] == [make(root).key]
+
+
+def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("weights.safetensors", "scores.json", "samples.png", "film.png"):
+        (source / name).write_text(name)
+    model = {"unet/weights.safetensors": source / "weights.safetensors"}
+    scores = {name: source / name for name in ("scores.json", "samples.png", "film.png")}
+    folders = [tmp_path / "a" / "version", tmp_path / "b" / "version"]
+    digests = [registry.build(folder, done=make(root), model=model, evaluation=scores) for folder in folders]
+    assert digests[0] == digests[1]
+    told = registry.verify(folders[0])
+    assert set(told["files"]) == {"unet/weights.safetensors", "scores.json", "samples.png", "film.png"}
+    assert told["data"]["splits"].endswith(".dir") and told["git_commit"] == make(root).commit
+    (folders[0] / "unet/weights.safetensors").write_text("weights.safetensorz")
+    with pytest.raises(registry.UserError, match=r"weights\.safetensors: differs"):
+        registry.verify(folders[0])
+    (folders[1] / "scores.json").unlink()
+    with pytest.raises(registry.UserError, match=r"scores\.json: missing"):
+        registry.verify(folders[1])
+
+
+def test_a_manifest_that_points_outside_is_not_trusted(tmp_path):
+    (tmp_path / "version").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "version" / registry.MANIFEST).write_text('{"files": {"../secret": {"sha256": "", "bytes": 1}}}')
+    with pytest.raises(registry.UserError, match="outside"):
+        registry.verify(tmp_path / "version")

@@ -1,0 +1,266 @@
+"""The whole, as a user runs it: real git, DVC, Prefect and MLflow in a small checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from checkouts import command, edit, emoji, environment, git, make, stillroom, tree
+
+from components.pipeline import PIPELINE
+from flows import passes, repository
+from flows.state import State
+from flows.tracking import PASS, Tracker
+from flows.versions import Versions
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+OUTPUTS = ("data/raw", "data/clean", "data/pixels", "data/splits", "models", "reports", "metrics")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which `stillroom run` has been run once, and what it printed."""
+    folder = make(tmp_path_factory.mktemp("whole") / "checkout")
+    done = stillroom(folder, "run")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The finished checkout in a place of its own, to change."""
+    target = tmp_path / "checkout"
+    shutil.copytree(finished[0], target, symlinks=True)
+    return target
+
+
+def versions(folder: Path) -> Versions:
+    state = State(folder)
+    return Versions(Tracker(state, state.database), "denoiser")
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {f"{name}/{path}": data for name in OUTPUTS for path, data in tree(folder / name).items()}
+
+
+def test_one_command_ends_with_a_champion_and_says_where_to_look(finished):
+    folder, done = finished
+    champion = versions(folder).champion()
+    assert champion.version == "1"
+    assert champion.tags["stillroom.decision"] == "promoted"
+    for wanted in (
+        "models:/denoiser/1: champion",
+        "reports/data.html",
+        "reports/model.html",
+        "stillroom sample",
+        "stillroom ui",
+    ):
+        assert wanted in done.stdout
+    for stage in PIPELINE:
+        assert f"{stage.name}  executed" in done.stderr
+        assert (folder / stage.metrics).is_file()
+        assert all((folder / path).exists() for path in stage.writes.values())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_run_changes_nothing_and_says_so_within_seconds(finished):
+    folder, _ = finished
+    before, lock = outputs(folder), (folder / "dvc.lock").read_bytes()
+    began = time.monotonic()
+    done = stillroom(folder, "run")
+    assert time.monotonic() - began < 15
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing to do: every stage is up to date and registered.")
+    assert (outputs(folder), (folder / "dvc.lock").read_bytes()) == (before, lock)
+    assert len(versions(folder).all()) == 1
+
+
+def test_dvc_by_hand_gives_the_same_lock_and_the_same_bytes(finished, tmp_path):
+    folder, _ = finished
+    other = make(tmp_path / "elsewhere" / "checkout")
+    assert stillroom(other, "look").returncode == 0
+    done = subprocess.run(["dvc", "repro"], cwd=other, env={**environment(), "DVC_SITE_CACHE_DIR": str(tmp_path / "dvc")},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (other / "dvc.lock").read_bytes() == (folder / "dvc.lock").read_bytes()
+    assert outputs(other) == outputs(folder)
+
+
+def test_nothing_made_here_names_this_machine_or_the_hour(finished):
+    folder, _ = finished
+    for name, data in outputs(folder).items():
+        assert str(folder).encode() not in data, name
+        assert os.uname().nodename.encode() not in data, name
+
+
+def test_a_run_tells_the_whole_pass(finished):
+    folder, _ = finished
+    state = State(folder)
+    tracker = Tracker(state, state.database)
+    runs = tracker.client.search_runs([tracker.experiment])
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    run = runs[0]
+    done = passes.current(folder)
+    assert run.data.tags[PASS] == done.key
+    assert run.data.tags["mlflow.source.git.commit"] == git(folder, "rev-parse", "HEAD").strip()
+    assert {run.data.tags[f"stillroom.stage.{stage.name}"] for stage in PIPELINE} == {"executed"}
+    assert run.data.params["resize.side"] == "16"
+    for name, value in done.metrics.items():
+        assert run.data.metrics[name] == pytest.approx(value), name
+    losses = tracker.client.get_metric_history(run.info.run_id, "train/loss")
+    told = [json.loads(line) for line in (folder / "models/candidate/history.jsonl").read_text().splitlines()]
+    assert {(m.step, m.value) for m in losses} == {(row["step"], row["loss"]) for row in told if "loss" in row}
+    kept = {path.name for path in tracker.place(run.info.artifact_uri).iterdir()}
+    assert {"params.yaml", "dvc.lock", "decision.json", "reports", "samples.png", "denoiser"} <= kept
+
+
+def test_a_lost_database_comes_back_by_sync_and_sync_changes_nothing_twice(copy):
+    def told() -> tuple:
+        state = State(copy)
+        tracker = Tracker(state, state.database)
+        found = Versions(tracker, "denoiser")
+        run = tracker.client.search_runs([tracker.experiment])
+        metrics = [r.data.metrics for r in run]
+        history = [tracker.client.get_metric_history(r.info.run_id, "train/loss") for r in run]
+        points = [sorted((m.step, m.value) for m in h) for h in history]
+        tags = dict(found.champion().tags)
+        return len(run), metrics, points, [r.data.params for r in run], found.champion().version, tags
+
+    shutil.rmtree(copy / ".stillroom")
+    first = stillroom(copy, "sync")
+    assert first.returncode == 0, first.stderr
+    assert "1 pass(es) in MLflow" in first.stdout
+    before = told()
+    assert before[0] == 1 and before[-1]["stillroom.decision"] == "promoted"
+    assert stillroom(copy, "sync").returncode == 0
+    assert told() == before
+
+
+def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
+    import pandas
+
+    def places() -> dict:
+        table = pandas.read_parquet(copy / "data/splits/splits.parquet")
+        return dict(zip(table["sha256"], table["split"], strict=True))
+
+    before = places()
+    raw = tree(copy / "data/raw")
+    emoji(copy / "source.zip", 120)
+    done = stillroom(copy, "run")
+    assert done.returncode == 0, done.stderr
+    after = places()
+    assert len(after) > len(before)
+    assert {key: after[key] for key in before} == before
+    assert all(tree(copy / "data/raw")[name] == data for name, data in raw.items() if name.startswith("shard"))
+    found = versions(copy).all()
+    assert [version.version for version in found] == ["1", "2"]
+    decision = found[1].tags["stillroom.decision"]
+    assert versions(copy).champion().version == ("2" if decision == "promoted" else "1")
+    remembered = passes.remembered(copy)
+    assert [bool(p.about["decision"]["promote"]) for p in remembered] == [True, decision == "promoted"]
+    assert remembered[1].about["decision"]["against"] == "denoiser version 1"
+
+
+def test_going_back_to_old_parameters_restores_and_moves_no_alias(copy):
+    """Same inputs are the same pass: nothing is trained, no version is made, no decision is taken twice."""
+    edit(copy, "train", seed=7)
+    assert stillroom(copy, "run").returncode == 0
+    champion = versions(copy).champion().version
+    edit(copy, "train", seed=0)
+    done = stillroom(copy, "run")
+    assert done.returncode == 0, done.stderr
+    assert "train  restored" in done.stderr
+    assert [version.version for version in versions(copy).all()] == ["1", "2"]
+    assert versions(copy).champion().version == champion
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in PIPELINE])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "int"])
+def test_a_stopped_stage_leaves_nothing_half_written_and_the_next_run_goes_on(copy, finished, stage, number, code):
+    if (number is signal.SIGINT) and stage not in ("collect", "train"):
+        pytest.skip("the same path as SIGTERM, which every stage is tried with")
+    process = subprocess.Popen(command("run", "--force", stage), cwd=copy, env=environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    wait_for_stage(copy, process, stage)
+    # A terminal sends Ctrl-C to the whole group, a service manager SIGTERM to the process.
+    os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr, stderr
+    assert not stages_below(copy)
+    assert not [p for folder in ("data", "models", "reports", "metrics") for p in (copy / folder).rglob("*beside*")]
+    done = stillroom(copy, "run")
+    assert done.returncode == 0, done.stderr
+    assert outputs(copy) == outputs(finished[0])
+
+
+def test_a_killed_run_leaves_no_stage_behind_and_its_open_run_is_closed_later(copy, finished):
+    process = subprocess.Popen(command("run", "--force", "train"), cwd=copy, env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    wait_for_stage(copy, process, "train")
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 30
+    while stages_below(copy) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not stages_below(copy)
+    done = stillroom(copy, "run")
+    assert done.returncode == 0, done.stderr
+    assert outputs(copy) == outputs(finished[0])
+    state = State(copy)
+    tracker = Tracker(state, state.database)
+    assert "RUNNING" not in {run.info.status for run in tracker.client.search_runs([tracker.experiment])}
+
+
+def test_two_runs_at_once_become_one_after_the_other(tmp_path):
+    folder = make(tmp_path / "checkout", pictures=40)
+    both = [
+        subprocess.Popen(command("run"), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert sum("Nothing to do" in out for out, _ in told) == 1
+    assert sum("waiting for `stillroom run` (process " in err for _, err in told) == 1
+    assert len(versions(folder).all()) == 1
+
+
+def wait_for_stage(folder: Path, process: subprocess.Popen, stage: str) -> None:
+    """Until ``stage`` has begun its work below ``process``."""
+    events = folder / ".stillroom" / "events.jsonl"
+    events.unlink(missing_ok=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        text = events.read_text() if events.exists() else ""
+        if f'"kind":"start","stage":"{stage}"' in text:
+            time.sleep(0.3)
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{stage} did not start")
+
+
+def stages_below(folder: Path) -> list[int]:
+    """The processes that run a stage in ``folder``."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = process.info["cmdline"] or []
+        if process.info["cwd"] == str(folder) and "components" in line:
+            found.append(process.pid)
+    return found
+
+
+def test_the_key_of_a_pass_names_its_inputs(finished):
+    folder, _ = finished
+    stages = repository.lock(folder)
+    key = repository.key(stages)
+    assert key == repository.key(json.loads(json.dumps(stages)))
+    stages["train"]["params"]["params.yaml"]["train"]["seed"] = 99
+    assert repository.key(stages) != key
