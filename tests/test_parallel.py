@@ -1,5 +1,6 @@
 """Results in order, whatever the workers do."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -26,6 +27,11 @@ def deadly(batch):
     if 13 in batch:
         os.kill(os.getpid(), signal.SIGSEGV)
     return [item * 10 for item in batch]
+
+
+def bulky(batch):
+    """Results that do not fit in a pipe: a worker is always in the middle of handing one over."""
+    return [bytes(2**22) for _ in batch]
 
 
 def wrong(batch):
@@ -83,6 +89,15 @@ def test_few_batches_are_read_ahead(two_workers):
     next(results)
     assert len(read) <= 8
     results.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_run_that_is_left_in_the_middle_ends_at_once(two_workers):
+    for _ in range(3):
+        results = parallel.ordered(bulky, in_batches(100))
+        next(results)
+        results.close()
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
 
 
 def test_batches_end_at_a_count_and_at_a_size():
