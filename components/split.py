@@ -64,7 +64,11 @@ def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) ->
     for row, place in zip(seen, places, strict=True):
         if row["row"] >= 0:
             members[place.split].append(row["row"])
-    groups = {place.founder for row, place in zip(seen, places, strict=True) if row["row"] >= 0}
+    groups = {
+        place.founder
+        for row, place in zip(seen, places, strict=True)
+        if row["row"] >= 0 and place.split != "quarantine"
+    }
     _check(members, len(groups))
     table = {
         "arrival": [row["arrival"] for row in seen], "sha256": [row["sha256"] for row in seen],
