@@ -1,0 +1,97 @@
+"""A pack as tensors: mapped, gathered in batches, never decoded; and the order of training.
+
+Shapes: N rows of the pack, B images of a batch, H, W, C of an image.  Whatever decides a training step is
+a function of (seed, position), so nothing of it has to be stored to go on after a stop, and the number
+of processes does not change it: each draws for the whole batch and takes its part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from components import diffusion, pack
+
+
+class Pixels:
+    """The images of a pack, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.header = pack.read_header(folder)
+        self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
+        side, channels = self.header.side, self.header.channels
+        self._shards = [
+            torch.from_file(str(folder / name), size=rows * self.header.row_bytes, dtype=torch.uint8)
+            .view(rows, side, side, channels)
+            for name, rows in self.header.shards
+        ]  # fmt: skip
+        self._starts = torch.tensor([0, *(rows for _, rows in self.header.shards)]).cumsum(0)
+
+    def gather(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """The uint8 images of ``rows``, BHWC."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        if len(self._shards) == 1:
+            return self._shards[0][rows]
+        which = torch.bucketize(rows, self._starts[1:], right=True)
+        out = torch.empty(len(rows), *self._shards[0].shape[1:], dtype=torch.uint8)
+        for shard in which.unique().tolist():
+            mine = which == shard
+            out[mine] = self._shards[shard][rows[mine] - self._starts[shard]]
+        return out
+
+
+def to_network(images_BHWC: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 BHWC to float32 BCHW in [-1, 1] on ``device``."""
+    moved = images_BHWC.to(device, non_blocking=True)
+    return moved.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+
+
+def to_pixels(images_BCHW: Tensor) -> Tensor:
+    """[-1, 1] BCHW to uint8 BHWC, clipped and rounded."""
+    scaled = images_BCHW.float().add(1).mul(127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def generator(*name: object) -> torch.Generator:
+    """A CPU generator whose seed is a hash of ``name``; equal names give equal numbers."""
+    digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def order(seed: int, epoch: int, count: int) -> Tensor:
+    """A permutation of 0..count-1 for one pass over the training images."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+def positions(seed: int, step: int, batch: int, count: int) -> Tensor:
+    """Which of ``count`` training images the whole batch of ``step`` shows, (batch,); passes follow on."""
+    first, out = step * batch, []
+    while len(out) < batch:
+        epoch, at = divmod(first + len(out), count)
+        out.extend(order(seed, epoch, count)[at : at + batch - len(out)].tolist())
+    return torch.tensor(out)
+
+
+class Draws(NamedTuple):
+    """The random part of one step for the whole batch."""
+
+    noise: Tensor
+    """BCHW, unit normal."""
+    t: Tensor
+    """(B,), one timestep in each B-th of the schedule, shuffled."""
+    dropped: Tensor
+    """(B,) bool: shown without its label."""
+
+
+def draw(seed: int, step: int, shape: Sequence[int], label_dropout: float) -> Draws:
+    """The draws of ``step`` for a whole batch of ``shape`` (B, C, H, W)."""
+    source, batch = generator(seed, "step", step), shape[0]
+    strata = torch.randperm(batch, generator=source) + torch.rand(batch, generator=source)
+    t = (strata / batch * diffusion.TIMESTEPS).long().clamp_(max=diffusion.TIMESTEPS - 1)
+    dropped = torch.rand(batch, generator=source) < label_dropout
+    return Draws(torch.randn(*shape, generator=source), t, dropped)

@@ -1,0 +1,218 @@
+"""Stage ``evaluate``: what the candidate is worth on images it has never seen."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from components import data, diffusion, features, files, grid, measure, pack, sampling, scores
+from components.errors import UserError
+from components.params import Params
+
+FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS = 8, 8, 12
+
+GATE_SEED = 0
+"""Noise of the errors that the gate compares, whatever the parameters of the day."""
+
+
+class EvaluateParams(Params):
+    """How much is measured."""
+
+    seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
+    samples: int = Field(ge=4, description="pictures drawn, in the training's mix of classes, 4 or more")
+    replicates: int = Field(ge=10, description="bootstrap samples behind each interval, 10 or more")
+    confidence: float = Field(gt=0, lt=1, description="share of replicates inside an interval, 0..1")
+    memorised_rmse: float = Field(
+        ge=0, le=1, description="samples this close to a training image are memorised; rmse of values in 0..1"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was measured: pictures as uint8 NHWC, errors N x 8, features N x 1280."""
+
+    drawn: Tensor
+    errors: Tensor
+    fake: Tensor
+    """Features of the samples; ``held_out`` of validation and test images, ``train`` of training images."""
+    held_out: Tensor
+    train: Tensor
+
+
+def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
+    """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours."""
+    images, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
+    for name in ("train", "test"):
+        if len(rows[name]) < 2:
+            raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
+    denoiser = sampling.load(model)
+    measure.check(denoiser, images.header, model)
+    train_ids = images.class_ids[rows["train"]].tolist()
+    class_ids = class_mix(train_ids, params.samples)
+    with measure.workers(model) as run:
+        drawn = measure.samples(run, class_ids, seed=params.seed)
+        found = Found(
+            drawn=drawn, errors=measure.errors(run, pixels, rows["test"], seed=params.seed),
+            fake=measure.described(run, drawn, "features of samples"),
+            held_out=measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features"),
+            train=measure.described(run, images.gather(rows["train"]), "training features"),
+        )  # fmt: skip
+    film, sigmas = sampling.film(denoiser, _film_classes(train_ids), seed=params.seed, frames=FILM_FRAMES)
+    table = {
+        "format": 1, "confidence": params.confidence,
+        "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "samples": len(drawn)},
+        "scores": _distances(params, found),
+        "sampler": {"steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed},
+    }  # fmt: skip
+    _add_errors(params, table, found.errors)
+    _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))
+    with files.replacing_folder(evaluation) as folder:
+        _write(folder, table, found, class_ids, images.header.classes, film, sigmas)
+    return _numbers(table)
+
+
+def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:
+    """Squared x0 errors of any model folder on rows of a pack, N x 8; the same noise for every model."""
+    measure.check(sampling.load(model), pack.read_header(pixels), model)
+    with measure.workers(model, quiet) as run:
+        return measure.errors(run, pixels, rows, seed=seed)
+
+
+def rescored(model: Path, *, pixels: Path, splits: Path) -> dict[str, Any]:
+    """The scores.json in ``model`` (a registered version) with ``errors`` on today's test images, for the gate."""
+    path = model / "scores.json"
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no scores to compare ({error}): evaluate and register it again") from None
+    errors = x0_errors(model, pixels, list(pack.read_split(splits, "test")), seed=GATE_SEED)
+    return {**table, "errors": errors.tolist()}
+
+
+def class_mix(class_ids: Sequence[int], count: int) -> list[int]:
+    """``count`` class ids in the proportions of ``class_ids`` (largest remainder), ascending."""
+    kinds = sorted(set(class_ids))
+    exact = {kind: class_ids.count(kind) * count / len(class_ids) for kind in kinds}
+    whole = {kind: math.floor(exact[kind]) for kind in kinds}
+    by_rest = sorted(kinds, key=lambda kind: (whole[kind] - exact[kind], kind))
+    for kind in by_rest[: count - sum(whole.values())]:
+        whole[kind] += 1
+    return [kind for kind in kinds for _ in range(whole[kind])]
+
+
+def by_class(images_NHWC: Tensor, class_ids: Sequence[int], columns: int) -> Tensor:
+    """The first ``columns`` images of each class, a row each, filled up with white; one class fills 8 rows."""
+    kinds = sorted(set(class_ids))
+    if len(kinds) == 1:
+        return images_NHWC[: 8 * columns]
+    sheet = torch.full((len(kinds) * columns, *images_NHWC.shape[1:]), 255, dtype=torch.uint8)
+    ids = torch.tensor(class_ids)
+    for at, kind in enumerate(kinds):
+        some = images_NHWC[ids == kind][:columns]
+        sheet[at * columns : at * columns + len(some)] = some
+    return sheet
+
+
+def _film_classes(class_ids: Sequence[int]) -> list[int]:
+    """The most frequent classes, repeated to fill the strip."""
+    kinds = sorted(set(class_ids), key=lambda kind: (-class_ids.count(kind), kind))
+    return [kinds[i % len(kinds)] for i in range(FILM_PICTURES)]
+
+
+def _told(params: EvaluateParams) -> dict[str, Any]:
+    return {"times": params.replicates, "confidence": params.confidence, "seed": params.seed}
+
+
+def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
+    """Distances of the samples from the held-out images, and of as many training images: the floor."""
+    order = torch.randperm(len(found.train), generator=data.generator(params.seed, "floor"))
+    floor = found.train[order[: len(found.fake)]]
+    table = {}
+    for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
+        main, least = (
+            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **_told(params))
+            for some in (found.fake, floor)
+        )
+        table[f"{name}_{features.NAME}"] = {**main, "floor": least}
+    return table
+
+
+def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor) -> None:
+    *by_sigma, table["scores"]["x0_error"] = scores.mean_intervals(errors, **_told(params))
+    table["x0_error_by_sigma"] = [
+        {"sigma": sigma, **part} for sigma, part in zip(diffusion.SIGMAS, by_sigma, strict=True)
+    ]
+    edges, every = diffusion.level_edges(), diffusion.sigmas()
+    table["loss_by_level"] = []
+    for level, part in enumerate(by_sigma):
+        sigma = float(every[diffusion.timestep_of(diffusion.SIGMAS[level])])
+        beta_squared = sigma**2 / (1 + sigma**2)  # the error of x0 is so many times that of v, the loss
+        loss = {name: part[name] / beta_squared for name in ("value", "low", "high")}
+        table["loss_by_level"].append(
+            {"level": level, "sigma_low": edges[level], "sigma_high": edges[level + 1], **loss}
+        )
+
+
+def _add_neighbours(
+    params: EvaluateParams, table: dict[str, Any], images: data.Pixels, rows: dict[str, list[int]], found: Found,
+    keys: Sequence[str],
+) -> None:  # fmt: skip
+    """The closest training image of every sample, and how often samples and real held-out images have a twin."""
+
+    def flat(pictures: Tensor) -> Tensor:
+        return pictures.flatten(1).float() / 255
+
+    train = flat(images.gather(rows["train"]))
+    rmse, which = scores.nearest(flat(found.drawn), train)
+    real, _ = scores.nearest(flat(images.gather(rows["test"])), train)
+    similar = torch.nn.functional.cosine_similarity(found.fake, found.train[which])
+    table["nearest"] = [
+        {"sample": i, "row": rows["train"][at], "sha256": keys[rows["train"][at]], "rmse": far, "similarity": near}
+        for i, (at, far, near) in enumerate(zip(which.tolist(), rmse.tolist(), similar.tolist(), strict=True))
+    ]
+    limit = params.memorised_rmse
+    share, real_share = (float((some <= limit).double().mean()) for some in (rmse, real))
+    table["memorised"] = {"share": share, "threshold": limit, "unit": "rmse, 0..1", "real_share": real_share}
+
+
+def _numbers(table: dict[str, Any]) -> dict[str, float]:
+    """What becomes the metrics of the stage."""
+    numbers = {}
+    for name, part in table["scores"].items():
+        numbers |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
+        if "floor" in part:
+            numbers[f"{name}_floor"] = part["floor"]["value"]
+    return numbers | {
+        "memorised_share": table["memorised"]["share"], "memorised_real_share": table["memorised"]["real_share"]
+    }  # fmt: skip
+
+
+def _write(
+    folder: Path, table: dict[str, Any], found: Found, class_ids: Sequence[int], classes: Sequence[str], film: Tensor,
+    sigmas: Sequence[float],
+) -> None:  # fmt: skip
+    drawn = found.drawn
+    shape = {"side": drawn.shape[1], "channels": drawn.shape[3]}
+    _json(folder / "scores.json", table)
+    ids = {"class_ids": list(class_ids), "classes": list(classes)}
+    _json(folder / "samples.json", {"rows": len(drawn), **shape, **ids})
+    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, "sigmas": list(sigmas)})
+    (folder / "samples.u8").write_bytes(drawn.contiguous().numpy().tobytes())
+    (folder / "film.u8").write_bytes(film.contiguous().numpy().tobytes())
+    errors = found.errors.float().contiguous().numpy()
+    (folder / "errors.f32").write_bytes((errors.byteswap() if sys.byteorder == "big" else errors).tobytes())
+    grid.write(folder / "samples.png", by_class(drawn, class_ids, SHEET_COLUMNS), columns=SHEET_COLUMNS, scale=2)
+    grid.write(folder / "film.png", film.flatten(0, 1), columns=film.shape[1], scale=2)
+
+
+def _json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

@@ -1,0 +1,112 @@
+"""Whether a candidate takes the champion's place: a pure function of measured numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from components.params import Params
+
+TIMES = 2000
+"""Bootstrap samples of the comparison."""
+
+KID = "kid_efficientnet_lite0"
+
+
+class RegisterParams(Params):
+    """What a candidate must show before the alias moves to it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="of the registered model, letters and digits")
+    confidence: float = Field(gt=0, lt=1, description="share of replicates inside the interval, 0..1")
+    margin: float = Field(ge=0, lt=1, description="relative fall of the x0 error that is asked for at least, 0..1")
+    max_memorised: float = Field(
+        ge=0, le=1, description="share of memorised samples allowed above that of real images, 0..1"
+    )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to promote, why in one sentence, and the numbers behind it (plain data)."""
+
+    promote: bool
+    reason: str
+    evidence: dict[str, Any]
+
+
+def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, params: RegisterParams) -> Decision:
+    """Promote a candidate without a veto when there is no champion, or when it is better beyond chance.
+
+    Both are scores.json as plain data; against a champion both also hold ``errors``, squared x0 errors
+    (images x noise levels) of the same images with the same noise (components.evaluate.rescored).
+    Better: the whole interval of the relative difference of the x0 error (paired bootstrap over images)
+    lies below -margin, and the kernel distance's interval does not lie wholly above the champion's.
+    """
+    evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
+    veto = _veto(candidate, params, evidence)
+    if veto:
+        return Decision(False, f"not promoted: {veto}", evidence)
+    if champion is None:
+        return Decision(True, "promoted: there is no champion yet", evidence)
+    change, low, high = relative_change(candidate["errors"], champion["errors"], params.confidence)
+    if not all(map(math.isfinite, (change, low, high))):
+        return Decision(True, "promoted: the champion's x0 error is not finite", evidence)
+    evidence |= {"x0_error_change": change, "x0_error_change_low": low, "x0_error_change_high": high}
+    said = f"x0 error {change:+.1%} against the champion ({low:+.1%} to {high:+.1%})"
+    if not high < -params.margin:
+        return Decision(False, f"not promoted: {said}, wanted wholly below {-params.margin:.1%}", evidence)
+    ours, theirs = candidate["scores"].get(KID), champion.get("scores", {}).get(KID)
+    if ours and theirs:
+        evidence |= {"kid": _interval(ours), "champion_kid": _interval(theirs)}
+        if ours["low"] > theirs["high"]:
+            worse = f"{KID} {ours['value']:.4g} is worse than {theirs['value']:.4g} beyond the intervals"
+            return Decision(False, f"not promoted: {said}, but {worse}", evidence)
+    return Decision(True, f"promoted: {said}", evidence)
+
+
+def relative_change(
+    candidate: Sequence[Sequence[float]], champion: Sequence[Sequence[float]], confidence: float
+) -> tuple[float, float, float]:
+    """Change of the geometric mean error as a share of the champion's, and its interval; below 0 is better."""
+    import torch
+
+    ours, theirs = (torch.as_tensor(errors, dtype=torch.float64) for errors in (candidate, champion))
+    if ours.shape != theirs.shape or ours.ndim != 2:
+        raise ValueError(f"errors of {tuple(ours.shape)} and {tuple(theirs.shape)} are not of the same images")
+    count = len(ours)
+    drawn = torch.randint(count, (TIMES, count), generator=torch.Generator().manual_seed(0))
+    weights = torch.zeros(TIMES, count, dtype=torch.float64)
+    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+
+    def change(w: torch.Tensor) -> torch.Tensor:
+        return ((w @ ours).log() - (w @ theirs).log()).mean(1).exp() - 1
+
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(change(weights), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return float(change(torch.ones(1, count, dtype=torch.float64))), low, high
+
+
+def _veto(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """What rules the candidate out whatever its scores, or nothing."""
+    for name, score in candidate["scores"].items():
+        if not all(math.isfinite(score[part]) for part in ("value", "low", "high")):
+            return f"{name} is not finite"
+    errors = candidate.get("errors")
+    if errors is not None and not len(errors):
+        return "it was not scored on any image"
+    if errors is not None and not all(math.isfinite(float(error)) for row in errors for error in row):
+        return "an x0 error is not finite"
+    memorised = candidate.get("memorised")
+    if memorised:
+        share, real = memorised["share"], memorised["real_share"]
+        evidence |= {"memorised_share": share, "memorised_real_share": real}
+        if share > real + params.max_memorised:
+            return f"{share:.1%} of its samples are copies of training images, against {real:.1%} of real images"
+    return ""
+
+
+def _interval(score: Mapping[str, Any]) -> dict[str, float]:
+    return {part: float(score[part]) for part in ("value", "low", "high")}

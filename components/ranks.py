@@ -1,0 +1,159 @@
+"""The processes that train together: started here, or joined when torchrun has started them already.
+
+Each rank works on one thread (CPU) or one device (CUDA).  Without torchrun, this process is rank 0
+and starts the others; they meet in a file of the scratch folder and talk over loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+import components
+from components.processes import die_with_parent
+
+_TIMEOUT = datetime.timedelta(minutes=5)
+_STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+    children: tuple[subprocess.Popen, ...] = field(default=(), repr=False)
+
+    def part(self, whole: Tensor) -> Tensor:
+        """This rank's rows of ``whole`` (B, ...); B is a multiple of the size."""
+        share = len(whole) // self.size
+        return whole[self.rank * share : (self.rank + 1) * share]
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """``numbers`` added up over all ranks, on the CPU."""
+        if self.size == 1:
+            return numbers.cpu()
+        moved = numbers.to(self.device)
+        dist.all_reduce(moved)
+        return moved.cpu()
+
+    def wait(self) -> None:
+        """Return when every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def together(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
+    """Yield the group of ``size`` ranks; ``command`` (arguments of this Python) starts one that follows.
+
+    Under torchrun its group is joined and ``size`` is its world size.  With CUDA there is one rank a device.
+    """
+    threads = torch.get_num_threads()
+    try:
+        if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+            yield _join_torchrun()
+        elif _STORE in os.environ:
+            yield _follow()
+        else:
+            size = torch.cuda.device_count() if torch.cuda.is_available() else size
+            with _lead(size, scratch, command) as group:
+                yield group
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def _join_torchrun() -> Group:
+    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    return Group(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _follow() -> Group:
+    die_with_parent(signal.SIGKILL)  # a follower writes nothing, so nothing can be left half done
+    rank, size = int(os.environ[_RANK]), int(os.environ[_SIZE])
+    store = dist.FileStore(os.environ[_STORE], size)
+    store.set(f"here/{rank}", "1")
+    return Group(rank, size, _meet(store, rank, size))
+
+
+@contextlib.contextmanager
+def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
+    if size == 1:
+        yield Group(0, 1, _device(0))
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    meeting = scratch / f"ranks-{secrets.token_hex(4)}"
+    children = [_start(rank, size, meeting, command) for rank in range(1, size)]
+    try:
+        store = dist.FileStore(str(meeting), size)
+        for rank, child in enumerate(children, 1):
+            _await(store, rank, child)
+        yield Group(0, size, _meet(store, 0, size), tuple(children))
+        for child in children:
+            child.wait(timeout=60)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+        meeting.unlink(missing_ok=True)
+
+
+def _start(rank: int, size: int, meeting: Path, command: Sequence[str]) -> subprocess.Popen:
+    source = str(Path(components.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), "PYTHONPATH": path,
+           "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
+    environment: Mapping[str, str] = {**os.environ, **own}
+    return subprocess.Popen([sys.executable, *command], env=environment, stdin=subprocess.DEVNULL)
+
+
+def _await(store: dist.Store, rank: int, child: subprocess.Popen) -> None:
+    """Return when ``child`` has reported; a child that dies before is an error, not a long wait."""
+    while True:
+        try:
+            store.wait([f"here/{rank}"], datetime.timedelta(seconds=1))
+            return
+        except RuntimeError:  # not there within the second
+            if child.poll() is not None:
+                raise RuntimeError(f"rank {rank} ended with code {child.returncode} at its start") from None
+
+
+def _meet(store: dist.Store, rank: int, size: int) -> torch.device:
+    device = _device(rank)
+    loopback = {"GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+    before = {name: os.environ.get(name) for name in loopback}
+    os.environ.update(loopback)
+    try:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    return device
+
+
+def _device(local: int) -> torch.device:
+    """CUDA device ``local`` with TF32, or the CPU on one thread (two are slower at small batches)."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        return torch.device("cuda", local)
+    torch.set_num_threads(1)
+    return torch.device("cpu")

@@ -1,0 +1,63 @@
+"""Section ``train`` of params.yaml: the one recipe, in images, pixels and shares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from components.params import Params
+
+Width = Annotated[int, Field(ge=32, le=2048)]
+
+
+class TrainParams(Params):
+    """How the denoiser is trained and how its samples are drawn unless somebody says otherwise."""
+
+    seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
+    images: int = Field(ge=1, description="images shown in all, the budget, 1 or more")
+    batch: int = Field(ge=1, le=65536, description="images of one step over all ranks, a multiple of ranks")
+    ranks: int = Field(ge=1, le=64, description="processes of one thread each; with CUDA one a device instead")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        description="of the network's arithmetic: bf16, fp32, fp16 (CUDA only); auto is bf16 where the "
+        "hardware has it and fp32 elsewhere"
+    )
+    widths: tuple[Width, ...] = Field(
+        min_length=1, max_length=8, description="channels at each resolution, halving; multiples of 32"
+    )
+    layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
+    learning_rate: float = Field(gt=0, le=1, description="of AdamW after the warm-up, 0..1")
+    weight_decay: float = Field(ge=0, le=1, description="of AdamW, 0..1")
+    warmup_images: int = Field(ge=0, description="images over which the learning rate rises, 0 or more")
+    constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
+    final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")
+    gradient_clip: float = Field(gt=0, description="largest norm of a step's gradient, above 0")
+    ema_half_life: float = Field(gt=0, le=1, description="of the averaged weights, as a share of the images seen, 0..1")
+    label_dropout: float = Field(
+        ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
+    )
+    checkpoint_images: int = Field(ge=1, description="images between two checkpoints, 1 or more")
+    validate_images: int = Field(ge=1, description="validation images of each check of the x0 error")
+    validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")
+    steps: int = Field(ge=1, le=1000, description="network calls for a sample (twice that when guided)")
+    guidance: float = Field(ge=0, le=50, description="pull of samples towards their label; 1 is none, 0..50")
+
+    @model_validator(mode="after")
+    def _agree(self) -> TrainParams:
+        if self.batch % self.ranks:
+            raise ValueError(f"batch {self.batch} is not a multiple of ranks {self.ranks}")
+        if self.images < self.batch:
+            raise ValueError(f"images {self.images} is less than one batch of {self.batch}")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.images // self.batch
+
+    def rate(self, images_seen: int) -> float:
+        """The learning rate of the step that starts after ``images_seen``: up, constant, down in a line."""
+        done = images_seen / (self.total_steps * self.batch)
+        warm = min(1.0, (images_seen + self.batch) / self.warmup_images) if self.warmup_images else 1.0
+        fall = max(0.0, done - self.constant_until) / max(1e-9, 1 - self.constant_until)
+        return self.learning_rate * warm * (1 - (1 - self.final_rate) * fall)

@@ -1,0 +1,172 @@
+"""Samples from a model folder: loaded without pickle, the same picture for the same (seed, number).
+
+Shapes: N pictures, C channels, H and W pixels.  Pictures leave as uint8 NHWC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from components import data, x0_error
+from components.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin, UNet2DModel
+
+BATCH = 32
+"""Pictures drawn at once on the CPU; fixed, since rounding depends on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """A loaded model folder."""
+
+    network: UNet2DModel
+    scheduler: SchedulerMixin
+    classes: tuple[str, ...]
+    null_class: int | None
+    side: int
+    channels: int
+    steps: int
+    guidance: float
+
+    def class_id(self, name: str) -> int:
+        """The number of class ``name``; UserError with the nearest name when there is none."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if not self.classes:
+            raise UserError(f"label {name!r}: this model was trained without labels")
+        raise UserError(f"label {name!r} is not one of {', '.join(self.classes)}{nearest(name, self.classes)}")
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Denoiser:
+    """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged."""
+    import diffusers
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
+    notes = _read_json(folder / "stillroom.json")
+    config = _read_json(folder / "unet" / "config.json")
+    solver = _read_json(folder / "scheduler" / "scheduler_config.json")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    try:
+        network = diffusers.UNet2DModel.from_config(config)
+        network.load_state_dict(load_file(weights))
+        kind = getattr(diffusers, str(solver["_class_name"]), None)
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+            raise ValueError(f"{solver['_class_name']!r} is no scheduler of diffusers")
+        return Denoiser(
+            network=network.to(device).eval().requires_grad_(False), scheduler=kind.from_config(solver),
+            classes=tuple(notes["classes"]), null_class=notes["null_class"], side=int(notes["side"]),
+            channels=network.config.in_channels, steps=int(notes["steps"]), guidance=float(notes["guidance"]),
+        )  # fmt: skip
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder}: not a whole denoiser ({first}): train or pull it again") from None
+
+
+@torch.no_grad()
+def sample(
+    model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, steps: int | None = None,
+    guidance: float | None = None, start: int = 0, precision: str = "auto",
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:  # fmt: skip
+    """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
+
+    ``steps`` and ``guidance`` are the model's own unless given; ``progress`` is told of pictures done.
+    """
+    model = load(model) if isinstance(model, Path) else model
+    _check(model, class_ids, steps)
+    drawn = []
+    for first in range(0, len(class_ids), BATCH):
+        ids = class_ids[first : first + BATCH]
+        noise = _noise(model, seed, range(start + first, start + first + len(ids)))
+        images = _denoise(model, noise, ids, steps, guidance, precision, lambda *_: None)
+        drawn.append(data.to_pixels(images).cpu())
+        if progress:
+            progress(len(ids))
+    empty = torch.empty(0, model.side, model.side, model.channels, dtype=torch.uint8)
+    return torch.cat([empty, *drawn])
+
+
+@torch.no_grad()
+def film(
+    model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto"
+) -> tuple[Tensor, list[float]]:
+    """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
+
+    Frames are predicted clean images at ``frames`` of the steps, the first and the last among them.
+    """
+    _check(model, class_ids, None)
+    seen: list[tuple[float, Tensor]] = []
+    noise = _noise(model, seed, range(len(class_ids)))
+    _denoise(model, noise, class_ids, None, None, precision, lambda *step: seen.append(step))
+    frames = min(frames, len(seen))
+    chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
+    return torch.stack([data.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
+
+
+def _noise(model: Denoiser, seed: int, numbers: Sequence[int]) -> Tensor:
+    shape = (model.channels, model.side, model.side)
+    return torch.stack([torch.randn(shape, generator=data.generator(seed, "sample", i)) for i in numbers])
+
+
+def _denoise(
+    model: Denoiser, noise_NCHW: Tensor, class_ids: Sequence[int], steps: int | None, guidance: float | None,
+    precision: str, watch: Callable[[float, Tensor], object],
+) -> Tensor:  # fmt: skip
+    """Clean images in [-1, 1], NCHW; ``watch`` is told each step's sigma and predicted clean images."""
+    device = next(model.network.parameters()).device
+    scheduler = type(model.scheduler).from_config(model.scheduler.config)
+    scheduler.set_timesteps(steps or model.steps)
+    guidance = model.guidance if guidance is None else guidance
+    labels = x0_error.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
+    labels = None if labels is None else labels.to(device)
+    guided = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
+    noisy = noise_NCHW.to(device) * scheduler.init_noise_sigma
+    source = torch.Generator().manual_seed(0)  # DPM-Solver++ draws nothing; for a scheduler that does
+    for t in scheduler.timesteps:
+        entry = scheduler.scale_model_input(noisy, t)
+        with x0_error.autocast(device, precision):
+            if guided:
+                both = torch.cat([labels, torch.full_like(labels, model.null_class)])
+                with_label, without = model.network(entry.repeat(2, 1, 1, 1), t, both).sample.float().chunk(2)
+                predicted = without + guidance * (with_label - without)
+            else:
+                predicted = model.network(entry, t, labels).sample.float()
+        alpha_squared = float(scheduler.alphas_cumprod[int(t)])
+        alpha, beta = alpha_squared**0.5, (1 - alpha_squared) ** 0.5
+        watch(beta / max(alpha, 1e-9), alpha * noisy - beta * predicted)
+        extra = {"generator": source} if "generator" in scheduler.step.__code__.co_varnames else {}
+        noisy = scheduler.step(predicted, t, noisy, **extra).prev_sample
+    return noisy
+
+
+def _check(model: Denoiser, class_ids: Sequence[int], steps: int | None) -> None:
+    wrong = [number for number in class_ids if not -1 <= number < max(1, len(model.classes))]
+    if wrong:
+        raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
+    most = int(model.scheduler.config.num_train_timesteps)
+    if steps is not None and not 1 <= steps <= most:
+        raise UserError(f"steps must be in 1..{most}, not {steps}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing: this is not a whole denoiser, train or pull it again") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): train or pull the model again") from None
+    if not isinstance(read, dict):
+        raise UserError(f"{path}: holds {type(read).__name__}, wanted an object: train or pull it again")
+    return read

@@ -1,0 +1,119 @@
+"""Distances between two sets of features, and intervals by bootstrap, as pure functions of tensors.
+
+Shapes: N or M pictures, D features, R replicates.  A replicate is a row of counts: how often each picture
+was drawn, with replacement.  Everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def replicates(count: int, times: int, source: torch.Generator) -> Tensor:
+    """How often each of ``count`` pictures is drawn in ``times`` bootstrap samples, float64 R x N."""
+    drawn = torch.randint(count, (times, count), generator=source)
+    counts = torch.zeros(times, count, dtype=torch.float64)
+    return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+
+
+def interval(values_R: Tensor, confidence: float, around: float | None = None) -> tuple[float, float]:
+    """The percentile interval of replicates; shifted so that their mean lies at ``around`` when given.
+
+    The shift is for distances between sets, which a bootstrap sample, with its repeats, overstates.
+    """
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(values_R.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    shift = 0.0 if around is None else around - float(values_R.double().mean())
+    return low + shift, high + shift
+
+
+def kernel(a_ND: Tensor, b_MD: Tensor) -> Tensor:
+    """The polynomial kernel of KID, (a . b / D + 1)**3 (Binkowski et al. 2018, section 4), N x M."""
+    return (a_ND.double() @ b_MD.double().T / a_ND.shape[1] + 1) ** 3
+
+
+def kid(a_ND: Tensor, b_MD: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The unbiased kernel distance as a function of counts (R x N, R x M), giving R values.
+
+    Pairs of a picture with itself are left out, drawn twice or not, so that replicates stay unbiased.
+    """
+    aa, bb, ab = kernel(a_ND, a_ND), kernel(b_MD, b_MD), kernel(a_ND, b_MD)
+    aa.fill_diagonal_(0)
+    bb.fill_diagonal_(0)
+
+    def distance(w: Tensor, u: Tensor) -> Tensor:
+        within_a = ((w @ aa) * w).sum(1) / (w.sum(1) ** 2 - (w * w).sum(1))
+        within_b = ((u @ bb) * u).sum(1) / (u.sum(1) ** 2 - (u * u).sum(1))
+        across = ((w @ ab) * u).sum(1) / (w.sum(1) * u.sum(1))
+        return within_a + within_b - 2 * across
+
+    return distance
+
+
+def frechet(a_ND: Tensor, b_MD: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The Frechet distance of the Gaussians with the sets' moments, as a function of counts (see :func:`kid`).
+
+    With centred rows A and B, trace((S_a S_b)**0.5) is the sum of the singular values of A B^T over
+    sqrt((n - 1)(m - 1)), so no D x D root is needed.
+    """
+    a, b = a_ND.double(), b_MD.double()
+
+    def one(w: Tensor, u: Tensor) -> Tensor:
+        mean_a, mean_b = w @ a / w.sum(), u @ b / u.sum()
+        rows_a = (a - mean_a) * (w / (w.sum() - 1)).sqrt()[:, None]
+        rows_b = (b - mean_b) * (u / (u.sum() - 1)).sqrt()[:, None]
+        cross = _short(rows_a) @ _short(rows_b).T
+        gram = cross @ cross.T if len(cross) <= len(cross.T) else cross.T @ cross
+        root = torch.linalg.eigvalsh(gram).clamp_(min=0).sqrt().sum()
+        return (mean_a - mean_b).square().sum() + rows_a.square().sum() + rows_b.square().sum() - 2 * root
+
+    def distance(w_RN: Tensor, u_RM: Tensor) -> Tensor:
+        return torch.stack([one(w, u) for w, u in zip(w_RN, u_RM, strict=True)])
+
+    return distance
+
+
+def _short(rows_ND: Tensor) -> Tensor:
+    """As many rows as columns at most, with the same second moments (the R of QR)."""
+    return torch.linalg.qr(rows_ND, mode="r").R if len(rows_ND) > rows_ND.shape[1] else rows_ND
+
+
+def score(
+    distance: Callable[[Tensor, Tensor], Tensor], n: int, m: int, *, times: int, confidence: float, seed: int
+) -> dict[str, float]:
+    """``value, low, high`` of a distance between sets of ``n`` and ``m`` pictures."""
+    source = torch.Generator().manual_seed(seed)
+    value = float(distance(torch.ones(1, n, dtype=torch.float64), torch.ones(1, m, dtype=torch.float64)))
+    spread = distance(replicates(n, times, source), replicates(m, times, source))
+    low, high = interval(spread, confidence, around=value)
+    return {"value": value, "low": low, "high": high}
+
+
+def mean_intervals(errors_BL: Tensor, *, times: int, confidence: float, seed: int) -> list[dict[str, float]]:
+    """``value, low, high`` of the mean over images of each level, then of their geometric mean (the last)."""
+    weights = replicates(len(errors_BL), times, torch.Generator().manual_seed(seed)) / len(errors_BL)
+    means, spread = errors_BL.double().mean(0), weights @ errors_BL.double()
+    means = torch.cat([means, means.log().mean().exp()[None]])
+    spread = torch.cat([spread, spread.log().mean(1, keepdim=True).exp()], 1)
+    found = []
+    for value, column in zip(means.tolist(), spread.T, strict=True):
+        low, high = interval(column, confidence)
+        found.append({"value": value, "low": low, "high": high})
+    return found
+
+
+def nearest(a_NP: Tensor, b_MP: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """For each row of ``a`` (values 0..1) the closest row of ``b``: root mean square difference, and which."""
+    b = b_MP.float()
+    squares = b.square().sum(1)
+    rmse, which = [], []
+    for some in a_NP.split(batch):
+        some = some.float()
+        gaps = squares[None] - 2 * some @ b.T
+        least = gaps.argmin(1)
+        which.append(least)
+        rmse.append((some - b[least]).square().mean(1).sqrt())
+    return torch.cat(rmse), torch.cat(which)

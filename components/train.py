@@ -1,0 +1,70 @@
+"""Stage ``train``: fit the denoiser. The loop is in loop.py, the recipe in recipe.py."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from components import card, data, denoiser, files, loop, pack
+from components.errors import UserError
+from components.ranks import together
+from components.recipe import TrainParams
+
+__all__ = ["TrainParams", "train"]
+
+_CODE = ("loop", "state", "history", "recipe", "diffusion", "denoiser", "data", "x0_error")
+
+
+def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path) -> dict[str, float]:
+    """Fit the denoiser to the training images and write it as a diffusers folder with its history."""
+    header = pack.read_header(pixels)
+    counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
+    if not counts["train"]:
+        raise UserError(f"{splits}: no image to train on: see the data report for what was dropped")
+    folder = scratch / key(params, pixels, splits)
+    job = loop.Job(params=params, pixels=pixels, splits=splits, folder=folder)
+    with together(params.ranks, scratch, job.command()) as group:
+        state = loop.fit(job, group)
+        parameters = sum(weight.numel() for weight in state.average.parameters())
+        checks = [line for line in state.history if "x0_error" in line]
+        error = checks[-1]["x0_error"] if checks else None
+        if group.rank == 0:
+            notes = {
+                "format": 1, "classes": list(header.classes), "null_class": len(header.classes) or None,
+                "side": header.side, "steps": params.steps, "guidance": params.guidance,
+                "images_seen": state.images_seen, "train_images": counts["train"],
+            }  # fmt: skip
+            words = card.text(
+                params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
+                parameters=parameters, error=error,
+            )  # fmt: skip
+            _write(model, state, notes, words)
+            shutil.rmtree(folder, ignore_errors=True)
+        group.wait()
+    losses = [line["loss"] for line in state.history if "loss" in line]
+    numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
+               "x0_error": error}  # fmt: skip
+    return {name: float(number) for name, number in numbers.items() if number is not None}
+
+
+def key(params: TrainParams, pixels: Path, splits: Path) -> str:
+    """16 hex digits for all that decides the outcome: parameters, data, this code and torch."""
+    digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), torch.__version__]).encode())
+    inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
+    inputs += [splits / f"{name}.i32" for name in ("train", "val")]
+    inputs += [Path(data.__file__).with_name(f"{name}.py") for name in _CODE]
+    for path in inputs:
+        digest.update(bytes.fromhex(files.sha256(path)))
+    return digest.hexdigest()[:16]
+
+
+def _write(model: Path, state: loop.State, notes: dict, words: str) -> None:
+    with files.replacing_folder(model) as folder:
+        denoiser.save(folder, state.average.cpu(), notes)
+        (folder / "README.md").write_text(words, "utf-8")
+        lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in state.history)
+        (folder / "history.jsonl").write_text(lines, "utf-8")

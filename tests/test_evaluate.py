@@ -1,0 +1,188 @@
+"""Evaluation: what it writes is whole, repeatable, and finds what it is meant to find."""
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from train_fixtures import contents, make_pack, tiny
+
+from components import data, features, measure, pack, processes
+from components import evaluate as stage
+from components.errors import UserError
+from components.train import train
+
+PARAMS = stage.EvaluateParams(seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(pixels, splits, model) of a tiny training."""
+    folder = tmp_path_factory.mktemp("made")
+    pixels, splits = make_pack(folder)
+    train(tiny(), pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return pixels, splits, folder / "model"
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """All in this process: no time is spent on starting others."""
+    monkeypatch.setattr(processes, "cores", lambda: 1)
+
+
+def run(made, folder, params=PARAMS):
+    pixels, splits, model = made
+    return stage.evaluate(params, pixels=pixels, splits=splits, model=model, evaluation=folder / "evaluation")
+
+
+def test_it_writes_what_the_reports_read(made, tmp_path, alone):
+    numbers = run(made, tmp_path)
+    found = contents(tmp_path / "evaluation")
+    assert set(found) == {"scores.json", "samples.u8", "samples.json", "film.u8", "film.json", "errors.f32",
+                          "samples.png", "film.png"}  # fmt: skip
+    table = json.loads(found["scores.json"])
+    assert table["counts"] == {"train": 32, "test": 8, "samples": 10}
+    assert set(table["scores"]) == {"x0_error", "kid_efficientnet_lite0", "fd_efficientnet_lite0"}
+    assert numbers["x0_error"] == table["scores"]["x0_error"]["value"]
+    for name, part in table["scores"].items():
+        assert part["low"] <= part["value"] <= part["high"], name
+    assert len(found["samples.u8"]) == 10 * 8 * 8 * 3
+    film = json.loads(found["film.json"])
+    assert len(found["film.u8"]) == film["rows"] * film["frames"] * 8 * 8 * 3
+    assert len(film["sigmas"]) == film["frames"]
+    errors = torch.tensor(struct.unpack("<64f", found["errors.f32"])).view(8, 8)
+    means = [part["value"] for part in table["x0_error_by_sigma"]]
+    torch.testing.assert_close(errors.mean(0), torch.tensor(means))
+    assert table["scores"]["x0_error"]["value"] == pytest.approx(float(errors.mean(0).log().mean().exp()))
+    keys = pack.read_keys(made[0])
+    train_rows = set(pack.read_split(made[1], "train"))
+    for i, near in enumerate(table["nearest"]):
+        assert near["sample"] == i
+        assert near["row"] in train_rows
+        assert near["sha256"] == keys[near["row"]]
+
+
+def test_the_loss_of_a_level_is_the_error_of_the_image_over_beta_squared(made, tmp_path, alone):
+    run(made, tmp_path)
+    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
+    for level, part in zip(table["loss_by_level"], table["x0_error_by_sigma"], strict=True):
+        sigma = part["sigma"]
+        assert level["sigma_low"] < sigma < level["sigma_high"]
+        assert level["value"] == pytest.approx(part["value"] * (1 + sigma**2) / sigma**2, rel=0.06)
+
+
+@pytest.mark.slow
+def test_one_process_and_two_give_the_same_bytes(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "CHUNK", 4)
+    for cores in (1, 2):
+        monkeypatch.setattr(processes, "cores", lambda cores=cores: cores)
+        run(made, tmp_path / str(cores))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monkeypatch):
+    """Half of what is 'drawn' are training images, nearly as they are; the other half is noise."""
+    images = data.Pixels(made[0])
+    rows = list(pack.read_split(made[1], "train"))[:5]
+    copies = (images.gather(rows).int() + 1).clamp(max=255).to(torch.uint8)
+    noise = torch.randint(0, 256, copies.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: torch.cat([copies, noise]))
+    numbers = run(made, tmp_path)
+    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
+    assert numbers["memorised_share"] == 0.5
+    assert table["memorised"]["real_share"] == 0
+    assert [near["row"] for near in table["nearest"][:5]] == rows
+    assert all(near["rmse"] < 0.01 and near["similarity"] > 0.95 for near in table["nearest"][:5])
+    assert all(near["rmse"] > 0.1 for near in table["nearest"][5:])
+
+
+def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monkeypatch):
+    images, rows = data.Pixels(made[0]), list(pack.read_split(made[1], "train"))
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: images.gather(rows))
+    numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": len(rows)}))
+    for name in ("kid_efficientnet_lite0", "fd_efficientnet_lite0"):
+        assert numbers[name] == pytest.approx(numbers[f"{name}_floor"], rel=1e-6)
+
+
+def test_errors_belong_to_an_image_and_not_to_its_place(made, alone):
+    """A champion and a candidate are compared on the same noise, whatever else is in the split."""
+    pixels, splits, model = made
+    rows = list(pack.read_split(splits, "test"))
+    whole = stage.x0_errors(model, pixels, rows, seed=0, quiet=True)
+    torch.testing.assert_close(stage.x0_errors(model, pixels, rows[3:5], seed=0, quiet=True), whole[3:5])
+    assert not torch.allclose(stage.x0_errors(model, pixels, rows[3:5], seed=1, quiet=True), whole[3:5])
+
+
+def test_a_champion_that_knows_fewer_classes_is_scored_by_name(made, tmp_path, alone):
+    pixels, splits, model = made
+    renamed = json.loads((pixels / "header.json").read_text())
+    other = tmp_path / "pixels"
+    shutil.copytree(pixels, other)
+    renamed["classes"] = ["new", "left", "right", "both"]
+    (other / "header.json").write_text(json.dumps(renamed))
+    ids = [number + 1 if number >= 0 else -1 for number in pack.read_classes(pixels)]
+    pack.write_int32(other / "classes.i32", ids)
+    rows = list(pack.read_split(splits, "test"))
+    torch.testing.assert_close(
+        stage.x0_errors(model, other, rows, seed=0, quiet=True),
+        stage.x0_errors(model, pixels, rows, seed=0, quiet=True),
+    )
+
+
+def test_a_version_is_rescored_on_the_images_of_today(made, tmp_path, alone):
+    pixels, splits, model = made
+    run(made, tmp_path)
+    version = tmp_path / "version"
+    shutil.copytree(model, version)
+    with pytest.raises(UserError, match=r"scores\.json"):
+        stage.rescored(version, pixels=pixels, splits=splits)
+    shutil.copyfile(tmp_path / "evaluation/scores.json", version / "scores.json")
+    told = stage.rescored(version, pixels=pixels, splits=splits)
+    assert (len(told["errors"]), len(told["errors"][0])) == (8, 8)
+    assert told["scores"]["x0_error"]["value"] > 0
+
+
+def test_a_model_of_another_size_cannot_be_compared(made, tmp_path, alone):
+    pixels, _ = make_pack(tmp_path, side=16)
+    with pytest.raises(UserError, match="made for 8 px"):
+        stage.x0_errors(made[2], pixels, [0], seed=0)
+
+
+def test_a_split_without_test_images(made, tmp_path, alone):
+    pixels, splits, model = made
+    shutil.copytree(splits, tmp_path / "splits")
+    pack.write_int32(tmp_path / "splits/test.i32", [])
+    with pytest.raises(UserError, match="0 images in split test"):
+        run((pixels, tmp_path / "splits", model), tmp_path)
+    assert not (tmp_path / "evaluation").exists()
+
+
+@given(ids=st.lists(st.integers(-1, 5), min_size=1, max_size=60), count=st.integers(1, 80))
+def test_the_mix_of_classes_is_kept_to_within_one(ids, count):
+    mix = stage.class_mix(ids, count)
+    assert len(mix) == count
+    assert mix == sorted(mix)
+    for kind in set(ids):
+        assert abs(mix.count(kind) - ids.count(kind) * count / len(ids)) < 1
+
+
+def test_a_sheet_has_a_row_for_each_class():
+    images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 2, 2, 3)
+    sheet = stage.by_class(images, [0, 0, 0, 2, 2], 2)
+    assert sheet[:, 0, 0, 0].tolist() == [0, 1, 3, 4]
+
+
+def test_features_are_those_of_the_pretrained_network():
+    """Two crops of one picture are closer than two pictures: with random weights they are hardly so."""
+    net = features.network()
+    big = torch.nn.functional.interpolate(
+        torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 255, 40, mode="bilinear"
+    ).to(torch.uint8).permute(0, 2, 3, 1)  # fmt: skip
+    found = features.of(net, torch.cat([big[:, :32, :32], big[:, 4:36, 4:36]]))
+    assert found.shape == (4, 1280)
+    similar = torch.nn.functional.cosine_similarity(found[:, None], found[None], dim=2)
+    assert similar[0, 2] > similar[0, 1]
+    assert similar[1, 3] > similar[0, 1]

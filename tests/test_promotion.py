@@ -1,0 +1,93 @@
+"""The gate: who is promoted, who is not, and what it says."""
+
+import json
+
+import pytest
+import torch
+
+from components.promotion import KID, RegisterParams, decide, relative_change
+
+PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
+
+
+def errors(scale=1.0, seed=0, noise=0.0):
+    source = torch.Generator().manual_seed(0)
+    base = torch.randn(100, 8, generator=source).exp()
+    own = torch.randn(100, 8, generator=torch.Generator().manual_seed(seed)) * noise
+    return (base * scale * own.exp()).tolist()
+
+
+def scored(scale=1.0, kid=(1.0, 0.9, 1.1), share=0.0, **changes):
+    value, low, high = kid
+    return {
+        "scores": {KID: {"value": value, "low": low, "high": high, "floor": {"value": 0.1, "low": 0.0, "high": 0.2}}},
+        "memorised": {"share": share, "real_share": 0.01},
+        "errors": errors(scale, **changes),
+    }
+
+
+def test_the_first_is_promoted():
+    told = {name: part for name, part in scored().items() if name != "errors"}
+    decision = decide(told, None, PARAMS)
+    assert decision.promote
+    assert "no champion" in decision.reason
+
+
+def test_a_clearly_better_one_is_promoted_and_a_worse_one_is_not():
+    assert decide(scored(0.9), scored(), PARAMS).promote
+    assert not decide(scored(1.1), scored(), PARAMS).promote
+
+
+def test_an_equal_one_is_not_promoted():
+    assert not decide(scored(), scored(), PARAMS).promote
+
+
+def test_better_by_chance_is_not_enough():
+    decision = decide(scored(0.999, seed=1, noise=0.5), scored(1.0, seed=2, noise=0.5), PARAMS)
+    assert not decision.promote
+    assert decision.evidence["x0_error_change_low"] < 0 < decision.evidence["x0_error_change_high"]
+
+
+def test_better_by_less_than_the_margin_is_not_enough():
+    asked = PARAMS.model_copy(update={"margin": 0.2})
+    assert not decide(scored(0.9), scored(), asked).promote
+    assert decide(scored(0.7), scored(), asked).promote
+
+
+def test_worse_pictures_beyond_the_intervals_are_not_promoted():
+    decision = decide(scored(0.9, kid=(2.0, 1.8, 2.2)), scored(), PARAMS)
+    assert not decision.promote
+    assert KID in decision.reason
+    assert decide(scored(0.9, kid=(1.15, 1.05, 1.3)), scored(), PARAMS).promote, "the intervals overlap"
+
+
+@pytest.mark.parametrize("champion", [None, scored(2.0)])
+@pytest.mark.parametrize(
+    ("candidate", "word"),
+    [
+        (scored(share=0.2), "copies"),
+        (scored(kid=(float("nan"), 0.0, 1.0)), "not finite"),
+        (scored() | {"errors": [[float("inf")] * 8]}, "not finite"),
+        (scored() | {"errors": []}, "any image"),
+    ],
+)
+def test_vetoes_hold_whatever_the_champion(candidate, champion, word):
+    decision = decide(candidate, champion, PARAMS)
+    assert not decision.promote
+    assert word in decision.reason
+
+
+def test_the_evidence_is_plain_data_and_the_decision_repeats():
+    first, second = (decide(scored(0.95, seed=3, noise=0.1), scored(), PARAMS) for _ in range(2))
+    assert first == second
+    json.dumps(first.evidence, allow_nan=False)
+
+
+def test_errors_of_other_images_cannot_be_compared():
+    with pytest.raises(ValueError, match="same images"):
+        relative_change(errors(), errors()[:50], 0.95)
+
+
+def test_the_change_is_relative_and_paired():
+    change, low, high = relative_change(errors(0.9), errors(), 0.95)
+    assert (change, low, high) == pytest.approx((-0.1, -0.1, -0.1))

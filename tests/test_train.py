@@ -1,0 +1,327 @@
+"""Training: the same bytes again, whatever happened in between; nothing that is not finite gets in."""
+
+import json
+import logging
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from train_fixtures import contents, make_pack, tiny
+
+from components import checkpoint, data, loop
+from components import train as stage
+from components.errors import UserError
+from components.ranks import Group
+
+ROOT = Path(__file__).resolve().parent.parent
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+def run(folder, params, packs):
+    pixels, splits = packs
+    numbers = stage.train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return numbers, contents(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture(scope="module")
+def whole(packs, tmp_path_factory):
+    """Numbers and files of a training that nothing interrupted."""
+    return run(tmp_path_factory.mktemp("whole"), tiny(), packs)
+
+
+# --- the order and the draws -----------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 99), count=st.integers(1, 40), batch=st.integers(1, 50))
+def test_each_pass_shows_every_image_once(seed, count, batch):
+    steps = math.ceil(3 * count / batch)
+    seen = torch.cat([data.positions(seed, step, batch, count) for step in range(steps)])
+    for epoch in range(3):
+        assert sorted(seen[epoch * count : (epoch + 1) * count].tolist()) == list(range(count))
+
+
+@given(seed=st.integers(0, 99), step=st.integers(0, 10**6), batch=st.sampled_from([2, 4, 5, 8, 20]))
+def test_draws_depend_on_seed_and_step_alone_and_cover_the_schedule(seed, step, batch):
+    one, two = (data.draw(seed, step, (batch, 1, 2, 2), 0.5) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert sorted((one.t * batch // 1000).tolist()) == list(range(batch)), "one timestep in each part of the schedule"
+    other = data.draw(seed, step + 1, (batch, 1, 2, 2), 0.5)
+    assert not torch.equal(one.noise, other.noise)
+
+
+def test_the_parts_of_the_ranks_are_the_whole_batch():
+    whole = data.draw(0, 5, (16, 3, 4, 4), 0.3)
+    for tensor in (*whole, data.positions(0, 5, 16, 33)):
+        parts = [Group(rank, 4, torch.device("cpu")).part(tensor) for rank in range(4)]
+        assert torch.equal(torch.cat(parts), tensor)
+
+
+def test_rows_of_several_shards_are_gathered_in_the_order_asked_for(tmp_path):
+    from components import pack
+
+    blobs = [bytes([i] * 12) for i in range(10)]
+    keys = [f"{i:064x}" for i in range(10)]
+    pack.write(tmp_path, blobs, keys=keys, classes=(), class_ids=[-1] * 10, side=2, shard_bytes=36)
+    rows = [9, 0, 3, 2, 3]
+    assert data.Pixels(tmp_path).gather(rows)[:, 0, 0, 0].tolist() == rows
+
+
+@given(st.lists(st.integers(0, 255), min_size=12, max_size=12))
+def test_pixels_survive_the_way_to_the_network_and_back(values):
+    image = torch.tensor(values, dtype=torch.uint8).view(1, 2, 2, 3)
+    assert torch.equal(data.to_pixels(data.to_network(image)), image)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    params = tiny(images=800, batch=8, warmup_images=80, constant_until=0.5, final_rate=0.01, learning_rate=1.0)
+    rates = [params.rate(8 * step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:51] == [1.0] * 41
+    assert rates[75] == pytest.approx(1 - 0.99 / 2)
+    assert rates[99] == pytest.approx(0.01 + 0.99 * 0.02)
+
+
+# --- what comes out --------------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_writes_all_that_is_promised(whole):
+    numbers, files = whole
+    assert {"model_index.json", "stillroom.json", "README.md", "history.jsonl", "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"} == set(files)  # fmt: skip
+    lines = [json.loads(line) for line in files["history.jsonl"].splitlines()]
+    losses, checks = [line for line in lines if "loss" in line], [line for line in lines if "x0_error" in line]
+    assert [line["step"] for line in losses] == list(range(8, 65, 8))
+    assert {"grad_norm", "learning_rate", "loss/level_4"} <= losses[0].keys()
+    assert [line["step"] for line in checks] == [32, 64]
+    assert len(checks[0]) == 10
+    assert checks[1]["x0_error"] < checks[0]["x0_error"]
+    assert numbers["x0_error"] == checks[1]["x0_error"]
+    assert numbers["images_seen"] == 64
+    notes = json.loads(files["stillroom.json"])
+    assert notes == {"format": 1, "classes": ["left", "right", "both"], "null_class": 3, "side": 8, "steps": 4,
+                     "guidance": 2.0, "images_seen": 64, "train_images": 32}  # fmt: skip
+
+
+def test_the_same_inputs_give_the_same_bytes_in_another_folder(whole, tmp_path):
+    packs = make_pack(tmp_path / "elsewhere")
+    _, files = run(tmp_path, tiny(), packs)
+    assert files == whole[1]
+    assert not any(str(tmp_path).encode() in content for content in files.values())
+    assert not list((tmp_path / "scratch").iterdir()), "a finished training leaves no checkpoint"
+
+
+def test_another_seed_gives_other_weights(whole, packs, tmp_path):
+    name = "unet/diffusion_pytorch_model.safetensors"
+    assert run(tmp_path, tiny(seed=4), packs)[1][name] != whole[1][name]
+
+
+def test_images_without_labels_make_a_network_without_labels(tmp_path):
+    _, files = run(tmp_path, tiny(images=16), make_pack(tmp_path / "packs", classes=()))
+    assert json.loads(files["unet/config.json"])["num_class_embeds"] is None
+    assert json.loads(files["stillroom.json"])["null_class"] is None
+
+
+# --- stops -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(whole, packs, tmp_path, monkeypatch, at):
+    """Stop right after checkpoint number ``at``, and once more, as a crash would."""
+    true_save, calls = checkpoint.save, []
+
+    def save(*arguments):
+        true_save(*arguments)
+        calls.append(arguments[1])
+        if len(calls) in (at, at + 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, tiny(), packs)
+    assert run(tmp_path, tiny(), packs)[1] == whole[1]
+    assert calls == sorted(set(calls)), "nothing was trained twice"
+
+
+def test_a_damaged_checkpoint_costs_time_but_changes_nothing(whole, packs, tmp_path, monkeypatch, caplog):
+    true_save = checkpoint.save
+
+    def save(folder, images_seen, state):
+        path = true_save(folder, images_seen, state)
+        if images_seen == 48:
+            path.write_bytes(path.read_bytes()[:-100])
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tiny(), packs)
+    monkeypatch.setattr(checkpoint, "save", true_save)
+    with caplog.at_level(logging.INFO):
+        assert run(tmp_path, tiny(), packs)[1] == whole[1]
+    assert "damaged" in caplog.text
+    assert "after 32 images" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_with_its_code(whole, packs, tmp_path, monkeypatch, number):
+    true_step, steps = loop._step, []
+
+    def step(*arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), number)
+        return true_step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", step)
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, tiny(), packs)
+    assert stopped.value.code == 128 + number
+    assert len(steps) == 3
+    assert run(tmp_path, tiny(), packs)[1] == whole[1]
+    assert len(steps) == 8, "it went on from where it stopped"
+
+
+def test_other_parameters_data_or_labels_start_afresh(packs, tmp_path):
+    other = make_pack(tmp_path / "a", rows=60)
+    renamed = make_pack(tmp_path / "b", classes=("left", "right", "all"))
+    keys = {stage.key(tiny(), *packs), stage.key(tiny(seed=9), *packs), stage.key(tiny(), *other),
+            stage.key(tiny(), *renamed)}  # fmt: skip
+    assert len(keys) == 4
+    assert stage.key(tiny(), *packs) == stage.key(tiny(), *make_pack(tmp_path / "c"))
+
+
+# --- what is not finite ----------------------------------------------------------------------------------------
+
+
+def break_loss(monkeypatch, steps):
+    true_loss, calls = loop.loss_of, []
+
+    def loss(*arguments):
+        calls.append(1)
+        found = true_loss(*arguments)
+        return found * float("nan") if len(calls) in steps else found
+
+    monkeypatch.setattr(loop, "loss_of", loss)
+
+
+def test_a_step_that_is_not_finite_never_reaches_the_weights(packs, tmp_path, monkeypatch, caplog):
+    break_loss(monkeypatch, {3, 4})
+    _, files = run(tmp_path, tiny(), packs)
+    assert "not finite" in caplog.text
+    lines = [json.loads(line) for line in files["history.jsonl"].splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [8, 16, 40, 48, 56, 64]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+
+
+def test_many_in_a_row_end_it_with_one_line(packs, tmp_path, monkeypatch):
+    break_loss(monkeypatch, range(2, 100))
+    with pytest.raises(UserError, match=r"no finite loss or gradient in 10 steps.*learning_rate"):
+        run(tmp_path, tiny(images=160), packs)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"widths": [32, 32, 32, 32, 32]}, "levels"),
+        ({"widths": [40]}, "multiple of 32"),
+        ({"precision": "fp16"}, "CUDA"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(packs, tmp_path, changes, wanted):
+    with pytest.raises(UserError, match=wanted):
+        run(tmp_path, tiny(**changes), packs)
+
+
+# --- real processes --------------------------------------------------------------------------------------------
+
+_CHILD = """
+import sys, json
+from pathlib import Path
+from components.recipe import TrainParams
+from components.train import train
+pixels, splits, folder = map(Path, sys.argv[1:4])
+params = TrainParams.model_validate_json(sys.argv[4])
+train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+"""
+
+
+def child(folder, params, packs):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    told = [*map(str, packs), str(folder), params.model_dump_json()]
+    return subprocess.Popen([sys.executable, "-c", _CHILD, *told], env=environment, stderr=subprocess.PIPE)
+
+
+def alive(folder):
+    """Processes that name ``folder`` in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path, ranks):
+    params = tiny(images=1600, ranks=ranks, checkpoint_images=80, validations=1)
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+    first = child(plain, params, packs)
+    chance = random.Random()
+    for _ in range(3 - ranks):
+        process, before = child(killed, params, packs), set(killed.rglob("*.pt"))
+        wait_for(lambda before=before: set(killed.rglob("*.pt")) - before)
+        time.sleep(chance.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        wait_for(lambda: not alive(killed), 10)  # no rank outlives the one that started it
+        assert not (killed / "model").exists(), "killed too late to show anything"
+    last = child(killed, params, packs)
+    assert (first.wait(), last.wait()) == (0, 0), last.stderr.read().decode()[-2000:]
+    assert contents(killed / "model") == contents(plain / "model")
+
+
+@pytest.mark.slow
+def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
+    params = tiny(images=800, ranks=2, checkpoint_images=100000, validations=1)
+    process = child(tmp_path, params, packs)
+    wait_for(lambda: list(tmp_path.rglob("ranks-*")))
+    wait_for(lambda: len(alive(tmp_path)) == 2)
+    time.sleep(2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(10)
+    assert time.monotonic() - began < 10
+    if code != 0:  # a fast machine may be done by then
+        assert code in (143, -signal.SIGTERM)
+        assert not alive(tmp_path)
+    _, two = run(tmp_path, params, packs)
+    _, one = run(tmp_path / "one", tiny(images=800, checkpoint_images=100000, validations=1), packs)
+    first, second = ([json.loads(line) for line in files["history.jsonl"].splitlines()][:10] for files in (one, two))
+    for a, b in zip(first, second, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)

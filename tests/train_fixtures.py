@@ -1,0 +1,52 @@
+"""A pack of small bright images and parameters to match: made from a seed, trained on within a second."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from components import pack
+from components.recipe import TrainParams
+
+CLASSES = ("left", "right", "both")
+
+
+def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str, ...] = CLASSES) -> tuple[Path, Path]:
+    """(pixels, splits): white images with dark halves by class, 2/3 train, the rest val and test."""
+    source = torch.Generator().manual_seed(1)
+    pixels, splits = folder / "pixels", folder / "splits"
+    pixels.mkdir(parents=True)
+    splits.mkdir()
+    ids = [i % len(classes) if classes and i % 7 else -1 for i in range(rows)]
+    images = torch.randint(180, 256, (rows, side, side, 3), generator=source, dtype=torch.uint8)
+    for image, kind in zip(images, ids, strict=True):
+        if kind in (0, 2):
+            image[:, : side // 2] //= 4
+        if kind in (1, 2):
+            image[:, side // 2 :] //= 4
+    blobs = [image.numpy().tobytes() for image in images]
+    keys = [hashlib.sha256(blob).hexdigest() for blob in blobs]
+    pack.write(pixels, blobs, keys=keys, classes=classes, class_ids=ids, side=side)
+    for name, part in (("train", slice(0, rows * 2 // 3)), ("val", slice(rows * 2 // 3, rows * 5 // 6)),
+                       ("test", slice(rows * 5 // 6, rows)), ("quarantine", slice(0, 0))):  # fmt: skip
+        pack.write_int32(splits / f"{name}.i32", range(rows)[part])
+    return pixels, splits
+
+
+def tiny(**changes: object) -> TrainParams:
+    """Parameters of a training that takes a second."""
+    values = {
+        "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "widths": [32], "layers_per_block": 1,
+        "learning_rate": 2e-3, "weight_decay": 0.01, "warmup_images": 16, "constant_until": 0.4, "final_rate": 0.01,
+        "gradient_clip": 1.0, "ema_half_life": 0.06, "label_dropout": 0.2, "checkpoint_images": 16,
+        "validate_images": 4, "validations": 2, "steps": 4, "guidance": 2.0,
+    }  # fmt: skip
+    return TrainParams.model_validate_json(json.dumps(values | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` by relative name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
