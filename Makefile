@@ -11,10 +11,10 @@ demo: $(READY)  ## images to a registered denoiser, about ten minutes; again: no
 	@$(BIN)/stillroom run
 
 test: $(READY)  ## every test
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 quick: $(READY)  ## the tests that take no longer than ten seconds each
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .

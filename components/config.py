@@ -16,22 +16,28 @@ FILE = "params.yaml"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The sections of ``path`` as plain data, read as DVC reads them (YAML 1.2, no key twice)."""
-    from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
-
+    """The sections of ``path`` as plain data."""
     try:
-        sections = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        return parse(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: not there: copy params.yaml from the repository") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def parse(text: str, name: str = FILE) -> dict[str, Any]:
+    """YAML ``text`` that came from ``name`` as plain data, read as DVC reads it (YAML 1.2, no key twice)."""
+    from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
+
+    try:
+        sections = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be read"
-        raise UserError(f"{path}:{where} is not YAML: {problem}") from None
+        raise UserError(f"{name}:{where} is not YAML: {problem}") from None
     if not isinstance(sections, dict):
-        raise UserError(f"{path}: holds {type(sections).__name__}, wanted a section for each stage")
+        raise UserError(f"{name}: holds {type(sections).__name__}, wanted a section for each stage")
     return sections
 
 

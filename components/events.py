@@ -48,7 +48,7 @@ class Progress:
         self.total, self.what, self.unit = total, what, unit
         self.done = self._start = start
         self._began = time.monotonic()
-        self._shown = 0.0
+        self._shown = self._began
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Progress:

@@ -70,6 +70,18 @@ def sync(directory: Folder = Path()) -> None:
 
 
 @app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="Number of the registered version.", min=1)],
+    reason: Annotated[str, typer.Option(help="Why, for the record.", prompt=True)],
+    directory: Folder = Path(),
+) -> None:
+    """Move alias `champion` to a version by hand, forward or back, with the reason on record."""
+    from flows import running
+
+    running.promote(_enter(directory), version, reason)
+
+
+@app.command()
 def sample(
     directory: Folder = Path(),
     model: Annotated[

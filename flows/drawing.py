@@ -72,4 +72,5 @@ def draw(state: State, request: Request, out: Path) -> None:
         grid.write(
             out, pictures, columns=min(8, request.num), scale=request.scale, text={"Stillroom": json.dumps(told)}
         )
-    print(f"{out}: {request.num} pictures, left to right: {', '.join(dict.fromkeys(names)) or 'without labels'}")
+    shown = ", then ".join(names[: request.num]) or "no labels"
+    print(f"{out}: {request.num} pictures, in turn {shown}")

@@ -9,15 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components.promotion import RegisterParams
-
 from components import config, files
 from components.errors import UserError
+from components.promotion import RegisterParams
 from flows import passes
 from flows.curves import Curves
 from flows.passes import Pass
 from flows.state import State
-from flows.tracking import Tracker
+from flows.tracking import PASS, Tracker
 from flows.versions import CHAMPION, Versions
 
 
@@ -53,13 +52,14 @@ def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any
         versions.conclude(version, decision)
         if decision["promote"]:
             versions.promote(version)
+    champion = versions.champion()
     told = {
         "key": done.key,
         "run": run_id,
         "experiment": tracker.experiment,
         "name": params.name,
         "version": int(version.version),
-        "promote": decision["promote"],
+        "champion": int(champion.version) if champion else None,
         "reason": decision["reason"],
         "uri": tracker.uri,
         "register": params.model_dump(),
@@ -121,6 +121,32 @@ def sync(state: State, say: Callable[[str], None]) -> int:
         versions.promote(found[latest])
         say(f"{params.name}@{CHAMPION} is version {found[latest].version} again")
     return len(known)
+
+
+def promote(state: State, number: int, reason: str) -> str:
+    """Move the alias to version ``number`` by hand, with ``reason`` on record; what was done, in one line."""
+    params = register_params(state.root)
+    tracker = Tracker(state, os.environ["MLFLOW_TRACKING_URI"])
+    versions = Versions(tracker, params.name)
+    version = versions.resolve(f"/{number}")
+    known = passes.remembered(state.root)
+    done = next((one for one in known if one.key == version.tags.get(PASS)), None)
+    if done is None:
+        raise UserError(
+            f"{params.name} version {number}: no pass in this checkout made it: promote it where it was made"
+        )
+    champion = versions.champion()
+    decision = {
+        **done.about.get("decision", {}),
+        "against": f"{params.name} version {champion.version}" if champion else None,
+        "promote": True,
+        "promotion": 1 + max(map(_promotion, known), default=0),
+        "reason": f"promoted by hand: {reason}",
+    }
+    passes.record(state.root, replace(done, about={**done.about, "decision": decision}))
+    versions.conclude(version, decision)
+    versions.promote(version)
+    return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
 
 
 def register_params(root: Path) -> RegisterParams:

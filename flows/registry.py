@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import files
+from components import config, files
 from components.errors import UserError
 from flows import repository
 from flows.passes import Pass
@@ -53,6 +54,7 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
                 ("splits", "split", "data/splits"),
             )
         },
+        "sources": [_source(done)],
         "git_commit": done.commit,
         "git_dirty": done.dirty,
         "params_sha256": params_hash(done),
@@ -61,10 +63,15 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
     }
 
 
+def _source(done: Pass) -> dict[str, Any]:
+    """What the images came from, and under which licence."""
+    told = config.parse(done.files["params.yaml"].decode()).get("collect", {})
+    look = json.loads(done.files.get("data/source.json", b"{}"))
+    return {"name": told.get("name"), "licence": told.get("licence"), "sha256": look.get("sha256")}
+
+
 def params_hash(done: Pass) -> str:
     """SHA-256 of params.yaml as it was in pass ``done``."""
-    import hashlib
-
     return hashlib.sha256(done.files["params.yaml"]).hexdigest()
 
 

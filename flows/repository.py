@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import events
+from components import config, events
 from components.errors import UserError
 from components.pipeline import PIPELINE, Stage
 from flows import processes
@@ -70,9 +70,7 @@ def lock(root: Path) -> dict[str, Any]:
 
 def parse_lock(text: str) -> dict[str, Any]:
     """The stages in the text of a dvc.lock."""
-    from ruamel.yaml import YAML
-
-    return dict((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {})
+    return dict(config.parse(text, "dvc.lock").get("stages") or {})
 
 
 def key(stages: Mapping[str, Any]) -> str:

@@ -79,6 +79,14 @@ def sync(state: State) -> None:
     print(f"{count} pass(es) in MLflow" if count else "no pass yet: `stillroom run` makes the first")
 
 
+def promote(state: State, number: int, reason: str) -> None:
+    """Move the alias by hand."""
+    from flows import recording
+
+    with lock.held(state.lock, what="stillroom promote", wait=True, say=_note):
+        print(recording.promote(state, number, reason))
+
+
 def check(root: Path) -> None:
     """Load every section of params.yaml; UserError with the first thing that is wrong."""
     from flows.schema import models
@@ -89,9 +97,9 @@ def check(root: Path) -> None:
 def where(state: State, told: dict[str, Any]) -> str:
     """Where to look after a pass."""
     at = Path(os.path.relpath(state.root))
-    verdict = "champion" if told["promote"] else "not promoted"
+    verdict = "champion" if told["champion"] == told["version"] else f"champion is {told['champion'] or 'nobody'}"
     rows = {
-        "model": f"models:/{told['name']}/{told['version']}: {verdict}, {told['reason']}",
+        "model": f"models:/{told['name']}/{told['version']}: {verdict}; {told['reason']}",
         "sample grid": at / "models/evaluation/samples.png",
         "data report": at / "reports/data.html",
         "model report": at / "reports/model.html",

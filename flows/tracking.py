@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import files
+from components import config, files
 from components.errors import UserError
 from flows import repository
 from flows.passes import Pass
@@ -240,9 +240,7 @@ def explained(uri: str) -> Iterator[None]:
 
 def parameters(done: Pass) -> dict[str, str]:
     """Every value of params.yaml as ``section.key`` and text."""
-    from ruamel.yaml import YAML
-
-    sections = YAML(typ="safe", pure=True).load(done.files["params.yaml"].decode())
+    sections = config.parse(done.files["params.yaml"].decode())
     return {
         f"{section}.{key}": str(value)[:6000]
         for section, values in sections.items()

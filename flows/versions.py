@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.promotion import Decision, RegisterParams, decide
-
 from components import config, files, pack
 from components.errors import UserError
+from components.promotion import Decision, RegisterParams, decide
 from flows import registry, repository
 from flows.passes import Pass
 from flows.tracking import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
@@ -85,7 +84,7 @@ class Versions:
         """What the gate says of ``version`` against the champion of this moment, as plain data."""
         champion = self.champion()
         with self.folder(version) as candidate:
-            if champion is None or champion.version == version.version:
+            if champion is None or int(champion.version) == int(version.version):
                 decision = decide(_scores(candidate), None, params)
             else:
                 with self.folder(champion) as other:

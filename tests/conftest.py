@@ -12,9 +12,11 @@ GUARD = ROOT / "tests" / "guard"
 # Subprocesses take it from the environment: sitecustomize is imported by every Python that starts.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(GUARD))
+sys.path[:0] = [str(GUARD), str(ROOT / "tests")]
 
 import loopback_only  # noqa: E402
+import pytest  # noqa: E402
+from checkouts import make, stillroom  # noqa: E402
 
 from flows.state import QUIET  # noqa: E402
 
@@ -22,3 +24,12 @@ loopback_only.install()
 os.environ.update(QUIET)
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed."""
+    folder = make(tmp_path_factory.mktemp("whole") / "checkout")
+    done = stillroom(folder, "run")
+    assert done.returncode == 0, done.stderr
+    return folder, done

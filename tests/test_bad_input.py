@@ -83,8 +83,8 @@ def test_a_stage_that_is_none(checkout):
 
 
 def test_outside_of_a_checkout(tmp_path):
-    done = subprocess.run(command("run", "-C", str(tmp_path)), capture_output=True, text=True, check=False,
-                          env={**environment(), "PYTHONPATH": str(Path(__file__).parent.parent)}, cwd=tmp_path)  # fmt: skip
+    env = {**environment(), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command("run"), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "not inside a checkout of Stillroom" in done.stderr
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,15 +23,6 @@ from flows.versions import Versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
 OUTPUTS = ("data/raw", "data/clean", "data/pixels", "data/splits", "models", "reports", "metrics")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A checkout in which `stillroom run` has been run once, and what it printed."""
-    folder = make(tmp_path_factory.mktemp("whole") / "checkout")
-    done = stillroom(folder, "run")
-    assert done.returncode == 0, done.stderr
-    return folder, done
 
 
 @pytest.fixture
@@ -53,10 +45,10 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def test_one_command_ends_with_a_champion_and_says_where_to_look(finished):
     folder, done = finished
     champion = versions(folder).champion()
-    assert champion.version == "1"
+    assert int(champion.version) == 1
     assert champion.tags["stillroom.decision"] == "promoted"
     for wanted in (
-        "models:/denoiser/1: champion",
+        "models:/denoiser/1: champion;",
         "reports/data.html",
         "reports/model.html",
         "stillroom sample",
@@ -86,8 +78,8 @@ def test_dvc_by_hand_gives_the_same_lock_and_the_same_bytes(finished, tmp_path):
     folder, _ = finished
     other = make(tmp_path / "elsewhere" / "checkout")
     assert stillroom(other, "look").returncode == 0
-    done = subprocess.run(["dvc", "repro"], cwd=other, env={**environment(), "DVC_SITE_CACHE_DIR": str(tmp_path / "dvc")},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    env = {**environment(), "DVC_SITE_CACHE_DIR": str(tmp_path / "dvc")}
+    done = subprocess.run(["dvc", "repro"], cwd=other, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (other / "dvc.lock").read_bytes() == (folder / "dvc.lock").read_bytes()
     assert outputs(other) == outputs(folder)
@@ -160,9 +152,9 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     assert {key: after[key] for key in before} == before
     assert all(tree(copy / "data/raw")[name] == data for name, data in raw.items() if name.startswith("shard"))
     found = versions(copy).all()
-    assert [version.version for version in found] == ["1", "2"]
+    assert [int(version.version) for version in found] == [1, 2]
     decision = found[1].tags["stillroom.decision"]
-    assert versions(copy).champion().version == ("2" if decision == "promoted" else "1")
+    assert int(versions(copy).champion().version) == (2 if decision == "promoted" else 1)
     remembered = passes.remembered(copy)
     assert [bool(p.about["decision"]["promote"]) for p in remembered] == [True, decision == "promoted"]
     assert remembered[1].about["decision"]["against"] == "denoiser version 1"
@@ -177,28 +169,69 @@ def test_going_back_to_old_parameters_restores_and_moves_no_alias(copy):
     done = stillroom(copy, "run")
     assert done.returncode == 0, done.stderr
     assert "train  restored" in done.stderr
-    assert [version.version for version in versions(copy).all()] == ["1", "2"]
+    assert [int(version.version) for version in versions(copy).all()] == [1, 2]
     assert versions(copy).champion().version == champion
 
 
-@pytest.mark.parametrize("stage", [stage.name for stage in PIPELINE])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "int"])
-def test_a_stopped_stage_leaves_nothing_half_written_and_the_next_run_goes_on(copy, finished, stage, number, code):
-    if (number is signal.SIGINT) and stage not in ("collect", "train"):
-        pytest.skip("the same path as SIGTERM, which every stage is tried with")
-    process = subprocess.Popen(command("run", "--force", stage), cwd=copy, env=environment(), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+@pytest.mark.parametrize(
+    ("stage", "number", "code"), [("clean", signal.SIGTERM, 143), ("train", signal.SIGINT, 130)], ids=["term", "int"]
+)
+def test_a_stopped_run_leaves_nothing_half_written_and_the_next_goes_on(copy, finished, stage, number, code):
+    process = subprocess.Popen(
+        command("run", "--force", stage), cwd=copy, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     wait_for_stage(copy, process, stage)
     # A terminal sends Ctrl-C to the whole group, a service manager SIGTERM to the process.
     os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert "Traceback" not in stderr, stderr
+    assert stderr.splitlines()[-1].startswith("error: stopped by "), stderr
+    assert "Traceback" not in stderr and stderr.count("error: ") == 1, stderr
     assert not stages_below(copy)
-    assert not [p for folder in ("data", "models", "reports", "metrics") for p in (copy / folder).rglob("*beside*")]
+    assert not half_written(copy)
     done = stillroom(copy, "run")
     assert done.returncode == 0, done.stderr
     assert outputs(copy) == outputs(finished[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+@pytest.mark.parametrize("stage", [stage.name for stage in PIPELINE])
+def test_a_stopped_stage_says_so_in_one_line_and_its_outputs_stay_whole(finished, tmp_path, stage, number):
+    """As `dvc repro` by hand would run it, but for DVC."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(finished[0], folder, symlinks=True, ignore=shutil.ignore_patterns(".stillroom", "cache", ".git"))
+    before = outputs(folder)
+    line = [sys.executable, "-m", "components", stage]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, stage], cwd=folder, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "started\n", process.stderr.read()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    told = [one for one in stderr.splitlines() if one.startswith("error: ")]
+    if process.returncode:  # else it was done before the signal came
+        assert process.returncode == 128 + number, stderr
+        assert told == [told[0]] and f"was stopped by {number.name}" in told[0], stderr
+    assert "Traceback" not in stderr, stderr
+    assert outputs(folder) == before
+    assert not half_written(folder)
+    assert subprocess.run(line, cwd=folder, env=environment(), capture_output=True, check=False).returncode == 0
+    assert outputs(folder) == before
+
+
+STARTED = """
+import sys
+from components import __main__ as entry, pipeline
+run = pipeline.Stage.run
+def started(stage, params, root):
+    print("started", flush=True)
+    return run(stage, params, root)
+pipeline.Stage.run = started
+sys.exit(entry.main(sys.argv[1:]))
+"""
+"""Runs a stage as ``python -m components`` does, and says when its work begins."""
 
 
 def test_a_killed_run_leaves_no_stage_behind_and_its_open_run_is_closed_later(copy, finished):
@@ -222,9 +255,11 @@ def test_a_killed_run_leaves_no_stage_behind_and_its_open_run_is_closed_later(co
 def test_two_runs_at_once_become_one_after_the_other(tmp_path):
     folder = make(tmp_path / "checkout", pictures=40)
     both = [
-        subprocess.Popen(command("run"), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command("run"), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     told = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert sum("Nothing to do" in out for out, _ in told) == 1
@@ -245,6 +280,11 @@ def wait_for_stage(folder: Path, process: subprocess.Popen, stage: str) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"{stage} did not start")
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What was written beside its place and not yet renamed."""
+    return [p for name in ("data", "models", "reports", "metrics") for p in (folder / name).rglob("*.beside-*")]
 
 
 def stages_below(folder: Path) -> list[int]:
