@@ -152,7 +152,7 @@ def _denoise(
 
 
 def _check(model: Denoiser, class_ids: Sequence[int], steps: int | None) -> None:
-    wrong = [number for number in class_ids if not -1 <= number < max(1, len(model.classes))]
+    wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
     most = int(model.scheduler.config.num_train_timesteps)

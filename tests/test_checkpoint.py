@@ -57,5 +57,5 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
             return (exec, ("raise SystemExit('ran')",))
 
     checkpoint.save(tmp_path, 16, {"bomb": Bomb()})
-    with pytest.raises(Exception, match="(?i)weights"):
+    with pytest.raises(Exception, match=r"(?i)weights"):
         checkpoint.load(tmp_path)

@@ -325,3 +325,28 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
     first, second = ([json.loads(line) for line in files["history.jsonl"].splitlines()][:10] for files in (one, two))
     for a, b in zip(first, second, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
+
+
+_BARE = """
+import sys
+for name in ("pandas", "torchvision", "pyarrow", "mlflow", "dvc", "prefect", "flows", "ruamel"):
+    sys.modules[name] = None
+"""
+
+
+def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
+    """On a GPU worker there may be torch and diffusers only."""
+    told = [*map(str, packs), str(tmp_path), tiny(images=8, validations=1).model_dump_json()]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", _BARE + _CHILD, *told], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert (tmp_path / "model/unet/config.json").exists()
+
+
+def test_no_module_of_the_training_imports_the_data_side():
+    code = (
+        "import sys, components.train, components.evaluate; "
+        "print(sorted({'pandas', 'PIL', 'yaml', 'torchvision', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
