@@ -44,11 +44,11 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
         def run(work: Callable[..., Tensor], tasks: Sequence[tuple], what: str) -> Tensor:
             parts = []
             total = sum(len(task[0]) for task in tasks)
-            progress = None if quiet else stack.enter_context(events.Progress(total, what=what))
-            for part in each(_plain, [work] * len(tasks), tasks):
-                parts.append(torch.from_numpy(part))
-                if progress:
-                    progress.advance(len(part))
+            with contextlib.nullcontext() if quiet else events.Progress(total, what=what) as progress:
+                for part in each(_plain, [work] * len(tasks), tasks):
+                    parts.append(torch.from_numpy(part))
+                    if progress:
+                        progress.advance(len(part))
             return torch.cat(parts)
 
         yield run

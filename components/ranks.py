@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 import components
+from components.errors import UserError
 from components.processes import die_with_parent
 
 _TIMEOUT = datetime.timedelta(minutes=5)
@@ -35,7 +36,6 @@ class Group:
     rank: int
     size: int
     device: torch.device
-    children: tuple[subprocess.Popen, ...] = field(default=(), repr=False)
 
     def part(self, whole: Tensor) -> Tensor:
         """This rank's rows of ``whole`` (B, ...); B is a multiple of the size."""
@@ -104,9 +104,18 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         store = dist.FileStore(str(meeting), size)
         for rank, child in enumerate(children, 1):
             _await(store, rank, child)
-        yield Group(0, size, _meet(store, 0, size), tuple(children))
+        yield Group(0, size, _meet(store, 0, size))
         for child in children:
             child.wait(timeout=60)
+    except RuntimeError as error:
+        ended = [(rank, child.poll()) for rank, child in enumerate(children, 1)]
+        lost = [f"rank {rank} with code {code}" for rank, code in ended if code]
+        if not lost:
+            raise
+        raise UserError(
+            f"training lost {', '.join(lost)} (-9: the kernel, when memory runs out; else see above): "
+            "run it again, it goes on from the last checkpoint"
+        ) from error
     finally:
         for child in children:
             child.kill()

@@ -327,6 +327,19 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
+def test_a_rank_that_dies_is_named_and_the_next_run_goes_on(packs, tmp_path):
+    params = tiny(images=16000, ranks=2, checkpoint_images=80, validations=1)
+    process = child(tmp_path, params, packs)
+    wait_for(lambda: list(tmp_path.rglob("*.pt")))
+    (other,) = [number for number in alive(tmp_path) if int(number) != process.pid]
+    os.kill(int(other), signal.SIGKILL)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 1  # the bare child of this test has no main() that makes one line of it
+    assert b"UserError: training lost rank 1 with code -9" in told
+    assert list(tmp_path.rglob("*.pt"))
+
+
 _BARE = """
 import sys
 for name in ("pandas", "torchvision", "pyarrow", "mlflow", "dvc", "prefect", "flows", "ruamel"):
