@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(line, 128 + stopped.number)
     except UserError as error:
         return _fail(str(error), 2)
-    except OSError as error:
+    except Exception as error:
         mine = environment_error(error)
         if mine is None:
             raise

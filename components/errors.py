@@ -28,9 +28,23 @@ _ENVIRONMENT = {
 }
 
 
-def environment_error(error: OSError) -> UserError | None:
-    """A full disk or a missing permission as the user's error; None for any other ``error``."""
-    advice = _ENVIRONMENT.get(error.errno or 0)
-    if advice is None:
-        return None
-    return UserError(f"{error.filename or 'writing'}: {advice}")
+_DATABASE = {  # SQLite, in DVC, Prefect and MLflow, tells the same things in words of its own
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+}
+
+
+def environment_error(error: BaseException) -> UserError | None:
+    """A full disk or a missing permission, anywhere among the causes, as the user's error; else None."""
+    cause: BaseException | None = error
+    for _ in range(20):  # a chain that bites its own tail ends here
+        if cause is None:
+            break
+        if isinstance(cause, OSError) and cause.errno in _ENVIRONMENT:
+            return UserError(f"{cause.filename or 'writing'}: {_ENVIRONMENT[cause.errno]}")
+        for words, number in _DATABASE.items():
+            if words in str(cause):
+                return UserError(f"a database in .stillroom: {_ENVIRONMENT[number]}")
+        cause = cause.__cause__ or cause.__context__
+    return None

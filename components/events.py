@@ -25,13 +25,16 @@ _TERMINAL_EVERY, _PLAIN_EVERY = 0.2, 15.0  # seconds between two drawings of pro
 
 
 def emit(**event: object) -> bool:
-    """Append one event to the watcher's file; False when nobody watches."""
+    """Append one event to the watcher's file; False when nobody watches, or the disk takes no more."""
     path = os.environ.get(VARIABLE)
     if not path:
         return False
     line = json.dumps(event, separators=(",", ":"), default=str) + "\n"
-    with open(path, "a", encoding="utf-8") as stream:  # one small O_APPEND write: lines do not mix
-        stream.write(line)
+    try:
+        with open(path, "a", encoding="utf-8") as stream:  # one small O_APPEND write: lines do not mix
+            stream.write(line)
+    except OSError:
+        return False
     return True
 
 

@@ -130,6 +130,22 @@ def ui(
     servers.serve(_enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
 
 
+@app.command()
+def serve(
+    directory: Folder = Path(),
+    cron: Annotated[str, typer.Option(help="When to make a pass: minute hour day month weekday.")] = "0 3 * * *",
+) -> None:
+    """Make a pass on a schedule, if and only if something changed, until Ctrl-C."""
+    from flows import servers
+
+    state = _enter(directory)
+    with servers.prefect(state):
+        from flows import nightly
+
+        print(f"a pass at `{cron}` when something changed; Ctrl-C ends it", flush=True)
+        nightly.serve(state, cron)
+
+
 def _enter(directory: Path) -> states.State:
     state = states.find(directory)
     state.enter()
@@ -154,7 +170,7 @@ def told(work: Callable[[], None]) -> int:
         return _fail(str(error), 2)
     except Broke as error:
         return _fail(f"{error}: this is a bug of Stillroom's, its traceback is above", 1)
-    except OSError as error:
+    except Exception as error:
         mine = environment_error(error)
         if mine is None:
             raise

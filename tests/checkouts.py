@@ -59,7 +59,7 @@ def emoji(path: Path, pictures: int, *, skip: int = 0) -> None:
         chosen = names[skip :: max(1, len(names) // (pictures + skip))][:pictures]
         rows = whole.read("metadata.csv").decode().splitlines(keepends=True)
         kept = [row for row in rows[1:] if row.split(",")[0] in set(chosen)]
-        part.writestr("metadata.csv", rows[0] + "".join(kept))
+        part.writestr(zipfile.ZipInfo("metadata.csv"), rows[0] + "".join(kept))
         for name in chosen:
             part.writestr(zipfile.ZipInfo(name), whole.read(name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 import zipfile
@@ -32,11 +33,13 @@ def checkout(fresh, tmp_path):
 
 def refused(folder: Path, *arguments: str) -> str:
     """The one line that the command ends with, having changed no output."""
+    (folder / "data" / "source.json").unlink(missing_ok=True)  # what was seen; no output
     before = {name: tree(folder / name) for name in ("data", "models", "reports", "metrics")}
     done = stillroom(folder, *arguments)
     assert done.returncode == 2, (done.stdout, done.stderr)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    (folder / "data" / "source.json").unlink(missing_ok=True)
     assert {name: tree(folder / name) for name in before} == before
     return errors[0].removeprefix("error: ")
 
@@ -230,3 +233,7 @@ def test_the_machines_faults_are_told_in_one_line_and_bugs_are_not():
         told = str(environment_error(OSError(number, os.strerror(number), "data/raw")))
         assert told.startswith("data/raw: ") and words in told and "\n" not in told
     assert environment_error(FileNotFoundError(errno.ENOENT, "x", "y")) is None
+    assert environment_error(ValueError("a bug")) is None
+    wrapped = RuntimeError("mlflow says no")
+    wrapped.__cause__ = sqlite3.OperationalError("database or disk is full")
+    assert "disk is full" in str(environment_error(wrapped))

@@ -1,0 +1,46 @@
+"""The pass that a schedule starts: a Prefect deployment, served by `stillroom serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.schedules import CronSchedule
+
+from components.errors import UserError
+from flows import lock, pipeline, recording, repository, running
+from flows.state import State
+
+
+@flow(name="nightly", persist_result=False)
+def nightly(root: str) -> str:
+    """Look at the source and, only when something changed, make a pass; says in one line what came of it."""
+    log = get_run_logger()
+    state = State(Path(root))
+    state.enter()
+    with lock.held(state.lock, what="nightly", wait=True, say=log.info):
+        running.look(state, say=log.info)
+        told: dict[str, Any] | None = None
+        if not repository.stale(state.root):
+            told = recording.concluded(state)
+        if told:
+            line = "nothing to do"
+        else:
+            running.check(state.root)
+            told = pipeline.pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
+            line = f"{told['name']} version {told['version']}: {told['reason']}"
+    log.info(line)
+    return line
+
+
+def serve(state: State, cron: str) -> None:
+    """Start a pass whenever ``cron`` says so, one at a time, until Ctrl-C or SIGTERM."""
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise UserError(f"--cron {cron!r}: not five fields of cron: wanted something like '0 3 * * *'") from None
+    nightly.serve(
+        name="nightly", cron=cron, parameters={"root": str(state.root)}, limit=1, pause_on_shutdown=False,
+        print_starting_message=False,
+    )  # fmt: skip
