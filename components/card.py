@@ -70,7 +70,8 @@ def text(
 ) -> str:  # fmt: skip
     """The card in Markdown; ``counts`` holds images in train, val and test."""
     code = _LABELLED if classes else _UNLABELLED
-    named = f"Labels: {', '.join(' '.join(name.split()) for name in classes)}." if classes else "They have no labels."
+    numbered = [f"{at} {' '.join(name.split())}" for at, name in enumerate(classes)]
+    named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
     return _CARD.format(
         side=side, millions=parameters / 1e6, classes=named, steps=params.steps, guidance=params.guidance,
         images=params.total_steps * params.batch, passes=params.images / max(1, counts["train"]),

@@ -74,6 +74,7 @@ def validate(state: State, params: TrainParams, checked: Checked, pixels: data.P
 
 
 def _record(state: State, values: dict[str, float], group: Group) -> None:
-    state.history.append({"step": state.images_seen, **{key: float(f"{x:.6g}") for key, x in values.items()}})
+    values = {name: float(f"{value:.6g}") for name, value in values.items()}
+    state.history.append({"step": state.images_seen, **values})
     if group.rank == 0:
         events.metrics(values, step=state.images_seen)
