@@ -18,6 +18,9 @@ ATTENTION_SIDE = 8
 
 NORM_GROUPS = 8
 
+HEAD = 32
+"""Channels of an attention head."""
+
 
 def build(*, side: int, channels: int, classes: int, widths: Sequence[int], layers_per_block: int) -> UNet2DModel:
     """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none)."""
@@ -33,7 +36,7 @@ def build(*, side: int, channels: int, classes: int, widths: Sequence[int], laye
         layers_per_block=layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
         up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        attention_head_dim=32,
+        attention_head_dim=HEAD,
         norm_num_groups=NORM_GROUPS,
         num_class_embeds=classes + 1 if classes else None,
     )
@@ -45,9 +48,10 @@ def _check(side: int, widths: Sequence[int]) -> None:
             f"train.widths has {len(widths)} levels, which need a side that {1 << (len(widths) - 1)} divides, "
             f"not {side} pixels: give fewer widths, or change resize.side"
         )
-    odd = [width for width in widths if width % 32]
-    if odd:
-        raise UserError(f"train.widths: {odd[0]} is not a multiple of 32")
+    for level, width in enumerate(widths):
+        wanted = HEAD if side >> level <= ATTENTION_SIDE else NORM_GROUPS
+        if width % wanted:
+            raise UserError(f"train.widths: {width}, at {side >> level} pixels, is not a multiple of {wanted}")
 
 
 def scheduler() -> DPMSolverMultistepScheduler:

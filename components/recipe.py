@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from components.params import Params
 
-Width = Annotated[int, Field(ge=32, le=2048)]
+Width = Annotated[int, Field(ge=8, le=2048)]
 
 
 class TrainParams(Params):
@@ -23,7 +23,9 @@ class TrainParams(Params):
         "hardware has it and fp32 elsewhere"
     )
     widths: tuple[Width, ...] = Field(
-        min_length=1, max_length=8, description="channels at each resolution, halving; multiples of 32"
+        min_length=1,
+        max_length=8,
+        description="channels at each resolution, halving; multiples of 8, and of 32 from 8 px down",
     )
     layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
     learning_rate: float = Field(gt=0, le=1, description="of AdamW after the warm-up, 0..1")

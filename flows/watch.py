@@ -22,7 +22,7 @@ Points = Callable[[str, int, dict[str, float]], None]
 """Takes the stage's name, a step and the values of its curves at that step."""
 
 _POLL = 0.2  # seconds between two looks at the file
-_LOG_EVERY = 15.0  # seconds between two lines of progress in a log
+_LOG_EVERY = 30.0  # seconds between two lines of progress in a log
 
 
 @contextlib.contextmanager
@@ -92,7 +92,9 @@ class _Follower:
             self.bar.update(self.task, completed=done, total=total, tail=tail)
         elif time.monotonic() - self.logged >= _LOG_EVERY:
             self.logged = time.monotonic()
-            self.log.info("%s: %d of %d %s, %s", what, done, total, event["unit"], tail)
+            line = f"{what}: {done} of {total} {event['unit']}, {tail}"
+            self.log.info("%s", line)
+            print(line, file=sys.stderr, flush=True)  # a terminal has the bar; a log file gets this
 
 
 class _Tail(ProgressColumn):

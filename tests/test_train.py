@@ -239,7 +239,7 @@ def test_many_in_a_row_end_it_with_one_line(packs, tmp_path, monkeypatch):
     ("changes", "wanted"),
     [
         ({"widths": [32, 32, 32, 32, 32]}, "levels"),
-        ({"widths": [40]}, "multiple of 32"),
+        ({"widths": [40]}, "40, at 8 pixels, is not a multiple of 32"),
         ({"precision": "fp16"}, "CUDA"),
     ],
 )
