@@ -15,10 +15,13 @@ from multiprocessing import get_context
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Ask the kernel for signal ``number`` when the parent dies: DVC does not stop its stages (Linux only)."""
+def die_with_parent(number: int = signal.SIGTERM, *, parent: int | None = None) -> None:
+    """Ask the kernel for signal ``number`` when the parent dies: DVC does not stop its stages (Linux only).
+
+    ``parent`` is the process that started this one, for who starts slowly: it may be dead by now.
+    """
     if sys.platform == "linux":
-        parent = os.getppid()
+        parent = os.getppid() if parent is None else parent
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
         if os.getppid() != parent:  # it died before the request was in place
             os.kill(os.getpid(), number)

@@ -27,6 +27,7 @@ from components.processes import die_with_parent
 
 _TIMEOUT = datetime.timedelta(minutes=5)
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
+_LEADER = "STILLROOM_LEADER"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def _join_torchrun() -> Group:
 
 
 def _follow() -> Group:
-    die_with_parent(signal.SIGKILL)  # a follower writes nothing, so nothing can be left half done
+    # A follower writes nothing, so nothing can be left half done.
+    die_with_parent(signal.SIGKILL, parent=int(os.environ[_LEADER]))
     rank, size = int(os.environ[_RANK]), int(os.environ[_SIZE])
     store = dist.FileStore(os.environ[_STORE], size)
     store.set(f"here/{rank}", "1")
@@ -99,8 +101,10 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         return
     scratch.mkdir(parents=True, exist_ok=True)
     meeting = scratch / f"ranks-{secrets.token_hex(4)}"
-    children = [_start(rank, size, meeting, command) for rank in range(1, size)]
+    children: list[subprocess.Popen] = []
     try:
+        for rank in range(1, size):
+            children.append(_start(rank, size, meeting, command))
         store = dist.FileStore(str(meeting), size)
         for rank, child in enumerate(children, 1):
             _await(store, rank, child)
@@ -108,7 +112,7 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         for child in children:
             child.wait(timeout=60)
     except RuntimeError as error:
-        ended = [(rank, child.poll()) for rank, child in enumerate(children, 1)]
+        ended = [(rank, _code(child)) for rank, child in enumerate(children, 1)]
         lost = [f"rank {rank} with code {code}" for rank, code in ended if code]
         if not lost:
             raise
@@ -126,10 +130,18 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
 def _start(rank: int, size: int, meeting: Path, command: Sequence[str]) -> subprocess.Popen:
     source = str(Path(components.__file__).parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-    own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), "PYTHONPATH": path,
+    own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), _LEADER: str(os.getpid()), "PYTHONPATH": path,
            "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
     environment: Mapping[str, str] = {**os.environ, **own}
     return subprocess.Popen([sys.executable, *command], env=environment, stdin=subprocess.DEVNULL)
+
+
+def _code(child: subprocess.Popen) -> int | None:
+    """How ``child`` ended; its connection breaks a moment before it is gone."""
+    try:
+        return child.wait(timeout=2)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _await(store: dist.Store, rank: int, child: subprocess.Popen) -> None:

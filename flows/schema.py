@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from components.promotion import RegisterParams
 from pydantic import BaseModel
 
 from components import files
 from components.pipeline import PIPELINE
+from components.promotion import RegisterParams
 
 ROOT = Path(__file__).resolve().parent.parent
 
