@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import typer
 
 from components.errors import UserError, environment_error
 from flows import state as states
-from flows.processes import Stopped
+from flows.processes import Stopped, stoppable
 from flows.supervise import Broke
 
 app = typer.Typer(
@@ -139,10 +140,11 @@ def serve(
     from flows import servers
 
     state = _enter(directory)
-    with servers.prefect(state):
+    with stoppable(), servers.prefect(state):
         from flows import nightly
 
-        print(f"a pass at `{cron}` when something changed; Ctrl-C ends it", flush=True)
+        at = os.environ["PREFECT_API_URL"].removesuffix("/api")
+        print(f"a pass at `{cron}` when something changed, by Prefect at {at}; Ctrl-C ends it", flush=True)
         nightly.serve(state, cron)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def serve(state: State, cron: str) -> None:
         CronSchedule(cron=cron)
     except ValueError:
         raise UserError(f"--cron {cron!r}: not five fields of cron: wanted something like '0 3 * * *'") from None
+    # Prefect's runner forgets to await its own stop when SIGTERM comes.
+    warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
     nightly.serve(
         name="nightly", cron=cron, parameters={"root": str(state.root)}, limit=1, pause_on_shutdown=False,
         print_starting_message=False,

@@ -100,13 +100,13 @@ class _Follower:
 class _Tail(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Rate, time left and the stage's own note."""
-        return Text(task.fields["tail"])
+        return Text(task.fields["tail"], no_wrap=True, overflow="ellipsis")
 
 
 def _bar() -> Progress:
     columns = (
         TextColumn("{task.description:>9}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
         _Tail(),
     )

@@ -1,0 +1,66 @@
+"""The schedule: a real Prefect server, a real runner, and a pass only when something changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from checkouts import command, environment, stillroom
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+
+
+NIGHTLY = {"flows": {"name": {"any_": ["nightly"]}}}
+
+
+def call(url: str, body: dict) -> object:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def wait_for(condition, seconds: float = 90.0):
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture
+def served(finished):
+    """`stillroom serve` in the finished checkout, which nothing to do leaves as it is; its Prefect's address."""
+    folder, _ = finished
+    process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    try:
+        told = process.stdout.readline()
+        yield re.search(r"http://127\.0\.0\.1:\d+", told)[0]
+    finally:
+        process.terminate()
+        assert process.wait(60) in (0, 143)
+
+
+def test_the_schedule_makes_runs_and_a_run_makes_no_pass_when_nothing_changed(served):
+    runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
+    assert {run["state_name"] for run in runs} == {"Scheduled"}  # prefect 3.8.8 with sqlalchemy 2.1 makes none
+    run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+    only = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+
+    def state():
+        (found,) = call(f"{served}/api/flow_runs/filter", only)
+        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and found["state_type"]
+
+    assert wait_for(state) == "COMPLETED"
+    logs = call(f"{served}/api/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert "nothing to do" in {line["message"] for line in logs}
+
+
+def test_a_schedule_that_is_none_is_one_line(finished):
+    done = stillroom(finished[0], "serve", "--cron", "every night")
+    assert done.returncode == 2, done.stderr
+    assert "not five fields of cron" in done.stderr and "Traceback" not in done.stderr

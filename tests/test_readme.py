@@ -1,0 +1,39 @@
+"""What the README says is there."""
+
+import re
+from pathlib import Path
+
+from typer.main import get_command
+
+from flows.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_every_command_in_the_readme_exists_and_every_command_is_in_it():
+    known = set(get_command(app).commands)
+    told = set(re.findall(r"stillroom ([a-z]+)", TEXT))
+    assert told & known == known
+    assert set(re.findall(r"`stillroom ([a-z]+)", TEXT)) <= known
+
+
+def test_every_option_in_the_readme_exists():
+    options = {name for command in get_command(app).commands.values() for p in command.params for name in p.opts}
+    for line in re.findall(r"stillroom [^`\n]*", TEXT):
+        for option in re.findall(r" (--[a-z-]+)", line):
+            assert option in options, line
+
+
+def test_every_recipe_and_every_file_in_the_readme_exists():
+    recipes = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^make ([a-z]+)", TEXT, re.MULTILINE)) <= recipes
+    for path in re.findall(r"`?((?:docs|data/samples)/[\w.-]+\.\w+)", TEXT):
+        assert (ROOT / path).is_file(), path
+
+
+def test_every_option_says_what_it_is():
+    for name, command in get_command(app).commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"
