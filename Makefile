@@ -41,7 +41,9 @@ $(READY): requirements.lock pyproject.toml
 	  || { echo "error: Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "setting up $(VENV): about 200 packages, 6.5 GB, two to five minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# The lock is whole, so nothing is left to resolve; pip's resolver trips over a pinned name with extras.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# `dvc` by hand then keeps its state in this checkout too, not in a folder that everybody may write.
 	@$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.stillroom/dvc"
