@@ -42,15 +42,8 @@ TASKS = {stage.name: _task(stage) for stage in PIPELINE}
 
 def _reachable(task: Any, run: Any, state: Any) -> bool:
     """A user's mistake does not mend itself; a tracking server that is restarted does."""
-    return not isinstance(state.result(raise_on_failure=False), UserError) and "://" in _uri() and _remote()
-
-
-def _uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI", "")
-
-
-def _remote() -> bool:
-    return _uri().startswith("http")
+    remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
+    return remote and not isinstance(state.result(raise_on_failure=False), UserError)
 
 
 @task(

@@ -48,10 +48,14 @@ def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any
     if decision is None:
         decision = versions.decide(version, params)
         decision["promotion"] = 1 + max(map(_promotion, known), default=0) if decision["promote"] else 0
-        passes.record(state.root, replace(done, about={**about, "decision": decision}))
         versions.conclude(version, decision)
         if decision["promote"]:
             versions.promote(version)
+        # Last, so that a run that is killed before this line decides again and loses nothing.
+        passes.record(state.root, replace(done, about={**about, "decision": decision}))
+    elif decision["promote"] and versions.champion() is None:  # the database was lost, the memory was not
+        versions.conclude(version, decision)
+        versions.promote(version)
     champion = versions.champion()
     told = {
         "key": done.key,

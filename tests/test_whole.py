@@ -134,6 +134,14 @@ def test_a_lost_database_comes_back_by_sync_and_sync_changes_nothing_twice(copy)
     assert told() == before
 
 
+def test_a_run_after_a_lost_database_trains_nothing_and_puts_the_champion_back(copy):
+    shutil.rmtree(copy / ".stillroom")
+    done = stillroom(copy, "run")
+    assert done.returncode == 0, done.stderr
+    assert "executed" not in done.stderr
+    assert int(versions(copy).champion().version) == 1
+
+
 def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     import pandas
 
