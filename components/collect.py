@@ -172,7 +172,7 @@ def _refresh(index: list[dict], survey: Survey, source: Source, params: CollectP
         counts["vanished"] += row["member"] and identity not in present
         row["member"] = identity in present
     for row in sorted(newcomers, key=lambda row: row["source_key"]):
-        index.append({"arrival": len(index), **row, "member": True})
+        index.append({"arrival": len(index), "group_key": None, **row, "member": True, "withdrawn": False})
     counts["arrived"] = len(newcomers)
     return counts
 

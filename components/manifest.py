@@ -25,8 +25,8 @@ def _schema(**columns: str) -> pa.Schema:
 _SAID = {"text": "str?", "label": "str?", "licence": "str"}
 SHARD = _schema(sha256="str", bytes="bytes", source="str", source_key="str", **_SAID)
 INDEX = _schema(
-    arrival="int", sha256="str", source="str", source_key="str", **_SAID, matte="str", size="int", shard="str",
-    row="int", member="bool",
+    arrival="int", sha256="str", source="str", source_key="str", **_SAID, group_key="str?", matte="str", size="int",
+    shard="str", row="int", member="bool", withdrawn="bool",
 )  # fmt: skip
 REFUSED = _schema(source="str", source_key="str", reason="str", detail="str")
 VERDICTS = _schema(

@@ -32,6 +32,8 @@ class Stage:
     """The outputs are added to, so nobody deletes them before a run."""
     scratch: bool = False
     """Takes ``scratch``: a folder that outlives a killed run and is no output."""
+    facts: bool = False
+    """Takes ``facts``: the folder of components/facts.py, shared by all stages and no output."""
 
     @property
     def module(self) -> ModuleType:
@@ -68,6 +70,8 @@ class Stage:
                 )
         if self.scratch:
             paths["scratch"] = root / STATE / self.name
+        if self.facts:
+            paths["facts"] = root / STATE / "facts"
         numbers = self.function(params, **paths)
         text = json.dumps(numbers, indent=1, sort_keys=True, allow_nan=False)
         files.write_text(root / self.metrics, text + "\n")

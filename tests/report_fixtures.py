@@ -71,7 +71,7 @@ def data_states(
         common = {"sha256": key, "source": SCRIPT if hostile else "pictures", "source_key": name, **said}
         shard.append({"bytes": data, **common})
         index.append({**common, "arrival": at, "matte": "#ffffff", "size": len(data), "shard": "shard-00000.parquet",
-                      "row": at, "member": True})  # fmt: skip
+                      "row": at, "member": True, "withdrawn": False, "group_key": None})  # fmt: skip
         verdict = _verdict(at, drop)
         founder = at - 1 if drop and at % 10 == 2 else at
         group = hashlib.sha256(png(founder)).hexdigest()

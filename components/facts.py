@@ -1,0 +1,141 @@
+"""What was found out about images, kept by content and rule, so that it is computed once.
+
+A store is a folder of segments that never change: ``N`` keys of 32 bytes and ``N`` records of one numpy type.
+It is no output: losing it costs time and nothing else, so outputs never depend on what it holds.  Two processes may
+add at once (a segment is called by its content); a segment that is not whole is dropped, and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from components import files
+
+log = logging.getLogger(__name__)
+
+KEY = np.dtype("V32")
+_MAGIC = b"stillroom facts 1\n"
+_HEAD = len(_MAGIC) + 16  # magic, rows (8 bytes), CRC-32 of keys and records (8 bytes)
+_MOST_SEGMENTS = 32  # then they become one
+
+
+def key(*parts: str) -> bytes:
+    """32 bytes that name an image and whatever else its facts depend on, such as its matte."""
+    return hashlib.sha256("|".join(parts).encode()).digest()
+
+
+def keys(names: Sequence[bytes]) -> np.ndarray:
+    """``names`` of 32 bytes each as an array of type KEY."""
+    return np.frombuffer(b"".join(names), KEY)
+
+
+def rule(params: Mapping[str, object], *, code: Sequence[str], dtype: np.dtype) -> str:
+    """16 hex digits that change with ``params``, with the source of the modules ``code`` and with ``dtype``."""
+    digest = hashlib.sha256(json.dumps([dict(params), dtype.descr], sort_keys=True, default=str).encode())
+    for name in sorted(code):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Store:
+    """The facts of one kind by one rule: ``folder / kind / rule``; created when something is added."""
+
+    def __init__(self, folder: Path, kind: str, rule: str, dtype: np.dtype) -> None:
+        self._folder = folder / kind / rule
+        self._dtype = np.dtype(dtype)
+        self._segments: list[tuple[Path, np.ndarray, np.ndarray]] = []
+        if self._folder.is_dir():
+            files.sweep(self._folder)
+            for path in sorted(self._folder.glob("*.facts")):
+                self._open(path)
+        self._index()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def find(self, wanted: np.ndarray) -> np.ndarray:
+        """The position of each key of ``wanted`` (type KEY) in the store, int64, -1 where it is not known."""
+        if not len(self._names) or not len(wanted):
+            return np.full(len(wanted), -1, np.int64)
+        texts = wanted.view("S32")  # S drops zeros at the end: the comparison below is of all 32 bytes
+        at = np.minimum(np.searchsorted(self._texts, texts), len(self._texts) - 1)
+        found = self._order[at]
+        return np.where(self._names[found] == wanted, found, -1)
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """The records at ``positions`` (from ``find``, none of them -1)."""
+        out = np.empty(len(positions), self._dtype)
+        which = np.searchsorted(self._starts, positions, side="right") - 1
+        for number in np.unique(which):
+            mine = which == number
+            out[mine] = self._segments[number][2][positions[mine] - self._starts[number]]
+        return out
+
+    def add(self, names: np.ndarray, records: np.ndarray) -> None:
+        """Keep ``records`` under ``names`` (type KEY); what is known already is left as it is."""
+        new = self.find(names) < 0
+        _, first = np.unique(names.view("S32"), return_index=True)
+        new &= np.isin(np.arange(len(names)), first)
+        if not new.any():
+            return
+        self._open(self._write(names[new], np.ascontiguousarray(records[new], self._dtype)))
+        self._index()
+        if len(self._segments) > _MOST_SEGMENTS:
+            self._rewrite(np.ones(len(self), bool))
+
+    def forget(self, names: np.ndarray) -> int:
+        """Remove the facts of ``names`` from the disk; how many there were."""
+        gone = self.find(names)
+        gone = gone[gone >= 0]
+        if len(gone):
+            stays = np.ones(len(self), bool)
+            stays[gone] = False
+            self._rewrite(stays)
+        return len(gone)
+
+    def _rewrite(self, stays: np.ndarray) -> None:
+        old = [path for path, _, _ in self._segments]
+        names, records = self._names[stays], self.take(np.flatnonzero(stays))
+        self._segments = []
+        if len(names):
+            self._open(self._write(names, records))
+        kept = {path for path, _, _ in self._segments}
+        for path in old:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+        self._index()
+
+    def _write(self, names: np.ndarray, records: np.ndarray) -> Path:
+        crc = zlib.crc32(records.view(np.uint8).reshape(-1), zlib.crc32(names.tobytes()))
+        path = self._folder / f"{hashlib.sha256(names.tobytes()).hexdigest()[:24]}.facts"
+        with files.replacing(path) as beside, beside.open("wb") as stream:
+            stream.write(_MAGIC + len(names).to_bytes(8, "little") + crc.to_bytes(8, "little"))
+            stream.write(names.tobytes())
+            records.tofile(stream)
+        return path
+
+    def _open(self, path: Path) -> None:
+        blob = np.memmap(path, np.uint8, "r") if path.stat().st_size > _HEAD else np.empty(0, np.uint8)
+        head = blob[:_HEAD].tobytes()
+        rows, crc = (int.from_bytes(head[at : at + 8], "little") for at in (len(_MAGIC), len(_MAGIC) + 8))
+        whole = head.startswith(_MAGIC) and len(blob) == _HEAD + rows * (KEY.itemsize + self._dtype.itemsize)
+        if not whole or zlib.crc32(blob[_HEAD:]) != crc:
+            log.warning("%s: damaged; what it held is computed again", path.name)
+            path.unlink(missing_ok=True)
+            return
+        middle = _HEAD + rows * KEY.itemsize
+        self._segments.append((path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self._dtype)))
+
+    def _index(self) -> None:
+        names = [segment[1] for segment in self._segments]
+        self._names = np.concatenate(names) if names else np.empty(0, KEY)
+        self._starts = np.cumsum([0, *(len(each) for each in names)])[:-1]
+        self._order = np.argsort(self._names.view("S32"), kind="stable")
+        self._texts = self._names.view("S32")[self._order]

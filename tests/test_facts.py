@@ -1,0 +1,101 @@
+"""What is known of an image is computed once, and a store that is lost or damaged costs time only."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from components import facts
+
+KIND = np.dtype([("width", "<i4"), ("thumb", "u1", (2, 2))])
+
+
+def names(*numbers: int) -> np.ndarray:
+    return facts.keys([facts.key("image", str(number)) for number in numbers])
+
+
+def records(*numbers: int) -> np.ndarray:
+    out = np.zeros(len(numbers), KIND)
+    out["width"] = numbers
+    out["thumb"] = np.array(numbers, np.uint8)[:, None, None]
+    return out
+
+
+def opened(folder, rule="r") -> facts.Store:
+    return facts.Store(folder, "kind", rule, KIND)
+
+
+def test_what_was_added_is_found_by_the_next_who_opens_it(tmp_path):
+    opened(tmp_path).add(names(5, 3), records(5, 3))
+    store = opened(tmp_path)
+    at = store.find(names(3, 4, 5))
+    assert (at >= 0).tolist() == [True, False, True]
+    assert store.take(at[[0, 2]])["width"].tolist() == [3, 5]
+    assert store.take(at[[2]])["thumb"].tolist() == [[[5, 5], [5, 5]]]
+
+
+def test_a_key_is_kept_once_and_segments_never_change(tmp_path):
+    store = opened(tmp_path)
+    store.add(names(1, 2), records(1, 2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.facts")}
+    store.add(names(2, 3, 3), records(9, 3, 8))
+    assert len(store) == 3
+    assert store.take(store.find(names(2, 3)))["width"].tolist() == [2, 3]
+    assert all(path.read_bytes() == blob for path, blob in before.items())
+
+
+def test_keys_that_end_in_zeros_are_told_apart(tmp_path):
+    store = opened(tmp_path)
+    ends = [bytes(31) + b"\1", bytes(32), b"\1" + bytes(31), b"\1" + bytes(30) + b"\1"]
+    store.add(facts.keys(ends), records(0, 1, 2, 3))
+    assert store.take(store.find(facts.keys(ends)))["width"].tolist() == [0, 1, 2, 3]
+    assert store.find(facts.keys([b"\1\1" + bytes(30)])).tolist() == [-1]
+
+
+def test_many_small_segments_become_one_and_nothing_is_lost(tmp_path):
+    store = opened(tmp_path)
+    for number in range(40):
+        store.add(names(number), records(number))
+    assert len(list(tmp_path.rglob("*.facts"))) < 10
+    found = opened(tmp_path)
+    assert found.take(found.find(names(*range(40))))["width"].tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_segment_is_dropped_and_the_others_stay(tmp_path, harm):
+    store = opened(tmp_path)
+    store.add(names(1), records(1))
+    first = next(tmp_path.rglob("*.facts"))
+    store.add(names(2), records(2))
+    blob = bytearray(first.read_bytes())
+    blob[-1] ^= 1
+    first.write_bytes({"cut": blob[:-2], "flipped": blob, "empty": b"", "foreign": b"x" * 500}[harm])
+    assert (opened(tmp_path).find(names(1, 2)) >= 0).tolist() == [False, True]
+    assert not first.exists()
+
+
+def test_what_is_forgotten_is_gone_from_the_disk(tmp_path):
+    store = opened(tmp_path)
+    store.add(names(1, 2), records(1, 2))
+    store.add(names(3), records(3))
+    assert store.forget(names(2, 7)) == 1
+    assert (opened(tmp_path).find(names(1, 2, 3)) >= 0).tolist() == [True, False, True]
+    name = names(2).tobytes()
+    assert not any(name in path.read_bytes() for path in tmp_path.rglob("*.facts"))
+
+
+def test_the_rule_follows_parameters_code_and_type():
+    same = facts.rule({"side": 32}, code=["images"], dtype=KIND)
+    assert same == facts.rule({"side": 32}, code=["images"], dtype=KIND)
+    others = {
+        facts.rule({"side": 33}, code=["images"], dtype=KIND),
+        facts.rule({"side": 32}, code=["images", "png"], dtype=KIND),
+        facts.rule({"side": 32}, code=["images"], dtype=np.dtype([("width", "<i8")])),
+    }
+    assert len(others) == 3 and same not in others
+
+
+def test_a_key_is_a_sha256_of_its_parts():
+    assert facts.key("a", "b") == hashlib.sha256(b"a|b").digest() != facts.key("ab")
