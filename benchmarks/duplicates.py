@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components import duplicates, images, shards
+from components import duplicates, fingerprints, images, shards
 from components.grouping import Groups
 from components.split import decide
 
@@ -35,8 +35,8 @@ EDITS = {
 def main() -> None:
     """Print both tables."""
     keys, pictures = _read()
-    hashes = np.array([images.perceptual_hash(picture) for picture in pictures], np.uint64)
-    thumbs = np.stack([images.thumbnail(picture) for picture in pictures])
+    hashes = np.array([fingerprints.perceptual_hash(picture) for picture in pictures], np.uint64)
+    thumbs = np.stack([fingerprints.thumbnail(picture) for picture in pictures])
     print(f"{len(pictures)} pictures with different pixels\n\ncopies: bits and colour difference from the original")
     for name, edit in EDITS.items():
         _print_edit(name, edit, pictures[::10], hashes[::10], thumbs[::10])
@@ -56,7 +56,7 @@ def _read() -> tuple[list[str], list[np.ndarray]]:
     keys, pictures, seen = [], [], set()
     for at, row in enumerate(rows):
         pixels = images.decode(found[at], row["matte"], max_pixels=10**8).pixels
-        name = images.pixel_sha256(pixels)
+        name = fingerprints.pixel_sha256(pixels)
         if name not in seen:
             seen.add(name)
             keys.append(row["source_key"])
@@ -78,9 +78,12 @@ def _print_edit(name: str, edit: float | tuple, pictures: list, hashes: np.ndarr
     bits, differences, grouped = [], [], []
     for picture, own_hash, thumb in zip(pictures, hashes, thumbs, strict=True):
         copy = _edited(picture, edit)
-        bits.append(int(np.bitwise_count(np.uint64(images.perceptual_hash(copy)) ^ own_hash)))
-        differences.append(np.abs(images.thumbnail(copy).astype(int) - thumb).max() / 255)
-        two = np.array([own_hash, images.perceptual_hash(copy)], np.uint64), np.stack([thumb, images.thumbnail(copy)])
+        bits.append(int(np.bitwise_count(np.uint64(fingerprints.perceptual_hash(copy)) ^ own_hash)))
+        differences.append(np.abs(fingerprints.thumbnail(copy).astype(int) - thumb).max() / 255)
+        two = (
+            np.array([own_hash, fingerprints.perceptual_hash(copy)], np.uint64),
+            np.stack([thumb, fingerprints.thumbnail(copy)]),
+        )
         grouped.append(bool(duplicates.find_pairs(*two, duplicates.Rule(8, 0.06, 12, 0.9))))
     both = np.mean((np.array(bits) <= 8) & (np.array(differences) <= 0.06))
     middle, high = np.percentile(differences, [50, 99])

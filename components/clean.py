@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from components import duplicates, files, images, manifest, parallel, shards
+from components import duplicates, files, fingerprints, manifest, parallel, shards
 from components.duplicates import Pair, Rule
 from components.errors import UserError
 from components.events import Progress
+from components.fingerprints import Facts
 from components.grouping import Groups
-from components.images import Facts
 from components.params import Params
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _examine_all(index: list[dict], raw: Path, max_pixels: int) -> list[Facts | 
 
     found: list[Facts | tuple[str, str]] = []
     with Progress(len(positions), what="clean") as progress:
-        work = partial(images.examine, max_pixels=max_pixels)
+        work = partial(fingerprints.examine, max_pixels=max_pixels)
         for results in parallel.ordered(work, parallel.batched(load()), lost=_lost):
             found.extend(results)
             progress.advance(len(results))
@@ -109,7 +109,9 @@ def pairs_of(facts: list[Facts | tuple[str, str]], rule: Rule) -> list[Pair]:
                 pairs.append(Pair(founder, position, 0, 0.0, True))
     positions = list(first.values())
     hashes = np.array([facts[i].phash for i in positions], np.uint64)
-    thumbs = np.array([facts[i].thumb for i in positions], np.uint8).reshape(-1, images.THUMB, images.THUMB, 3)
+    thumbs = np.array([facts[i].thumb for i in positions], np.uint8).reshape(
+        -1, fingerprints.THUMB, fingerprints.THUMB, 3
+    )
     for pair in duplicates.find_pairs(hashes, thumbs, rule):
         pairs.append(Pair(positions[pair.a], positions[pair.b], pair.distance, pair.difference, pair.same))
     return sorted(pairs, key=lambda pair: (pair.a, pair.b))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components import images
+from components import fingerprints
 
 _BLOCK = 256  # rows compared with all later ones at a time
-_SLOPES = (images.THUMB - 1) * images.THUMB  # in each of the two directions
+_SLOPES = (fingerprints.THUMB - 1) * fingerprints.THUMB  # in each of the two directions
 _PIECE = 8192  # candidate pairs whose thumbnails are compared at a time
 
 

@@ -6,15 +6,16 @@ from data_fixtures import pixels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import duplicates, images
+from components import duplicates
+from components.fingerprints import perceptual_hash, thumbnail
 from components.duplicates import Rule, find_pairs
 
 RULE = Rule(max_distance=8, max_difference=0.06, group_distance=12, group_correlation=0.9)
 
 
 def fingerprints(pictures):
-    hashes = np.array([images.perceptual_hash(picture) for picture in pictures], np.uint64)
-    return hashes, np.stack([images.thumbnail(picture) for picture in pictures])
+    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
+    return hashes, np.stack([thumbnail(picture) for picture in pictures])
 
 
 def test_blocks_find_what_a_double_loop_finds(monkeypatch):
@@ -23,7 +24,7 @@ def test_blocks_find_what_a_double_loop_finds(monkeypatch):
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, 4, np.uint64)[random.integers(0, 4, 60)]
     hashes ^= np.uint64(1) << random.integers(0, 64, 60, np.uint64)
-    thumbs = np.stack([images.thumbnail(pixels(int(seed))) for seed in random.integers(0, 3, 60)])
+    thumbs = np.stack([thumbnail(pixels(int(seed))) for seed in random.integers(0, 3, 60)])
     found = {(pair.a, pair.b): pair for pair in find_pairs(hashes, thumbs, RULE)}
     for a in range(60):
         for b in range(a + 1, 60):
@@ -42,7 +43,7 @@ def test_the_order_of_the_images_does_not_matter(hashes, random):
     rule = Rule(max_distance=40, max_difference=0.5, group_distance=40, group_correlation=-1)
 
     def found(numbers):
-        thumbs = np.stack([images.thumbnail(pixels(seeds[n])) for n in numbers])
+        thumbs = np.stack([thumbnail(pixels(seeds[n])) for n in numbers])
         pairs = find_pairs(np.array([hashes[n] for n in numbers], np.uint64), thumbs, rule)
         return {(frozenset((numbers[p.a], numbers[p.b])), p.distance, p.difference, p.same) for p in pairs}
 
@@ -68,7 +69,7 @@ def test_equal_hashes_of_unlike_pictures_are_no_pair():
 @pytest.mark.parametrize(("levels", "expected"), [((9, 200), 1), ((9, None), 0)])
 def test_flat_pictures_are_alike_among_themselves_only(levels, expected):
     thumbs = np.stack([
-        np.full((16, 16, 3), level, np.uint8) if level is not None else images.thumbnail(pixels(1)) for level in levels
+        np.full((16, 16, 3), level, np.uint8) if level is not None else thumbnail(pixels(1)) for level in levels
     ])  # fmt: skip
     assert len(find_pairs(np.zeros(2, np.uint64), thumbs, RULE)) == expected
 
