@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from components import files, manifest, metadata, shards
+from components.collectparams import AnySource, CollectParams
 from components.errors import UserError
 from components.events import Progress
 from components.look import fingerprint
-from components.sources import CollectParams, Item, Refusal, Source, locate, open_source, role
+from components.sources import Item, Refusal, Source, locate, open_source, role
 
 __all__ = ["CollectParams", "collect"]
 
@@ -36,30 +37,40 @@ class Survey:
     papers: int
     label_of_folder: bool
 
-    def said_of(self, item: Item) -> tuple[str | None, str | None]:
-        """Caption and label of ``item``; without metadata the label is the name of its folder."""
+    def said_of(self, item: Item) -> tuple[str | None, str | None, str | None]:
+        """Caption, label and group of ``item``; without metadata the label is the name of its folder."""
         caption = self.captions.get(item.key)
         folder = PurePosixPath(item.key).parent.name or None
         label = folder if self.label_of_folder else caption.label if caption else None
-        return (caption.text if caption else None), label
+        return (caption.text, label, caption.group) if caption else (None, label, None)
 
 
-def collect(params: CollectParams, *, look: Path, raw: Path) -> dict[str, float]:
+def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
     """Bring images, captions and labels into Parquet shards that only grow, and list what was refused."""
     root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
     _verify(params, look=look, root=root)
-    source = open_source(locate(params.source, root), max_bytes=params.max_bytes)
-    survey = _survey(source, params)
-    if not survey.items:
-        raise UserError(f"{params.source}: no image in it that can be taken in{_reasons(survey.refusals)}")
+    opened, surveys = {}, {}
+    for each in params.sources:
+        opened[each.name] = open_source(locate(each.location, root), max_bytes=params.max_bytes)
+        surveys[each.name] = survey = _survey(opened[each.name], each, params.max_bytes)
+        if not survey.items:
+            raise UserError(f"{each.location}: no image in it that can be taken in{_reasons(survey.refusals)}")
     raw.mkdir(parents=True, exist_ok=True)
     index = _read_index(raw)
     orphans = shards.clear_orphans(raw, {row["shard"] for row in index})
     if orphans:
         log.info("removed %d shards that a killed run left", len(orphans))
-    counts = _refresh(index, survey, source, params, raw)
+    counts: Counter[str] = Counter()
+    present: set = set()
+    for each in params.sources:
+        counts += _refresh(index, surveys[each.name], opened[each.name], each, raw, present)
+    for row in index:
+        here = (row["source"], row["source_key"], row["sha256"]) in present
+        counts["vanished"] += row["member"] and not here
+        row["member"] = here
     refused = [
-        {"source": params.name, "source_key": each.key, "reason": each.reason, "detail": each.detail}
+        {"source": name, "source_key": each.key, "reason": each.reason, "detail": each.detail}
+        for name, survey in surveys.items()
         for each in sorted(survey.refusals, key=lambda each: (each.key, each.reason, each.detail))
     ]
     with files.replacing(raw / shards.REFUSED) as beside:
@@ -73,7 +84,8 @@ def collect(params: CollectParams, *, look: Path, raw: Path) -> dict[str, float]
     )  # fmt: skip
     return {
         "items": len(members), "bytes": sum(row["size"] for row in members), "ever": len(index),
-        "withdrawn": len(index) - len(members), "refused": len(refused), "ignored": survey.papers,
+        "withdrawn": len(index) - len(members), "refused": len(refused),
+        "ignored": sum(survey.papers for survey in surveys.values()),
         **{f"refused_{reason}": n for reason, n in sorted(Counter(row["reason"] for row in refused).items())},
     }  # fmt: skip
 
@@ -84,22 +96,22 @@ def _verify(params: CollectParams, *, look: Path, root: Path) -> None:
     except ValueError as error:
         raise UserError(f"{look}: not JSON ({error}): run `stillroom look`") from None
     if promised != fingerprint(params, root=root):
-        raise UserError(f"{params.source}: not what {look.name} says it is any more: run `stillroom look`")
+        raise UserError(f"the sources: not what {look.name} says they are any more: run `stillroom look`")
 
 
-def _survey(source: Source, params: CollectParams) -> Survey:
+def _survey(source: Source, params: AnySource, max_bytes: int) -> Survey:
     items, refusals = source.listing()
     by_role: dict[str, list[Item]] = {"image": [], "metadata": [], "paper": [], "other": []}
     for item in items:
         by_role[role(item.key)].append(item)
     for item in by_role["other"]:
         refusals.append(Refusal(item.key, "not_an_image", "its name does not end like an image's that is read here"))
-    captions = _captions(source, by_role["metadata"], params, refusals)
+    captions = _captions(source, by_role["metadata"], params, max_bytes, refusals)
     has_metadata = bool(by_role["metadata"])
     images = []
     for item in by_role["image"]:
-        if item.size > params.max_bytes:
-            refusals.append(Refusal(item.key, "too_big", f"{item.size} bytes, at most {params.max_bytes} are taken in"))
+        if item.size > max_bytes:
+            refusals.append(Refusal(item.key, "too_big", f"{item.size} bytes, at most {max_bytes} are taken in"))
         elif has_metadata and item.key not in captions:
             refusals.append(Refusal(item.key, "metadata_missing", "no row of the metadata names this image"))
         else:
@@ -115,17 +127,20 @@ def _survey(source: Source, params: CollectParams) -> Survey:
 
 
 def _captions(
-    source: Source, items: list[Item], params: CollectParams, refusals: list[Refusal]
+    source: Source, items: list[Item], params: AnySource, max_bytes: int, refusals: list[Refusal]
 ) -> dict[str, metadata.Caption]:
     for item in items:
-        if item.size > params.max_bytes:
+        if item.size > max_bytes:
             raise UserError(
-                f"{params.source}: {item.key} has {item.size} bytes, more than collect.max_bytes = {params.max_bytes}"
+                f"{params.location}: {item.key} has {item.size} bytes, more than collect.max_bytes = {max_bytes}"
             )
     captions: dict[str, metadata.Caption] = {}
     blobs = {item.key: blob for item, blob in source.read(items)} if items else {}
     for key in sorted(blobs):
-        rows = metadata.parse(key, blobs[key], text_column=params.text_column, label_column=params.label_column)
+        rows = metadata.parse(
+            key, blobs[key], text_column=params.text_column, label_column=params.label_column,
+            group_column=params.group_column,
+        )  # fmt: skip
         for row in rows:
             if row.unsafe:
                 refusals.append(Refusal(row.key, "unsafe_name", f"{row.where}: {row.unsafe}"))
@@ -142,18 +157,20 @@ def _read_index(raw: Path) -> list[dict]:
     return shards.read_index(raw).to_pylist() if (raw / shards.INDEX).exists() else []
 
 
-def _refresh(index: list[dict], survey: Survey, source: Source, params: CollectParams, raw: Path) -> Counter[str]:
+def _refresh(
+    index: list[dict], survey: Survey, source: Source, params: AnySource, raw: Path, present: set
+) -> Counter[str]:
     """Append to ``index`` what is new, write its bytes to new shards, and bring the old rows up to date."""
     counts: Counter[str] = Counter()
     known = {(row["source"], row["source_key"], row["sha256"]): row for row in index}
     places = {row["sha256"]: (row["shard"], row["row"]) for row in index}
     first = 1 + max((int(row["shard"][6:11]) for row in index), default=-1)
-    present, newcomers = set(), []
+    newcomers = []
     with shards.ShardWriter(raw, first=first) as writer, Progress(len(survey.items), what="collect") as progress:
         for item, data in source.read(survey.items):
             sha256 = hashlib.sha256(data).hexdigest()
-            text, label = survey.said_of(item)
-            said = {"text": text, "label": label, "licence": params.licence, "matte": params.matte}
+            text, label, group = survey.said_of(item)
+            said = {"text": text, "label": label, "licence": params.licence, "group_key": group, "matte": params.matte}
             identity = (params.name, item.key, sha256)
             present.add(identity)
             if identity in known:
@@ -168,11 +185,8 @@ def _refresh(index: list[dict], survey: Survey, source: Source, params: CollectP
                 row["shard"], row["row"] = places[sha256]
                 newcomers.append(row)
             progress.advance()
-    for identity, row in known.items():
-        counts["vanished"] += row["member"] and identity not in present
-        row["member"] = identity in present
     for row in sorted(newcomers, key=lambda row: row["source_key"]):
-        index.append({"arrival": len(index), "group_key": None, **row, "member": True, "withdrawn": False})
+        index.append({"arrival": len(index), **row, "member": True, "withdrawn": False})
     counts["arrived"] = len(newcomers)
     return counts
 

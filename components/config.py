@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.errors import UserError, nearest
+from components.params import TOLD
 
 FILE = "params.yaml"
 
@@ -65,16 +66,45 @@ def load(path: Path, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseMod
 
 
 def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in (name, *detail["loc"]))
+    key, owner, field = _place(name, detail["loc"], model)
+    wanted = f" ({field.description})" if field and field.description else ""
     if detail["type"] == "extra_forbidden":
-        return f"{key} is not a parameter{nearest(str(detail['loc'][-1]), model.model_fields)}"
+        return f"{key} is not a parameter{nearest(str(detail['loc'][-1]), owner.model_fields)}"
     if detail["type"] == "missing":
-        return f"{key} is missing{_wanted(detail, model)}"
-    came = f"not {detail['input']!r}"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key} {message}, {came}{_wanted(detail, model)}"
+        return f"{key} is missing{wanted}"
+    if detail["type"] == "union_tag_not_found":
+        return f"{key}.kind is missing ({', '.join(_variants(field.annotation))})"
+    if detail["type"] == "union_tag_invalid":
+        tag, known = str(detail["ctx"]["tag"]), _variants(field.annotation)
+        return f"{key}.kind should be one of {', '.join(known)}, not {tag!r}{nearest(tag, known)}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    came = "" if detail["type"] == TOLD else f", not {_short(detail['input'])}"
+    return f"{key} {message}{came}{wanted}"
 
 
-def _wanted(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
-    return f" ({known.description})" if known and known.description else ""
+def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel], Any]:
+    """The key at ``loc`` as one would say it, the model that owns it, and its field (None when unknown)."""
+    shown, owner, field, variants = name, model, None, {}
+    for part in loc:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+        elif part in variants:  # pydantic names the kind in the path; the file does not
+            owner, variants = variants[part], {}
+        else:
+            shown += f".{part}"
+            field = owner.model_fields.get(part)
+            variants = _variants(field.annotation) if field else {}
+    return shown, owner, field
+
+
+def _variants(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The models that a field holds a choice of, by their ``kind``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        return dict.fromkeys(get_args(kind.annotation), annotation) if kind else {}
+    return {tag: model for part in get_args(annotation) for tag, model in _variants(part).items()}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,4 +1,4 @@
-"""Fingerprint the source, so that DVC sees in one small file whether anything changed."""
+"""Fingerprint the sources, so that DVC sees in one small file whether anything changed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import time
 from pathlib import Path
 
 from components import files
+from components.collectparams import AnySource, CollectParams
 from components.errors import UserError
-from components.sources import CollectParams, Folder, Item, Source, locate, open_source, role
+from components.sources import Folder, Item, Source, locate, open_source, role
 
-FORMAT = 1
+FORMAT = 2
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
 
 def look(params: CollectParams, *, root: Path, page: Path, cache: Path | None) -> dict:
-    """Write what the source holds now to ``page``, when that differs; return it.
+    """Write what the sources hold now to ``page``, when that differs; return it.
 
     ``cache`` remembers each file's hash by size, time and inode, so that a second look is cheap.
     """
@@ -28,14 +29,23 @@ def look(params: CollectParams, *, root: Path, page: Path, cache: Path | None) -
 
 
 def fingerprint(params: CollectParams, *, root: Path, cache: Path | None = None) -> dict:
-    """What ``data/source.json`` holds: kind, bytes, files and a SHA-256 that changes with the content."""
-    source = open_source(locate(params.source, root), max_bytes=params.max_bytes)
+    """What ``data/source.json`` holds: for each source its form, bytes, files and a SHA-256 of the content."""
     memory = _Memory(cache)
-    summary = _of_folder(source, memory) if isinstance(source, Folder) else _of_archive(source, memory)
+    found = [
+        _of(source, params, root, memory, f"collect.sources[{at}].location") for at, source in enumerate(params.sources)
+    ]
     memory.save()
+    return {"format": FORMAT, "sources": found}
+
+
+def _of(source: AnySource, params: CollectParams, root: Path, memory: _Memory, where: str) -> dict:
+    if source.kind != "files":
+        raise UserError(f"{where.removesuffix('location')}kind: {source.kind} cannot be read yet")
+    opened = open_source(locate(source.location, root, where=where), max_bytes=params.max_bytes)
+    summary = _of_folder(opened, memory) if isinstance(opened, Folder) else _of_archive(opened, memory)
     if not summary["files"]:
-        raise UserError(f"{params.source}: empty: no images in it (collect.source in params.yaml)")
-    return {"format": FORMAT, "source": params.source, "kind": source.kind, **summary}
+        raise UserError(f"{source.location}: empty: no images in it ({where} in params.yaml)")
+    return {"name": source.name, "kind": source.kind, "location": source.location, "form": opened.kind, **summary}
 
 
 def _of_archive(source: Source, memory: _Memory) -> dict:

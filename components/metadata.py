@@ -22,18 +22,21 @@ class Caption:
     key: str
     text: str | None
     label: str | None
+    group: str | None
     unsafe: str
     where: str
 
 
-def parse(key: str, blob: bytes, *, text_column: str | None, label_column: str | None) -> Iterator[Caption]:
+def parse(
+    key: str, blob: bytes, *, text_column: str | None, label_column: str | None, group_column: str | None
+) -> Iterator[Caption]:
     """The rows of the metadata file ``key``; UserError naming the line of what cannot be understood."""
     folder = PurePosixPath(key).parent
     rows = _csv_rows(key, blob) if key.lower().endswith(".csv") else _jsonl_rows(key, blob)
     for line, row in rows:
         where = f"{key} line {line}"
         values = {}
-        for column in (FILE_COLUMN, text_column, label_column):
+        for column in (FILE_COLUMN, text_column, label_column, group_column):
             if column is None:
                 continue
             if column not in row:
@@ -46,9 +49,8 @@ def parse(key: str, blob: bytes, *, text_column: str | None, label_column: str |
             raise UserError(f"{where}: '{FILE_COLUMN}' is empty")
         inner, unsafe = safe_key(name)
         full = inner if str(folder) == "." else f"{folder}/{inner}"
-        text = values.get(text_column) if text_column else None
-        label = values.get(label_column) if label_column else None
-        yield Caption(full, text, label, unsafe, where)
+        text, label, group = (values.get(column) for column in (text_column, label_column, group_column))
+        yield Caption(full, text, label, group, unsafe, where)
 
 
 def _csv_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:

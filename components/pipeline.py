@@ -79,7 +79,13 @@ class Stage:
 
 
 PIPELINE = (
-    Stage(name="collect", reads={"look": "data/source.json"}, writes={"raw": "data/raw"}, grows=True),
+    Stage(
+        name="collect",
+        reads={"look": "data/source.json", "withdrawn": "data/withdrawn.jsonl"},
+        writes={"raw": "data/raw"},
+        grows=True,
+        scratch=True,
+    ),
     Stage(name="clean", reads={"raw": "data/raw"}, writes={"verdicts": "data/clean"}),
     Stage(name="resize", reads={"raw": "data/raw", "verdicts": "data/clean"}, writes={"pixels": "data/pixels"}),
     Stage(
@@ -126,4 +132,6 @@ def writer(path: str) -> Stage | None:
 
 def _advice(path: str) -> str:
     source = writer(path)
-    return f"run stage '{source.name}', or `dvc pull`" if source else "run `stillroom look`"
+    if source:
+        return f"run stage '{source.name}', or `dvc pull`"
+    return "run `stillroom look`" if path == "data/source.json" else "git has it: `git checkout` brings it back"

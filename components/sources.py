@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from pydantic import Field
-
 from components.errors import UserError
-from components.params import Params
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -25,22 +22,6 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
 PAPER_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
 LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
-
-
-class CollectParams(Params):
-    """Where the images are and what is said about them."""
-
-    source: str = Field(min_length=1, description="folder, zip, tar or tar.gz, from the project's folder or absolute")
-    name: str = Field(min_length=1, max_length=100, description="what the source is called in every table")
-    licence: str = Field(min_length=1, description="SPDX name of the images' licence, or a few words")
-    matte: str = Field(
-        pattern=r"^#[0-9a-f]{6}$", description="what shows through transparent pixels, #rrggbb in lower case"
-    )
-    text_column: str | None = Field(description="column of metadata.csv or .jsonl with captions, null for none")
-    label_column: str | None = Field(
-        description="column of metadata.csv or .jsonl with labels, null to take the folder's name"
-    )
-    max_bytes: int = Field(ge=1024, le=2**30, description="bytes of the largest file taken in, 1024..2**30")
 
 
 @dataclass(frozen=True)
@@ -74,19 +55,19 @@ class Source(Protocol):
         """The bytes of ``items``, each once, in the order that suits the source."""
 
 
-def locate(source: str, root: Path) -> Path:
-    """The source's path, ``root`` being where relative ones start; UserError when it is not there."""
-    path = root / source
+def locate(location: str, root: Path, *, where: str = "collect.sources") -> Path:
+    """The path of ``location``, ``root`` being where relative ones start; UserError when it is not there."""
+    path = root / location
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise UserError(f"{source}: not there: set collect.source in params.yaml to a folder or archive") from None
+        raise UserError(f"{location}: not there: set {where} in params.yaml to a folder or archive") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot be reached ({_why(error)})") from None
+        raise UserError(f"{location}: cannot be reached ({_why(error)})") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UserError(f"{source}: neither a folder nor a file (collect.source in params.yaml)")
+        raise UserError(f"{location}: neither a folder nor a file ({where} in params.yaml)")
     if not os.access(path, os.R_OK):
-        raise UserError(f"{source}: permission denied: give this user the right to read it")
+        raise UserError(f"{location}: permission denied: give this user the right to read it")
     return path
 
 

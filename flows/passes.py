@@ -21,7 +21,7 @@ from components.pipeline import PIPELINE, STATE
 from flows import repository
 
 REF = "refs/stillroom/passes"
-KEPT = ("params.yaml", "dvc.yaml", "dvc.lock", "data/source.json")
+KEPT = ("params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
                 ("splits", "split", "data/splits"),
             )
         },
-        "sources": [_source(done)],
+        "sources": _sources(done),
         "git_commit": done.commit,
         "git_dirty": done.dirty,
         "params_sha256": params_hash(done),
@@ -63,11 +63,12 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
     }
 
 
-def _source(done: Pass) -> dict[str, Any]:
-    """What the images came from, and under which licence."""
-    told = config.parse(done.files["params.yaml"].decode()).get("collect", {})
-    look = json.loads(done.files.get("data/source.json", b"{}"))
-    return {"name": told.get("name"), "licence": told.get("licence"), "sha256": look.get("sha256")}
+def _sources(done: Pass) -> list[dict[str, Any]]:
+    """What the images came from, under which licences, and the fingerprint of each."""
+    told = config.parse(done.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
+    looked = json.loads(done.files.get("data/source.json", b"{}")).get("sources", [])
+    prints = {each["name"]: each["sha256"] for each in looked}
+    return [{"name": each["name"], "licence": each["licence"], "sha256": prints.get(each["name"])} for each in told]
 
 
 def params_hash(done: Pass) -> str:

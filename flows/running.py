@@ -44,8 +44,8 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
 
 
 def look(state: State, *, say: Callable[[str], None]) -> None:
-    """Write data/source.json when the source is not what it was; say what is there."""
-    from components.sources import CollectParams
+    """Write data/source.json when a source is not what it was; say what is there."""
+    from components.collectparams import CollectParams
 
     sections = config.read(state.root / config.FILE)
     for name in sections:
@@ -54,7 +54,8 @@ def look(state: State, *, say: Callable[[str], None]) -> None:
     params = config.section(sections, "collect", CollectParams)
     page = state.root / "data/source.json"
     found = looking.look(params, root=state.root, page=page, cache=state.looked)
-    say(f"source {found['source']}: {found['files']} files, {found['bytes'] / 2**20:.1f} MiB")
+    for each in found["sources"]:
+        say(f"source {each['name']}: {each['files']} files, {each['bytes'] / 2**20:.1f} MiB")
 
 
 def status(state: State) -> None:

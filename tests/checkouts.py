@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from components.config import FILE
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE)
+CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE,
+        "data/withdrawn.jsonl")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},
     "train": {
@@ -43,7 +44,7 @@ def make(folder: Path, *, pictures: int = 90, changes: dict | None = None) -> Pa
     emoji(folder / "source.zip", pictures)
     for section, values in SMALL.items():
         edit(folder, section, **values)
-    edit(folder, "collect", source="source.zip")
+    point(folder, "source.zip")
     for section, values in (changes or {}).items():
         edit(folder, section, **values)
     git(folder, "init", "--quiet", "--initial-branch=main")
@@ -70,6 +71,15 @@ def edit(folder: Path, section: str, **values: object) -> None:
     path = folder / FILE
     data = yaml.load(path)
     data[section].update(values)
+    yaml.dump(data, path)
+
+
+def point(folder: Path, location: str, **values: object) -> None:
+    """Have the checkout's one source lie at ``location``; ``values`` change what else params.yaml says of it."""
+    yaml = YAML()
+    path = folder / FILE
+    data = yaml.load(path)
+    data["collect"]["sources"][0].update(location=location, **values)
     yaml.dump(data, path)
 
 

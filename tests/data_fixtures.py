@@ -14,9 +14,9 @@ from PIL import Image
 
 from components.clean import CleanParams
 from components.collect import collect
+from components.collectparams import CollectParams
 from components.look import look
 from components.resize import ResizeParams
-from components.sources import CollectParams
 from components.split import SplitParams
 
 WHITE = "#ffffff"
@@ -45,11 +45,13 @@ def png(seed: int, side: int = 32) -> bytes:
     return encoded(pixels(seed, side))
 
 
-def collect_params(**changes: object) -> CollectParams:
-    """Parameters of collect: the source is ``source`` in the project's folder."""
-    values = {"source": "source", "name": "test", "licence": "CC0-1.0", "matte": WHITE, "text_column": "text",
-              "label_column": "label", "max_bytes": 2**20}  # fmt: skip
-    return CollectParams(**{**values, **changes})
+SOURCE = {"name": "test", "kind": "files", "location": "source", "licence": "CC0-1.0", "matte": WHITE,
+          "text_column": "text", "label_column": "label", "group_column": None}  # fmt: skip
+
+
+def collect_params(*sources: dict, max_bytes: int = 2**20, **changes: object) -> CollectParams:
+    """Parameters of collect: ``sources`` (what differs from SOURCE), or just SOURCE with ``changes``."""
+    return CollectParams(max_bytes=max_bytes, sources=tuple({**SOURCE, **each} for each in sources or (changes,)))
 
 
 def clean_params(**changes: object) -> CleanParams:
@@ -96,12 +98,13 @@ def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def gather(root: Path, **changes: object) -> dict[str, float]:
-    """Look at the source of the project at ``root`` and collect it into data/raw."""
-    params = collect_params(**changes)
-    page = root / "data" / "source.json"
+def gather(root: Path, *sources: dict, **changes: object) -> dict[str, float]:
+    """Look at the sources of the project at ``root`` and collect them into data/raw."""
+    params = collect_params(*sources, **changes)
+    page, withdrawn, scratch = root / "data/source.json", root / "data/withdrawn.jsonl", root / ".stillroom/collect"
     look(params, root=root, page=page, cache=None)
-    return collect(params, look=page, raw=root / "data" / "raw")
+    withdrawn.touch()
+    return collect(params, look=page, withdrawn=withdrawn, raw=root / "data/raw", scratch=scratch)
 
 
 def digests(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from checkouts import command, edit, environment, make, stillroom, tree
+from checkouts import command, edit, environment, make, point, stillroom, tree
 
 from components.config import FILE
 
@@ -45,13 +45,13 @@ def refused(folder: Path, *arguments: str) -> str:
 
 
 def test_a_missing_archive(checkout):
-    edit(checkout, "collect", source="pictures.zip")
+    point(checkout, "pictures.zip")
     assert "pictures.zip" in refused(checkout, "run")
 
 
 def test_an_empty_folder_as_source(checkout):
     (checkout / "nothing").mkdir()
-    edit(checkout, "collect", source="nothing")
+    point(checkout, "nothing")
     assert "empty" in refused(checkout, "run")
 
 
@@ -66,7 +66,7 @@ def test_an_archive_that_is_none(checkout):
         ("train", {"imagse": 1}, "params.yaml: train.imagse is not a parameter; did you mean 'images'?"),
         ("train", {"images": "many"}, "params.yaml: train.images should be a valid integer, not 'many'"),
         ("clean", {"max_distance": 65}, "params.yaml: clean.max_distance should be less than or equal to"),
-        ("collect", {"sourec": "x"}, "params.yaml: collect.sourec is not a parameter; did you mean 'source'?"),
+        ("collect", {"sourecs": []}, "params.yaml: collect.sourecs is not a parameter; did you mean 'sources'?"),
         ("register", {"confidence": 2}, "params.yaml: register.confidence should be less than"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_link_in_a_tar_is_refused_by_name(checkout):
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    edit(checkout, "collect", source="source.tar")
+    point(checkout, "source.tar")
     assert stillroom(checkout, "look").returncode == 0
     done = subprocess.run(
         ["dvc", "repro", "collect"], cwd=checkout, env=environment(), check=False, capture_output=True

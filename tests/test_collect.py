@@ -344,7 +344,8 @@ def test_a_source_that_changed_since_the_look_is_one_line(tmp_path):
     gather(tmp_path)
     (source / "b.png").write_bytes(png(2))
     with pytest.raises(UserError, match="stillroom look"):
-        collect(collect_params(), look=tmp_path / "data/source.json", raw=tmp_path / "data/raw")
+        collect(collect_params(), look=tmp_path / "data/source.json", raw=tmp_path / "data/raw",
+                withdrawn=tmp_path / "data/withdrawn.jsonl", scratch=tmp_path / "scratch")  # fmt: skip
 
 
 def test_a_run_that_is_stopped_leaves_the_old_state_and_the_next_one_completes(tmp_path, monkeypatch):

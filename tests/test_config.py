@@ -4,6 +4,7 @@ import pytest
 from pydantic import Field
 
 from components import config
+from components.collectparams import CollectParams
 from components.errors import UserError
 from components.params import Params
 
@@ -67,3 +68,35 @@ def test_a_missing_file_says_so(tmp_path):
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     params = load(tmp_path, GOOD.replace("ratio: 1", "ratio: 1e-4"))
     assert params.ratio == 1e-4
+
+
+SOURCE = {"name": "a", "kind": "files", "location": "x", "licence": "CC0", "matte": "#ffffff", "text_column": None,
+          "label_column": None, "group_column": None}  # fmt: skip
+URLS = {**SOURCE, "name": "c", "kind": "urls", "url_column": None, "seconds": 30.0, "attempts": 3, "private": False,
+        "obey": True}  # fmt: skip
+NESTED = "collect.sources[1]"
+
+
+@pytest.mark.parametrize(
+    ("second", "line"),
+    [
+        ({**SOURCE, "matte": "red"}, f"{NESTED}.matte should match pattern"),
+        ({**SOURCE, "mate": "red"}, f"{NESTED}.mate is not a parameter; did you mean 'matte'?"),
+        ({**URLS, "attempts": 0}, f"{NESTED}.attempts should be greater than or equal to 1, not 0 (tries of"),
+        ({k: v for k, v in URLS.items() if k != "obey"}, f"{NESTED}.obey is missing (whether robots.txt"),
+        ({k: v for k, v in SOURCE.items() if k != "kind"}, f"{NESTED}.kind is missing (files, urls, parquet,"),
+        (
+            {**SOURCE, "kind": "file"},
+            f"{NESTED}.kind should be one of files, urls, parquet, webdataset, not 'file'; did",
+        ),
+        ({**SOURCE, "name": "../up"}, f"{NESTED}.name should match pattern"),
+        ({**SOURCE, "name": "A"}, "collect.sources has two sources called 'A': give each its own"),
+        ({**SOURCE, "location": "s3://me:hunter2@bucket"}, f"{NESTED}.location holds credentials"),
+        ({**SOURCE, "location": "s3://bucket?AWSSecretKey=hunter2"}, f"{NESTED}.location holds credentials"),
+    ],
+)
+def test_a_mistake_in_a_source_names_its_place(second, line):
+    with pytest.raises(UserError) as caught:
+        config.section({"collect": {"max_bytes": 2**20, "sources": [SOURCE, second]}}, "collect", CollectParams)
+    said = str(caught.value)
+    assert f"params.yaml: {line}" in said and "\n" not in said and "hunter2" not in said

@@ -35,6 +35,8 @@ def build(root: Path, working: Path, monkeypatch) -> dict[str, str]:
     working.mkdir(exist_ok=True)
     zipped(root / "source", members())
     monkeypatch.chdir(working)
+    (root / "data").mkdir()
+    (root / "data/withdrawn.jsonl").touch()
     look(collect_params(), root=root, page=root / "data/source.json", cache=root / "cache.json")
     for name, params in PARAMS.items():
         pipeline.stage(name).run(params(), root)

@@ -10,31 +10,36 @@ from components.errors import UserError
 from components.look import fingerprint, look
 
 
+def one(page):
+    (found,) = page["sources"]
+    return found
+
+
 def test_the_page_changes_only_with_the_content(tmp_path):
     source = folder(tmp_path, {"a.png": png(1), "readme.txt": b"one"})
     page = tmp_path / "data" / "source.json"
     first = look(collect_params(), root=tmp_path, page=page, cache=None)
     assert json.loads(page.read_text()) == first
-    assert first["kind"] == "folder" and first["files"] == 1 and first["format"] == 1
+    assert one(first)["form"] == "folder" and one(first)["files"] == 1 and first["format"] == 2
     os.utime(page, (1, 1))
     (source / "readme.txt").write_bytes(b"two")
     assert look(collect_params(), root=tmp_path, page=page, cache=None) == first
     assert page.stat().st_mtime == 1, "written again though nothing had changed"
     (source / "a.png").write_bytes(png(2))
-    assert look(collect_params(), root=tmp_path, page=page, cache=None)["sha256"] != first["sha256"]
+    assert look(collect_params(), root=tmp_path, page=page, cache=None) != first
 
 
 @pytest.mark.parametrize("change", ["rename", "remove", "metadata"])
 def test_whatever_collect_would_see_changes_the_fingerprint(tmp_path, change):
     source = folder(tmp_path, {"a.png": png(1), "b.png": png(2)})
-    before = fingerprint(collect_params(), root=tmp_path)["sha256"]
+    before = one(fingerprint(collect_params(), root=tmp_path))["sha256"]
     if change == "rename":
         (source / "b.png").rename(source / "c.png")
     elif change == "remove":
         (source / "b.png").unlink()
     else:
         (source / "metadata.csv").write_text("file_name,text,label\n")
-    assert fingerprint(collect_params(), root=tmp_path)["sha256"] != before
+    assert one(fingerprint(collect_params(), root=tmp_path))["sha256"] != before
 
 
 def test_a_second_look_reads_no_content(tmp_path, monkeypatch):
@@ -56,15 +61,15 @@ def test_a_file_that_changed_a_moment_ago_is_not_trusted_to_the_cache(tmp_path):
     data[-20] ^= 1
     (source / "a.png").write_bytes(data)  # same size, same inode
     os.utime(source / "a.png", ns=(found.st_atime_ns, found.st_mtime_ns))
-    assert look(collect_params(), root=tmp_path, page=page, cache=cache)["sha256"] != before["sha256"]
+    assert look(collect_params(), root=tmp_path, page=page, cache=cache) != before
 
 
 def test_an_archive_is_known_by_its_bytes(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.png": png(1), "b.txt": b"x"})
-    found = fingerprint(collect_params(source="a.zip"), root=tmp_path)
-    assert (found["kind"], found["files"], found["bytes"]) == ("zip", 1, path.stat().st_size)
+    found = one(fingerprint(collect_params(location="a.zip"), root=tmp_path))
+    assert (found["form"], found["files"], found["bytes"]) == ("zip", 1, path.stat().st_size)
     tarred(tmp_path / "b.tgz", {"a.png": png(1)}, "w:gz")
-    assert fingerprint(collect_params(source="b.tgz"), root=tmp_path)["kind"] == "tar"
+    assert one(fingerprint(collect_params(location="b.tgz"), root=tmp_path))["form"] == "tar"
 
 
 @pytest.mark.parametrize(
@@ -94,4 +99,4 @@ def test_nothing_but_files_is_opened(tmp_path):
     (source / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "secret.png").write_bytes(png(2))
     (source / "out.png").symlink_to(tmp_path / "secret.png")
-    assert fingerprint(collect_params(), root=tmp_path)["files"] == 1
+    assert one(fingerprint(collect_params(), root=tmp_path))["files"] == 1
