@@ -30,8 +30,9 @@ class DescribeParams(Params):
 
 
 def describe(
-    params: DescribeParams, *, raw: Path, verdicts: Path, pixels: Path, splits: Path, page: Path
-) -> dict[str, float]:
+    params: DescribeParams, *, raw: Path, verdicts: Path, pixels: Path, splits: Path, page: Path,
+    profile: Path | None = None,
+) -> dict[str, float]:  # fmt: skip
     """Show what came in, what was dropped and why, the groups, the labels and the splits, on one page."""
     data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits)
     gallery = evidence.Gallery(data, raw, params.thumbnail_side)

@@ -37,6 +37,7 @@ VERDICTS = _schema(
 )  # fmt: skip
 PAIRS = _schema(a="int", b="int", distance="int", difference="float", same="bool")
 SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
+MAP = _schema(row="int", x="float", y="float")
 
 
 def table(columns: Mapping[str, Sequence], schema: pa.Schema) -> pa.Table:

@@ -94,8 +94,20 @@ PIPELINE = (
         writes={"splits": "data/splits"},
     ),
     Stage(
+        name="profile",
+        reads={"raw": "data/raw", "verdicts": "data/clean", "pixels": "data/pixels"},
+        writes={"profile": "data/profile"},
+        facts=True,
+    ),
+    Stage(
         name="describe",
-        reads={"raw": "data/raw", "verdicts": "data/clean", "pixels": "data/pixels", "splits": "data/splits"},
+        reads={
+            "raw": "data/raw",
+            "verdicts": "data/clean",
+            "pixels": "data/pixels",
+            "splits": "data/splits",
+            "profile": "data/profile",
+        },
         writes={"page": "reports/data.html"},
     ),
     Stage(

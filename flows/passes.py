@@ -1,7 +1,7 @@
 """The memory of passes: one git commit each on ``refs/stillroom/passes``, never on a branch.
 
 A pass is known by its key (flows/repository.key). Its commit holds what it takes to tell it again,
-params.yaml, dvc.yaml, dvc.lock, data/source.json, the metrics, and, under ``pass/``, what no output
+params.yaml, dvc.yaml, dvc.lock, data/source.json, the data's profile, the metrics, and, under ``pass/``, what no output
 says: which stages ran, from which commit, and what the gate decided. The pictures and the weights
 are in DVC, under the hashes in dvc.lock. A tracking database can be lost: `stillroom sync` reads this.
 """
@@ -21,7 +21,9 @@ from components.pipeline import PIPELINE, STATE
 from flows import repository
 
 REF = "refs/stillroom/passes"
-KEPT = ("params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl")
+KEPT = (
+    "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/profile/profile.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,18 @@ def remembered(root: Path) -> list[Pass]:
         # A commit on a branch says nothing of the gate; what was recorded says more.
         told[found.key] = earlier if earlier and earlier.about and not found.about else found
     return list(told.values())
+
+
+def last_judged(root: Path) -> Pass | None:
+    """The pass on which the gate has spoken last, in this checkout's own memory; None before the first."""
+    if not git(root, "rev-parse", "--verify", "--quiet", REF, check=False).strip():
+        return None
+    for row in git(root, "log", "--format=%H %ct", REF, "--", "pass/about.json").splitlines():  # newest first
+        commit, when = row.split()
+        found = _read(root, commit, int(when))
+        if found and "decision" in found.about:
+            return found
+    return None
 
 
 def _history(root: Path) -> Iterator[Pass]:

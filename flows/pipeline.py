@@ -1,4 +1,4 @@
-"""The Prefect flow: one task for each stage of the table, then the record and the gate.
+"""The Prefect flow: one task for each stage of the table, the contract before training, the record and the gate.
 
 Prefect says when and where; each task brings one DVC stage up to date. Nothing is cached or persisted
 here: what is up to date is DVC's to say.
@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from components.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import recording, repository
+from flows import contract, recording, repository
 from flows.curves import Curves
 from flows.state import State
 from flows.watch import following
@@ -46,6 +46,12 @@ def _reachable(task: Any, run: Any, state: Any) -> bool:
     return remote and not isinstance(state.result(raise_on_failure=False), UserError)
 
 
+@task(name="contract", cache_policy=NO_CACHE, persist_result=False)
+def hold(root: str) -> None:
+    """Stop here, in one line, when the data is not what section 'contract' of params.yaml asks for."""
+    get_run_logger().info(contract.check(Path(root)))
+
+
 @task(
     name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable, cache_policy=NO_CACHE,
     persist_result=False,
@@ -71,6 +77,8 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
     how: dict[str, str] = {}
     try:
         for stage in PIPELINE:
+            if stage.name == "train":
+                hold(root)
             how[stage.name] = TASKS[stage.name](root, stage.name in force, curves)
             say(stage.name, how[stage.name])
         return register(root, how, curves)

@@ -18,7 +18,7 @@ from components.pipeline import PIPELINE, stage
 from flows import lock, processes, repository, supervise
 from flows.state import State
 
-SECTIONS = (*(entry.name for entry in PIPELINE), "register")
+SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register")
 
 
 def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:
@@ -29,12 +29,13 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         look(state, say=_note)
         stale = repository.stale(state.root)
         if dry_run:
-            _plan(stale, force)
+            _plan(state, stale, force)
             return
-        from flows import recording
+        from flows import contract, recording
 
         told = None if stale or force else recording.concluded(state)
         if told:
+            contract.clear(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
         else:
             supervise.run(state.root, force, lock=handle)
@@ -141,9 +142,18 @@ def flow(root: Path, force: tuple[str, ...]) -> None:
         _note(f"done in {clock(time.monotonic() - began)}\n")
 
 
-def _plan(stale: list[str], force: tuple[str, ...]) -> None:
+def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
+    from flows import contract
+
     names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
     print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")
+    if "train" not in names:
+        return
+    if "profile" in names:
+        print("would hold the contract against the new profile before it trains")
+        return
+    bad = contract.foretell(state.root)
+    print(f"would stop before it trains: {'; '.join(bad)}" if bad else "contract: holds")
 
 
 def _note(line: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from components import files
+from components.contract import ContractParams
 from components.pipeline import PIPELINE
 from components.promotion import RegisterParams
 
@@ -17,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def models() -> dict[str, type[BaseModel]]:
     """Which model each section of params.yaml has to satisfy."""
-    return {stage.name: stage.params for stage in PIPELINE} | {"register": RegisterParams}
+    stages = {stage.name: stage.params for stage in PIPELINE}
+    return stages | {"contract": ContractParams, "register": RegisterParams}
 
 
 def render() -> str:

@@ -18,6 +18,7 @@ CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".g
         "data/withdrawn.jsonl")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},
+    "profile": {"embedding": "colours", "images": 100},
     "train": {
         "images": 96,
         "widths": [32, 32],

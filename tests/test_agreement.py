@@ -60,7 +60,7 @@ def test_two_yaml_parsers_agree_on_params_yaml():
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=lambda stage: stage.name)
 def test_a_stage_takes_just_what_the_table_gives_it(stage):
-    wanted = {*stage.reads, *stage.writes, *(["scratch"] if stage.scratch else [])}
+    wanted = {*stage.reads, *stage.writes, *(["scratch"] * stage.scratch), *(["facts"] * stage.facts)}
     found = inspect.signature(stage.function).parameters
     assert {name for name, value in found.items() if value.kind is value.KEYWORD_ONLY} == wanted
     assert len(found) == len(wanted) + 1
@@ -92,7 +92,7 @@ def test_the_base_starts_without_a_heavy_library(name):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["collect", "clean", "split", "describe", "report"])
+@pytest.mark.parametrize("name", ["collect", "clean", "split", "profile", "describe", "report"])
 def test_data_stages_start_without_torch(name):
     code = f"import sys, components.{name}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

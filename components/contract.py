@@ -1,0 +1,150 @@
+"""What a data set must look like before anything is trained on it: pure functions of its profile.
+
+A profile is data/profile/profile.json as plain data (components/profile.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from components.params import Params
+
+
+class ContractParams(Params):
+    """What stops a pass before it trains; changing this section makes no stage stale."""
+
+    min_images: int = Field(ge=0, description="kept images at least, 0 or more")
+    max_rejected: float = Field(
+        ge=0, le=1, description="share of what came in that was rejected or refused at most, 0..1"
+    )
+    labels: tuple[str, ...] | None = Field(description="every label that is expected, and no other; null: any")
+    min_class: int = Field(ge=0, description="kept images of the smallest label at least, 0 or more")
+    max_shift: float | None = Field(
+        ge=0,
+        description="distance of the embedding's mean from that of the last pass that was registered at most, in "
+        "units of the spread of its images, beyond what chance gives; null: any",
+    )
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One line of the contract: what was ``wanted``, what was ``found``, and who is ``involved``, all in words."""
+
+    name: str
+    wanted: str
+    found: str
+    broken: bool
+    involved: tuple[str, ...] = ()
+
+
+def judge(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> list[Clause]:
+    """Every clause held against ``profile``; ``before`` is the profile of the last pass that was registered."""
+    return [
+        _min_images(profile, params),
+        _max_rejected(profile, params),
+        _labels(profile, params),
+        _min_class(profile, params),
+        _max_shift(profile, before, params),
+    ]
+
+
+def broken(clauses: list[Clause]) -> list[Clause]:
+    """Those of ``clauses`` that do not hold."""
+    return [clause for clause in clauses if clause.broken]
+
+
+def line(clause: Clause) -> str:
+    """A broken ``clause`` in one line."""
+    who = f" ({clause.involved[0]})" if clause.involved else ""
+    return f"contract.{clause.name}: {clause.found}{who}, wanted {clause.wanted}"
+
+
+def _min_images(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    found, who = profile["images"], ()
+    if found < params.min_images:
+        who = tuple(f"source {name}: {told['kept']:,}" for name, told in profile["sources"].items())
+    return Clause("min_images", f"at least {params.min_images:,} images", f"{found:,} images are kept",
+                  found < params.min_images, who)  # fmt: skip
+
+
+def _max_rejected(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    share = profile["rejected_share"]
+    who: tuple[str, ...] = ()
+    if share > params.max_rejected:
+        worst = sorted(profile["sources"].items(), key=lambda item: (-item[1]["rejected"], item[0]))
+        reasons = sorted(profile["rejected"].items(), key=lambda item: (-item[1], item[0]))
+        who = tuple(f"source {name}: {told['rejected']:,} of {told['kept'] + told['rejected']:,}"
+                    for name, told in worst if told["rejected"])  # fmt: skip
+        who += tuple(f"reason {name}: {count:,}" for name, count in reasons)
+    said = f"{share:.1%} of {profile['came_in']:,} images were rejected"
+    return Clause("max_rejected", f"at most {params.max_rejected:.1%}", said, share > params.max_rejected, who)
+
+
+def _labels(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    found = profile["labels"]
+    if params.labels is None:
+        return Clause("labels", "any labels", f"{len(found):,} labels", False)
+    missing = sorted(set(params.labels) - set(found))
+    strange = sorted(set(found) - set(params.labels))
+    parts = [
+        f"{len(missing):,} of them without an image" if missing else "",
+        f"{len(strange):,} others" if strange else "",
+    ]
+    who = tuple(f"label {name!r} has no image" for name in missing)
+    who += tuple(f"label {name!r} is not expected: {found[name]:,}" for name in strange)
+    said = ", ".join(part for part in parts if part) or "just these"
+    return Clause("labels", f"the {len(params.labels):,} labels listed", said, bool(who), who)
+
+
+def _min_class(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    found = sorted(profile["labels"].items(), key=lambda item: (item[1], item[0]))
+    wanted = f"at least {params.min_class:,} images of each label"
+    if not found:
+        return Clause("min_class", wanted, "no image has a label", False)
+    who = tuple(f"label {name!r}: {count:,}" for name, count in found if count < params.min_class)
+    return Clause("min_class", wanted, f"the smallest label has {found[0][1]:,}", bool(who), who)
+
+
+def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> Clause:
+    wanted = "any shift" if params.max_shift is None else f"at most {params.max_shift:g} spreads"
+    if before is None:
+        return Clause("max_shift", wanted, "no pass is registered yet that it could be compared with", False)
+    if any(profile[key] != before[key] for key in ("embedding", "side")):
+        said = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
+        return Clause("max_shift", wanted, f"not to be compared: {said}", False)
+    found = shift(profile, before)
+    over = params.max_shift is not None and found > params.max_shift
+    who: tuple[str, ...] = ()
+    if over:
+        each = {name: shift({**profile, **told}, before) for name, told in profile["sources"].items() if told["mean"]}
+        who = tuple(f"source {name}: {value:.2f} spreads from then, {profile['sources'][name]['embedded']:,} images"
+                    for name, value in sorted(each.items(), key=lambda item: (-item[1], item[0])))  # fmt: skip
+        who += tuple(_changed_labels(profile, before))
+    return Clause("max_shift", wanted, f"the mean has moved by {found:.2f} spreads", over, who)
+
+
+def shift(profile: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """How far the mean is from the mean of ``before``, in units of its spread, less what chance gives.
+
+    Two samples of one population, n and m images, have means that lie about spread * sqrt(1/n + 1/m) apart.
+    """
+    apart = math.dist(profile["mean"], before["mean"]) ** 2
+    spread = before["spread"] ** 2
+    by_chance = spread * (1 / profile["embedded"] + 1 / before["embedded"])
+    if apart <= by_chance:
+        return 0.0
+    return math.sqrt((apart - by_chance) / spread) if spread else math.inf
+
+
+def _changed_labels(profile: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The labels whose share of the images changed most, at most ten."""
+    now, then = profile["labels"], before["labels"]
+    total, total_then = max(1, profile["images"]), max(1, before["images"])
+    moved = {name: now.get(name, 0) / total - then.get(name, 0) / total_then for name in {*now, *then}}
+    most = sorted(moved.items(), key=lambda item: (-abs(item[1]), item[0]))[:10]
+    return [f"label {name!r}: {then.get(name, 0):,} then, {now.get(name, 0):,} now" for name, by in most if by]

@@ -1,0 +1,138 @@
+"""What the data set looks like as a whole: counts, and where its pictures lie in the space of an embedding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from components import facts as known
+from components import files, manifest, pack, parallel, shards, vectors
+from components.errors import UserError
+from components.events import Progress
+from components.params import Params
+
+log = logging.getLogger(__name__)
+
+_DIGITS = 5  # behind the point: far below what matters, far above what the order of a sum changes
+_BATCH = 64
+
+
+class ProfileParams(Params):
+    """How the data set is summed up."""
+
+    embedding: Literal["efficientnet_lite0", "colours"] = Field(
+        description="efficientnet_lite0: what is shown, by a pretrained network; colours: colours and edges, no network"
+    )
+    images: int = Field(ge=10, le=4000, description="most pictures embedded, chosen by their hash, 10..4000")
+
+
+def profile(
+    params: ProfileParams, *, raw: Path, verdicts: Path, pixels: Path, profile: Path, facts: Path
+) -> dict[str, float]:
+    """Sum the data set up: counts by label and source, and where its pictures lie in an embedding."""
+    rows = manifest.read(
+        verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
+        columns=["source", "label", "verdict", "reason", "sha256"],
+    ).to_pylist()  # fmt: skip
+    refused = manifest.read(raw / shards.REFUSED, manifest.REFUSED, stage="collect", columns=["source", "reason"])
+    keys = pack.read_keys(pixels)
+    kept = [row for row in rows if row["verdict"] == "kept"]
+    if [row["sha256"] for row in kept] != keys:
+        raise UserError(f"{pixels}: does not hold what {verdicts} keeps: run stage 'resize' again")
+    # By hash: a picture that was chosen stays so until enough newcomers with smaller hashes have come.
+    chosen = sorted(sorted(range(len(keys)), key=lambda row: (keys[row], row))[: params.images])
+    found, new = _vectors(pixels, chosen, params.embedding, facts)
+    told = {
+        "format": 1,
+        **counts(rows, refused.to_pylist()),
+        "embedding": params.embedding,
+        "side": pack.read_header(pixels).side,
+        "embedded": len(chosen),
+        **summary(found),
+    }
+    for name, source in told["sources"].items():
+        mine = [at for at, row in enumerate(chosen) if kept[row]["source"] == name]
+        source |= {"embedded": len(mine), "mean": summary(found[mine])["mean"] if mine else []}
+    places = vectors.flat_map(found).round(4)
+    columns = {"row": chosen, "x": places[:, 0].tolist(), "y": places[:, 1].tolist()}
+    with files.replacing_folder(profile) as folder:
+        (folder / "profile.json").write_text(json.dumps(told, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+        manifest.write(folder / "map.parquet", manifest.table(columns, manifest.MAP))
+    log.info("%d images, %d embedded by %s, %d of them new", len(keys), len(chosen), params.embedding, new)
+    return {"images": told["images"], "rejected_share": told["rejected_share"], "embedded": len(chosen),
+            "spread": told["spread"]}  # fmt: skip
+
+
+def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:
+    """What came in and what of it was kept, as a whole, by label and by source; pure.
+
+    ``rows`` are the verdicts, ``refused`` what collect refused.  What somebody withdrew did not come in.
+    """
+    kept = [row for row in rows if row["verdict"] == "kept"]
+    dropped = [*(row for row in rows if row["verdict"] == "rejected"), *refused]
+    dropped = [row for row in dropped if row["reason"] != "withdrawn"]
+    came_in = len(kept) + len(dropped)
+    stayed, went = (Counter(row["source"] for row in some) for some in (kept, dropped))
+    return {
+        "images": len(kept),
+        "came_in": came_in,
+        "rejected_share": round(len(dropped) / came_in, 6) if came_in else 0.0,
+        "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
+        "labels": dict(sorted(Counter(row["label"] for row in kept if row["label"] is not None).items())),
+        "unlabelled": sum(row["label"] is None for row in kept),
+        "sources": {name: {"kept": stayed[name], "rejected": went[name]} for name in sorted({*stayed, *went})},
+    }
+
+
+def summary(found: np.ndarray) -> dict:
+    """Mean of the vectors ``found`` (N, D) and their spread, the root of the mean squared distance from it; pure."""
+    exact = found.astype(np.float64)
+    mean = exact.mean(0)
+    spread = float(np.sqrt(np.square(exact - mean).sum(1).mean()))
+    return {"mean": [round(value, _DIGITS) for value in mean.tolist()], "spread": round(spread, _DIGITS)}
+
+
+def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:
+    """The uint8 pictures (side, side, channels) of ascending ``rows`` of the pack."""
+    header = pack.read_header(pixels)
+    found: list[np.ndarray] = []
+    start = 0
+    for file, count in header.shards:
+        shape = count, header.side, header.side, header.channels
+        mapped = np.memmap(pixels / file, np.uint8, "r", shape=shape)
+        found += [np.array(mapped[row - start]) for row in rows if start <= row < start + count]
+        start += count
+    return found
+
+
+def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple[np.ndarray, int]:
+    """The vectors of ``rows`` of the pack, and how many of them were not known before."""
+    pictures = _pictures(pixels, rows)
+    # By the pixels themselves: the same image at another size, or on another matte, has another vector.
+    names = known.keys([known.key(str(each.shape), hashlib.sha256(each).hexdigest()) for each in pictures])
+    kind = vectors.dtype(name)
+    rule = known.rule({"embedding": name}, code=["vectors", "features"], dtype=kind)
+    store = known.Store(facts, "vectors", rule, kind)
+    new = np.flatnonzero(store.find(names) < 0)
+    if len(new):
+        batches = ([pictures[at] for at in new[start : start + _BATCH]] for start in range(0, len(new), _BATCH))
+        work = partial(vectors.embed, name=name)
+        made = np.empty(len(new), kind)
+        done = 0
+        with Progress(len(new), what="profile") as progress:
+            pool = partial(parallel.ordered, preload=("components.features",)) if name in vectors.NETWORKS else map
+            for results in pool(work, batches):
+                made["vector"][done : done + len(results)] = results
+                done += len(results)
+                progress.advance(len(results))
+        store.add(names[new], made)
+    return store.take(store.find(names))["vector"], len(new)

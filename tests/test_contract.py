@@ -1,0 +1,197 @@
+"""What stops a refresh before it trains: each clause, its words, and the page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+
+import pytest
+from browser import Browser
+from checkouts import edit, git, stillroom
+from report_fixtures import BREAKOUT, SCRIPT
+
+from components import contractpage
+from components.contract import Clause, ContractParams, broken, judge, line, shift
+from components.errors import UserError
+from components.pipeline import PIPELINE
+from flows import contract, passes
+from flows.passes import Pass
+
+WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_shift": 0.5}
+GOOD = {
+    "format": 1, "images": 400, "came_in": 440, "rejected_share": 40 / 440,
+    "rejected": {"damaged": 10, "duplicate": 30},
+    "labels": {"birds": 300, "fish": 100}, "unlabelled": 0, "embedding": "colours", "side": 32, "embedded": 400,
+    "mean": [0.0, 0.0], "spread": 2.0,
+    "sources": {"a": {"kept": 300, "rejected": 10, "embedded": 300, "mean": [0.0, 0.0]},
+                "b": {"kept": 100, "rejected": 30, "embedded": 100, "mean": [0.0, 0.0]}},
+}  # fmt: skip
+
+
+def params(**changes) -> ContractParams:
+    return ContractParams.model_validate_json(json.dumps({**WANTED, **changes}))
+
+
+def said(profile: dict, before: dict | None = None, **changes) -> list[str]:
+    return [line(clause) for clause in broken(judge({**GOOD, **profile}, before, params(**changes)))]
+
+
+def test_a_good_data_set_keeps_every_clause():
+    assert said({}) == said({}, GOOD) == []
+    assert [clause.name for clause in judge(GOOD, None, params())] == list(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [
+        ({"images": 99}, "contract.min_images: 99 images are kept (source a: 300), wanted at least 100 images"),
+        (
+            {"rejected_share": 0.25},
+            "contract.max_rejected: 25.0% of 440 images were rejected (source b: 30 of 130), wanted at most 20.0%",
+        ),
+        (
+            {"labels": {"birds": 400}},
+            "contract.labels: 1 of them without an image (label 'fish' has no image), wanted the 2 labels listed",
+        ),
+        (
+            {"labels": {"birds": 300, "fish": 90, "cats": 10}},
+            "contract.labels: 1 others (label 'cats' is not expected: 10), wanted the 2 labels listed",
+        ),
+        (
+            {"labels": {"birds": 391, "fish": 9}},
+            "contract.min_class: the smallest label has 9 (label 'fish': 9), wanted at least 10 images of each label",
+        ),
+    ],
+    ids=["min_images", "max_rejected", "missing", "strange", "min_class"],
+)
+def test_a_broken_clause_says_what_was_found_who_and_what_was_wanted(profile, told):
+    assert said(profile) == [told]
+
+
+def test_a_clause_at_its_limit_holds():
+    assert said({"images": 100, "rejected_share": 0.2, "labels": {"birds": 90, "fish": 10}}) == []
+
+
+def test_any_labels_will_do_when_none_are_listed():
+    assert said({"labels": {"cats": 400}}, labels=None) == []
+    assert said({"labels": {}}, labels=None) == []
+
+
+def test_a_shift_names_the_source_that_moved_and_the_labels_that_changed():
+    far = {"kept": 200, "rejected": 0, "embedded": 200, "mean": [3.0, 0.0]}
+    now = {"mean": [1.5, 0.0], "labels": {"birds": 200, "fish": 200}, "sources": {**GOOD["sources"], "new": far}}
+    (told,) = said(now, GOOD)
+    assert told.startswith("contract.max_shift: the mean has moved by 0.75 spreads (source new: 1.50 spreads from then")
+    (clause,) = broken(judge({**GOOD, **now}, GOOD, params()))
+    assert "label 'birds': 300 then, 200 now" in clause.involved
+    assert said(now, GOOD, max_shift=0.8) == said(now, GOOD, max_shift=None) == said(now) == []
+
+
+def test_what_chance_gives_is_no_shift():
+    by_chance = 2.0 * math.sqrt(1 / 400 + 1 / 400)
+    assert shift({**GOOD, "mean": [by_chance, 0.0]}, GOOD) == 0
+    assert shift({**GOOD, "mean": [2.0, 0.0]}, GOOD) == pytest.approx(1, abs=0.01)
+    assert shift({**GOOD, "mean": [2.0, 0.0]}, {**GOOD, "spread": 0.0}) == math.inf
+
+
+def test_another_embedding_cannot_be_compared():
+    before = {**GOOD, "embedding": "efficientnet_lite0", "mean": [9.0] * 1280}
+    assert said({}, before) == []
+    assert "not to be compared: efficientnet_lite0 at 32 px then" in judge(GOOD, before, params())[-1].found
+
+
+def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
+    labels = {SCRIPT: 200, BREAKOUT: 200}
+    now = {**GOOD, "labels": labels, "sources": {SCRIPT: GOOD["sources"]["a"]}, "rejected_share": 0.9}
+    clauses = judge(now, GOOD, params())
+    page = tmp_path / "contract.html"
+    page.write_text(contractpage.render(clauses, now, GOOD), "utf-8")
+    with Browser() as browser:
+        view = browser.open(page, evaluate="[document.title, document.scripts.length, document.images.length]")
+    assert view.values["result"] == ["Broken contract · Stillroom", 0, 0]
+    assert view.console == view.requests == [] and view.overflow <= 0
+    for clause in clauses:
+        assert clause.wanted in view.text
+    assert "2 of 5 clauses do not hold: contract.max_rejected, contract.labels" in view.text
+    assert SCRIPT in view.text and re.search(r"fish\s+100\s+0\s+0\.0 %", view.text)
+
+
+def test_a_long_list_is_cut():
+    clause = Clause("labels", "w", "f", True, tuple(f"label {at}" for at in range(1000)))
+    text = contractpage.render([clause], GOOD, None)
+    assert "label 199<" in text and "label 200<" not in text and "And 800 more." in text
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A checkout with a profile and no pass."""
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x")
+    (tmp_path / ".stillroom").mkdir()
+    (tmp_path / "params.yaml").write_text(f"contract: {json.dumps(WANTED)}\n")
+    put(tmp_path, GOOD)
+    return tmp_path
+
+
+def put(root, profile: dict) -> bytes:
+    path = root / contract.PROFILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(profile))
+    return path.read_bytes()
+
+
+def remember(root, profile: dict, **about) -> None:
+    stages = {stage.name: {"cmd": "", "deps": [], "outs": []} for stage in PIPELINE}
+    lock = json.dumps({"schema": "2.0", "stages": stages}).encode()
+    held = {"dvc.lock": lock, "params.yaml": b"x: 1\n", contract.PROFILE: json.dumps(profile).encode()}
+    commit = git(root, "rev-parse", "HEAD").strip()
+    key = json.dumps(about)
+    passes.record(root, Pass(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
+
+
+def test_the_page_is_there_while_the_contract_is_broken(root):
+    put(root, {**GOOD, "images": 1})
+    assert contract.foretell(root) == said({"images": 1})
+    assert not (root / contract.PAGE).exists()
+    with pytest.raises(
+        UserError, match=r"^contract\.min_images: 1 images .* nothing was trained; reports/contract\.html"
+    ):
+        contract.check(root)
+    assert "Broken: min_images" in (root / contract.PAGE).read_text("utf-8")
+    put(root, GOOD)
+    assert contract.check(root).startswith("contract holds: 400 images are kept;")
+    assert not (root / contract.PAGE).exists()
+
+
+def test_it_compares_with_the_last_pass_that_the_gate_has_seen(root):
+    assert contract.baseline(root) is None
+    remember(root, {**GOOD, "images": 111}, decision={"promote": True})
+    remember(root, {**GOOD, "images": 222}, decision={"promote": False})
+    remember(root, {**GOOD, "images": 333}, stages={})
+    assert contract.baseline(root)["images"] == 222
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', "{}"])
+def test_a_profile_that_is_none_is_one_line(root, text):
+    (root / contract.PROFILE).write_text(text)
+    with pytest.raises(UserError, match="run stage 'profile' again"):
+        contract.check(root)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("whole")
+def test_a_broken_contract_stops_a_real_run_before_it_trains(finished, tmp_path):
+    folder = tmp_path / "checkout"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    model = (folder / "models/candidate/history.jsonl").read_bytes()
+    edit(folder, "train", seed=3)
+    edit(folder, "contract", min_images=1000)
+    assert "would stop before it trains: contract.min_images: " in stillroom(folder, "run", "--dry-run").stdout
+    done = stillroom(folder, "run")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: contract.min_images: ")
+    assert "Traceback" not in done.stderr and "train" not in done.stderr.split("error: ")[0]
+    assert (folder / contract.PAGE).is_file()
+    assert (folder / "models/candidate/history.jsonl").read_bytes() == model

@@ -1,0 +1,132 @@
+"""The profile of a data set: counts, vectors that are computed once, and a map."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_fixtures import digests, pixels
+from report_fixtures import data_states
+
+from components import manifest, vectors
+from components.errors import UserError
+from components.profile import ProfileParams, counts, profile, summary
+
+PARAMS = ProfileParams(embedding="colours", images=100)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The keywords of stage `profile` on thirty hostile images."""
+    paths = data_states(tmp_path)
+    return {
+        **{name: paths[name] for name in ("raw", "verdicts", "pixels")},
+        "profile": tmp_path / "data" / "profile",
+        "facts": tmp_path / "facts",
+    }
+
+
+def told(paths) -> dict:
+    return json.loads((paths["profile"] / "profile.json").read_text("utf-8"))
+
+
+def test_it_counts_what_came_in_and_what_was_kept(made):
+    numbers = profile(PARAMS, **made)
+    said = told(made)
+    # Of 30 images 5 are rejected and 1 is withdrawn; collect refused 1 more.
+    assert (said["images"], said["came_in"], sum(said["rejected"].values())) == (24, 30, 6)
+    assert numbers["rejected_share"] == said["rejected_share"] == pytest.approx(6 / 30)
+    assert sum(said["labels"].values()) + said["unlabelled"] == 24
+    assert sum(source["kept"] for source in said["sources"].values()) == 24
+    assert len(said["mean"]) == vectors.WIDTHS["colours"] and said["spread"] > 0
+
+
+def test_what_somebody_withdrew_did_not_come_in():
+    row = {"source": "a", "label": None, "reason": None, "verdict": "kept"}
+    rows = [row, {**row, "verdict": "withdrawn", "reason": "gone"}, {**row, "verdict": "rejected", "reason": "damaged"}]
+    said = counts(rows, [{"source": "b", "reason": "withdrawn"}, {"source": "b", "reason": "too_big"}])
+    assert (said["images"], said["came_in"], said["rejected"]) == (1, 3, {"damaged": 1, "too_big": 1})
+    assert said["sources"] == {"a": {"kept": 1, "rejected": 1}, "b": {"kept": 0, "rejected": 1}}
+
+
+def test_the_bytes_do_not_depend_on_what_is_known_already(made):
+    profile(PARAMS, **made)
+    first = digests(made["profile"])
+    assert list(made["facts"].rglob("*.facts"))
+    profile(PARAMS, **made)
+    assert digests(made["profile"]) == first
+    for part in made["facts"].rglob("*.facts"):
+        part.write_bytes(part.read_bytes()[:-1])
+    profile(PARAMS, **made)
+    assert digests(made["profile"]) == first
+
+
+def test_a_picture_is_embedded_once(made, monkeypatch):
+    profile(PARAMS, **made)
+    monkeypatch.setattr(vectors, "embed", lambda batch, name: pytest.fail("embedded again"))
+    profile(PARAMS.model_copy(update={"images": 20}), **made)
+    assert told(made)["embedded"] == 20
+
+
+def test_few_pictures_are_those_of_the_smallest_hashes(made):
+    profile(PARAMS.model_copy(update={"images": 10}), **made)
+    table = manifest.read(made["profile"] / "map.parquet", manifest.MAP, stage="profile").to_pydict()
+    keys = (made["pixels"] / "keys.sha256").read_bytes()
+    names = [keys[at : at + 32] for at in range(0, len(keys), 32)]
+    assert {names[row] for row in table["row"]} == set(sorted(names)[:10])
+    assert all(0 <= value <= 1 for axis in "xy" for value in table[axis])
+
+
+def test_the_network_gives_a_vector_that_its_companions_do_not_change():
+    batch = [pixels(seed, side=16) for seed in range(3)]
+    alone = vectors.embed(batch[1:2], name="efficientnet_lite0")[0]
+    among = vectors.embed(batch, name="efficientnet_lite0")[1]
+    assert alone.shape == (1280,) and alone.dtype == np.float16
+    np.testing.assert_array_equal(alone, among)
+
+
+@pytest.mark.parametrize("side", [8, 13, 32])
+def test_colours_tell_colours_and_edges(side):
+    red, noise = np.zeros((side, side, 3), np.uint8), pixels(1, side)
+    red[..., 0] = 255
+    found = vectors.embed([red, noise], name="colours")
+    assert found[0].shape == (256,)
+    np.testing.assert_array_equal(found[0][:192].reshape(-1, 3), np.tile([1, 0, 0], (64, 1)))
+    assert not found[0][192:].any() and found[1][192:].any()
+
+
+def test_two_kinds_of_pictures_lie_apart_on_the_map():
+    rng = np.random.default_rng(0)
+    two = np.concatenate([rng.normal(0, 1, (60, 40)), rng.normal(2, 1, (40, 40))])
+    places = vectors.flat_map(two)
+    assert places.shape == (100, 2) and places.min() >= 0 and places.max() <= 1
+    assert places[:60, 0].max() < places[60:, 0].min()  # the smaller kind is the longer tail
+    np.testing.assert_array_equal(places, vectors.flat_map(two))
+    assert vectors.flat_map(two[:2]).tolist() == [[0.5, 0.5]] * 2
+
+
+def test_the_spread_is_a_distance():
+    assert summary(np.array([[0.0, 0.0], [6.0, 8.0]], np.float16)) == {"mean": [3.0, 4.0], "spread": 5.0}
+
+
+def test_a_pack_of_other_verdicts_is_refused(made):
+    path = made["pixels"] / "keys.sha256"
+    path.write_bytes(path.read_bytes()[32:] + bytes(32))
+    with pytest.raises(UserError, match="run stage 'resize' again"):
+        profile(PARAMS, **made)
+
+
+def test_a_profile_of_known_pictures_starts_without_torch(made):
+    params = {"embedding": "efficientnet_lite0", "images": 10}
+    profile(ProfileParams(**params), **made)
+    paths = {name: str(path) for name, path in made.items()}
+    code = (
+        "import sys; from pathlib import Path; from components.profile import ProfileParams, profile\n"
+        f"paths = {{name: Path(path) for name, path in {paths!r}.items()}}\n"
+        f"profile(ProfileParams(**{params!r}), **paths); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parent.parent).returncode == 0
