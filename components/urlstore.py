@@ -1,0 +1,224 @@
+"""What was got from URLs: a journal that only grows, and the bytes in a few large packs.
+
+``journal.jsonl`` says of each key what came last, its bytes' place or why there are none; ``pack-NNNNN.bin`` holds
+the bytes, the same ones once.  Bytes are written before the line that names them, so however a run is killed, what
+has a line is whole; a line that is cut off is dropped.  After a power cut also lines may lie that the disk got before
+their bytes: those after the last line ``{"synced": true}`` are compared with their SHA-256 when the store is opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from components import files
+from components.errors import UserError
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal.jsonl"
+_FORMAT = {"format": 1}
+_SYNCED = {"synced": True}
+_PACK_BYTES = 2**28  # then a new pack is begun
+_SYNC_SECONDS = 2.0
+_FEW_LINES = 1000  # not worth writing anew
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What came of a URL: its bytes' SHA-256, size in bytes and place; or, ``sha256`` being '', why nothing did."""
+
+    sha256: str = ""
+    size: int = 0
+    pack: int = 0
+    offset: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+class Store:
+    """A store, open for reading."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+        self._doubtful: list[str] = []
+        """Keys written after the last sync."""
+        self._lines = 0
+        self._good = self._load()
+        """Bytes of the journal that are whole lines."""
+
+    def read(self, entry: Entry) -> bytes | None:
+        """The bytes of ``entry``; None when they are not those that came (a damaged disk)."""
+        try:
+            with self._pack(entry.pack).open("rb") as stream:
+                stream.seek(entry.offset)
+                data = stream.read(entry.size)
+        except FileNotFoundError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
+
+    def _load(self) -> int:
+        try:
+            blob = (self.folder / JOURNAL).read_bytes()
+        except FileNotFoundError:
+            return 0
+        good = 0
+        for line in blob.splitlines(keepends=True):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("cut off")
+                self._take(json.loads(line))
+            except (ValueError, TypeError, KeyError):
+                log.warning("%s: damaged from byte %d on; what it held there is fetched again", JOURNAL, good)
+                break
+            good += len(line)
+            self._lines += 1
+        return good
+
+    def _take(self, record: dict) -> None:
+        if record == _FORMAT:
+            return
+        if record == _SYNCED:
+            self._doubtful.clear()
+            return
+        if not isinstance(record, dict) or not isinstance(record.get("key"), str):
+            raise ValueError("no entry")
+        key = record.pop("key")
+        self.entries[key] = Entry(**record)
+        self._doubtful.append(key)
+
+    def _pack(self, number: int) -> Path:
+        return self.folder / f"pack-{number:05d}.bin"
+
+
+class Writer(Store):
+    """A store, open for adding; a second one in another process is refused."""
+
+    def __init__(self, folder: Path, *, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise UserError(f"source {name}: another process is fetching it now: wait until that one ends") from None
+        super().__init__(folder)
+        entries = {key: self.entries[key] for key in self._doubtful if self.entries[key].sha256}
+        lost = [key for key, entry in entries.items() if self.read(entry) is None]
+        self._places = {entry.sha256: entry for key, entry in self.entries.items() if entry.sha256 and key not in lost}
+        self._open_journal()
+        self._stream: BinaryIO | None = None
+        self._number = max((int(path.stem[5:]) for path in folder.glob("pack-*.bin")), default=0)
+        self._synced = time.monotonic()
+        self.forget(lost)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._sync()
+        finally:
+            for stream in filter(None, (self._stream, self._journal)):
+                stream.close()
+            os.close(self._lock)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep ``data`` as what came of ``key``."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        entry = self._places.get(sha256)
+        if entry is None:
+            stream = self._room(len(data))
+            entry = Entry(sha256=sha256, size=len(data), pack=self._number, offset=stream.tell())
+            stream.write(data)
+            stream.flush()
+            self._places[sha256] = entry
+        self._say(key, entry)
+
+    def fail(self, key: str, reason: str, detail: str) -> None:
+        """Keep why nothing came of ``key``; nothing is written when that is known."""
+        entry = Entry(reason=reason, detail=detail)
+        if self.entries.get(key) != entry:
+            self._say(key, entry)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Have ``keys`` fetched again."""
+        for key in keys:
+            self.fail(key, "damaged", "its bytes were damaged on the disk")
+
+    def erase(self, sha256s: Iterable[str]) -> int:
+        """Overwrite the bytes of the images ``sha256s`` with zeros, their keys staying known; how many there were."""
+        wanted = set(sha256s)
+        gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
+        for key, entry in gone.items():  # said first: what is half erased is damaged, and would be fetched again
+            self._say(key, Entry(reason="withdrawn", detail=f"withdrawn by hand: {entry.sha256}"))
+        self._sync()
+        for entry in {entry.sha256: entry for entry in gone.values()}.values():
+            with self._pack(entry.pack).open("r+b") as stream:
+                stream.seek(entry.offset)
+                stream.write(bytes(entry.size))
+                stream.flush()
+                os.fsync(stream.fileno())
+            del self._places[entry.sha256]
+        return len(gone)
+
+    def _open_journal(self) -> None:
+        """The journal, standing behind its last whole line; written anew when most of its lines are out of date."""
+        path = self.folder / JOURNAL
+        if self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful:
+            with files.replacing(path) as beside, beside.open("wb") as stream:
+                stream.writelines([_line(_FORMAT), *(_said(*each) for each in self.entries.items()), _line(_SYNCED)])
+            self._good = path.stat().st_size
+        self._journal = path.open("ab")
+        self._journal.truncate(self._good)
+        if not self._good:
+            self._write(_line(_FORMAT))
+
+    def _say(self, key: str, entry: Entry) -> None:
+        self.entries[key] = entry
+        self._doubtful.append(key)
+        self._write(_said(key, entry))
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self._sync()
+
+    def _write(self, line: bytes) -> None:
+        self._journal.write(line)
+        self._journal.flush()  # to the kernel: that outlives this process
+
+    def _room(self, size: int) -> BinaryIO:
+        """The pack that the next ``size`` bytes go to, standing at its end."""
+        while True:
+            if self._stream is None:
+                self._stream = self._pack(self._number).open("ab")
+                files.sync(self.folder)
+            if self._stream.tell() == 0 or self._stream.tell() + size <= _PACK_BYTES:
+                return self._stream
+            self._sync()
+            self._stream.close()
+            self._stream, self._number = None, self._number + 1
+
+    def _sync(self) -> None:
+        if self._doubtful:
+            if self._stream is not None:
+                os.fsync(self._stream.fileno())
+            self._write(_line(_SYNCED))
+            os.fsync(self._journal.fileno())
+            self._doubtful.clear()
+        self._synced = time.monotonic()
+
+
+def _said(key: str, entry: Entry) -> bytes:
+    return _line({"key": key, **{name: value for name, value in asdict(entry).items() if value}})
+
+
+def _line(record: dict) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"

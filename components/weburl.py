@@ -1,0 +1,150 @@
+"""Addresses on the web: taken apart strictly, and written down without what is secret in them.
+
+Lists of URLs carry passwords (``user:password@``), signatures and tokens.  They are sent where they belong and
+shown nowhere: whatever leaves this program is ``Url.shown``, and no message repeats the text of a list.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+PORTS = {"http": 80, "https": 443}
+LONGEST = 8192  # characters; servers refuse longer ones
+HIDDEN = "***"
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
+_SAFE = "/%:@!$&'()*+,;=~-._?[]"  # what stays as it is in a path and a query
+_NAMES = re.compile(  # parameters whose value is a secret, or part of a signature
+    r"token|secret|passw|passphrase|signature|credential|api[-_]?key|access[-_]?key|auth(?!or)|session|jwt|hmac"
+    r"|accessid|^(sig|sign|pwd|pass|sid|policy|key-pair-id)$|^x-(amz|goog|oss|ms|cos|obs)-"
+)
+_SHORT_NAMES = re.compile(r"^(key|s|oh|hash|code|t)$")  # secret when the value looks drawn by lot
+_LOT = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
+_VALUES = re.compile(r"^(eyJ[\w-]+\.|AKIA[A-Z0-9]{12}|AIza[\w-]{20}|gh[pousr]_|hf_[A-Za-z0-9]{20}|sk-[\w-]{16})")
+
+
+@dataclass(frozen=True)
+class Url:
+    """An http or https address; its text form is the one that may be shown."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str = field(repr=False)
+    """Path and query as they are sent."""
+    authorization: str | None = field(default=None, repr=False)
+    """The value of the Authorization header that ``user:password@`` stands for."""
+
+    @property
+    def authority(self) -> str:
+        """Host, in brackets when it is IPv6, with the port when it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: who answers."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def shown(self) -> str:
+        """The address without credentials, with ``***`` for every value that looks secret; also its key."""
+        return self.origin + _redacted(self.target)
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def join(self, location: str) -> Url:
+        """The address that a redirect from here to ``location`` leads to; ValueError when it leads nowhere.
+
+        Credentials stay with the origin that they were given for; those in ``location`` are not taken.
+        """
+        try:
+            text = urljoin(self.origin + self.target, location.strip())
+        except ValueError:
+            raise ValueError("not a URL") from None
+        there = parse(text)
+        mine = self.authorization if there.origin == self.origin else None
+        return Url(there.scheme, there.host, there.port, there.target, mine)
+
+
+def parse(text: str) -> Url:
+    """The URL that ``text`` spells; ValueError says what is wrong without repeating any of it."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        raise ValueError(f"longer than {LONGEST} characters")
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("holds a control character")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("not a URL") from None
+    if parts.scheme not in PORTS:
+        raise ValueError("neither http nor https")
+    if "\\" in parts.netloc or not parts.hostname:
+        raise ValueError("no host in it")
+    if port == 0:
+        raise ValueError("port 0")
+    target = quote(parts.path or "/", safe=_SAFE.replace("?", ""), errors="replace")
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_SAFE, errors="replace")
+    return Url(parts.scheme, _host(parts.hostname), port or PORTS[parts.scheme], target, _basic(parts.netloc))
+
+
+def _host(name: str) -> str:
+    if ":" in name:
+        try:
+            if "%" in name:
+                raise ValueError
+            return str(ipaddress.IPv6Address(name))
+        except ValueError:
+            raise ValueError("not an IPv6 address") from None
+    if len(name) > 253:
+        raise ValueError("a host name longer than 253 characters")
+    try:
+        name = name.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise ValueError("not a host name") from None
+    if not _HOST.fullmatch(name):
+        raise ValueError("not a host name")
+    return name
+
+
+def _basic(netloc: str) -> str | None:
+    said, at, _ = netloc.rpartition("@")
+    return "Basic " + base64.b64encode(unquote(said).encode()).decode() if at else None
+
+
+def _redacted(target: str) -> str:
+    """``target`` with its secret values hidden; also those after ``;`` in the path, such as jsessionid."""
+    path, mark, query = target.partition("?")
+    head, *rest = path.split(";")
+    path = ";".join([head, *(_part(part) for part in rest)])
+    return path + mark + "".join(part if part in "&;" else _part(part) for part in re.split("([&;])", query))
+
+
+def _part(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if not equals:
+        return HIDDEN if _VALUES.match(unquote(part)) else part
+    return f"{name}={HIDDEN}" if value and _is_secret(unquote(name).lower(), value) else part
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a parameter's value is a secret, or holds one, such as a URL with a signature of its own."""
+    if _NAMES.search(name):
+        return True
+    for _ in range(4):  # a URL in a URL in a URL is encoded as often
+        if _VALUES.match(value) or (_SHORT_NAMES.match(name) and _LOT.fullmatch(value) and re.search(r"\d", value)):
+            return True
+        if re.search(r"://[^/?#]*@", value):
+            return True
+        inner = (part.partition("=") for part in re.split(r"[?&;#]", value))
+        if any(said and _NAMES.search(unquote(key).lower()) for key, _, said in inner):
+            return True
+        value = unquote(value)
+    return False
