@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from components.errors import UserError, environment_error
+from flows import data
 from flows import state as states
 from flows.processes import Stopped, stoppable
 from flows.supervise import Broke
@@ -21,6 +22,8 @@ app = typer.Typer(
     help="From a pile of images to a denoiser that a registry hands out.",
     epilog="Examples: stillroom run; stillroom sample --label Flags --num 16 --out flags.png; stillroom ui",
 )  # fmt: skip
+
+app.add_typer(data.app, name="data")
 
 Folder = Annotated[
     Path,

@@ -34,7 +34,7 @@ def stale(root: Path) -> list[str]:
     names = {target.removeprefix("dvc.yaml:") for target in found}
     changed = [stage.name for stage in PIPELINE if stage.name in names]
     # DVC compares each stage with what is there now; what a stale stage will write makes its readers stale too.
-    return [stage.name for stage in PIPELINE if stage.name in _downstream(changed)]
+    return [stage.name for stage in PIPELINE if stage.name in downstream(changed)]
 
 
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
@@ -109,7 +109,8 @@ def cached(root: Path, digest: str) -> dict[str, Path]:
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 
-def _downstream(names: list[str]) -> set[str]:
+def downstream(names: list[str]) -> set[str]:
+    """``names`` and every stage that reads, directly or not, what one of them writes."""
     stale_names = set(names)
     written = {path for stage in PIPELINE if stage.name in stale_names for path in stage.writes.values()}
     for stage in PIPELINE:

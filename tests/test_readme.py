@@ -11,15 +11,27 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 
+def commands():
+    """Every command by what is typed after `stillroom`."""
+    for name, command in get_command(app).commands.items():
+        yield name, command
+        for inner, part in getattr(command, "commands", {}).items():
+            yield f"{name} {inner}", part
+
+
 def test_every_command_in_the_readme_exists_and_every_command_is_in_it():
     known = set(get_command(app).commands)
     told = set(re.findall(r"stillroom ([a-z]+)", TEXT))
     assert told & known == known
     assert set(re.findall(r"`stillroom ([a-z]+)", TEXT)) <= known
+    for name, _ in commands():
+        assert f"stillroom {name}" in TEXT, name
+    inside = {name.split()[1] for name, _ in commands() if " " in name}
+    assert set(re.findall(r"`stillroom data ([a-z]+)", TEXT)) <= inside
 
 
 def test_every_option_in_the_readme_exists():
-    options = {name for command in get_command(app).commands.values() for p in command.params for name in p.opts}
+    options = {name for _, command in commands() for p in command.params for name in (*p.opts, *p.secondary_opts)}
     for line in re.findall(r"stillroom [^`\n]*", TEXT):
         for option in re.findall(r" (--[a-z-]+)", line):
             assert option in options, line
@@ -32,8 +44,15 @@ def test_every_recipe_and_every_file_in_the_readme_exists():
         assert (ROOT / path).is_file(), path
 
 
+def test_every_option_of_the_data_commands_is_in_the_readme():
+    for name, command in commands():
+        for option in [option for p in command.params for option in p.opts if name.startswith("data ")]:
+            if option.startswith("--") and option not in ("--directory", "--help"):
+                assert option in TEXT, f"{name} {option}"
+
+
 def test_every_option_says_what_it_is():
-    for name, command in get_command(app).commands.items():
+    for name, command in commands():
         assert command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"

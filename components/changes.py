@@ -1,0 +1,165 @@
+"""What differs between two states of the data: images, verdicts, splits, and what is said of them; pure but for `read`.
+
+An image is known by source, name there and content.  It is *in* a state when its verdict is kept or rejected; a
+withdrawn one has a place in the record and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import UserError
+
+Row = dict[str, Any]
+State = dict[tuple[str, str, str], Row]
+
+SAID = ("label", "text", "licence", "matte", "group_key")
+_COLUMNS = {
+    "raw/index.parquet": ("arrival", "shard", "row"),
+    "clean/verdicts.parquet": (
+        "arrival", "sha256", "source", "source_key", "text", "label", "licence", "group_key", "matte", "size",
+        "verdict", "reason", "detail", "twin", "width", "height", "format",
+    ),
+    "splits/splits.parquet": ("arrival", "split", "group"),
+}  # fmt: skip
+NO_LABEL = "(no label)"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One image before and after; ``before`` is None for a new one, ``after`` for one that the record lost."""
+
+    before: Row | None
+    after: Row | None
+    why: str = ""
+
+    @property
+    def image(self) -> Row:
+        """What is known of it last."""
+        found = self.after or self.before
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Every difference, each list in order of source and name; counts are (before, after) of kept images."""
+
+    added: list[Change] = field(default_factory=list)
+    removed: list[Change] = field(default_factory=list)
+    verdicts: list[Change] = field(default_factory=list)
+    moved: list[Change] = field(default_factory=list)
+    said: list[Change] = field(default_factory=list)
+    kept: tuple[int, int] = (0, 0)
+    sources: dict[str, tuple[int, int]] = field(default_factory=dict)
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def none(self) -> bool:
+        """Whether the two states are the same data."""
+        return not (self.added or self.removed or self.verdicts or self.moved or self.said)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as plain data, for JSON."""
+        lists = {name: [_plain(change) for change in getattr(self, name)]
+                 for name in ("added", "removed", "verdicts", "moved", "said")}  # fmt: skip
+        counts = {
+            name: {key: list(both) for key, both in getattr(self, name).items()} for name in ("sources", "labels")
+        }
+        return {**lists, "kept": list(self.kept), **counts}
+
+
+def read(*, raw: Path, clean: Path, splits: Path) -> State:
+    """The images of one state by (source, name, SHA-256); columns that an older state lacks are None."""
+    tables = {}
+    for name, columns in _COLUMNS.items():
+        folder, file = name.split("/")
+        path = {"raw": raw, "clean": clean, "splits": splits}[folder] / file
+        tables[folder] = _read(path, columns)
+    places = {row["arrival"]: row for row in tables["raw"]}
+    splits_of = {row["arrival"]: row for row in tables["splits"]}
+    found: State = {}
+    for row in tables["clean"]:
+        place, split = places.get(row["arrival"], {}), splits_of.get(row["arrival"], {})
+        row["shard"], row["row"] = place.get("shard"), place.get("row")
+        row["split"], row["group"] = split.get("split"), split.get("group")
+        found[row["source"], row["source_key"], row["sha256"]] = row
+    return found
+
+
+def compare(before: State, after: State) -> Changes:
+    """What happened between ``before`` and ``after``."""
+    changes = Changes(
+        kept=(sum(map(_kept, before.values())), sum(map(_kept, after.values()))),
+        sources=_counts(before, after, "source"), labels=_counts(before, after, "label"),
+    )  # fmt: skip
+    names = {identity[:2]: identity for identity, row in after.items() if _in(row)}
+    for identity in sorted({*before, *after}):
+        old, new = before.get(identity), after.get(identity)
+        if old and new and old["split"] and new["split"] and old["split"] != new["split"]:
+            changes.moved.append(Change(old, new, f"{old['split']} → {new['split']}"))
+        if not _in(old) and not _in(new):
+            continue
+        if not _in(old):
+            changes.added.append(Change(old, new, "came back" if old else "new"))
+        elif not _in(new):
+            changes.removed.append(Change(old, new, _gone(new, replaced=identity[:2] in names)))
+        else:
+            assert old is not None and new is not None
+            if any(old[name] != new[name] for name in ("verdict", "reason", "twin")):
+                changes.verdicts.append(Change(old, new, f"{judged(old)} → {judged(new)}"))
+            differ = [name for name in SAID if old[name] != new[name]]
+            if differ:
+                changes.said.append(Change(old, new, ", ".join(differ)))
+    return changes
+
+
+def judged(row: Row) -> str:
+    """The verdict of ``row`` with its reason."""
+    return f"{row['verdict']} ({str(row['reason']).replace('_', ' ')})" if row["reason"] else str(row["verdict"])
+
+
+def _gone(new: Row | None, *, replaced: bool) -> str:
+    if replaced:
+        return "replaced: other bytes under its name"
+    return f"{new['reason'] or 'withdrawn'}: {new['detail'] or 'no reason given'}" if new else "not in the record"
+
+
+def _in(row: Row | None) -> bool:
+    return row is not None and row["verdict"] != "withdrawn"
+
+
+def _kept(row: Row) -> bool:
+    return row["verdict"] == "kept"
+
+
+def _counts(before: State, after: State, column: str) -> dict[str, tuple[int, int]]:
+    both = [Counter(row[column] or NO_LABEL for row in state.values() if _kept(row)) for state in (before, after)]
+    return {name: (both[0][name], both[1][name]) for name in sorted({*both[0], *both[1]})}
+
+
+def _plain(change: Change) -> dict[str, Any]:
+    image = change.image
+    told = {name: image[name] for name in ("sha256", "source", "source_key", "label", "licence")}
+    was = {name: change.before[name] for name in (*SAID, "verdict", "reason", "split")} if change.before else None
+    now = {name: change.after[name] for name in (*SAID, "verdict", "reason", "split")} if change.after else None
+    return {**told, "why": change.why, "before": was, "after": now}
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    try:
+        there = set(pq.read_schema(path).names)
+        rows = pq.read_table(path, columns=[name for name in columns if name in there], use_threads=False).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` brings it back"
+        ) from None
+    missing = dict.fromkeys(name for name in columns if name not in there)
+    return [{**row, **missing} for row in rows]

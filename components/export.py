@@ -1,0 +1,139 @@
+"""Hand the kept images on: WebDataset shards, Hugging Face Parquet or a plain imagefolder.
+
+Images are called by their SHA-256, never by a name that came from outside.  The same state of the data gives the
+same bytes: order of arrival, no clock, no owner.  What is written appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from components import exportformats, files, manifest, pack, shards
+from components.errors import UserError
+from components.events import Progress
+from components.sprites import unpack
+
+FORMATS = ("webdataset", "parquet", "imagefolder")
+SIZES = ("original", "pixels")
+_CHUNK_BYTES = 64 * 2**20  # image bytes held in memory at a time
+_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # by the bytes' real format; others are their own suffix
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be written: the rows of each split in order of arrival, and the classes."""
+
+    splits: dict[str, list[Row]]
+    classes: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images."""
+        return sum(map(len, self.splits.values()))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the originals."""
+        return sum(row["size"] for rows in self.splits.values() for row in rows)
+
+
+def plan(*, raw: Path, clean: Path, splits: Path, pixels: Path, wanted: Sequence[str]) -> Plan:
+    """The kept images of splits ``wanted``, with all that is said of them."""
+    index = shards.read_index(raw).select(["arrival", "shard", "row", "group_key"]).to_pylist()
+    rows = manifest.read(clean / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
+    places = manifest.read(splits / "splits.parquet", manifest.SPLITS, stage="split").to_pylist()
+    if [row["arrival"] for row in rows] != [row["arrival"] for row in index]:
+        raise UserError(f"{clean}: not the verdicts on the images in {raw}: run `stillroom data report`")
+    chosen: dict[str, list[Row]] = {name: [] for name in wanted}
+    seen: Counter[str] = Counter()
+    for place in places:
+        row = rows[place["arrival"]]
+        if place["row"] < 0 or place["split"] not in chosen or row["verdict"] != "kept":
+            continue
+        held = index[place["arrival"]]
+        again = f"-{seen[row['sha256']]}" if seen[row["sha256"]] else ""  # the same bytes on another matte
+        seen[row["sha256"]] += 1
+        suffix = _SUFFIXES.get(row["format"], str(row["format"]).lower())
+        chosen[place["split"]].append({
+            "name": row["sha256"] + again, "suffix": suffix if suffix.isalnum() else "bin", "size": row["size"],
+            "sha256": row["sha256"], "split": place["split"], "label": row["label"], "text": row["text"],
+            "licence": row["licence"], "source": row["source"], "source_key": row["source_key"],
+            "group": place["group"], "group_key": held["group_key"], "place": (held["shard"], held["row"]),
+            "pack_row": place["row"],
+        })  # fmt: skip
+    return Plan(chosen, pack.read_header(pixels).classes)
+
+
+def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, size: str) -> dict[str, int]:
+    """Write ``made`` into folder ``target``, which must be new or empty; images, files and bytes written."""
+    check(target)
+    if not made.images:
+        raise UserError(f"{', '.join(made.splits)}: no kept image in these splits: name another with --split")
+    load = _packed(pixels) if size == "pixels" else _originals(raw)
+    write = {"webdataset": exportformats.webdataset, "parquet": exportformats.parquet,
+             "imagefolder": exportformats.imagefolder}[layout]  # fmt: skip
+    with files.replacing_folder(target) as folder, Progress(made.images, what="export") as progress:
+
+        def images(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+            for row, data in load(rows):
+                yield (row | {"suffix": "png"} if size == "pixels" else row), data
+                progress.advance()
+
+        for split, rows in made.splits.items():
+            if rows:
+                write(folder, split, images(rows), rows, made.classes)
+        (folder / "README.md").write_text(exportformats.card(made.splits, made.classes, layout), "utf-8", newline="\n")
+        written = [path for path in folder.rglob("*") if path.is_file()]
+        return {"images": made.images, "files": len(written), "bytes": sum(path.stat().st_size for path in written)}
+
+
+def check(target: Path) -> None:
+    """UserError when ``target`` is something that an export would hide or mix with."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target}: is no folder: name a new or an empty one with --to")
+    if target.is_dir() and any(target.iterdir()):
+        raise UserError(f"{target}: is not empty: name a new or an empty folder with --to, or remove it")
+
+
+def _originals(raw: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
+    """The raw bytes in the order of the rows, some tens of MiB at a time."""
+
+    def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+        chunk: list[Row] = []
+        for row in rows:
+            chunk.append(row)
+            if sum(each["size"] for each in chunk) >= _CHUNK_BYTES or len(chunk) >= 4096:
+                yield from _chunk(raw, chunk)
+                chunk = []
+        yield from _chunk(raw, chunk)
+
+    return load
+
+
+def _chunk(raw: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+    found = dict(shards.read_bytes(raw, [row["place"] for row in rows]))
+    for at, row in enumerate(rows):
+        yield row, found.pop(at)
+
+
+def _packed(pixels: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
+    """What training sees, each as a PNG."""
+    header = pack.read_header(pixels)
+
+    def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+        for row in rows:
+            picture: Image.Image = unpack(pixels, header, row["pack_row"])
+            stream = io.BytesIO()
+            picture.save(stream, "PNG")
+            yield row, stream.getvalue()
+
+    return load

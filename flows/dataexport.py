@@ -1,0 +1,39 @@
+"""`stillroom data export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components import export as exporting
+from components.page import size as spelled
+from flows import revisions
+from flows.processes import stoppable
+from flows.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to write where; ``rev`` is the state of the data."""
+
+    to: Path
+    layout: str
+    splits: tuple[str, ...]
+    rev: str
+    size: str
+
+
+def export(state: State, request: Request, *, dry_run: bool) -> str:
+    """Write what ``request`` asks for; what was (or would be) written, in one line."""
+    exporting.check(request.to)
+    revision = revisions.resolve(state, request.rev)
+    with stoppable(), revisions.opened(state, revision) as here:
+        made = exporting.plan(raw=here.raw, clean=here.clean, splits=here.splits, pixels=here.pixels,
+                              wanted=request.splits)  # fmt: skip
+        counts = ", ".join(f"{name} {len(rows):,}" for name, rows in made.splits.items())
+        what = f"{revision.told}: {counts} images as {request.layout} ({request.size}"
+        if dry_run:
+            return f"would write {what}, {spelled(made.bytes)} of originals) to {request.to}"
+        done = exporting.export(made, request.to, raw=here.raw, pixels=here.pixels,
+                                layout=request.layout, size=request.size)  # fmt: skip
+    return f"wrote {what}): {done['files']:,} files, {spelled(done['bytes'])} in {request.to}"

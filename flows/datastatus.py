@@ -1,0 +1,93 @@
+"""What `stillroom data status` says, within a second at 60,000 images: neither DVC nor MLflow is imported."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from components.errors import UserError
+from components.pipeline import PIPELINE, Stage, stage
+from flows.freshness import Freshness
+from flows.state import State
+
+
+def stages() -> tuple[Stage, ...]:
+    """The stages from the sources to the data report, in order."""
+    return PIPELINE[: 1 + PIPELINE.index(stage("describe"))]
+
+
+def status(state: State) -> dict[str, Any]:
+    """Images by verdict, by source and by split, and which data stages are stale; plain data."""
+    fresh = Freshness(state.root, state.folder / "fresh.json")
+    try:
+        stale = fresh.stale()
+        verdicts = fresh.digest("data/clean")
+        sources = fresh.known(f"sources {verdicts}", lambda: _sources(state)) if verdicts else []
+    finally:
+        fresh.save()
+    numbers = {name: _metrics(state, name) for name in ("collect", "split")}
+    return {
+        "images": {name: sum(source[name] for source in sources) for name in ("kept", "rejected", "withdrawn")},
+        "refused": numbers["collect"].get("refused", 0),
+        "sources": sources,
+        "splits": {name: numbers["split"].get(name, 0) for name in ("train", "val", "test", "quarantine")},
+        "stale": [name for name in stale if stage(name) in stages()],
+        "held": _withdrawn(state),
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """What `status` found, as lines for a terminal."""
+    from components.page import visible
+
+    counts = found["images"]
+    came = sum(counts.values())
+    rows = [("images", f"{came:,} came in: {_verdicts(counts)}; {found['refused']:,} refused")] if came else []
+    rows += [("source", f"{visible(each['name'])} ({visible(each['licence'])}): {_verdicts(each)}")
+             for each in found["sources"]]  # fmt: skip
+    if came:
+        rows.append(("splits", ", ".join(f"{name} {number:,}" for name, number in found["splits"].items())))
+    else:
+        rows.append(("images", "none here yet: `stillroom data report` collects them, `dvc pull` fetches them"))
+    rows.append(("by hand", f"{found['held']:,} withdrawn (data/withdrawn.jsonl)"))
+    stale = f"{', '.join(found['stale'])}: `stillroom run` brings them up to date" if found["stale"] else "nothing"
+    rows.append(("stale", stale))
+    return "\n".join(f"{name:>8}  {value}" for name, value in rows)
+
+
+def _verdicts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "rejected", "withdrawn"))
+
+
+def _sources(state: State) -> list[dict[str, Any]]:
+    """One entry a source and licence, by name."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # 0.3 s, only when the verdicts are others than the last time
+
+    path = state.root / "data/clean/verdicts.parquet"
+    try:
+        table = pq.read_table(path, columns=["source", "licence", "verdict"], use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` brings it back"
+        ) from None
+    counts = Counter(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for (name, licence, verdict), number in sorted(counts.items()):
+        entry = found.setdefault((name, licence), {"name": name, "licence": licence,
+                                                   "kept": 0, "rejected": 0, "withdrawn": 0})  # fmt: skip
+        entry[verdict] += number
+    return list(found.values())
+
+
+def _metrics(state: State, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((state.root / stage(name).metrics).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _withdrawn(state: State) -> int:
+    path = state.root / "data/withdrawn.jsonl"
+    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0

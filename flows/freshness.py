@@ -1,0 +1,104 @@
+"""What is stale, told without DVC: its own hashes, remembered by size, time and inode as its state database does.
+
+DVC takes half a second to import.  `stillroom data status` asks only "does what lies here have the hashes in
+dvc.lock?", which takes `os.stat` of tens of files when nothing was touched.  A test holds the answers against DVC's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components import config, files
+from components.pipeline import PIPELINE
+from flows import repository
+
+_SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
+
+
+class Freshness:
+    """The hashes of what lies in a checkout; ``memory`` is a file that makes the next look cheap."""
+
+    def __init__(self, root: Path, memory: Path) -> None:
+        self._root, self._memory = root, memory
+        self._new: dict[str, dict[str, Any]] = {"files": {}, "known": {}}
+        self._old = {"files": {}, "known": {}}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a lost memory costs time, nothing else
+            held = json.loads(memory.read_text("utf-8"))
+            self._old = {"files": dict(held["files"]), "known": dict(held["known"])}
+
+    def stale(self) -> list[str]:
+        """The stages that are not up to date, in the order of the pipeline, as `flows.repository.stale` tells them."""
+        locked = self._parsed("dvc.lock").get("stages") or {}
+        wanted = self._parsed("dvc.yaml").get("stages") or {}
+        params = self._parsed(config.FILE)
+        changed = [
+            stage.name
+            for stage in PIPELINE
+            if not self._same(wanted.get(stage.name) or {}, locked.get(stage.name), params)
+        ]
+        affected = repository.downstream(changed)
+        return [stage.name for stage in PIPELINE if stage.name in affected]
+
+    def digest(self, path: str) -> str:
+        """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does."""
+        place = self._root / path
+        if place.is_dir():
+            found = sorted(Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+            listed = [{"md5": self._md5(each), "relpath": each.relative_to(place).as_posix()} for each in found]
+            listed.sort(key=lambda entry: entry["relpath"])
+            return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+        return self._md5(place) if place.is_file() else ""
+
+    def known(self, key: str, find: Callable[[], Any]) -> Any:
+        """What ``find`` said when it was asked for ``key``, which names a content; plain data."""
+        held = self._old["known"]
+        self._new["known"][key] = held[key] if key in held else find()
+        return self._new["known"][key]
+
+    def save(self) -> None:
+        """Keep what was found for the next time."""
+        if self._new != self._old:
+            files.write_text(self._memory, json.dumps(self._new))
+
+    def _same(self, wanted: dict[str, Any], locked: dict[str, Any] | None, params: dict[str, Any]) -> bool:
+        if not locked or locked.get("cmd") != wanted.get("cmd"):
+            return False
+        sections = (locked.get("params") or {}).get(config.FILE) or {}
+        if any(name not in sections or sections[name] != params.get(name) for name in wanted.get("params") or []):
+            return False
+        paths = [entry if isinstance(entry, str) else next(iter(entry))
+                 for part in ("deps", "outs", "metrics") for entry in wanted.get(part) or []]  # fmt: skip
+        told = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
+        return all(path in told and self.digest(path) == told[path] for path in paths)
+
+    def _parsed(self, name: str) -> dict[str, Any]:
+        path = self._root / name
+        if not path.is_file():
+            return {}
+        text = path.read_bytes()
+        # JSON between the parser and us: what comes from the memory and what is fresh are the same plain data.
+        return self.known(
+            f"{name} {hashlib.sha256(text).hexdigest()}",
+            lambda: json.loads(json.dumps(config.parse(text.decode("utf-8"), name), default=str)),
+        )
+
+    def _md5(self, path: Path) -> str:
+        found = path.stat()
+        state = [found.st_size, found.st_mtime_ns, found.st_ino]
+        name = path.relative_to(self._root).as_posix()
+        entry = self._new["files"].get(name) or self._old["files"].get(name)
+        if entry and entry[:3] == state:
+            self._new["files"][name] = entry
+            return entry[3]
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if time.time_ns() - found.st_mtime_ns > _SETTLED:
+            self._new["files"][name] = [*state, digest]
+        return digest

@@ -1,0 +1,120 @@
+"""Which state of the data a word means: ``now``, ``last``, a pass, a registered version, or a commit of git."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import UserError
+from flows import passes, repository
+from flows.state import State
+
+OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
+           "splits": ("split", "data/splits")}  # fmt: skip
+"""The data states: what a snapshot calls them, who writes them, where."""
+WAYS = (
+    "`now`, `last`, a pass (8 or more digits of its key), `v3` or `models:/NAME/3`, or a commit, branch or tag of git"
+)
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A state of the data: ``told`` names it, ``stages`` is its dvc.lock; None for what lies in the working tree."""
+
+    told: str
+    stages: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The folders of one state of the data; they may be links into DVC's cache: read, never written."""
+
+    raw: Path
+    clean: Path
+    pixels: Path
+    splits: Path
+
+
+def resolve(state: State, word: str) -> Revision:
+    """What ``word`` means; UserError when nothing is called that."""
+    root = state.root
+    if word == "now":
+        return Revision("now (what lies here)", None)
+    if word == "last":
+        done = passes.last_judged(root)
+        if done is None:
+            raise UserError("last: no pass has concluded in this checkout yet: `stillroom run` makes the first")
+        return Revision(f"last pass {done.key[:8]}", done.stages)
+    if re.fullmatch(r"v\d+|models:/.+", word):
+        return _version(state, word)
+    if re.fullmatch(r"[0-9a-f]{8,64}", word):
+        found = {done.key: done for done in passes.remembered(root) if done.key.startswith(word)}
+        if len(found) > 1:
+            raise UserError(f"{word}: {len(found)} passes begin like that: give more digits")
+        for key, done in found.items():
+            return Revision(f"pass {key[:8]}", done.stages)
+    return _commit(root, word)
+
+
+@contextlib.contextmanager
+def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
+    """The folders of ``revision`` while the body runs; UserError naming `dvc pull` when the cache lacks a file."""
+    if revision.stages is None:
+        folders = {name: state.root / path for name, (_, path) in OUTPUTS.items()}
+        for name, folder in folders.items():
+            if not folder.is_dir():
+                stage = OUTPUTS[name][0]
+                raise UserError(f"{OUTPUTS[name][1]}: not there: run stage '{stage}' (`stillroom data report`), "
+                                "or `dvc pull`")  # fmt: skip
+        yield Snapshot(**folders)
+        return
+    with tempfile.TemporaryDirectory(dir=state.folder, prefix="revision-") as name:
+        for part, (stage, path) in OUTPUTS.items():
+            held = repository.cached(state.root, repository.output(revision.stages, stage, path))
+            if not held:
+                raise UserError(f"{revision.told}: DVC's cache does not hold its {path}: `dvc pull` there, or `git "
+                                "checkout` that state and run `dvc pull`")  # fmt: skip
+            for relative, object_ in held.items():
+                link = Path(name, part, relative)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(object_)
+        yield Snapshot(**{part: Path(name, part) for part in OUTPUTS})
+
+
+def _version(state: State, word: str) -> Revision:
+    from flows import recording
+    from flows.tracking import PASS, Tracker
+    from flows.versions import Versions
+
+    name, reference = recording.register_params(state.root).name, f"/{word[1:]}"
+    if word.startswith("models:/"):
+        found = re.fullmatch(r"models:/([^/@]+)([/@].+)", word)
+        if not found:
+            raise UserError(f"{word}: wanted models:/NAME/NUMBER or models:/NAME@ALIAS")
+        name, reference = found.groups()
+    version = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), name).resolve(reference)
+    key = version.tags.get(PASS, "")
+    done = next((one for one in passes.remembered(state.root) if one.key == key), None)
+    if done is None:
+        raise UserError(f"{word}: this checkout remembers no pass {key[:8]}: `git fetch origin {passes.REF}` brings it")
+    return Revision(f"{name} version {version.version}", done.stages)
+
+
+def _commit(root: Path, word: str) -> Revision:
+    # "--" keeps git from taking a word that begins with a dash for an option.
+    commit = passes.git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}",
+                        check=False).strip()  # fmt: skip
+    if not commit:
+        raise UserError(f"{word}: no such state of the data; wanted {WAYS}")
+    text = passes.git(root, "cat-file", "blob", f"{commit}:dvc.lock", check=False)
+    stages = repository.parse_lock(text) if text else {}
+    if not all(stage in stages for stage, _ in OUTPUTS.values()):
+        raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "
+                        "a pass, or `last`")  # fmt: skip
+    return Revision(f"{word} (commit {commit[:8]})", stages)

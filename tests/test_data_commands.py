@@ -1,0 +1,219 @@
+"""`stillroom data status` and `stillroom data diff` on a checkout with real git and DVC."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from checkouts import ROOT, edit, environment
+from data_checkout import HOSTILE, built, commit, copied, members, refresh
+from data_fixtures import png, zipped
+from typer.testing import CliRunner
+
+from components.errors import UserError
+from flows import cli, datachanges, datastatus, repository, revisions
+from flows.freshness import Freshness
+from flows.state import State
+
+pytestmark = pytest.mark.xdist_group("data-commands")
+
+
+@pytest.fixture(scope="module")
+def checkout():
+    return built()
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return copied(tmp_path / "checkout")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli.app, ["data", *arguments], catch_exceptions=False)
+
+
+def stale(root):
+    state = State(root)
+    fresh = Freshness(root, state.folder / "fresh.json")
+    found = fresh.stale()
+    fresh.save()
+    return found
+
+
+def changed(path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+TOUCHES = {
+    "nothing": lambda root: None,
+    "a table": lambda root: (root / "data/clean/pairs.parquet").write_bytes(b"other"),
+    "a parameter": lambda root: edit(root, "describe", rows=199),
+    "code": lambda root: changed(root / "components/page.py", "def size(", "def  size("),
+    "a file more": lambda root: (root / "data/splits/more").write_bytes(b"x"),
+    "a file less": lambda root: (root / "data/splits/val.i32").unlink(),
+    "numbers lost": lambda root: (root / "metrics/split.json").unlink(),
+    "a command": lambda root: changed(root / "dvc.yaml", "components split", "components  split"),
+    "a dependency more": lambda root: changed(
+        root / "dvc.yaml", "- components/split.py\n", "- components/split.py\n    - components/style.py\n"
+    ),
+    "the lock lost": lambda root: (root / "dvc.lock").unlink(),
+}
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
+def test_what_is_stale_is_what_dvc_says(mine, touch):
+    stale(mine)  # a memory of the state before must not hide the change
+    TOUCHES[touch](mine)
+    assert stale(mine) == repository.stale(mine) == stale(mine)
+
+
+def test_a_damaged_memory_costs_time_and_nothing_else(mine):
+    for text in ("", "[]", '{"files": 3, "known": 4}', "\0"):
+        (mine / ".stillroom/fresh.json").write_text(text)
+        assert stale(mine) == ["train", "evaluate", "report"]
+
+
+def test_status_counts_images_sources_and_splits(checkout):
+    found = datastatus.status(State(checkout))
+    assert found["images"] == {"kept": 25, "rejected": 2, "withdrawn": 0}
+    assert [source["name"] for source in found["sources"]] == ["noto-emoji"]
+    assert sum(found["splits"].values()) == 25
+    assert found["stale"] == []
+    told = run("status", "-C", str(checkout)).output
+    assert "27 came in: 25 kept, 2 rejected, 0 withdrawn" in told
+    assert json.loads(run("status", "-C", str(checkout), "--json").output) == found
+
+
+def test_status_says_what_is_stale_and_what_is_not_there(mine, tmp_path):
+    edit(mine, "split", salt="another")
+    assert datastatus.status(State(mine))["stale"] == ["split", "describe"]
+    for path in ("data/clean", "data/raw"):
+        (mine / path).rename(tmp_path / path.replace("/", "-"))
+    assert "none here yet" in datastatus.told(datastatus.status(State(mine)))
+
+
+def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
+    datastatus.status(State(checkout))
+    code = (
+        "import sys; from flows import cli; sys.argv = ['stillroom', 'data', 'status']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "print(sorted({'dvc', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment() | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A checkout with two states: one image gone, one new, one with another label; and what diff says of them."""
+    root = copied(tmp_path_factory.mktemp("two") / "checkout")
+    source = members()
+    names = sorted(name for name in source if name.endswith(".png"))
+    gone, other = names[1], names[2]
+    del source[gone]
+    rows = source["metadata.csv"].decode().splitlines(keepends=True)
+    table = "".join(rows).replace(f'{gone},"caption', 'gone.png,"caption')
+    table = re.sub(rf'({re.escape(other)},"caption [^>]*>",)[^,]*,', r"\1other label,", table)
+    table += "new.png,a caption,new label,\r\n"
+    source |= {"new.png": png(55), "metadata.csv": table.encode()}
+    zipped(root / "source.zip", source)
+    refresh(root)
+    before, after = commit(root, "second state") + "~1", "HEAD"
+    found, told = datachanges.diff(State(root), before, after, pictures=50)
+    return root, found, told, {"gone": gone, "other": other}
+
+
+def test_diff_tells_added_removed_and_said_otherwise(two):
+    _, found, _, names = two
+    assert [change.image["source_key"] for change in found.added] == ["new.png"]
+    assert [(change.image["source_key"], change.why) for change in found.removed] == [
+        (names["gone"], f"{found.removed[0].after['reason']}: not in the source any more")
+    ]
+    assert [change.image["source_key"] for change in found.said] == [names["other"]]
+    assert found.said[0].why == "label"
+    assert found.labels["new label"] == (0, 1)
+    assert found.moved == []
+    assert found.kept == (25, 25)
+
+
+def test_the_other_way_round_it_tells_the_opposite(two):
+    root, found, _, _ = two
+    back, _ = datachanges.diff(State(root), "HEAD", "HEAD~1", pictures=5, page=root / "back.html")
+    assert len(back.added) == len(found.removed)
+    assert len(back.removed) == len(found.added)
+    assert back.removed[0].why == "not in the record"
+    assert back.kept == found.kept[::-1]
+
+
+def test_the_lines_and_the_gallery_show_hostile_names_as_text(two):
+    root, found, told, _ = two
+    page = (root / datachanges.PAGE).read_text("utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert "background-image:url(data:image/webp;base64," in page
+    lines = datachanges.told(found, told)
+    assert "new.png" in lines
+    assert HOSTILE.replace("/", "") in lines
+    assert "\x1b" not in lines
+
+
+def test_nothing_changed_is_said_in_one_line(checkout):
+    done = run("diff", "HEAD", "now", "-C", str(checkout))
+    assert done.exit_code == 0
+    assert "nothing changed: 25 images kept" in done.output
+
+
+def test_a_moved_split_is_said_loudly_and_ends_with_1(mine):
+    edit(mine, "split", salt="another")
+    refresh(mine)
+    done = run("diff", "HEAD", "-C", str(mine))
+    assert done.exit_code == 1
+    assert "SPLITS MOVED" in done.output
+    assert run("diff", "HEAD", "-C", str(mine), "--json").exit_code == 1
+    assert 'class="warn"' in (mine / datachanges.PAGE).read_text("utf-8")
+
+
+def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
+    root, found, _, _ = two
+    record = root / "data/withdrawn.jsonl"
+    before = record.read_bytes()
+    page = tmp_path / "page.html"
+    datachanges.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+    assert ">withdrawn</span>" not in page.read_text("utf-8")
+    record.write_text("".join(json.dumps({"sha256": c.image["sha256"]}) + "\n" for c in found.added + found.removed))
+    try:
+        datachanges.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+    finally:
+        record.write_bytes(before)
+    assert page.read_text("utf-8").count(">withdrawn</span>") == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("nowhere", "nowhere: no such state of the data; wanted `now`"),
+        ("--help", "no such state"),
+        ("last", "no pass has concluded"),
+        ("HEAD~1", "has no dvc.lock with every data stage"),
+        ("0123456789abcdef", "no such state"),
+    ],
+)
+def test_a_word_that_names_no_state_is_one_line(checkout, word, line):
+    with pytest.raises(UserError, match=re.escape(line)):
+        revisions.resolve(State(checkout), word)
+
+
+def test_a_state_that_the_cache_lost_names_dvc_pull(mine):
+    digest = repository.output(repository.lock(mine), "resize", "data/pixels")
+    (mine / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+    state = State(mine)
+    with (
+        pytest.raises(UserError, match="`dvc pull`"),
+        revisions.opened(state, revisions.resolve(state, "HEAD")),
+    ):
+        pass

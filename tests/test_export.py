@@ -1,0 +1,180 @@
+"""`stillroom data export`: what is written is read by the tools it is for, and comes back as it was."""
+
+import hashlib
+import json
+import tarfile
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+from checkouts import tree
+from data_checkout import HOSTILE, built
+from data_fixtures import collect_params, digests
+from PIL import Image
+
+from components import export, exportformats, manifest, shards
+from components.errors import UserError
+from flows import dataexport
+from flows.state import State
+
+pytestmark = pytest.mark.xdist_group("data-commands")
+EVERY = ("train", "val", "test", "quarantine")
+
+
+def write(target, layout, **changes):
+    asked = {"to": target, "layout": layout, "splits": EVERY, "rev": "now", "size": "original"}
+    return dataexport.export(State(built()), dataexport.Request(**{**asked, **changes}), dry_run=False)
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What must come out: (label, caption) of each kept image by SHA-256."""
+    rows = manifest.read(built() / "data/clean/verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
+    return {row["sha256"]: (row["label"], row["text"]) for row in rows if row["verdict"] == "kept"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    for layout in export.FORMATS:
+        write(folder / layout, layout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        import datasets
+
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        datasets.disable_progress_bars()
+        yield datasets
+
+
+def test_hugging_face_reads_the_parquet_with_images_and_classes(written, kept, datasets):
+    found = datasets.load_dataset("parquet", data_dir=str(written / "parquet"))
+    assert sum(len(split) for split in found.values()) == len(kept)
+    train = found["train"]
+    assert isinstance(train.features["image"], datasets.Image)
+    names = train.features["label"].names
+    assert names == sorted({label for label, _ in kept.values() if label})
+    for split in found.values():
+        for row in split:
+            assert row["image"].size[0] >= 32
+            label = names[row["label"]] if row["label"] is not None else None
+            assert (label, row["text"]) == kept[row["sha256"]]
+
+
+def test_hugging_face_reads_the_imagefolder(written, kept, datasets):
+    found = datasets.load_dataset("imagefolder", data_dir=str(written / "imagefolder"))
+    rows = [row for split in found.values() for row in split]
+    assert {row["sha256"]: (row["label"], row["text"]) for row in rows} == kept
+    assert all(row["image"].size[0] >= 32 for row in rows)
+    assert isinstance(found["train"].class_encode_column("label").features["label"], datasets.ClassLabel)
+
+
+def test_webdataset_reads_the_shards(written, kept):
+    import webdataset
+
+    paths = sorted(str(path) for path in (written / "webdataset").glob("*.tar"))
+    found = {sample["__key__"]: sample for sample in webdataset.WebDataset(paths, shardshuffle=False).decode("pil")}
+    assert set(found) == set(kept)
+    for name, sample in found.items():
+        assert (sample["json"]["label"], sample.get("txt")) == kept[name]
+        image = next(sample[suffix] for suffix in ("png", "jpg") if suffix in sample)
+        assert isinstance(image, Image.Image)
+
+
+def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
+    found = {}
+    for name, data in tree(written / "imagefolder").items():
+        if name.endswith((".png", ".jpg")):
+            found[name.split("/")[-1].split(".")[0]] = hashlib.sha256(data).hexdigest()
+            assert (data[:2] == b"\xff\xd8") == name.endswith(".jpg")
+    assert found == {name: name for name in kept}
+    names = [path.name for layout in export.FORMATS for path in (written / layout).rglob("*")]
+    assert not [name for name in names if "script" in name or "cmd" in name]
+
+
+def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path):
+    from components.collect import collect
+    from components.look import look
+
+    wanted = kept
+    (tmp_path / "source").symlink_to(written / "imagefolder")
+    params, page = collect_params(), tmp_path / "data/source.json"
+    look(params, root=tmp_path, page=page, cache=None)
+    collect(params, look=page, raw=tmp_path / "data/raw")
+    index = shards.read_index(tmp_path / "data/raw").to_pylist()
+    assert {row["sha256"]: (row["label"], row["text"]) for row in index} == wanted
+
+
+@pytest.mark.parametrize("layout", export.FORMATS)
+def test_the_same_state_gives_the_same_bytes(written, layout, tmp_path):
+    write(tmp_path / layout, layout)
+    assert digests(tmp_path / layout) == digests(written / layout)
+
+
+def test_shards_end_when_they_are_full_and_names_say_how_many(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(exportformats, "SHARD_BYTES", 4000)
+    write(tmp_path / "parquet", "parquet", splits=("train",))
+    write(tmp_path / "tar", "webdataset", splits=("train",))
+    parts = sorted(path.name for path in (tmp_path / "parquet/data").iterdir())
+    assert len(parts) > 2
+    assert parts[-1] == f"train-{len(parts) - 1:05d}-of-{len(parts):05d}.parquet"
+    rows = [name for part in parts for name in pq.read_table(tmp_path / "parquet/data" / part)["sha256"].to_pylist()]
+    in_tars = []
+    for path in sorted((tmp_path / "tar").glob("*.tar")):
+        with tarfile.open(path) as archive:
+            members = archive.getmembers()
+            assert {(member.mtime, member.uid, member.gid, member.uname) for member in members} == {(0, 0, 0, "")}
+            in_tars += [member.name.split(".")[0] for member in members if member.name.endswith(".json")]
+    assert rows == in_tars
+    assert len(set(rows)) == len(rows)
+
+
+def test_pixels_are_what_training_sees(kept, tmp_path):
+    write(tmp_path / "out", "imagefolder", size="pixels", splits=("val",))
+    images = sorted((tmp_path / "out/val").glob("*.png"))
+    assert images
+    assert {Image.open(path).size for path in images} == {(16, 16)}
+    assert {path.stem for path in images} <= set(kept)
+
+
+def test_a_target_that_holds_something_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "full")
+    for name in ("full", "file", "link"):
+        with pytest.raises(UserError, match="new or an empty"):
+            write(tmp_path / name, "parquet")
+    assert (tmp_path / "full/mine.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert "wrote now" in write(tmp_path / "empty", "webdataset", splits=("test",))
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise OSError("no more")
+
+    monkeypatch.setattr(exportformats, "card", broken)
+    with pytest.raises(OSError, match="no more"):
+        write(tmp_path / "out", "parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    asked = dataexport.Request(to=tmp_path / "out", layout="parquet", splits=("train",), rev="HEAD", size="original")
+    assert "would write HEAD" in dataexport.export(State(built()), asked, dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_names_sources_licences_and_classes_as_text(written, kept):
+    text = (written / "parquet/README.md").read_text("utf-8")
+    assert "Apache-2.0" in text
+    classes = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert HOSTILE in classes
+    assert Counter(label for label, _ in kept.values() if label).keys() == set(classes)
