@@ -24,6 +24,7 @@ def status(state: State) -> dict[str, Any]:
         stale = fresh.stale()
         verdicts = fresh.digest("data/clean")
         sources = fresh.known(f"sources {verdicts}", lambda: _sources(state)) if verdicts else []
+        contract = _contract(state, fresh)
     finally:
         fresh.save()
     numbers = {name: _metrics(state, name) for name in ("collect", "split")}
@@ -33,7 +34,8 @@ def status(state: State) -> dict[str, Any]:
         "sources": sources,
         "splits": {name: numbers["split"].get(name, 0) for name in ("train", "val", "test", "quarantine")},
         "stale": [name for name in stale if stage(name) in stages()],
-        "held": _withdrawn(state),
+        "contract": contract,
+        "by_hand": _withdrawn(state),
     }
 
 
@@ -50,7 +52,9 @@ def told(found: dict[str, Any]) -> str:
         rows.append(("splits", ", ".join(f"{name} {number:,}" for name, number in found["splits"].items())))
     else:
         rows.append(("images", "none here yet: `stillroom data report` collects them, `dvc pull` fetches them"))
-    rows.append(("by hand", f"{found['held']:,} withdrawn (data/withdrawn.jsonl)"))
+    if found["contract"] is not None:
+        rows.append(("contract", "; ".join(map(visible, found["contract"])) or "holds"))
+    rows.append(("by hand", f"{found['by_hand']:,} withdrawn (data/withdrawn.jsonl)"))
     stale = f"{', '.join(found['stale'])}: `stillroom run` brings them up to date" if found["stale"] else "nothing"
     rows.append(("stale", stale))
     return "\n".join(f"{name:>8}  {value}" for name, value in rows)
@@ -79,6 +83,23 @@ def _sources(state: State) -> list[dict[str, Any]]:
                                                    "kept": 0, "rejected": 0, "withdrawn": 0})  # fmt: skip
         entry[verdict] += number
     return list(found.values())
+
+
+def _contract(state: State, fresh: Freshness) -> list[str] | None:
+    """The clauses of section `contract` that do not hold for data/profile, a line each; None without a profile."""
+    from flows import passes
+
+    profile = fresh.digest("data/profile")
+    if not profile:
+        return None
+    tip = passes.git(state.root, "rev-parse", "--verify", "--quiet", passes.REF, check=False).strip()
+
+    def judge() -> list[str]:
+        from flows import contract
+
+        return contract.foretell(state.root)
+
+    return fresh.known(f"contract {profile} {fresh.digest('params.yaml')} {tip}", judge)
 
 
 def _metrics(state: State, name: str) -> dict[str, Any]:

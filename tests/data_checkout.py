@@ -50,8 +50,6 @@ def built() -> Path:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     root = make(place / "checkout", pictures=1, changes={"split": SPLIT})
     zipped(root / "source.zip", members())
-    (root / "data").mkdir(exist_ok=True)
-    (root / "data/withdrawn.jsonl").touch()
     refresh(root)
     git(root, "add", "--force", "dvc.lock", "metrics", "data/source.json")
     commit(root, "first state")

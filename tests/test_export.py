@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from checkouts import tree
 from data_checkout import HOSTILE, built
-from data_fixtures import collect_params, digests
+from data_fixtures import digests, gather
 from PIL import Image
 
 from components import export, exportformats, manifest, shards
@@ -99,16 +99,10 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
 
 
 def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path):
-    from components.collect import collect
-    from components.look import look
-
-    wanted = kept
     (tmp_path / "source").symlink_to(written / "imagefolder")
-    params, page = collect_params(), tmp_path / "data/source.json"
-    look(params, root=tmp_path, page=page, cache=None)
-    collect(params, look=page, raw=tmp_path / "data/raw")
+    gather(tmp_path)
     index = shards.read_index(tmp_path / "data/raw").to_pylist()
-    assert {row["sha256"]: (row["label"], row["text"]) for row in index} == wanted
+    assert {row["sha256"]: (row["label"], row["text"]) for row in index} == kept
 
 
 @pytest.mark.parametrize("layout", export.FORMATS)
