@@ -4,7 +4,7 @@ import ipaddress
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.addresses import ForbiddenError, resolve, trouble
@@ -37,6 +37,7 @@ def test_public_addresses_are_not(address):
     assert trouble(address) == ""
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_what_python_calls_not_global_is_never_let_through(address):
     if not address.is_global or address.is_multicast:

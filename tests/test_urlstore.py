@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import UserError
@@ -42,6 +42,7 @@ def test_a_new_pack_is_begun_when_one_is_full(tmp_path, monkeypatch):
     assert all(store.read(entry) is not None for entry in store.entries.values() if entry.sha256)
 
 
+@settings(deadline=None, max_examples=40)
 @given(cut=st.integers(0, 1000), torn=st.integers(0, 260))
 def test_a_store_cut_off_anywhere_holds_what_it_says(tmp_path_factory, cut, torn):
     """As after a power cut: a journal that ends anywhere, and bytes that never reached the disk."""

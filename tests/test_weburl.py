@@ -1,7 +1,7 @@
 """URLs are taken apart strictly, and nothing secret in them is ever shown."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.weburl import parse
@@ -85,6 +85,7 @@ def test_what_is_no_web_address_is_refused_without_repeating_it(text):
 _BEFORE = st.sampled_from(["", "http://", "https://a.example/", "https://a.example/?", "http://a@b:"])
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), _BEFORE)
 def test_any_text_is_an_address_or_a_value_error(text, before):
     try:
