@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from components import files, manifest, metadata, shards
+from components import files, manifest, metadata, shards, urllist
 from components.collectparams import AnySource, CollectParams
 from components.errors import UserError
 from components.events import Progress
@@ -48,10 +48,13 @@ class Survey:
 def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
     """Bring images, captions and labels into Parquet shards that only grow, and list what was refused."""
     root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
-    _verify(params, look=look, root=root)
+    _verify(params, look=look, root=root, store=scratch)
     opened, surveys = {}, {}
     for each in params.sources:
-        opened[each.name] = open_source(locate(each.location, root), max_bytes=params.max_bytes)
+        if each.kind == "urls":
+            opened[each.name] = urllist.open_list(each, locate(each.location, root), scratch / each.name)
+        else:
+            opened[each.name] = open_source(locate(each.location, root), max_bytes=params.max_bytes)
         surveys[each.name] = survey = _survey(opened[each.name], each, params.max_bytes)
         if not survey.items:
             raise UserError(f"{each.location}: no image in it that can be taken in{_reasons(survey.refusals)}")
@@ -90,17 +93,19 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     }  # fmt: skip
 
 
-def _verify(params: CollectParams, *, look: Path, root: Path) -> None:
+def _verify(params: CollectParams, *, look: Path, root: Path, store: Path) -> None:
     try:
         promised = json.loads(look.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"{look}: not JSON ({error}): run `stillroom look`") from None
-    if promised != fingerprint(params, root=root):
+    if promised != fingerprint(params, root=root, store=store):
         raise UserError(f"the sources: not what {look.name} says they are any more: run `stillroom look`")
 
 
 def _survey(source: Source, params: AnySource, max_bytes: int) -> Survey:
     items, refusals = source.listing()
+    if isinstance(source, urllist.UrlList):  # what came from the web was told to be an image by its bytes
+        return Survey(items, source.captions(), True, refusals, papers=0, label_of_folder=False)
     by_role: dict[str, list[Item]] = {"image": [], "metadata": [], "paper": [], "other": []}
     for item in items:
         by_role[role(item.key)].append(item)

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from components import files
+from components import files, urllist
 from components.collectparams import AnySource, CollectParams
 from components.errors import UserError
 from components.sources import Folder, Item, Source, locate, open_source, role
@@ -16,29 +16,38 @@ FORMAT = 2
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
 
-def look(params: CollectParams, *, root: Path, page: Path, cache: Path | None) -> dict:
+def look(params: CollectParams, *, root: Path, page: Path, cache: Path | None, store: Path | None = None) -> dict:
     """Write what the sources hold now to ``page``, when that differs; return it.
 
-    ``cache`` remembers each file's hash by size, time and inode, so that a second look is cheap.
+    ``cache`` remembers each file's hash by size, time and inode, so that a second look is cheap.  ``store`` holds what
+    came of lists of URLs, a folder for each source; what it lacks is downloaded first, here and nowhere else.
     """
-    found = fingerprint(params, root=root, cache=cache)
+    for source in params.sources:
+        if source.kind == "urls" and store is not None:
+            urllist.look(source, locate(source.location, root), store / source.name, max_bytes=params.max_bytes)
+    found = fingerprint(params, root=root, cache=cache, store=store)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if not page.is_file() or page.read_text("utf-8") != text:
         files.write_text(page, text)
     return found
 
 
-def fingerprint(params: CollectParams, *, root: Path, cache: Path | None = None) -> dict:
+def fingerprint(params: CollectParams, *, root: Path, cache: Path | None = None, store: Path | None = None) -> dict:
     """What ``data/source.json`` holds: for each source its form, bytes, files and a SHA-256 of the content."""
     memory = _Memory(cache)
     found = [
-        _of(source, params, root, memory, f"collect.sources[{at}].location") for at, source in enumerate(params.sources)
+        _of(source, params, root, memory, f"collect.sources[{at}].location", store)
+        for at, source in enumerate(params.sources)
     ]
     memory.save()
     return {"format": FORMAT, "sources": found}
 
 
-def _of(source: AnySource, params: CollectParams, root: Path, memory: _Memory, where: str) -> dict:
+def _of(source: AnySource, params: CollectParams, root: Path, memory: _Memory, where: str, store: Path | None) -> dict:
+    if source.kind == "urls" and store is not None:
+        path = locate(source.location, root, where=where)
+        return {"name": source.name, "kind": source.kind, "location": source.location, "form": path.suffix[1:],
+                **urllist.open_list(source, path, store / source.name).summary()}  # fmt: skip
     if source.kind != "files":
         raise UserError(f"{where.removesuffix('location')}kind: {source.kind} cannot be read yet")
     opened = open_source(locate(source.location, root, where=where), max_bytes=params.max_bytes)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class UrlSource(Protocol):
     """The parameters of a source of kind ``urls``."""
 
     name: str
+    location: str
     url_column: str | None
     text_column: str | None
     label_column: str | None
@@ -123,13 +125,31 @@ def fetch_all(
     return Report(kept, fetched, failed)
 
 
+def look(source: UrlSource, path: Path, store: Path, *, max_bytes: int) -> None:
+    """Fetch what the list at ``path`` names and ``store`` lacks; UserError when not one image is there then."""
+    rows, refusals = read_list(path.name, path.read_bytes(), source)
+    report = fetch_all(source, rows, store, max_bytes=max_bytes)
+    if not report.kept + report.fetched:
+        reasons = UrlList(rows, refusals, store, path, name=source.name).summary()["refused"]
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise UserError(f"{source.location}: none of its URLs gave an image ({told or 'it is empty'})")
+
+
+def open_list(source: UrlSource, path: Path, store: Path) -> UrlList:
+    """The list at ``path`` with what ``store`` holds of it."""
+    return UrlList(*read_list(path.name, path.read_bytes(), source), store, path, name=source.name)
+
+
 class UrlList:
     """What the store holds of a list's URLs, as a source that is read without any network."""
 
     kind = "urls"
 
-    def __init__(self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, *, name: str) -> None:
+    def __init__(
+        self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, path: Path = Path(), *, name: str
+    ) -> None:
         self._rows, self._refusals, self._name = rows, refusals, name
+        self.path = path
         self._store = Store(store)
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
@@ -159,6 +179,13 @@ class UrlList:
     def captions(self) -> dict[str, metadata.Caption]:
         """What the list says of each image."""
         return {row.key: metadata.Caption(row.key, row.text, row.label, row.group, "", row.where) for row in self._rows}
+
+    def summary(self) -> dict:
+        """What data/source.json says: bytes, images, refusals by reason, and a SHA-256 of all of it."""
+        items, refusals = self.listing()
+        reasons = sorted(Counter(refusal.reason for refusal in refusals).items())
+        size = sum(item.size for item in items)
+        return {"bytes": size, "files": len(items), "refused": dict(reasons), "sha256": self.sha256()}
 
     def sha256(self) -> str:
         """Changes with what came of any URL, and with what the list says of it."""

@@ -54,9 +54,11 @@ def look(state: State, *, say: Callable[[str], None]) -> None:
             raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), SECTIONS)}")
     params = config.section(sections, "collect", CollectParams)
     page = state.root / "data/source.json"
-    found = looking.look(params, root=state.root, page=page, cache=state.looked)
+    found = looking.look(params, root=state.root, page=page, cache=state.looked, store=state.folder / "collect")
     for each in found["sources"]:
-        say(f"source {each['name']}: {each['files']} files, {each['bytes'] / 2**20:.1f} MiB")
+        refused = ", ".join(f"{reason} {count}" for reason, count in each.get("refused", {}).items())
+        failed = f"; not there: {refused}" if refused else ""
+        say(f"source {each['name']}: {each['files']} files, {each['bytes'] / 2**20:.1f} MiB{failed}")
 
 
 def status(state: State) -> None:

@@ -13,10 +13,13 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import png
+from data_fixtures import collect_params, png
 from websites import reply, site, source
 
+from components import shards
+from components.collect import collect
 from components.errors import UserError
+from components.look import look
 from components.urllist import UrlList, fetch_all, read_list
 from components.urlstore import Store
 
@@ -226,3 +229,50 @@ def test_no_secret_of_a_list_is_written_or_said(tmp_path, caplog, capfd):
         said += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
         assert not any(SECRET in text for text in said)
         assert any("token=***" in item.key for item in items)
+
+
+def test_look_downloads_and_collect_reads_offline(tmp_path, monkeypatch):
+    """One URL fails at first, and is mended; a caption and a group come with the list."""
+    where, page, raw, store = (tmp_path / name for name in ("list.csv", "data/source.json", "data/raw", "store"))
+    (tmp_path / "withdrawn.jsonl").write_text("")
+    with site() as here:
+        urls = [here.say(f"/{at}?w=1", png(at, 8)) for at in range(3)]
+        here.pages = {path.partition("?")[0]: page for path, page in here.pages.items()}
+        bad = here.say("/bad", (503, {"Retry-After": "999"}, b""), png(9, 8))
+        table = {"url": [*urls, bad], "text": list("abcd"), "label": list("xxyy"), "of": list("ggho")}
+        where.write_bytes(as_csv(table))
+        params = collect_params(
+            kind="urls", location="list.csv", url_column="url", group_column="of", seconds=5.0, attempts=1,
+            private=True, obey=True,
+        )  # fmt: skip
+
+        def once() -> dict[str, float]:
+            look(params, root=tmp_path, page=page, cache=None, store=store)
+            with monkeypatch.context() as offline:
+                offline.setattr("socket.socket.connect", lambda *_: pytest.fail("collect went to the network"))
+                return collect(params, look=page, withdrawn=tmp_path / "withdrawn.jsonl", raw=raw, scratch=store)
+
+        first = once()
+        assert (first["items"], first["refused_http_5xx"]) == (3, 1)
+        assert json.loads(page.read_text())["sources"][0]["refused"] == {"http_5xx": 1}
+        second = once()
+        assert second["items"] == 4 and "refused_http_5xx" not in second
+        assert here.asked == {"/0": 1, "/1": 1, "/2": 1, "/bad": 2, "/robots.txt": 2}
+        index = shards.read_index(raw).to_pylist()
+        assert [(row["source_key"], row["text"], row["label"], row["group_key"]) for row in index] == [
+            (urls[0], "a", "x", "g"), (urls[1], "b", "x", "g"), (urls[2], "c", "y", "h"), (bad, "d", "y", "o"),
+        ]  # fmt: skip
+        before = page.read_bytes()
+        once()
+        assert page.read_bytes() == before and sum(here.asked.values()) == 7, "nothing new, nothing asked for"
+
+
+def test_a_list_that_gives_no_image_is_an_error_that_says_why(tmp_path):
+    with site() as here:
+        (tmp_path / "list.txt").write_text(here.url("/404") + "\nnot a url")
+        params = collect_params(
+            kind="urls", location="list.txt", url_column=None, text_column=None, label_column=None, seconds=5.0,
+            attempts=1, private=True, obey=False,
+        )  # fmt: skip
+        with pytest.raises(UserError, match=r"^list.txt: none of its URLs gave an image \(bad_url 1, http_4xx 1\)$"):
+            look(params, root=tmp_path, page=tmp_path / "page", cache=None, store=tmp_path / "store")
