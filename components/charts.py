@@ -78,9 +78,8 @@ def columns(title: str, entries: Sequence[tuple[str, float]], *, x_unit: str, y_
     base = height - _BOTTOM
     for at, (name, value) in enumerate(entries):
         x, length = _LEFT + at * step, tall * value / top
-        parts.append(
-            _rect(x + step * 0.12, base - length, step * 0.76, max(length, 0.0), "f1", f"{name}: {value:,.0f}")
-        )
+        wide = min(step * 0.76, 48.0)
+        parts.append(_rect(x + (step - wide) / 2, base - length, wide, max(length, 0.0), "f1", f"{name}: {value:,.0f}"))
         middle = _n(x + step / 2)
         parts.append(el("text", f"{value:,.0f}", x=middle, y=_n(base - length - 4), class_="mid value"))
         parts.append(el("text", name, x=middle, y=_n(base + 14), class_="mid"))

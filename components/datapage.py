@@ -1,34 +1,16 @@
-"""The parts of the data report that are numbers: sources, refusals, shapes, labels, balance."""
+"""The parts of the data report on what came in: the headline, sources and licences, refusals, what changed."""
 
 from __future__ import annotations
 
-import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
-from components import charts
+from components import charts, page
 from components.evidence import Evidence
 from components.pack import SPLITS
-from components.page import (
-    Child,
-    Section,
-    count,
-    cut,
-    el,
-    empty,
-    figure,
-    fold,
-    note,
-    plural,
-    share,
-    size,
-    table,
-    tiles,
-)  # fmt: skip
-from components.page import (
-    charts as side_by_side,
-)
+from components.page import Child, Safe, Section, cut, el
 
 REASONS = {
     "duplicate": "The same bytes, or the same pixels, as an image that came before it.",
@@ -62,59 +44,108 @@ def summary(data: Evidence) -> Child:
     sources = images["source"].nunique()
     splits = split_counts(data)
     sentence = (
-        f"{plural(len(images), 'image')} came in from {plural(sources, 'source')}; {kept:,} "
-        f"({share(kept, len(images))}) are kept for training and testing."
+        f"{page.plural(len(images), 'image')} came in from {page.plural(sources, 'source')}; {kept:,} "
+        f"({page.share(kept, len(images))}) are kept for training and testing."
     )
     groups = grouped(data).groupby("group").size()
     shared = int((groups > 1).sum())
+    alike = page.plural(int(groups[groups > 1].sum()), "image")
     return [
         el("p", sentence),
-        tiles([
-            ("Came in", count(len(images)), f"{size(images['size'].sum())}, "
-                                            f"{plural(images['sha256'].nunique(), 'distinct file')}"),
-            ("Refused", count(len(data.refused)), "before they became images"),
-            ("Rejected", count(rejected), f"{share(rejected, len(images))} of what came in"),
-            ("Withdrawn", count(withdrawn), "no longer in their source; not used"),
-            ("Kept", count(kept), f"{data.header.side} × {data.header.side} pixels each"),
-            ("Groups of near-duplicates", count(shared), f"{plural(int(groups[groups > 1].sum()), 'image')} in them"),
-            ("Train / val / test", _shares(splits), " / ".join(count(splits[name]) for name in SPLITS[:3]) + " images"),
-            ("Quarantine", count(splits["quarantine"]), "kept out of every split"),
+        page.tiles([
+            ("Came in", page.count(len(images)), f"{page.size(images['size'].sum())}, "
+                                                 f"{page.plural(images['sha256'].nunique(), 'distinct file')}"),
+            ("Refused", page.count(len(data.refused)), "before they became images"),
+            ("Rejected", page.count(rejected), f"{page.share(rejected, len(images))} of what came in"),
+            ("Withdrawn", page.count(withdrawn), "no longer in their source; not used"),
+            ("Kept", page.count(kept), f"{data.header.side} × {data.header.side} pixels each"),
+            ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
+            ("Train / val / test", _shares(splits),
+             " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),
+            ("Quarantine", page.count(splits["quarantine"]), "kept out of every split"),
         ]),
     ]  # fmt: skip
 
 
 def came_in(data: Evidence, limits: Limits) -> Section:
-    """Sources with licences, bytes and verdicts."""
+    """Sources and licences with their counts, refusals and bytes, and where the images went."""
+    images = data.images
+    rows = _sources(data, limits)
+    header = ["Source", "Licence", "Matte", "Images", "Bytes", "Kept", "Rejected", "Withdrawn", "Refused",
+              "Labelled", "Captioned"]  # fmt: skip
+    body: list[Child] = [
+        page.note("One row for each source, licence and matte (the colour that transparency is laid on). An image "
+                  "that came twice under two names counts twice; refused entries never became images."),
+        page.table(header, rows[: limits.rows], caption="Sources", numbers=range(3, 11), total=len(rows)),
+    ]  # fmt: skip
+    if images["licence"].nunique() > 1:
+        body.append(_licences(data, limits))
+    splits = split_counts(data)
+    steps = [("came in", [len(images)]), ("kept by clean", [len(data.kept)])]
+    steps += [(name, [splits[name]]) for name in SPLITS]
+    reasons = images.loc[images["verdict"] == "rejected", "reason"].value_counts()
+    figures = [page.figure(charts.bars("From source to split", steps, unit="images"),
+                           "Each bar counts images that are left after that step, then where they went.")]  # fmt: skip
+    if len(reasons):
+        dropped = [(words(name), [number]) for name, number in ranked(reasons)]
+        figures.append(page.figure(charts.bars("Rejected, by reason", dropped, unit="images"),
+                                   "Why images were left out. Each is shown below, with its evidence."))  # fmt: skip
+    return Section("sources", "Sources and licences", [*body, page.side_by_side(*figures)])
+
+
+def _sources(data: Evidence, limits: Limits) -> list[list[Child]]:
     images = data.images
     flags = {name: images["verdict"] == name for name in ("kept", "rejected", "withdrawn")}
     counted = images.assign(**flags, labelled=images["label"].notna(), texts=images["text"].notna())
-    by = counted.groupby(["source", "licence"], dropna=False, sort=True)
-    sums = by.agg(
+    sums = counted.groupby(["source", "licence", "matte"], dropna=False, sort=True).agg(
         images=("arrival", "size"), bytes=("size", "sum"), kept=("kept", "sum"), rejected=("rejected", "sum"),
         withdrawn=("withdrawn", "sum"), labelled=("labelled", "sum"), texts=("texts", "sum"),
     )  # fmt: skip
+    refused_by = data.refused["source"].value_counts().to_dict()
+    rows = []
+    for (source, licence, matte), row in zip(sums.index, sums.itertuples(), strict=True):
+        rows.append([
+            cut(source, limits.characters), cut(licence, limits.characters) or "(none given)", _swatch(matte),
+            page.count(row.images), page.size(row.bytes), page.count(row.kept), page.count(row.rejected),
+            page.count(row.withdrawn), page.count(refused_by.pop(source, 0)), page.share(row.labelled, row.images),
+            page.share(row.texts, row.images),
+        ])  # fmt: skip
+    # A source of which nothing came in still has to answer for what was refused.
+    rows += [[cut(source, limits.characters), "–", "–", *["0"] * 5, page.count(number), "–", "–"]
+             for source, number in sorted(refused_by.items())]  # fmt: skip
+    return rows
+
+
+def _swatch(matte: object) -> Child:
+    """The colour and its name; the name alone for what is no colour."""
+    text = cut(matte, 20, tell=False)
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return text
+    return [el("span", class_="swatch", style=f"background:{text}"), el("code", text)]
+
+
+def _licences(data: Evidence, limits: Limits) -> Safe:
+    kept = data.kept.assign(split=data.kept["split"].fillna("quarantine"))
+    counts = kept.groupby(["licence", "split"]).size().unstack(fill_value=0).reindex(columns=list(SPLITS), fill_value=0)
+    order = sorted(counts.index, key=lambda name: (-int(counts.loc[name].sum()), name))
     rows = [
-        [cut(source, limits.characters), cut(licence, limits.characters) or "(none given)", count(row.images),
-         size(row.bytes), count(row.kept), count(row.rejected), count(row.withdrawn), share(row.labelled, row.images),
-         share(row.texts, row.images)]
-        for (source, licence), row in zip(sums.index, sums.itertuples(), strict=True)
+        [cut(name, limits.characters) or "(none given)", page.count(counts.loc[name].sum()),
+         page.share(counts.loc[name].sum(), len(kept)), *(page.count(counts.loc[name, split]) for split in SPLITS)]
+        for name in order
     ]  # fmt: skip
-    header = ["Source", "Licence", "Images", "Bytes", "Kept", "Rejected", "Withdrawn", "With label", "With caption"]
-    body = [
-        note("One row for each source and licence. An image that came twice under two names counts twice here."),
-        table(header, rows[: limits.rows], caption="Sources", numbers=range(2, 9), total=len(rows)),
-    ]
-    kept, splits = len(data.kept), split_counts(data)
-    steps = [("came in", [len(images)]), ("kept by clean", [kept])]
-    steps += [(name, [splits[name]]) for name in SPLITS]
-    reasons = images.loc[images["verdict"] == "rejected", "reason"].value_counts()
-    figures = [figure(charts.bars("From source to split", steps, unit="images"),
-                      "Each bar counts images that are left after that step, then where they went.")]  # fmt: skip
-    if len(reasons):
-        dropped = [(_words(name), [number]) for name, number in _ranked(reasons)]
-        figures.append(figure(charts.bars("Rejected, by reason", dropped, unit="images"),
-                              "Why images were left out. Each one is listed below, with its evidence."))  # fmt: skip
-    return Section("sources", "What came in", [*body, side_by_side(*figures)])
+    return page.table(["Licence", "Kept images", "Share", *SPLITS], rows[: limits.rows],
+                      caption="Licences of the images that are kept", numbers=range(1, 7), total=len(rows))  # fmt: skip
+
+
+def changes() -> Section:
+    """Where to see what changed: one state of the data cannot say what the one before it was."""
+    return Section("changes", "What changed since the last version", [
+        el("p", "This page shows one state of the data. ", el("code", "stillroom data diff"), " lays two revisions "
+           "beside each other: which images were added, removed or judged anew, and whether any moved to another "
+           "split (none may). It prints a table and writes the pictures to ", el("code", "reports/changes.html"),
+           "."),
+        el("pre", "stillroom data diff HEAD~1 HEAD"),
+    ])  # fmt: skip
 
 
 def refused(data: Evidence, limits: Limits) -> Section:
@@ -122,58 +153,27 @@ def refused(data: Evidence, limits: Limits) -> Section:
     rows = data.refused
     if not len(rows):
         return Section(
-            "refused", "Refused before it came in", [empty("Nothing was refused: every entry became an image.")]
+            "refused", "Refused before it came in", [page.empty("Nothing was refused: every entry became an image.")]
         )
-    reasons = [[_words(name), count(number)] for name, number in _ranked(rows["reason"].value_counts())]
+    reasons = [[words(name), page.count(number)] for name, number in ranked(rows["reason"].value_counts())]
     shown = [
         [
             cut(row.source_key, limits.characters),
-            _words(row.reason),
+            words(row.reason),
             cut(row.detail, limits.characters),
             cut(row.source, limits.characters),
         ]
         for row in rows.head(limits.rows).itertuples()
     ]
     body = [
-        note("Entries of a source that never became images: unsafe names, links, devices, unreadable members, "
+        page.note("Entries of a source that never became images: unsafe names, links, devices, unreadable members, "
              "metadata without a file. Nothing of them was kept."),
-        table(["Reason", "Entries"], reasons, caption="Refused, by reason", numbers=[1]),
-        fold("Every refused entry",
-             table(["Entry", "Reason", "Detail", "Source"], shown, caption="Refused entries", total=len(rows)),
+        page.table(["Reason", "Entries"], reasons, caption="Refused, by reason", numbers=[1]),
+        page.fold("Every refused entry",
+             page.table(["Entry", "Reason", "Detail", "Source"], shown, caption="Refused entries", total=len(rows)),
              count=len(rows), open_=len(rows) <= 20),
     ]  # fmt: skip
     return Section("refused", "Refused before it came in", body)
-
-
-def shapes(data: Evidence, limits: Limits) -> Section:
-    """Sizes, modes and formats of what could be decoded."""
-    known = data.images[data.images["width"].notna() & (data.images["width"] > 0)]
-    if not len(known):
-        return Section("shapes", "Sizes, modes and formats", [empty("No image could be decoded.")])
-    longer = known[["width", "height"]].max(axis=1)
-    histogram, words = _sides(longer.astype(int))
-    common = known.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
-    sizes = [[f"{int(width):,} × {int(height):,}", count(number), share(number, len(known))]
-             for (width, height), number in common.items()]  # fmt: skip
-    figures = [figure(charts.columns("Longer side", histogram, x_unit="pixels", y_unit="images"),
-                      words)]  # fmt: skip
-    for column, title, words in (
-        ("mode", "Pixel mode", "RGBA and LA have transparency, P a palette; all become one mode in the pack."),
-        ("format", "File format", "As the bytes say it, whatever the name ends in."),
-    ):
-        entries = [(str(name), [_verdict(known, column, name, "kept"), _verdict(known, column, name, "rejected")])
-                   for name, _ in _ranked(known[column].fillna("unknown").value_counts())[:12]]  # fmt: skip
-        figures.append(figure(charts.bars(title, entries, unit="images", names=("kept", "rejected")), words))
-    bytes_ = [(f"{name}", size(value)) for name, value in known["size"].quantile([0.0, 0.5, 0.95, 1.0]).items()]
-    names = ("smallest", "median", "95th percentile", "largest")
-    files_ = [[name, value] for name, (_, value) in zip(names, bytes_, strict=True)]
-    return Section("shapes", "Sizes, modes and formats", [
-        note(f"{plural(len(known), 'image')} whose header could be read, before anything was resized."),
-        side_by_side(*figures),
-        table(["Width × height", "Images", "Share"], sizes[: min(limits.rows, 20)],
-              caption="Most frequent sizes, pixels", numbers=[1, 2], total=len(sizes)),
-        table(["File size", "Bytes"], files_, caption="Bytes of a file", numbers=[1]),
-    ])  # fmt: skip
 
 
 def split_counts(data: Evidence) -> dict[str, int]:
@@ -192,23 +192,11 @@ def grouped(data: Evidence) -> pd.DataFrame:
     return data.images[data.images["group"].notna() & (data.images["verdict"] != "withdrawn")]
 
 
-def _sides(longer: pd.Series) -> tuple[list[tuple[str, int]], str]:
-    """Counts by side, or by powers of two when there are many sides; and the words under the chart."""
-    exact = longer.value_counts().sort_index()
-    if len(exact) <= 8:
-        return [(f"{side:,}", int(number)) for side, number in exact.items()], "How large the sources are."
-    low = longer.map(lambda side: 2 ** int(math.log2(side))).value_counts().sort_index()
-    steps = [(f"{step:,}–{2 * step - 1:,}", int(number)) for step, number in low.items()]
-    return steps[-8:], "How large the sources are, in steps of two."
-
-
-def _verdict(images: pd.DataFrame, column: str, name: str, verdict: str) -> int:
-    return int(((images[column].fillna("unknown") == name) & (images["verdict"] == verdict)).sum())
-
-
-def _ranked(counts: pd.Series) -> list[tuple[str, int]]:
+def ranked(counts: pd.Series) -> list[tuple[str, int]]:
+    """Names and counts, the most frequent first."""
     return sorted(((str(name), int(number)) for name, number in counts.items()), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _words(reason: object) -> str:
+def words(reason: object) -> str:
+    """A reason as it is read."""
     return str(reason).replace("_", " ")

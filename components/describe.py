@@ -8,11 +8,14 @@ from pathlib import Path
 from pydantic import Field
 
 from components import evidence, files
-from components.datapage import Limits, came_in, refused, shapes, summary
-from components.dropped import groups, quarantine, rejected, seen
+from components.datapage import Limits, came_in, changes, refused, summary
+from components.dropped import rejected, withdrawn
+from components.grouppage import groups, quarantine
 from components.labelpage import balance, captions, labels
+from components.packpage import MAP_SIDE, embedding_map, seen
 from components.page import document
 from components.params import Params
+from components.sizepage import sizes
 from components.sprites import Sprites
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ class DescribeParams(Params):
     thumbnail_side: int = Field(ge=16, le=128, description="side of a source's thumbnail, pixels, 16 to 128")
     group_members: int = Field(ge=2, le=200, description="most pictures shown of one group, 2 to 200")
     seen_per_class: int = Field(ge=0, le=200, description="pictures of the pack shown for each label, 0 to 200")
+    map_points: int = Field(ge=0, le=4000, description="most pictures on the embedding map, 0 to 4000")
     rows: int = Field(ge=1, le=10000, description="most rows in each table of the report, 1 to 10000")
     characters: int = Field(ge=20, le=10000, description="most characters of a name or caption, 20 to 10000")
 
@@ -33,32 +37,33 @@ def describe(
     params: DescribeParams, *, raw: Path, verdicts: Path, pixels: Path, splits: Path, page: Path,
     profile: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Show what came in, what was dropped and why, the groups, the labels and the splits, on one page."""
-    data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits)
+    """Show what came in, what was dropped and why, the groups, the labels, the splits and a map, on one page."""
+    data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits, profile=profile)
     gallery = evidence.Gallery(data, raw, params.thumbnail_side)
     scale = max(1, round(params.thumbnail_side / data.header.side))
     packed = Sprites("pack", data.header.side, scale=scale)
+    placed = Sprites("map", min(MAP_SIDE, data.header.side), exact=False, quality=70, shown=MAP_SIDE)
     limits = Limits(rows=params.rows, characters=params.characters, pictures=params.thumbnails,
                     members=params.group_members, per_class=params.seen_per_class)  # fmt: skip
     sections = [
         came_in(data, limits),
+        changes(),
         refused(data, limits),
         rejected(data, limits, gallery),
+        withdrawn(data, limits, gallery),
         groups(data, limits, gallery),
-        shapes(data, limits),
+        sizes(data, limits),
         labels(data, limits),
         captions(data, limits),
         balance(data, limits),
         quarantine(data, limits, gallery),
+        embedding_map(data, placed, most=params.map_points),
         seen(data, limits, packed),
     ]
-    css = gallery.css() + packed.css()
+    css = gallery.css() + packed.css() + placed.css()
     text = document("Data report", summary(data), sections, css=css)
     files.write_text(page, text)
     written = len(text.encode("utf-8"))
-    log.info("%s: %d images described, %d pictures, %d bytes", page.name, len(data.images), len(gallery), written)
-    return {
-        "bytes": written,
-        "pictures": len(gallery) + len(packed),
-        "unreadable": gallery.unreadable,
-    }
+    pictures = len(gallery) + len(packed) + len(placed)
+    log.info("%s: %d images described, %d pictures, %d bytes", page.name, len(data.images), pictures, written)
+    return {"bytes": written, "pictures": pictures, "unreadable": gallery.unreadable}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw
@@ -16,9 +17,9 @@ from components.sprites import Sprites, blank, unpack
 
 UNSHOWABLE = {
     "damaged": "damaged", "not_an_image": "not an image", "format": "format", "too_large": "too large",
-    "withdrawn": "withdrawn",
 }  # fmt: skip
-"""Verdicts whose pictures are never decoded here: they are broken, too big, or gone."""
+"""Reasons of images that are never decoded here: they are broken or too big."""
+MAP = "map.parquet"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Evidence:
     """The tables of one state of the data set.
 
     ``images``: a row for each arrival: the verdict's columns, the split's ``group``, ``split`` and ``row`` (of
-    the pack, -1 for none), and ``shard`` and ``shard_row`` where its bytes lie.
+    the pack, -1 for none), and ``shard`` and ``shard_row`` where its bytes lie ("" and -1: taken out by hand).
+    ``places``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
     """
 
     images: pd.DataFrame
@@ -34,6 +36,7 @@ class Evidence:
     pairs: pd.DataFrame
     header: pack.Header
     pixels: Path
+    places: pd.DataFrame | None = None
 
     @cached_property
     def kept(self) -> pd.DataFrame:
@@ -41,10 +44,26 @@ class Evidence:
         return self.images[self.images["verdict"] == "kept"]
 
     @cached_property
+    def rows(self) -> dict[int, Any]:
+        """The row of each arrival as a named tuple: a thousand look-ups in a table cost as much as one page."""
+        return {row.arrival: row for row in self.images.itertuples(index=False)}
+
+    @cached_property
     def tied(self) -> pd.DataFrame:
         """The pairs with the splits of both ends, ``split_a`` and ``split_b``."""
         split = self.images["split"]
         return self.pairs.assign(split_a=self.pairs["a"].map(split), split_b=self.pairs["b"].map(split))
+
+    @cached_property
+    def between(self) -> dict[tuple[int, int], Any]:
+        """The evidence between two arrivals, the earlier one first."""
+        return {(pair.a, pair.b): pair for pair in self.pairs.itertuples(index=False)}
+
+    @cached_property
+    def bits(self) -> int:
+        """Bits of a perceptual hash."""
+        known = self.images["phash"].dropna()
+        return 4 * len(known.iloc[0]) if len(known) else 256
 
     @property
     def leaks(self) -> int:
@@ -57,7 +76,7 @@ class Evidence:
         return unpack(self.pixels, self.header, row)
 
 
-def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path) -> Evidence:
+def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path | None = None) -> Evidence:
     """Join the tables; UserError when they do not belong together."""
     rows = manifest.read(verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pandas()
     places = shards.read_index(raw).select(["arrival", "shard", "row"]).to_pandas()
@@ -77,52 +96,86 @@ def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path) -> Evidence:
         pairs=manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean").to_pandas(),
         header=header,
         pixels=pixels,
+        places=None if profile is None else _read_map(profile, header.rows),
     )
 
 
+def _read_map(profile: Path, rows: int) -> pd.DataFrame:
+    found = manifest.read(profile / MAP, manifest.MAP, stage="profile").to_pandas()
+    if len(found) and not (found["row"].between(0, rows - 1).all() and found[["x", "y"]].stack().between(0, 1).all()):
+        raise UserError(f"{profile / MAP}: rows or places that are not of this pack: run stage 'profile' again")
+    return found
+
+
 class Gallery:
-    """Thumbnails of source images: asked for one by one, read shard by shard once all are known."""
+    """Thumbnails of source images: asked for one by one, read shard by shard once all are known.
+
+    ``side`` is that of a thumbnail, CSS pixels; a large one is twice that.
+    """
 
     def __init__(self, evidence: Evidence, raw: Path, side: int) -> None:
-        self._images, self._raw, self._side = evidence.images, raw, side
-        self._sprites = Sprites("raw", side, exact=False)
-        self._wanted: set[int] = set()
+        self._rows, self._raw, self._side = evidence.rows, raw, side
+        self._small = Sprites("raw", side, exact=False)
+        self._large = Sprites("big", 2 * side, exact=False, shown=2 * side)
+        self._wanted: dict[int, set[bool]] = {}
         self.unreadable = 0
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._small) + len(self._large)
 
-    def cell(self, arrival: int, alt: str) -> Safe:
+    def cell(self, arrival: int, alt: str, *, large: bool = False) -> Safe:
         """The thumbnail of the image that arrived as number ``arrival``; a frame when it cannot be shown."""
-        image = self._images.loc[arrival]
-        why = image["reason"] if image["verdict"] == "rejected" else image["verdict"]
-        if why in UNSHOWABLE:
-            return blank(self._side, UNSHOWABLE[why], alt)
-        self._wanted.add(arrival)
-        self._sprites.reserve(str(arrival))
-        return self._sprites.cell(str(arrival), alt)
+        image = self._rows[arrival]
+        why = _unshowable(image)
+        if why:
+            return blank(self._side * (2 if large else 1), why, alt)
+        self._wanted.setdefault(arrival, set()).add(large)
+        sprites = self._large if large else self._small
+        sprites.reserve(str(arrival))
+        return sprites.cell(str(arrival), alt)
 
     def css(self) -> str:
         """Read and shrink what was asked for; the style rules with all of it."""
-        wanted = self._images.loc[sorted(self._wanted)]
-        places = list(zip(wanted["shard"], wanted["shard_row"].astype(int), strict=True))
+        wanted = [self._rows[arrival] for arrival in sorted(self._wanted)]
+        sides = [max(image.width, image.height) for image in wanted if True in self._wanted[image.arrival]]
+        # No pixel is stored that the source does not have; the browser enlarges.
+        self._large.side = min(self._large.side, int(max(sides, default=self._large.side)))
+        places = [(image.shard, int(image.shard_row)) for image in wanted]
         for position, data in shards.read_bytes(self._raw, places):
-            image = wanted.iloc[position]
-            self._sprites.fill(str(image["arrival"]), self._thumbnail(data, image))
-        return self._sprites.css()
+            image = wanted[position]
+            picture = self._decoded(data, image)
+            for large in self._wanted[image.arrival]:
+                sprites = self._large if large else self._small
+                sprites.fill(str(image.arrival), _grown(picture, sprites.side) if picture else _crossed(sprites.side))
+        return self._small.css() + self._large.css()
 
-    def _thumbnail(self, data: bytes, image: pd.Series) -> Image.Image:
+    def _decoded(self, data: bytes, image: Any) -> Image.Image | None:
         try:
             # What clean has decoded once is decoded again, and nothing larger.
-            pixels = images.decode(data, image["matte"], max_pixels=int(image["width"] * image["height"])).pixels
+            pixels = images.decode(data, image.matte, max_pixels=int(image.width * image.height)).pixels
         except (images.Damaged, ValueError):
             self.unreadable += 1
-            return _crossed(self._side)
-        shown = Image.fromarray(pixels)
-        times = self._side // max(shown.size)
-        return (
-            shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST) if times > 1 else shown
-        )
+            return None
+        return Image.fromarray(pixels)
+
+
+def _unshowable(image: Any) -> str:
+    """Why ``image`` has no picture here; "" when it has one."""
+    if not image.shard:
+        return "withdrawn"
+    if image.verdict == "rejected" and image.reason in UNSHOWABLE:
+        return UNSHOWABLE[image.reason]
+    return "" if image.width > 0 and image.height > 0 else "not decoded"
+
+
+def _grown(picture: Image.Image, side: int) -> Image.Image:
+    """Small pictures (icons) enlarged by a whole number, so that their pixels stay pixels."""
+    times = side // max(picture.size)
+    return (
+        picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+        if times > 1
+        else picture
+    )
 
 
 def _crossed(side: int) -> Image.Image:

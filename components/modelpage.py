@@ -22,12 +22,10 @@ from components.page import (
     fold,
     note,
     share,
+    side_by_side,
     table,
     tiles,
 )  # fmt: skip
-from components.page import (
-    charts as side_by_side,
-)
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
 FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0"}

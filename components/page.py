@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from components import style
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-VOID = frozenset({"meta", "link", "br", "img"})
+VOID = frozenset({"meta", "link", "br", "img", "input"})
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, format, surrogate, unassigned, breaks
 _MARKS = 3  # combining marks in a row, past which a text climbs over its neighbours
 
@@ -140,7 +140,7 @@ def figure(picture: Child, caption: Child) -> Safe:
     return el("figure", picture, el("figcaption", caption))
 
 
-def charts(*figures: Child) -> Safe:
+def side_by_side(*figures: Child) -> Safe:
     """Figures side by side, as many as the page is wide."""
     return el("div", *figures, class_="charts")
 
@@ -180,7 +180,10 @@ def figures(number: float | None, digits: int = 3) -> str:
 
 
 def document(title: str, lede: Child, sections: Sequence[Section], *, css: str = "") -> str:
-    """The whole file: ``lede`` under the title, then a table of contents and ``sections``."""
+    """The whole file: ``lede`` under the title, then a table of contents and ``sections``.
+
+    ``css`` carries the pictures.  It comes last, so that a reader sees the text before megabytes of sheets are read.
+    """
     contents = [el("li", el("a", part.title, href=f"#{part.key}")) for part in sections]
     body = [
         el("section", el("h2", part.title, id=part.key), list(part.body), aria_labelledby=part.key) for part in sections
@@ -194,7 +197,7 @@ def document(title: str, lede: Child, sections: Sequence[Section], *, css: str =
         el("meta", name="referrer", content="no-referrer"),
         el("title", f"{title} · Stillroom"),
         el("link", rel="icon", href="data:,"),
-        Safe(f"<style>{style.CSS}{css}</style>"),
+        Safe(f"<style>{style.CSS}</style>"),
     )
     page = el(
         "body",
@@ -203,5 +206,6 @@ def document(title: str, lede: Child, sections: Sequence[Section], *, css: str =
         el("nav", el("h2", "Contents"), el("ol", contents), aria_label="Contents"),
         el("main", body, id="content"),
         el("footer", el("p", "One self-contained file. It loads nothing and runs no script.")),
+        Safe(f"<style>{css}</style>") if css else None,
     )
     return f'<!doctype html>\n<html lang="en">\n{head}\n{page}\n</html>\n'

@@ -1,6 +1,7 @@
 """Many small pictures as one: a sheet in the page's style, cells cut from it by their position.
 
-A picture costs no element of its own and no header: 400 thumbnails come as one WebP in one data address.
+A picture costs no request and no header: 512 thumbnails come as one WebP in one data address, which a browser
+decodes when the first of its cells comes into sight.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from components.errors import UserError
 from components.page import Safe, el
 
 COLUMNS = 32
-SHEET = COLUMNS * 64  # cells; keeps a sheet of 128 px cells far below WebP's 16,383 px a side
+SHEET = COLUMNS * 16  # cells; as few as one look at the page needs, as many as share a header well
+_PROBE = 2 * COLUMNS  # cells that decide between a lossless and a lossy sheet
+_LOSSLESS = {"lossless": True, "quality": 60}  # WebP's effort, not its loss
 
 
 @dataclass
@@ -26,13 +29,16 @@ class Sprites:
     """Sheets of cells ``side`` pixels square, shown ``scale`` times as large.
 
     ``exact`` keeps every pixel and shows it with hard edges (what a model sees); otherwise the smaller of a
-    lossless and a slightly lossy sheet is taken (thumbnails of sources).
+    lossless sheet and a lossy one of WebP ``quality`` (1 to 100) is taken (thumbnails of sources).
     """
 
     name: str
     side: int
     scale: int = 1
     exact: bool = True
+    quality: int = 80
+    shown: int = 0
+    """CSS pixels of a cell's side; 0 for ``side`` times ``scale``."""
     _images: dict[str, Image.Image | None] = field(default_factory=dict)
     _places: dict[str, int] = field(default_factory=dict)
 
@@ -55,33 +61,46 @@ class Sprites:
         if max(image.size) > self.side:
             image = image.copy()
             image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
-        self._images[key] = image.convert("RGBA")
+        self._images[key] = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
 
     def cell(self, key: str, alt: str) -> Safe:
         """The element that shows the picture kept under ``key``; ``alt`` says what it is."""
-        sheet, place = divmod(self._places[key], SHEET)
-        row, column = divmod(place, COLUMNS)
-        shown = self.side * self.scale
-        position = f"background-position:{-column * shown}px {-row * shown}px"
         soft = "" if self.exact else " soft"
-        return el("span", class_=f"px{soft} {self.name}{sheet}", role="img", aria_label=alt, title=alt, style=position)
+        return el("span", class_=f"px{soft} {self.sheet(key)}", role="img", title=alt, style=self.position(key))
+
+    def sheet(self, key: str) -> str:
+        """The class of the sheet that holds ``key``."""
+        return f"{self.name}{self._places[key] // SHEET}"
+
+    def position(self, key: str) -> str:
+        """The style that picks ``key`` from its sheet: column and row."""
+        row, column = divmod(self._places[key] % SHEET, COLUMNS)
+        return f"--c:{column};--r:{row}"
 
     def css(self) -> str:
-        """The rules that carry the sheets."""
-        shown = self.side * self.scale
+        """The rules that carry the sheets: ``--s`` is a cell's side, ``--w`` and ``--h`` count the sheet's cells."""
+        shown = self.shown or self.side * self.scale
         rules = []
         for sheet in range(-(-len(self._images) // SHEET)):
             images = list(self._images.values())[sheet * SHEET : (sheet + 1) * SHEET]
             columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
-            data = base64.b64encode(self._encode(images, columns, rows)).decode()
+            data = base64.b64encode(self._encode(images)).decode()
             rules.append(
-                f".{self.name}{sheet}{{width:{shown}px;height:{shown}px;"
-                f"background-size:{columns * shown}px {rows * shown}px;"
+                f".{self.name}{sheet}{{--s:{shown}px;--w:{columns};--h:{rows};"
                 f"background-image:url(data:image/webp;base64,{data})}}\n"
             )
         return "".join(rules)
 
-    def _encode(self, images: list[Image.Image | None], columns: int, rows: int) -> bytes:
+    def _encode(self, images: list[Image.Image | None]) -> bytes:
+        if self.exact:
+            return _webp(self._sheet(images), **_LOSSLESS)
+        # Encoding thousands of cells twice takes longer than making them: the first ones decide for all.
+        lossy, first = {"quality": self.quality}, self._sheet(images[:_PROBE])
+        found = {len(_webp(first, **options)): options for options in (lossy, _LOSSLESS)}
+        return _webp(self._sheet(images), **found[min(found)])
+
+    def _sheet(self, images: list[Image.Image | None]) -> Image.Image:
+        columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
         sheet = Image.new("RGBA", (columns * self.side, rows * self.side), (0, 0, 0, 0))
         for at, image in enumerate(images):
             if image is None:
@@ -89,10 +108,7 @@ class Sprites:
             row, column = divmod(at, columns)
             left, top = (self.side - image.width) // 2, (self.side - image.height) // 2
             sheet.paste(image, (column * self.side + left, row * self.side + top))
-        choices = [_webp(sheet, lossless=True)]
-        if not self.exact:
-            choices.append(_webp(sheet, lossless=False, quality=88))
-        return min(choices, key=len)
+        return sheet
 
 
 def _webp(sheet: Image.Image, **options: object) -> bytes:

@@ -58,14 +58,14 @@ nav a:hover { text-decoration: underline; }
 table { border-collapse: collapse; min-width: 19rem; font-size: .9rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { text-align: left; padding: .7rem .9rem .3rem; color: var(--soft); font-size: .86rem; }
-th, td { padding: .42rem .9rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
+th, td { padding: .42rem .8rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { border-top: 0; border-bottom: 1px solid var(--line); color: var(--soft); font-weight: 600;
   font-size: .82rem;
   white-space: nowrap; vertical-align: bottom; }
 tbody tr:first-child > * { border-top: 0; }
 tbody th { font-weight: 500; max-width: 22rem; overflow-wrap: anywhere; }
 td { max-width: 28rem; overflow-wrap: anywhere; }
-tbody th:not(.num) { min-width: 9rem; } th code { white-space: nowrap; } td:not(.num) { min-width: 6.5rem; }
+tbody th:not(.num) { min-width: 9rem; } th code { white-space: nowrap; } td:not(.num) { min-width: 5.5rem; }
 .num { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; min-width: 0; }
 .charts { display: grid; gap: 1rem; margin: 1rem 0;
@@ -119,9 +119,61 @@ details .pair, details .cell { background: var(--paper); }
 .kept, .train { color: var(--good); } .rejected, .withdrawn, .refused { color: var(--bad); }
 .val { color: var(--c2); } .test { color: var(--c3); } .quarantine { color: var(--bad); }
 .px { display: inline-block; flex: none; vertical-align: top; background-color: var(--check);
+  width: var(--s); height: var(--s); background-size: calc(var(--w) * var(--s)) calc(var(--h) * var(--s));
+  background-position: calc(var(--c) * -1 * var(--s)) calc(var(--r) * -1 * var(--s));
   background-repeat: no-repeat; border-radius: 4px;
   image-rendering: pixelated; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .soft { image-rendering: auto; }
+main > section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
+.pair, .cell, .compare, .torn > li { content-visibility: auto; contain-intrinsic-size: auto 9rem; }
+.compare { contain-intrinsic-size: auto 19rem; }
+.swatch { display: inline-block; width: .9em; height: .9em; margin-right: .4em; border: 1px solid var(--line);
+  border-radius: 3px; vertical-align: -.1em; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+h4 { margin: 1.1rem 0 .3rem; font-size: .9rem; font-weight: 600; color: var(--soft); }
+.compares { display: grid; gap: .9rem; margin: .5rem 0; padding: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19.5rem), 1fr)); }
+.compare { padding: .8rem; border: 1px solid var(--line); border-radius: 10px; background: var(--paper); }
+.compare .both { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; }
+.compare figure { margin: 0; text-align: center; } .compare .px, .compare .none { max-width: 100%; }
+.compare figcaption { margin-top: .3rem; font-size: .8rem; line-height: 1.35; }
+.compare figcaption b { color: var(--ink); font-weight: 600; display: -webkit-box; -webkit-box-orient: vertical;
+  -webkit-line-clamp: 2; overflow: hidden; }
+.compare p { margin: .5rem 0 .2rem; line-height: 1.2; }
+.facts { margin: .3rem 0 0; font-size: .8rem; line-height: 1.4; }
+.facts > div { display: flex; gap: .8rem; justify-content: space-between; border-top: 1px solid var(--line);
+  padding: .12rem 0; }
+.facts dt { color: var(--soft); } .facts dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
+.torn { display: grid; gap: .9rem; margin: .8rem 0; padding: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }
+.torn > li { display: flex; gap: 1rem; padding: .8rem; border: 1px solid var(--line); border-radius: 10px;
+  background: var(--card); }
+.torn .own { flex: none; width: 5.5rem; } .torn .sides { flex: 1; min-width: 0; }
+.torn .side { display: flex; gap: .7rem; padding-left: .8rem; border-left: 3px solid var(--line);
+  margin-bottom: .7rem; } .torn .side:last-child { margin-bottom: 0; }
+.torn .both { display: flex; flex: none; flex-wrap: wrap; gap: .35rem; max-width: 60%; align-content: flex-start; }
+.map > p { display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .8rem 0 .4rem; max-width: none;
+  font-size: .88rem; }
+.map label { display: inline-flex; align-items: center; gap: .35rem; white-space: nowrap; cursor: pointer; }
+.map input { margin: 0; accent-color: var(--c1); }
+.map label[class]::after { content: ""; width: .7em; height: .7em; border-radius: 50%; background: currentColor; }
+.view { height: min(82vh, 40rem); overflow: auto; border: 1px solid var(--line); border-radius: 10px;
+  background: var(--card); contain: strict; }
+.plane { position: relative; --z: 1; width: calc(var(--z) * 100%); height: calc(var(--z) * 100%); }
+.map:has(#zoom2:checked) .plane { --z: 2; } .map:has(#zoom4:checked) .plane { --z: 4; }
+.map:has(#zoom8:checked) .plane { --z: 8; }
+.plane i { position: absolute; left: calc(1.3rem + (100% - 2.6rem) * var(--x) / 100);
+  top: calc(1.3rem + (100% - 2.6rem) * var(--y) / 100); margin: calc(var(--s) / -2); z-index: 1;
+  box-shadow: 0 0 0 2px currentColor; }
+.map:has(#zoom1:checked) :is(.z2, .z4, .z8):not(:hover), .map:has(#zoom2:checked) :is(.z4, .z8):not(:hover),
+.map:has(#zoom4:checked) .z8:not(:hover) { --s: 6px; z-index: 0; border-radius: 50%;
+  background: currentColor; box-shadow: none; }
+.plane i:hover { z-index: 3; }
+.plane i:hover::after { content: ""; position: absolute; inset: 0; background: inherit; border-radius: inherit;
+  box-shadow: inherit; transform: scale(4); transform-origin: calc(var(--x) * 1%) calc(var(--y) * 1%);
+  pointer-events: none; }
+.map:has(#show-train:not(:checked)) i.train, .map:has(#show-val:not(:checked)) i.val,
+.map:has(#show-test:not(:checked)) i.test, .map:has(#show-quarantine:not(:checked)) i.quarantine {
+  visibility: hidden; }
 .none { display: inline-flex; flex: none; align-items: center; justify-content: center; text-align: center;
   padding: .2rem; overflow: hidden;
   border: 1px dashed var(--soft); border-radius: 4px; color: var(--soft); font-size: .68rem; line-height: 1.15; }
@@ -150,8 +202,12 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); color: var(--soft)
   th, td { padding: .4rem .6rem; }
   .tiles { grid-template-columns: 1fr 1fr; } .tiles .value { font-size: 1.2rem; }
   .inside { padding: 0 .6rem .4rem; }
+  .plane i.px { --s: 18px; }
+  .torn > li { flex-direction: column; gap: .6rem; }
+  .torn .own { display: flex; gap: .7rem; width: auto; }
   .strip { gap: .55rem; } .cell { width: 6.15rem; padding: .4rem; } }
 @media print {
+  main > section, .pair, .cell, .compare, .torn > li { content-visibility: visible; }
   html { font-size: 12px; } thead th, .num { white-space: normal; } th, td { padding: .3rem .5rem; }
   :root { --paper: #fff; --card: #fff; } body { display: block; max-width: none; font-size: 9.5pt; }
   nav, .skip { display: none; }

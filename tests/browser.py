@@ -105,9 +105,10 @@ class Browser:
         # Before anything is folded open for its text: what the page asked for by itself is what counts.
         values = {"result": self._script(evaluate, session)} if evaluate else {}
         picture = self._call("Page.captureScreenshot", {"captureBeyondViewport": True}, session)["data"]
-        text = self._script(
-            "document.querySelectorAll('details').forEach(d => d.open = true), document.body.innerText", session
-        )
+        # What lies out of sight is not laid out (content-visibility), and would be missing from the text.
+        self._script("document.querySelectorAll('details').forEach(d => d.open = true)", session)
+        self._script("document.querySelectorAll('main *').forEach(e => e.style.contentVisibility = 'visible')", session)
+        text = self._script("document.body.innerText", session)
         shown = Shown(text, *self._heard(url, session), overflow, base64.b64decode(picture), values)
         self._call("Target.closeTarget", {"targetId": target})
         return shown

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from browser import Browser, Shown
 from PIL import Image
 
 from components import manifest, pack
@@ -31,7 +33,8 @@ HOSTILE = (
 )
 
 DESCRIBE = {
-    "thumbnails": 40, "thumbnail_side": 48, "group_members": 6, "seen_per_class": 4, "rows": 50, "characters": 120,
+    "thumbnails": 40, "thumbnail_side": 48, "group_members": 6, "seen_per_class": 4, "map_points": 20, "rows": 50,
+    "characters": 120,
 }  # fmt: skip
 REPORT = {"samples_per_class": 6, "films": 3, "neighbours": 6, "magnify": 3, "characters": 120}
 SIDE = 16
@@ -45,14 +48,23 @@ def png(seed: int, size: tuple[int, int] = (24, 20)) -> bytes:
     return stream.getvalue()
 
 
+def record(schema: pa.Schema, **values: object) -> dict:
+    """A row of ``schema``: of ``values`` what it has a column for, nothing for what may be missing."""
+    return {
+        field.name: values.get(field.name) if field.nullable or field.name in values else values[field.name]
+        for field in schema
+    }
+
+
 def data_states(
     root: Path, *, images: int = 30, labels: bool = True, drop: bool = True, hostile: bool = True, leak: bool = False
 ) -> dict[str, Path]:
-    """Write raw, clean, pixels and splits below ``root``; the keywords of stage ``describe``.
+    """Write raw, clean, pixels, splits and profile below ``root``; the keywords of stage ``describe``.
 
-    With ``drop`` every fifth image is rejected, groups of two exist, one image is in quarantine, one withdrawn.
+    With ``drop`` every fifth image is rejected, groups of two exist, one image is in quarantine, one is gone from
+    its source and one was withdrawn by hand.
     """
-    names = {"raw": "raw", "verdicts": "clean", "pixels": "pixels", "splits": "splits"}
+    names = {"raw": "raw", "verdicts": "clean", "pixels": "pixels", "splits": "splits", "profile": "profile"}
     paths = {key: root / "data" / name for key, name in names.items()}
     for path in paths.values():
         path.mkdir(parents=True)
@@ -69,10 +81,13 @@ def data_states(
             "licence": "CC0-1.0" if at % 2 else "Apache-2.0",
         }
         common = {"sha256": key, "source": SCRIPT if hostile else "pictures", "source_key": name, **said}
-        shard.append({"bytes": data, **common})
-        index.append({**common, "arrival": at, "matte": "#ffffff", "size": len(data), "shard": "shard-00000.parquet",
-                      "row": at, "member": True, "withdrawn": False, "group_key": None})  # fmt: skip
         verdict = _verdict(at, drop)
+        by_hand = verdict == ("withdrawn", "withdrawn")
+        lies = {"shard": "", "row": -1} if by_hand else {"shard": "shard-00000.parquet", "row": len(shard)}
+        common |= {"arrival": at, "matte": "#ffffff", "size": len(data), "member": verdict[0] != "withdrawn"}
+        index.append(record(manifest.INDEX, **common, **lies, withdrawn=by_hand))
+        if not by_hand:
+            shard.append(record(manifest.SHARD, bytes=data, **common))
         founder = at - 1 if drop and at % 10 == 2 else at
         group = hashlib.sha256(png(founder)).hexdigest()
         twin = {
@@ -81,18 +96,18 @@ def data_states(
             "distance": 3 if at < 40 else 7,
             "difference": 0.0123,
         }
-        none = dict.fromkeys(("twin", "twin_arrival", "distance", "difference"))
-        verdicts.append({**common, **(twin if verdict[1] in ("duplicate", "near_duplicate") else none),
-            "arrival": at, "matte": "#ffffff", "member": True, "size": len(data),
-            "verdict": verdict[0], "reason": verdict[1],
-            "detail": f"detail {name}" if verdict[1] else None, "width": 24, "height": 20,
-            "mode": "RGB", "format": "PNG",
-            "pixel_sha256": key, "phash": f"{at:016x}", "group": group,
-        })  # fmt: skip
+        twin = twin if verdict[1] in ("duplicate", "near_duplicate") else {}
+        verdicts.append(record(
+            manifest.VERDICTS, **common, **twin, verdict=verdict[0], reason=verdict[1],
+            detail=f"detail {name}" if verdict[1] else None, width=24, height=20, mode="RGB", format="PNG",
+            pixel_sha256=key, phash=f"{at:064x}", group=group,
+        ))  # fmt: skip
         if leak and at == 4:  # alike, and one trains while the other tests
-            pairs.append({"a": 1, "b": at, "distance": 1, "difference": 0.2, "same": False})
+            pairs.append(_pair(1, at))
+        if drop and at == 7:  # alike one that trains and one that validates
+            pairs += [_pair(1, at, distance=9), _pair(3, at, distance=8)]
         if founder != at:
-            pairs.append({"a": founder, "b": at, "distance": 5, "difference": 0.31, "same": False})
+            pairs.append(_pair(founder, at))
         row = -1
         if verdict[0] == "kept":
             row = len(kept)
@@ -102,7 +117,14 @@ def data_states(
     tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits}
     _write_tables(paths, tables, refuse=drop)
     _pack(paths["pixels"], kept)
+    places = [{"row": row, "x": row / images, "y": 1 - row / images} for row in range(len(kept))]
+    manifest.write(paths["profile"] / "map.parquet", manifest.rows(places, manifest.MAP))
     return {**paths, "page": root / "reports" / "data.html"}
+
+
+def _pair(a: int, b: int, *, distance: int = 5) -> dict:
+    return record(manifest.PAIRS, a=a, b=b, same=False, how="orb", orientation="turn 90", distance=distance,
+                  difference=0.31, correlation=0.87, inliers=41)  # fmt: skip
 
 
 def _write_tables(paths: dict[str, Path], tables: dict[str, list[dict]], *, refuse: bool) -> None:
@@ -123,8 +145,8 @@ def _write_tables(paths: dict[str, Path], tables: dict[str, list[dict]], *, refu
 def _verdict(at: int, drop: bool) -> tuple[str, str | None]:
     if not drop or at % 5:
         return "kept", None
-    if at == 25:
-        return "withdrawn", None
+    if at in (20, 25):
+        return "withdrawn", "withdrawn" if at == 20 else "gone"
     return "rejected", ("damaged", "near_duplicate", "duplicate", "too_large")[(at // 5) % 4]
 
 
@@ -133,6 +155,16 @@ def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]]) -> None:
     pixels = [Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE)).tobytes() for _, data, _ in kept]
     ids = [classes.index(label) if label is not None else -1 for _, _, label in kept]
     pack.write(folder, pixels, keys=[key for key, _, _ in kept], classes=classes, class_ids=ids, side=SIDE)
+
+
+def views(page: Path, *, wide: str = "", dark: str = "") -> dict[str, Shown]:
+    """``page`` in Chromium: wide, narrow and dark, with the results of two expressions."""
+    with Browser() as browser:
+        return {
+            "wide": browser.open(page, evaluate=wide),
+            "narrow": browser.open(page, width=400),
+            "dark": browser.open(page, dark=True, evaluate=dark),
+        }
 
 
 def model_states(root: Path, *, hostile: bool = True, classes: int = 3) -> dict[str, Path]:

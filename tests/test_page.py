@@ -173,13 +173,17 @@ def test_a_sheet_holds_each_picture_at_the_place_its_cell_shows():
     for at, colour in enumerate(colours):
         sheet.add(str(at), Image.new("RGB", (4, 4), colour))
         sheet.add(str(at), Image.new("RGB", (4, 4), (0, 0, 0)))
-    data = re.search("base64,([^)]*)", sheet.css()).group(1)
-    picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    picture = _sheet(sheet)
     for at, colour in enumerate(colours):
-        x, y = re.search(r"background-position:(-?\d+)px (-?\d+)px", sheet.cell(str(at), "alt")).groups()
-        assert int(x) % 8 == int(y) % 8 == 0
-        assert picture.getpixel((-int(x) // 2 + 1, -int(y) // 2 + 1)) == colour
+        column, row = re.search(r"--c:(\d+);--r:(\d+)", sheet.cell(str(at), "alt")).groups()
+        assert picture.getpixel((int(column) * 4 + 1, int(row) * 4 + 1)) == colour
+    assert ".s0{--s:8px;--w:32;--h:2;" in sheet.css()
     assert len(sheet) == len(colours)
+
+
+def _sheet(sprites: Sprites) -> Image.Image:
+    data = re.search("base64,([^)]*)", sprites.css()).group(1)
+    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
 
 def test_many_pictures_take_more_sheets():
@@ -197,7 +201,7 @@ def test_an_empty_sheet_is_no_rule_at_all():
 def test_large_and_long_pictures_fit_their_cell():
     sheet = Sprites("s", 8)
     sheet.add("wide", Image.new("RGB", (400, 3), "red"))
-    assert "background-size:8px 8px" in sheet.css()
+    assert _sheet(sheet).size == (8, 8)
 
 
 def test_a_frame_names_the_reason_and_the_picture():

@@ -7,7 +7,6 @@ import re
 
 import pytest
 import report_fixtures as made
-from browser import Browser
 
 from components.errors import UserError
 from components.modelpage import markdown
@@ -27,12 +26,7 @@ def hostile(tmp_path_factory):
 def shown(hostile):
     """The same in Chromium: wide, narrow and dark."""
     size = "getComputedStyle(document.querySelector('#samples ~ .samples .px')).width"
-    with Browser() as browser:
-        return {
-            "wide": browser.open(hostile[0], evaluate=f"[document.title, document.scripts.length, {size}]"),
-            "narrow": browser.open(hostile[0], width=400),
-            "dark": browser.open(hostile[0], dark=True),
-        }
+    return made.views(hostile[0], wide=f"[document.title, document.scripts.length, {size}]")
 
 
 def test_numbers_of_the_inputs_are_on_the_page(shown):

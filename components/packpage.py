@@ -1,0 +1,129 @@
+"""The parts of the data report drawn from the pack: what training sees, and the embedding map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from components import pack, page, paircards
+from components.datapage import NO_LABEL, Limits
+from components.evidence import Evidence
+from components.pack import SPLITS
+from components.page import Child, Safe, Section, cut, el
+from components.sprites import Sprites
+
+MAP_SIDE = 32  # pixels of a picture on the map, stored and shown
+_VIEW = (960, 640)  # CSS pixels of the whole map, for which pictures are picked that do not overlap
+ZOOMS = (1, 2, 4, 8)
+_SPACING = MAP_SIDE + 4
+
+
+def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
+    """Pixels of the pack by label: exactly what training reads."""
+    header = data.header
+    train = data.kept[(data.kept["split"] == "train") & (data.kept["row"] >= 0)]
+    if not len(train) or not limits.per_class:
+        return Section("seen", "What training sees", [page.empty("No training image to show.")])
+    ids = pack.read_classes(data.pixels)
+    labels = [header.classes[ids[row]] if ids[row] >= 0 else NO_LABEL for row in train["row"]]
+    train = train.assign(label=labels)
+    entries: list[Child] = []
+    names = sorted(set(labels), key=lambda name: (name == NO_LABEL, name))
+    each = min(limits.per_class, max(1, limits.pictures // len(names)))
+    for name in names[: max(1, limits.pictures)]:
+        of_label = train[train["label"] == name]
+        # By hash: a sample that looks random, stays the same, and changes little when images are added.
+        shown = of_label.sort_values("sha256").head(each)
+        cells = []
+        for row in shown.itertuples():
+            packed.add(str(row.row), data.pack_row(row.row))
+            cells.append(packed.cell(str(row.row), f"{paircards.name(row)} (training pixels)"))
+        entries += [
+            el("dt", cut(name, limits.characters), el("small", page.plural(len(of_label), "train image"))),
+            el("dd", cells),
+        ]
+    return Section("seen", "What training sees", [
+        page.note(f"Pixels of the pack, {header.side} × {header.side} with {header.channels} channels, enlarged "
+                  f"{packed.scale} times without smoothing: after transparency met the matte, after cropping and "
+                  "scaling. A few of each label, picked by their hash."),
+        el("dl", entries, class_="samples"),
+        page.hidden(len(entries) // 2, len(names), "labels"),
+    ])  # fmt: skip
+
+
+def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
+    """A scatter of thumbnails: what the embedding holds for alike lies close together."""
+    title = "Embedding map"
+    if data.places is None:
+        return Section(
+            "map", title, [page.empty("No map: it is drawn from the profile of the data, which is missing.")]
+        )
+    by_row = {row.row: row for row in data.rows.values() if row.row >= 0}
+    places = [place for place in data.places.itertuples(index=False) if place.row in by_row]
+    # By hash: who stands on the map, and who is a picture there, does not hang on the order of arrival.
+    shown = sorted(places, key=lambda place: by_row[place.row].sha256)[:most]
+    if not shown:
+        return Section("map", title, [page.empty("No image to place on a map.")])
+    levels = zoom_levels(np.array([(place.x, place.y) for place in shown]))
+    points = [_point(data, by_row[place.row], place, level, sheet)
+              for place, level in zip(shown, levels, strict=True)]  # fmt: skip
+    return Section("map", title, [
+        page.note("Each image stands where its embedding puts it: what looks alike to a small network lies close "
+                  "together, and the axes have no meaning of their own. Where there is no room for a picture, a dot "
+                  "stands for it: point at it, or come closer. An island of one split, or a dense spot, deserves a "
+                  "look."),
+        el("div", _controls({by_row[place.row].split for place in shown}),
+           el("div", el("div", points, class_="plane"), class_="view", role="region", tabindex="0",
+              aria_label=f"Map of {page.plural(len(shown), 'image')}"),
+           class_="map"),
+        page.hidden(len(shown), len(data.kept), "images"),
+    ])  # fmt: skip
+
+
+def _point(data: Evidence, row: Any, place: Any, level: int, sheet: Sprites) -> Safe:
+    key = str(place.row)
+    sheet.add(key, _shrunk(data.pack_row(place.row)))
+    split = row.split if row.split in SPLITS else "quarantine"
+    style = f"{sheet.position(key)};--x:{100 * place.x:.1f};--y:{100 * place.y:.1f}"
+    return el("i", class_=f"px soft {sheet.sheet(key)} z{level} {split}", title=paircards.name(row), style=style)
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    if max(picture.size) > MAP_SIDE:
+        picture.thumbnail((MAP_SIDE, MAP_SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _controls(splits: set[str]) -> Safe:
+    """Zoom and legend: inputs whose state the style sheet reads; no script."""
+    made = []
+    for zoom in ZOOMS:
+        choice = el("input", type="radio", name="zoom", id=f"zoom{zoom}", checked=zoom == 1)
+        made.append(el("label", choice, "Whole" if zoom == 1 else f"{zoom} ×"))
+    for split in SPLITS:
+        if split in splits:
+            choice = el("input", type="checkbox", id=f"show-{split}", checked=True)
+            made.append(el("label", choice, split, class_=split))
+    return el("p", made)
+
+
+def zoom_levels(places: np.ndarray) -> list[int]:
+    """For each of ``places`` (x, y in 0..1), in order, the least zoom at which its picture overlaps none before it.
+
+    The largest zoom when there is none.
+    """
+    levels = [0] * len(places)
+    for zoom in ZOOMS[:-1]:
+        spots = (places * np.array(_VIEW) * zoom).tolist()
+        taken: dict[tuple[int, int], list[list[float]]] = {}
+        # Those picked at a lower zoom are pictures here too, and come first.
+        for at in sorted(range(len(places)), key=lambda at: (levels[at] == 0, at)):
+            (x, y), column, row = spots[at], int(spots[at][0] // _SPACING), int(spots[at][1] // _SPACING)
+            near = [spot for i in (-1, 0, 1) for j in (-1, 0, 1) for spot in taken.get((column + i, row + j), ())]
+            if levels[at] == 0 and any(abs(u - x) < _SPACING and abs(v - y) < _SPACING for u, v in near):
+                continue
+            levels[at] = levels[at] or zoom
+            taken.setdefault((column, row), []).append(spots[at])
+    return [level or ZOOMS[-1] for level in levels]
