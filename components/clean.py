@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from components import duplicates, files, fingerprints, manifest, parallel, shards
+from components import duplicates, files, fingerprints, images, manifest, parallel, shards
 from components.duplicates import Pair, Rule
 from components.errors import UserError
 from components.events import Progress
@@ -84,15 +84,11 @@ def _examine_all(index: list[dict], raw: Path, max_pixels: int) -> list[Facts | 
     found: list[Facts | tuple[str, str]] = []
     with Progress(len(positions), what="clean") as progress:
         work = partial(fingerprints.examine, max_pixels=max_pixels)
-        for results in parallel.ordered(work, parallel.batched(load()), lost=_lost):
+        for results in parallel.ordered(work, parallel.batched(load()), lost=images.lost):
             found.extend(results)
             progress.advance(len(results))
     known = dict(zip(order, found, strict=True))
     return [known[first[row["sha256"], row["matte"]]] for row in index]
-
-
-def _lost(item: tuple[bytes, str]) -> tuple[str, str]:
-    return "damaged", f"the decoder dies on these {len(item[0])} bytes"
 
 
 def pairs_of(facts: list[Facts | tuple[str, str]], rule: Rule) -> list[Pair]:

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 KEY = np.dtype("V32")
 _MAGIC = b"stillroom facts 1\n"
 _HEAD = len(_MAGIC) + 16  # magic, rows (8 bytes), CRC-32 of keys and records (8 bytes)
-_MOST_SEGMENTS = 32  # then they become one
+_MOST_SEGMENTS = 32  # small ones: then they become one
+_SMALL = 16 * 2**20  # bytes of records; what is larger stays as it is, so that no more than 512 MiB are ever merged
 
 
 def key(*parts: str) -> bytes:
@@ -49,7 +50,7 @@ class Store:
 
     def __init__(self, folder: Path, kind: str, rule: str, dtype: np.dtype) -> None:
         self._folder = folder / kind / rule
-        self._dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         self._segments: list[tuple[Path, np.ndarray, np.ndarray]] = []
         if self._folder.is_dir():
             files.sweep(self._folder)
@@ -71,7 +72,7 @@ class Store:
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """The records at ``positions`` (from ``find``, none of them -1)."""
-        out = np.empty(len(positions), self._dtype)
+        out = np.empty(len(positions), self.dtype)
         which = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(which):
             mine = which == number
@@ -85,10 +86,11 @@ class Store:
         new &= np.isin(np.arange(len(names)), first)
         if not new.any():
             return
-        self._open(self._write(names[new], np.ascontiguousarray(records[new], self._dtype)))
+        self._open(self._write(names[new], np.ascontiguousarray(records[new], self.dtype)))
         self._index()
-        if len(self._segments) > _MOST_SEGMENTS:
-            self._rewrite(np.ones(len(self), bool))
+        small = [number for number, segment in enumerate(self._segments) if segment[2].nbytes < _SMALL]
+        if len(small) > _MOST_SEGMENTS:
+            self._rewrite([small], np.ones(len(self), bool))
 
     def forget(self, names: np.ndarray) -> int:
         """Remove the facts of ``names`` from the disk; how many there were."""
@@ -97,19 +99,25 @@ class Store:
         if len(gone):
             stays = np.ones(len(self), bool)
             stays[gone] = False
-            self._rewrite(stays)
+            touched = np.unique(np.searchsorted(self._starts, gone, side="right") - 1)
+            self._rewrite([[number] for number in touched.tolist()], stays)
         return len(gone)
 
-    def _rewrite(self, stays: np.ndarray) -> None:
-        old = [path for path, _, _ in self._segments]
-        names, records = self._names[stays], self.take(np.flatnonzero(stays))
-        self._segments = []
-        if len(names):
-            self._open(self._write(names, records))
-        kept = {path for path, _, _ in self._segments}
-        for path in old:
-            if path not in kept:
-                path.unlink(missing_ok=True)
+    def _rewrite(self, groups: list[list[int]], stays: np.ndarray) -> None:
+        """Make one segment of each of ``groups``, of those records that stay."""
+        made, old = [], set()
+        for numbers in groups:
+            rows = np.concatenate([self._starts[n] + np.arange(len(self._segments[n][1])) for n in numbers])
+            rows = rows[stays[rows]]
+            if len(rows):
+                made.append(self._write(self._names[rows], self.take(rows)))
+            old |= set(numbers)
+        gone = {self._segments[number][0] for number in old} - set(made)
+        self._segments = [segment for number, segment in enumerate(self._segments) if number not in old]
+        for path in made:
+            self._open(path)
+        for path in gone:
+            path.unlink(missing_ok=True)
         self._index()
 
     def _write(self, names: np.ndarray, records: np.ndarray) -> Path:
@@ -125,13 +133,13 @@ class Store:
         blob = np.memmap(path, np.uint8, "r") if path.stat().st_size > _HEAD else np.empty(0, np.uint8)
         head = blob[:_HEAD].tobytes()
         rows, crc = (int.from_bytes(head[at : at + 8], "little") for at in (len(_MAGIC), len(_MAGIC) + 8))
-        whole = head.startswith(_MAGIC) and len(blob) == _HEAD + rows * (KEY.itemsize + self._dtype.itemsize)
+        whole = head.startswith(_MAGIC) and len(blob) == _HEAD + rows * (KEY.itemsize + self.dtype.itemsize)
         if not whole or zlib.crc32(blob[_HEAD:]) != crc:
             log.warning("%s: damaged; what it held is computed again", path.name)
             path.unlink(missing_ok=True)
             return
         middle = _HEAD + rows * KEY.itemsize
-        self._segments.append((path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self._dtype)))
+        self._segments.append((path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self.dtype)))
 
     def _index(self) -> None:
         names = [segment[1] for segment in self._segments]

@@ -1,22 +1,28 @@
-"""How an image file becomes pixels.
+"""How an image file becomes pixels: the one pixel rule, in words in docs/data.md.
 
-Pixels are uint8 RGB, (H, W, 3), as a viewer shows them: turned as EXIF says, the first frame, transparency
-laid on the matte (colours hidden under it never show), 16 bits scaled to 8.  What is damaged is told, never mended.
+Pixels are uint8 RGB, (H, W, 3), in sRGB, as a viewer shows them: turned as EXIF says, the first frame, transparency
+laid on the matte (colours hidden under it never show), more than 8 bits scaled to 8.  Damage is told, never mended.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from components import jpeg, png
+from components import colour, containers, jpeg, png
+from components.picture import Damaged, Picture, one_line
+
+__all__ = ["CODE", "FORMATS", "Damaged", "Picture", "decode", "lost", "versions"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+CODE = ("colour", "containers", "images", "jpeg", "picture", "png")
+"""The modules that the pixels depend on, for components.facts.rule."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
+_BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
 
 Image.MAX_IMAGE_PIXELS = None  # ours is a parameter and is checked before anything is decoded
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -27,21 +33,9 @@ _TURNS = {
 }  # fmt: skip
 
 
-class Damaged(Exception):
-    """An image that cannot be used: ``reason`` is one word, ``detail`` one sentence."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Decoded ``pixels``, uint8 (H, W, 3); ``mode`` and ``format`` are those of the file."""
-
-    pixels: np.ndarray
-    mode: str
-    format: str
+def versions() -> dict[str, str]:
+    """The libraries that the pixels depend on, for components.facts.rule."""
+    return {name: metadata.version(name) for name in ("numpy", "opencv-python-headless", "pillow", "simplejpeg")}
 
 
 def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
@@ -49,45 +43,72 @@ def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files: we decide, and say it in the verdict
         try:
-            return _decode(data, matte, max_pixels)
+            return _jpeg(data, max_pixels) if data.startswith(jpeg.START) else _other(data, matte, max_pixels)
         except Damaged:
             raise
         except MemoryError:
             raise Damaged("too_large", "does not fit in memory") from None
         except Exception as error:  # Pillow raises SyntaxError, struct.error, KeyError and more on bad files
-            raise Damaged("damaged", _one_line(error)) from None
+            raise Damaged("damaged", one_line(error)) from None
 
 
-def _decode(data: bytes, matte: str, max_pixels: int) -> Picture:
+def lost(item: tuple[bytes, str], why: str) -> tuple[str, str]:
+    """(reason, detail) of an image whose worker was lost: ``why`` comes from components.parallel."""
+    return ("too_large" if "memory" in why else "damaged"), f"{why}, on these {len(item[0])} bytes"
+
+
+def _jpeg(data: bytes, max_pixels: int) -> Picture:
+    header = jpeg.read(data)
+    _check_size(header.width, header.height, max_pixels)
+    pixels, note = jpeg.decode(data, header), ""
+    if header.profile or header.mode != "RGB":
+        image, note = colour.to_rgb(Image.fromarray(pixels.squeeze(2) if header.mode == "L" else pixels, header.mode)
+                                    if header.mode != "CMYK" else _ink(pixels), header.profile)  # fmt: skip
+        pixels = np.asarray(image)
+    return _made(pixels, _TURNS.get(header.orientation), header.mode, "JPEG", note)
+
+
+def _ink(pixels: np.ndarray) -> Image.Image:
+    return Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
+
+
+def _other(data: bytes, matte: str, max_pixels: int) -> Picture:
     image = _open(data)
-    kind, mode, (width, height) = image.format, image.mode, image.size
-    if width * height > max_pixels or max(width, height) > _LONGEST:
-        raise Damaged("too_large", f"{width} x {height} pixels, at most {max_pixels} in all are decoded")
-    if kind == "PNG" and (wrong := png.trouble(data)):
-        raise Damaged("damaged", wrong)
-    if kind == "JPEG" and (wrong := jpeg.trouble(data, width, height)):
+    kind, mode = image.format, image.mode
+    _check_size(*image.size, max_pixels)
+    if wrong := png.trouble(data) if kind == "PNG" else containers.trouble(kind, data):
         raise Damaged("damaged", wrong)
     turn = _turn(image)  # before load(), which can drop what the header said
-    image.load()
-    pixels = _to_rgb(image, matte)
-    if kind == "JPEG" and jpeg.rows_missing(data, pixels):
-        raise Damaged("damaged", "holds fewer rows than its header claims")
+    if kind == "PNG" and png.deep_colour(data):
+        pixels, note = _deep_colour(data, image.info.get("icc_profile"), matte)
+    else:
+        image.load()
+        pixels, note = _to_rgb(image, data if kind == "PNG" else b"", matte)
+    return _made(pixels, turn, mode, kind, note)
+
+
+def _made(pixels: np.ndarray, turn: Image.Transpose | None, mode: str, kind: str, note: str) -> Picture:
     if turn is not None:
         pixels = np.asarray(Image.fromarray(pixels).transpose(turn))
-    return Picture(np.ascontiguousarray(pixels), mode, kind)
+    return Picture(np.ascontiguousarray(pixels), mode, kind, note)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels or max(width, height) > _LONGEST:
+        raise Damaged("too_large", f"{width} x {height} pixels, at most {max_pixels} in all are decoded")
 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=_BY_PILLOW)
     except Image.UnidentifiedImageError:
         pass
+    if kind := containers.called(data):
+        raise Damaged("damaged", f"begins as {kind}, and the rest of its header is broken or of no known kind")
     try:
         with Image.open(io.BytesIO(data)) as image:
             other = image.format
     except Exception:
-        if data.startswith((png.SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"RIFF")):
-            raise Damaged("damaged", "its header is broken") from None
         raise Damaged("not_an_image", "no image format that is known here") from None
     raise Damaged("format", f"{other}, wanted one of {', '.join(FORMATS)}")
 
@@ -99,42 +120,43 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None  # broken notes about a sound picture: show it as it lies
 
 
-def _to_rgb(image: Image.Image, matte: str) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image, matte)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        # La and RGBa hold colours already multiplied; Pillow goes by way of RGBA.
-        return _lay_on(image.convert("RGBA"), matte)
-    if image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA":
-        return _lay_on(image.convert("RGBA"), matte)
-    return np.asarray(image.convert("RGB"))
-
-
-def _lay_on(image: Image.Image, matte: str) -> np.ndarray:
-    ground = Image.new("RGB", image.size, matte)
-    ground.paste(image, mask=image.getchannel("A"))
-    return np.asarray(ground)
-
-
-def _deep_grey(image: Image.Image, matte: str) -> np.ndarray:
-    """Grey of 16 bits (or of 0..1) scaled to 8; Pillow's own conversion would clip it to white."""
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        if not (low >= 0 and high <= 1):  # also when one is not a number
-            raise Damaged("format", f"float pixels from {low:g} to {high:g}, wanted 0..1")
-        grey = np.round(values * 255.0).astype(np.uint8)
-    else:
-        if low < 0 or high > 65_535:
-            raise Damaged("format", f"integer pixels from {low:g} to {high:g}, wanted 0..65535")
-        grey = ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
-    pixels = np.repeat(grey[..., None], 3, axis=2)
+def _to_rgb(image: Image.Image, source: bytes, matte: str) -> tuple[np.ndarray, str]:
+    """The picture in sRGB and '' or what was left undone; ``source`` is the file when it is a PNG."""
+    profile = image.info.get("icc_profile") or b""
     hidden = image.info.get("transparency")
-    if isinstance(hidden, int):
-        pixels[values == hidden] = np.frombuffer(bytes.fromhex(matte[1:]), np.uint8)
-    return pixels
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        grey, note = colour.to_rgb(Image.fromarray(colour.from_wide(values)), profile)
+        if isinstance(hidden, int):
+            seen = Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8))
+            return colour.lay_on(grey, seen, matte), note
+        return np.asarray(grey), note
+    if image.mode in ("1", "L") and isinstance(hidden, int):
+        # Pillow compares the key with pixels that it has stretched from 1, 2 or 4 bits to 8.
+        key = png.grey_key(source, hidden)
+        seen = Image.fromarray(np.where(np.asarray(image.convert("L")) == key, 0, 255).astype(np.uint8))
+        shown, note = colour.to_rgb(image.convert("L"), profile)
+        return colour.lay_on(shown, seen, matte), note
+    see_through = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or hidden is not None
+    if see_through or (image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"):
+        # La and RGBa hold colours already multiplied; Pillow goes by way of RGBA.
+        grey = image.mode in ("LA", "La")
+        whole = image.convert("RGBA")
+        shown, note = colour.to_rgb(whole.getchannel("R") if grey else whole.convert("RGB"), profile)
+        return colour.lay_on(shown, whole.getchannel("A"), matte), note
+    shown, note = colour.to_rgb(image if image.mode in ("L", "CMYK", "LAB") else image.convert("RGB"), profile)
+    return np.asarray(shown), note
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200]
+def _deep_colour(data: bytes, profile: bytes | None, matte: str) -> tuple[np.ndarray, str]:
+    """A PNG of 16 bits a colour: Pillow keeps their upper halves only, and so misses a colour that means hidden."""
+    import cv2  # here: few images are such, and it is slow to import
+
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
+        raise Damaged("damaged", "its pixels do not unpack")
+    levels = colour.from_sixteen(deep)
+    shown, note = colour.to_rgb(Image.fromarray(np.ascontiguousarray(levels[..., 2::-1])), profile or b"")
+    if levels.shape[2] == 3:
+        return np.asarray(shown), note
+    return colour.lay_on(shown, Image.fromarray(np.ascontiguousarray(levels[..., 3])), matte), note

@@ -20,6 +20,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,31 +57,32 @@ def write(
     channels: int = 3,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write ``images`` (raw HWC bytes, one object an image) and what is known of them into ``folder``."""
+    """Write ``images`` (raw HWC bytes, each object one image or several) and what is known of them into ``folder``."""
     row_bytes = side * side * channels
     per_shard = max(1, shard_bytes // row_bytes)
     shards: list[dict] = []
-    stream, digest, count = None, None, 0
-    for image in images:
-        if len(image) != row_bytes:
-            raise ValueError(f"image {count} has {len(image)} bytes, not {row_bytes}")
-        if count % per_shard == 0:
-            if stream:
-                stream.close()
+    count, stack = 0, ExitStack()
+    with stack:
+        for blob in images:
+            rest = memoryview(blob).cast("B")
+            if not len(rest) or len(rest) % row_bytes:
+                raise ValueError(f"after image {count} come {len(rest)} bytes, not whole images of {row_bytes}")
+            while len(rest):
+                if count % per_shard == 0:
+                    stack.close()
+                    shards.append({"file": f"pixels-{len(shards):05d}.u8", "rows": 0, "sha256": ""})
+                    stream = stack.enter_context((folder / shards[-1]["file"]).open("wb"))
+                    digest = hashlib.sha256()
+                many = min(len(rest) // row_bytes, per_shard - count % per_shard)
+                stream.write(rest[: many * row_bytes])
+                digest.update(rest[: many * row_bytes])
+                shards[-1]["rows"] += many
                 shards[-1]["sha256"] = digest.hexdigest()
-            shards.append({"file": f"pixels-{len(shards):05d}.u8", "rows": 0, "sha256": ""})
-            stream, digest = (folder / shards[-1]["file"]).open("wb"), hashlib.sha256()
-        stream.write(image)
-        digest.update(image)
-        shards[-1]["rows"] += 1
-        count += 1
-    if stream:
-        stream.close()
-        shards[-1]["sha256"] = digest.hexdigest()
+                count, rest = count + many, rest[many * row_bytes :]
     if not count == len(keys) == len(class_ids):
         raise ValueError(f"{count} images, {len(keys)} keys, {len(class_ids)} classes")
     write_int32(folder / "classes.i32", class_ids)
-    (folder / "keys.sha256").write_bytes(b"".join(bytes.fromhex(key) for key in keys))
+    (folder / "keys.sha256").write_bytes(bytes.fromhex("".join(keys)))
     header = {"format": 1, "side": side, "channels": channels, "rows": count,
               "classes": list(classes), "shards": shards}  # fmt: skip
     (folder / "header.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", "utf-8")

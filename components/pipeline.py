@@ -87,7 +87,12 @@ PIPELINE = (
         scratch=True,
     ),
     Stage(name="clean", reads={"raw": "data/raw"}, writes={"verdicts": "data/clean"}),
-    Stage(name="resize", reads={"raw": "data/raw", "verdicts": "data/clean"}, writes={"pixels": "data/pixels"}),
+    Stage(
+        name="resize",
+        reads={"raw": "data/raw", "verdicts": "data/clean"},
+        writes={"pixels": "data/pixels"},
+        facts=True,
+    ),
     Stage(
         name="split",
         reads={"verdicts": "data/clean", "pixels": "data/pixels"},

@@ -36,6 +36,17 @@ def trouble(data: bytes) -> str:
         at = end
 
 
+def deep_colour(data: bytes) -> bool:
+    """Whether the PNG ``data``, which is whole, has 16 bits in each of three colours."""
+    return data[24] == 16 and data[25] in (2, 6)  # depth and colour type (section 11.2.2)
+
+
+def grey_key(data: bytes, hidden: int) -> int:
+    """The level, 0..255, of the grey that counts as hidden, given as Pillow tells it; ``data`` b"" for no PNG."""
+    depth = data[24] if data else 8
+    return hidden * 255 // (2**depth - 1) if depth in (2, 4) else hidden
+
+
 def _missing_rows(header: tuple[int, ...], packed: list[memoryview]) -> str:
     width, height, depth, colour, _, _, interlaced = header
     bits = depth * _CHANNELS.get(colour, 0)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from components import files, images, manifest, pack, parallel, shards
+from components import facts as known
+from components import files, manifest, pack, parallel, scaling, shards
 from components.errors import UserError
 from components.events import Progress
 from components.params import Params
 
 log = logging.getLogger(__name__)
 
-CHANNELS = 3
+_CHUNK = 64 * 2**20  # bytes of pictures held in memory at a time, and of a segment of the store
 
 
 class ResizeParams(Params):
@@ -30,84 +33,96 @@ class ResizeParams(Params):
     )
 
 
-def resize(params: ResizeParams, *, raw: Path, verdicts: Path, pixels: Path) -> dict[str, float]:
+def resize(params: ResizeParams, *, raw: Path, verdicts: Path, pixels: Path, facts: Path) -> dict[str, float]:
     """Bring every kept image to one size and pack them as uint8, in order of arrival."""
-    rows = manifest.read(
-        verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
-        columns=["arrival", "sha256", "label", "matte", "verdict"],
-    ).to_pylist()  # fmt: skip
-    kept = [row for row in rows if row["verdict"] == "kept"]
-    places = shards.read_index(raw).select(["arrival", "sha256", "shard", "row"]).to_pylist()
-    for row in kept:
-        row["place"] = places[row["arrival"]]["shard"], places[row["arrival"]]["row"]
-        if places[row["arrival"]]["sha256"] != row["sha256"]:
-            raise UserError(f"{verdicts}: is of another data/raw: run stage 'clean' again")
-    classes = sorted({row["label"] for row in kept if row["label"] is not None})
-    number = {label: at for at, label in enumerate(classes)}
+    kept = _kept(raw, verdicts)
+    names = _names(kept)
+    store = _store(params, facts)
+    _add_missing(kept, names, store, params, raw)
+    labels = kept["label"].combine_chunks()
+    classes = sorted(labels.drop_null().unique().to_pylist())
+    ids = pc.fill_null(pc.index_in(labels, pa.array(classes, pa.string())), -1).to_numpy()
     with files.replacing_folder(pixels) as folder:
         pack.write(
-            folder, _pictures(kept, raw, params, folder.parent), keys=[row["sha256"] for row in kept],
-            classes=classes, class_ids=[number.get(row["label"], -1) for row in kept], side=params.side,
+            folder, _gathered(names, store), keys=kept["sha256"].to_pylist(),
+            classes=classes, class_ids=ids.tolist(), side=params.side,
         )  # fmt: skip
-    total = len(kept) * params.side * params.side * CHANNELS
     log.info("%d pictures of %d x %d px in %d classes", len(kept), params.side, params.side, len(classes))
-    unlabelled = sum(row["label"] is None for row in kept)
-    return {"rows": len(kept), "side": params.side, "bytes": total, "classes": len(classes), "unlabelled": unlabelled}
+    total = len(kept) * params.side * params.side * scaling.CHANNELS
+    return {"rows": len(kept), "side": params.side, "bytes": total, "classes": len(classes),
+            "unlabelled": labels.null_count}  # fmt: skip
 
 
-def _pictures(kept: list[dict], raw: Path, params: ResizeParams, beside: Path):
-    """The raw bytes of each kept image, in order; shards are read in theirs, so the result is turned on disk."""
-    row_bytes = params.side * params.side * CHANNELS
+def _kept(raw: Path, verdicts: Path) -> pa.Table:
+    """The kept images in order of arrival, with the shard and row of their bytes."""
+    rows = manifest.read(
+        verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
+        columns=["arrival", "sha256", "label", "matte", "verdict", "width", "height"],
+    )  # fmt: skip
+    rows = rows.filter(pc.equal(rows["verdict"], "kept"))
+    places = shards.read_index(raw).select(["sha256", "shard", "row"])
+    if len(rows) and pc.max(rows["arrival"]).as_py() >= len(places):
+        raise UserError(f"{verdicts}: is of another data/raw: run stage 'clean' again")
+    places = places.take(rows["arrival"])
+    if not places["sha256"].combine_chunks().equals(rows["sha256"].combine_chunks()):
+        raise UserError(f"{verdicts}: is of another data/raw: run stage 'clean' again")
+    return rows.append_column("shard", places["shard"]).append_column("row", places["row"])
+
+
+def _names(kept: pa.Table) -> np.ndarray:
+    """What each picture is called in the store: by its bytes and by the matte it lies on."""
+    pairs = zip(kept["sha256"].to_pylist(), kept["matte"].to_pylist(), strict=True)
+    return known.keys([known.key(*pair) for pair in pairs])
+
+
+def _store(params: ResizeParams, facts: Path) -> known.Store:
+    kind = np.dtype([("pixels", "u1", (params.side * params.side * scaling.CHANNELS,))])
+    values = {"side": params.side, "fit": params.fit, **scaling.versions()}
+    return known.Store(facts, "picture", known.rule(values, code=scaling.CODE, dtype=kind), kind)
+
+
+def _add_missing(kept: pa.Table, names: np.ndarray, store: known.Store, params: ResizeParams, raw: Path) -> None:
+    """Compute the pictures that the store lacks, shard by shard, and keep them there."""
+    missing = np.flatnonzero(store.find(names) < 0)
+    missing = missing[np.sort(np.unique(names[missing].view("S32"), return_index=True)[1])]
+    if not len(missing):
+        return
+    new = kept.take(missing)
+    large = pc.max(pc.multiply(new["width"], new["height"])).as_py() > scaling.LARGE
+    places = list(zip(new["shard"].to_pylist(), new["row"].to_pylist(), strict=True))
+    mattes = new["matte"].to_pylist()
     order: list[int] = []
 
-    def load():
-        for at, data in shards.read_bytes(raw, [row["place"] for row in kept]):
+    def load() -> Iterator[tuple[bytes, str]]:
+        for at, data in shards.read_bytes(raw, places):
             order.append(at)
-            yield data, kept[at]["matte"]
+            yield data, mattes[at]
 
-    with tempfile.TemporaryFile(dir=beside) as scratch, Progress(len(kept), what="resize") as progress:
-        scratch.truncate(len(kept) * row_bytes)
-        rows = np.memmap(scratch, np.uint8, "r+", shape=(len(kept), row_bytes))
-        done = 0
-        work = partial(scale, side=params.side, fit=params.fit)
-        preload = ("torch", "torchvision.transforms.v2.functional")
-        for results in parallel.ordered(work, parallel.batched(load()), preload=preload):
-            for picture in results:
-                rows[order[done]] = np.frombuffer(picture, np.uint8)
-                done += 1
-            progress.advance(len(results))
-        for row in rows:
-            yield row.tobytes()
+    work = partial(scaling.scale, side=params.side, fit=params.fit)
+    preload = scaling.TORCH if large else ()
+    done, waiting, held = 0, [], 0
 
+    def keep() -> None:
+        nonlocal done, waiting, held
+        records = np.frombuffer(b"".join(waiting), np.uint8).view(store.dtype)
+        store.add(names[missing[order[done : done + len(waiting)]]], records)
+        done, waiting, held = done + len(waiting), [], 0
 
-def scale(batch: list[tuple[bytes, str]], *, side: int, fit: str) -> list[bytes]:
-    """Each (bytes, matte) as side x side x 3 bytes of RGB; pure."""
-    import torch  # here, and in the workers only: the other data stages start without it
-
-    torch.set_num_threads(1)  # the pool has a process a core
-    # What clean has kept was decoded before under its limit of pixels.
-    return [_scale(images.decode(data, matte, max_pixels=2**31).pixels, matte, side, fit) for data, matte in batch]
+    with Progress(len(new), what="resize") as progress:
+        for pictures in parallel.ordered(work, parallel.batched(load()), preload=preload):
+            waiting += pictures
+            held += sum(len(picture) for picture in pictures)
+            if held >= _CHUNK:
+                keep()
+            progress.advance(len(pictures))
+        keep()
 
 
-def _scale(pixels: np.ndarray, matte: str, side: int, fit: str) -> bytes:
-    import torch
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F  # noqa: N812
-
-    height, width = pixels.shape[:2]
-    if fit == "crop":
-        edge = min(height, width)
-        top, left = (height - edge) // 2, (width - edge) // 2
-        pixels = pixels[top : top + edge, left : left + edge]
-        size = [side, side]
-    else:
-        longer = max(height, width)
-        size = [max(1, round(side * length / longer)) for length in (height, width)]
-    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # HWC -> CHW
-    if list(image.shape[1:]) != size:
-        image = F.resize(image, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-    ground = np.empty((side, side, CHANNELS), np.uint8)
-    ground[:] = np.frombuffer(bytes.fromhex(matte[1:]), np.uint8)
-    top, left = (side - size[0]) // 2, (side - size[1]) // 2
-    ground[top : top + size[0], left : left + size[1]] = image.permute(1, 2, 0).numpy()
-    return ground.tobytes()
+def _gathered(names: np.ndarray, store: known.Store) -> Iterator[np.ndarray]:
+    """The pictures called ``names``, in that order, many at a time."""
+    at = store.find(names)
+    if (at < 0).any():
+        raise RuntimeError("a picture is not where it was put a moment ago")
+    many = max(1, _CHUNK // store.dtype.itemsize)
+    for first in range(0, len(at), many):
+        yield store.take(at[first : first + many])["pixels"]

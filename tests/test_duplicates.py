@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import duplicates
-from components.fingerprints import perceptual_hash, thumbnail
 from components.duplicates import Rule, find_pairs
+from components.fingerprints import perceptual_hash, thumbnail
 
 RULE = Rule(max_distance=8, max_difference=0.06, group_distance=12, group_correlation=0.9)
 

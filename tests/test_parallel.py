@@ -53,17 +53,68 @@ def test_results_come_in_order_from_other_processes(two_workers):
     assert os.getpid() not in {process for _, process in found}
 
 
-def test_one_batch_or_one_core_needs_no_pool(monkeypatch):
-    assert list(parallel.ordered(slow_first, [[1]])) == [[(1, os.getpid())]]
+def test_one_batch_and_one_core_have_a_process_of_their_own_too(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
-    assert {process for batch in parallel.ordered(slow_first, in_batches(6)) for _, process in batch} == {os.getpid()}
+    for count in (1, 3):
+        found = {process for batch in parallel.ordered(slow_first, in_batches(2 * count)) for _, process in batch}
+        assert len(found) == 1 and os.getpid() not in found
+    assert list(parallel.ordered(slow_first, [])) == []
+
+
+def told(item, why):
+    return f"{item}: {why}"
+
+
+def run(function, batches):
+    return [result for batch in parallel.ordered(function, batches, lost=told) for result in batch]
 
 
 @pytest.mark.timeout(120)
 def test_an_item_that_kills_its_worker_is_told_and_the_others_are_done(two_workers):
-    found = list(parallel.ordered(deadly, in_batches(40), lost=lambda item: f"lost {item}"))
-    results = [result for batch in found for result in batch]
-    assert results == [f"lost {n}" if n == 13 else n * 10 for n in range(40)]
+    wanted = [f"{n}: the decoder crashed (SIGSEGV)" if n == 13 else n * 10 for n in range(40)]
+    assert run(deadly, in_batches(40)) == wanted
+
+
+def endless(batch):
+    """A decoder that never ends on one item."""
+    while 3 in batch:
+        pass
+    return list(batch)
+
+
+def waiting(batch):
+    """A decoder that waits for something that never comes."""
+    if 3 in batch:
+        time.sleep(60)
+    return list(batch)
+
+
+def greedy(batch):
+    """A decoder that wants more memory than it may have."""
+    return [len(bytearray(2**30 if item == 3 else 10)) for item in batch]
+
+
+@pytest.mark.timeout(60)
+def test_an_item_that_takes_too_long_is_told_and_the_others_are_done(monkeypatch):
+    monkeypatch.setattr(parallel, "workers", lambda: 1)
+    monkeypatch.setattr(parallel, "allowed", lambda batch: 0.6)
+    wanted = [0, 1, 2, "3: out of time: more than 1 seconds", 4, 5]
+    assert run(endless, in_batches(6)) == wanted
+    monkeypatch.setattr(parallel, "WAITING", 1.0)
+    assert run(waiting, in_batches(6)) == wanted
+
+
+def test_time_grows_with_the_items_and_their_bytes():
+    one, two = [(bytes(10**6), "x")], [(bytes(10**6), "x")] * 2
+    assert parallel.SECONDS + 1 < parallel.allowed(one) < parallel.allowed(two) < 2 * parallel.allowed(one)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process in this way")
+def test_an_item_that_wants_too_much_memory_is_told_and_the_others_are_done(monkeypatch):
+    monkeypatch.setattr(parallel, "workers", lambda: 1)
+    monkeypatch.setattr(parallel, "MEMORY", 2**28)
+    found = run(greedy, in_batches(6))
+    assert found[3].startswith("3: out of memory") and found[:3] + found[4:] == [10] * 5
 
 
 @pytest.mark.timeout(120)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from data_fixtures import clean_params, digests, encoded, folder, gather, pixels, png, resize_params
+from PIL import Image
 
-from components import pack, parallel
+from components import pack, parallel, scaling
 from components.clean import clean
 from components.errors import UserError
-from components.resize import resize, scale
+from components.resize import resize
+from components.scaling import scale
 
 
 def packed(root, *, gather_again=True, **changes):
@@ -15,7 +17,7 @@ def packed(root, *, gather_again=True, **changes):
     if gather_again:
         gather(root)
         clean(clean_params(), raw=raw, verdicts=verdicts)
-    metrics = resize(resize_params(**changes), raw=raw, verdicts=verdicts, pixels=out)
+    metrics = resize(resize_params(**changes), raw=raw, verdicts=verdicts, pixels=out, facts=root / "facts")
     header = pack.read_header(out)
     data = b"".join((out / name).read_bytes() for name, _ in header.shards)
     return header, np.frombuffer(data, np.uint8).reshape(-1, header.side, header.side, 3), metrics
@@ -79,4 +81,72 @@ def test_an_index_of_other_images_is_one_line(tmp_path):
     folder(other, {"a.png": png(2)})
     gather(other)
     with pytest.raises(UserError, match="run stage 'clean' again"):
-        resize(resize_params(), raw=other / "data/raw", verdicts=tmp_path / "data/clean", pixels=other / "p")
+        resize(resize_params(), raw=other / "data/raw", verdicts=tmp_path / "data/clean", pixels=other / "p",
+               facts=tmp_path / "facts")  # fmt: skip
+
+
+def counted(monkeypatch):
+    """The number of pictures handed to workers, as a list that grows."""
+    numbers = []
+    original = parallel.ordered
+
+    def ordered(work, batches, **options):
+        batches = list(batches)
+        numbers.append(sum(map(len, batches)))
+        return original(work, batches, **options)
+
+    monkeypatch.setattr(parallel, "ordered", ordered)
+    return numbers
+
+
+def test_a_refresh_scales_what_is_new_and_gives_the_bytes_of_a_build_at_once(tmp_path, monkeypatch):
+    source = folder(tmp_path, {f"{n}.png": png(n, 24) for n in range(5)})
+    packed(tmp_path)
+    (source / "0.png").unlink()
+    folder(tmp_path, {f"{n}.png": png(n, 24) for n in range(5, 8)})
+    gather(tmp_path)
+    clean(clean_params(), raw=tmp_path / "data/raw", verdicts=tmp_path / "data/clean")
+    scaled = counted(monkeypatch)
+    packed(tmp_path, gather_again=False)
+    refreshed = digests(tmp_path / "data/pixels")
+    packed(tmp_path, gather_again=False)
+    assert scaled == [3], "nothing new, no workers"
+    for path in (tmp_path / "facts").rglob("*.facts"):
+        path.unlink()
+    header, images, _ = packed(tmp_path, gather_again=False)
+    assert scaled == [3, 7] and digests(tmp_path / "data/pixels") == refreshed
+    gone = np.frombuffer(scale([(png(0, 24), "#ffffff")], side=16, fit="pad")[0], np.uint8).reshape(16, 16, 3)
+    assert header.rows == 7 and not (images == gone).all((1, 2, 3)).any(), "a withdrawn picture is in the pack"
+
+
+def test_another_size_or_fit_is_another_picture(tmp_path):
+    folder(tmp_path, {f"{n}.png": encoded(pixels(n, 48)[:30]) for n in range(2)})
+    crop = packed(tmp_path, fit="crop")[1].copy()
+    pad = packed(tmp_path, gather_again=False, fit="pad")[1]
+    assert (crop != pad).any()
+    assert packed(tmp_path, gather_again=False, side=8)[0].side == 8
+    np.testing.assert_array_equal(packed(tmp_path, gather_again=False, fit="crop")[1], crop)
+
+
+def test_equal_bytes_on_two_mattes_are_two_pictures(tmp_path):
+    clear = encoded(np.zeros((16, 16, 4), np.uint8))
+    white, black = (scale([(clear, matte)], side=16, fit="pad")[0] for matte in ("#ffffff", "#000000"))
+    assert set(white) == {255} and set(black) == {0}
+
+
+def test_shards_of_a_pack_end_where_they_should_however_the_images_come(tmp_path):
+    rows = [bytes([n]) * 12 for n in range(7)]
+    for name, blobs in (("one", rows), ("all", [b"".join(rows)]), ("some", [b"".join(rows[:5]), b"".join(rows[5:])])):
+        (tmp_path / name).mkdir()
+        pack.write(tmp_path / name, blobs, keys=["00" * 32] * 7, classes=(), class_ids=[-1] * 7, side=2, shard_bytes=36)
+    assert digests(tmp_path / "one") == digests(tmp_path / "all") == digests(tmp_path / "some")
+    assert [rows for _, rows in pack.read_header(tmp_path / "all").shards] == [3, 3, 1]
+    with pytest.raises(ValueError, match="whole images"):
+        pack.write(tmp_path, [bytes(13)], keys=["00" * 32], classes=(), class_ids=[-1], side=2)
+
+
+def test_large_and_small_pictures_are_scaled_alike():
+    large = pixels(1, 300)
+    one = np.frombuffer(scale([(encoded(large), "#ffffff")], side=32, fit="pad")[0], np.uint8)
+    other = np.asarray(Image.fromarray(large).resize((32, 32), Image.Resampling.BICUBIC)).ravel()
+    assert scaling.LARGE < 300 * 300 and np.abs(one.astype(int) - other).max() <= 1

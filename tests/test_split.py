@@ -105,7 +105,7 @@ def stages(root, **split_changes):
     raw, verdicts, pixels, splits = (root / "data" / name for name in ("raw", "clean", "pixels", "splits"))
     gather(root)
     clean(clean_params(), raw=raw, verdicts=verdicts)
-    resize(resize_params(), raw=raw, verdicts=verdicts, pixels=pixels)
+    resize(resize_params(), raw=raw, verdicts=verdicts, pixels=pixels, facts=raw.parent / "facts")
     return split(split_params(**split_changes), verdicts=verdicts, pixels=pixels, splits=splits)
 
 
