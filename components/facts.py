@@ -147,3 +147,18 @@ class Store:
         self._starts = np.cumsum([0, *(len(each) for each in names)])[:-1]
         self._order = np.argsort(self._names.view("S32"), kind="stable")
         self._texts = self._names.view("S32")[self._order]
+
+
+def forget_everywhere(folder: Path, names: np.ndarray) -> int:
+    """Remove the facts of ``names`` of every kind and rule below ``folder``; how many there were."""
+    count = 0
+    for place in sorted(folder.glob("*/*/")):
+        segment = next((path for path in sorted(place.glob("*.facts")) if path.stat().st_size > _HEAD), None)
+        if segment is None:
+            continue
+        with segment.open("rb") as stream:
+            rows = int.from_bytes(stream.read(_HEAD)[len(_MAGIC) : len(_MAGIC) + 8], "little")
+        if rows:  # of what the records are does not matter here, only how long they are
+            size = (segment.stat().st_size - _HEAD) // rows - KEY.itemsize
+            count += Store(folder, place.parent.name, place.name, np.dtype(f"V{max(1, size)}")).forget(names)
+    return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,19 @@ Folder = Annotated[
     typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data (JSON) instead of lines for a reader.")]
+
+
+def _sure(question: str) -> bool:
+    return typer.confirm(question, err=True)
+
+
+class Kind(StrEnum):
+    """What `add` can take."""
+
+    files = "files"
+    urls = "urls"
+    parquet = "parquet"
+    webdataset = "webdataset"
 
 
 class Layout(StrEnum):
@@ -54,6 +68,74 @@ _REVISION = (
     "State of the data: `now` (what lies here), `last` (the last concluded pass), a pass (8 or more digits of its "
     "key), `v3` or `models:/NAME/3` (a registered version), or a commit, branch or tag of git whose dvc.lock is meant."
 )
+
+
+@app.command()
+def add(
+    location: Annotated[
+        str, typer.Argument(help="Folder, archive, list of URLs, Parquet or WebDataset; a path, or s3://bucket/prefix.")
+    ],
+    name: Annotated[str, typer.Option(help="What the source is called in every table; unique.")],
+    licence: Annotated[str, typer.Option(help="SPDX name of the images' licence, or a few words.")],
+    directory: Folder = Path(),
+    matte: Annotated[str, typer.Option(help="Colour that shows through transparent pixels, #rrggbb.")] = "#ffffff",
+    kind: Annotated[
+        Kind | None, typer.Option(help="What lies there.", show_default="guessed from the location, and said")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with captions.", show_default="none")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column with labels.", show_default="none; for files the folder's name")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column whose equal values stay in one split.", show_default="none")
+    ] = None,
+    url_column: Annotated[
+        str | None, typer.Option(help="Column with the addresses.", show_default="url; none for a txt")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column with the images.", show_default="the first that can hold some")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and write nothing.")] = False,
+) -> None:
+    """Append a source to params.yaml, once it has been seen to hold images; nothing is brought in yet."""
+    from flows import lock, sourcing
+
+    state = _enter(directory)
+    request = sourcing.Request(
+        location=location, name=name, licence=licence, matte=matte.lower(), kind=kind.value if kind else None,
+        text_column=text_column, label_column=label_column, group_column=group_column, url_column=url_column,
+        image_column=image_column,
+    )  # fmt: skip
+    with lock.held(state.lock, what="stillroom data add", wait=True, say=_note):
+        typer.echo("\n".join(sourcing.add(state, request, dry_run=dry_run)))
+
+
+@app.command()
+def withdraw(
+    reason: Annotated[str, typer.Option(help="Why, for the record; no secret.")],
+    image: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="SHA-256, 8 or more of its first digits, or source:name.", metavar="[IMAGE]...", show_default=False
+        ),
+    ] = None,
+    directory: Folder = Path(),
+    listed: Annotated[
+        Path | None, typer.Option("--list", help="File with one image a line, as above; # begins a remark.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Every image that this source ever held.")] = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also remove all older states from DVC's local cache.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+) -> None:
+    """Take images out of the working data for good: bytes, pixels, thumbnails; their places stay, so no other moves."""
+    from flows import withdrawal
+
+    request = withdrawal.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
+                                 purge=purge)  # fmt: skip
+    withdrawal.withdraw(_enter(directory), request, say=_note, sure=(lambda _: True) if yes else _sure)
 
 
 @app.command()
@@ -88,6 +170,16 @@ def diff(
 
 
 @app.command()
+def report(directory: Folder = Path()) -> None:
+    """Bring the data stages up to date, train nothing, and say where reports/data.html and changes.html are."""
+    from flows import lock, refreshing
+
+    state = _enter(directory)
+    with lock.held(state.lock, what="stillroom data report", wait=True, say=_note):
+        typer.echo(refreshing.report(state, say=_note))
+
+
+@app.command()
 def export(
     to: Annotated[Path, typer.Option(help="New or empty folder to write.", file_okay=False)],
     layout: Annotated[Layout, typer.Option("--format", help="How to write it.")],
@@ -107,6 +199,10 @@ def export(
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
     request = dataexport.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)
     typer.echo(dataexport.export(_enter(directory), request, dry_run=dry_run))
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _enter(directory: Path) -> states.State:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from components import changes as comparing
-from components import changespage, files
+from components import changespage, files, withdrawn
 from components.changes import Changes
 from components.page import visible
 from flows import revisions
@@ -24,19 +23,13 @@ def diff(
     with revisions.opened(state, asked[0]) as old, revisions.opened(state, asked[1]) as new:
         both = [comparing.read(raw=each.raw, clean=each.clean, splits=each.splits) for each in (old, new)]
         found = comparing.compare(*both)
+        gone = withdrawn.names(state.root / "data/withdrawn.jsonl")  # shown nowhere, not even from an older state
         text = changespage.render(
-            found, names=(asked[0].told, asked[1].told), raw=(old.raw, new.raw), gone=withdrawn(state),
+            found, names=(asked[0].told, asked[1].told), raw=(old.raw, new.raw), gone=gone,
             limits=changespage.Limits(pictures=pictures),
         )  # fmt: skip
     files.write_text(page or state.root / PAGE, text)
     return found, [revision.told for revision in asked]
-
-
-def withdrawn(state: State) -> frozenset[str]:
-    """SHA-256 of what was withdrawn by hand: its pictures are shown nowhere, not even from an older state."""
-    path = state.root / "data/withdrawn.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    return frozenset(json.loads(line)["sha256"] for line in lines if line.strip())
 
 
 def told(found: Changes, names: list[str]) -> str:

@@ -109,6 +109,12 @@ def cached(root: Path, digest: str) -> dict[str, Path]:
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 
+def purge(root: Path) -> None:
+    """Remove from the local cache whatever the present dvc.lock does not name."""
+    with _repo(root) as repo, _explained():
+        repo.gc(workspace=True, force=True)
+
+
 def downstream(names: list[str]) -> set[str]:
     """``names`` and every stage that reads, directly or not, what one of them writes."""
     stale_names = set(names)

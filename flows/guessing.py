@@ -1,0 +1,88 @@
+"""What kind of source lies at a location, by its name and the first of what is in it."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from components.sources import IMAGE_SUFFIXES
+
+_LISTS = (".txt", ".csv", ".jsonl")
+_TOLD = (".json", ".txt", ".cls")  # what stands beside an image in a WebDataset
+_PEEK = 64  # members of a tar, entries of a folder
+_STEP_BYTES = 8 * 2**20  # a member larger than this ends the peek
+
+
+def kind(root: Path, location: str) -> tuple[str, str]:
+    """files, urls, parquet or webdataset, and why."""
+    name = urlsplit(location).path if "://" in location else location
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _LISTS:
+        return "urls", f"a {suffix} is a list of addresses"
+    if suffix == ".parquet":
+        columns = _columns(root / location)
+        if columns and not any(map(_holds_images, columns.values())):
+            return "urls", "a .parquet without a column of bytes is a list of addresses"
+        return "parquet", "a .parquet with images in it"
+    place = root / location
+    if suffix == ".tar" and place.is_file() and _is_webdataset(place):
+        return "webdataset", "its members stand beside each other by name"
+    if "://" not in location and place.is_dir():
+        return _of_folder(place)
+    return "files", "a folder or an archive of images"
+
+
+def image_column(root: Path, location: str) -> str | None:
+    """The first column of a Parquet file that can hold images; None when that cannot be told."""
+    place = root / location
+    if place.is_dir():
+        place = min(place.rglob("*.parquet"), default=place)
+    columns = _columns(place)
+    return next((name for name, type_ in columns.items() if _holds_images(type_)), None)
+
+
+def _of_folder(folder: Path) -> tuple[str, str]:
+    suffixes = [path.suffix.lower() for _, path in zip(range(_PEEK), folder.rglob("*"), strict=False)]
+    if not any(suffix in IMAGE_SUFFIXES for suffix in suffixes):
+        if ".parquet" in suffixes:
+            return "parquet", "a folder of .parquet"
+        if ".tar" in suffixes:
+            return "webdataset", "a folder of .tar"
+    return "files", "a folder of images"
+
+
+def _is_webdataset(path: Path) -> bool:
+    """Whether an image and what is said of it stand side by side in the first members."""
+    seen: dict[str, set[str]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for _, member in zip(range(_PEEK), archive, strict=False):
+                if member.size > _STEP_BYTES:
+                    break
+                folder, _, name = member.name.rpartition("/")
+                stem, _, suffix = name.partition(".")
+                seen.setdefault(f"{folder}/{stem}", set()).add(f".{suffix.lower()}")
+    except (tarfile.TarError, OSError, ValueError):
+        return False
+    return any(found & set(IMAGE_SUFFIXES) and found & set(_TOLD) for found in seen.values())
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, ValueError, pa.ArrowException):
+        return {}
+    return {field.name: field.type for field in schema}
+
+
+def _holds_images(type_: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(type_):
+        return any(field.name == "bytes" for field in type_)
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_)

@@ -1,0 +1,183 @@
+"""`stillroom data add`: one more source in params.yaml, looked at before it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from components import config, files
+from components.collectparams import CollectParams
+from components.errors import UserError
+from components.page import visible
+from flows import guessing
+from flows.state import State
+
+_SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")
+_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})  # YAML 1.1 reads them as no text
+_SHOWN = 3  # names of images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user said of the new source; None where nothing was said."""
+
+    location: str
+    name: str
+    licence: str
+    matte: str
+    kind: str | None
+    text_column: str | None
+    label_column: str | None
+    group_column: str | None
+    url_column: str | None
+    image_column: str | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """How many of what a source holds, the first few names, and a reason for each refusal."""
+
+    count: int
+    unit: str
+    names: list[str]
+    refused: list[str]
+
+
+def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
+    """Append the source to params.yaml once it has been seen to hold images; what there is to say of it, in lines."""
+    _refuse_secrets(request.location)
+    path = state.root / config.FILE
+    text = path.read_text("utf-8")
+    sections = config.parse(text, str(path))
+    known = config.section(sections, "collect", CollectParams)
+    assert isinstance(known, CollectParams)
+    taken = [source.name for source in known.sources if source.name.lower() == request.name.lower()]
+    if taken:
+        raise UserError(f"--name {request.name}: params.yaml has a source '{taken[0]}': give this one another name")
+    location, moved = _locate(state.root, request.location)
+    kind, why = (request.kind, "") if request.kind else guessing.kind(state.root, location)
+    entry = _entry(request, location, kind, root=state.root)
+    whole = {**sections, "collect": {**sections["collect"], "sources": [*sections["collect"]["sources"], entry]}}
+    params = config.section(whole, "collect", CollectParams)
+    assert isinstance(params, CollectParams)
+    found = survey(params, state.root)
+    refused = Counter(found.refused)
+    if not found.count:
+        said = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
+        raise UserError(
+            f"{visible(location)}: no image in it that could be taken in as kind {kind}"
+            f"{f' (refused: {said})' if said else ''}: nothing was written"
+        )
+    if not dry_run:
+        files.write_text(path, appended(text, entry))
+    done = "would add" if dry_run else "added"
+    guess = f" (guessed: {why})" if why else ""
+    lines = [f"{done} source {entry['name']} to params.yaml: {found.count:,} {found.unit}, kind {kind}{guess}{moved}"]
+    lines.append(f"  first: {', '.join(visible(name) for name in found.names)}")
+    lines += [f"  refused: {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(refused.items())]
+    return [*lines, "next: `stillroom data report` brings it in and shows it; `stillroom run` also trains on it"]
+
+
+def appended(text: str, entry: dict[str, Any]) -> str:
+    """``text`` of params.yaml with ``entry`` as the last source; every other character stays where it is."""
+    from ruamel.yaml import YAML
+
+    tree = YAML(typ="rt").compose(text)
+    sources = _node(_node(tree, "collect"), "sources")
+    if sources.flow_style or not sources.value:
+        raise UserError("params.yaml: collect.sources is written in brackets: write it as a list of lines that "
+                        "begin with '-', and run this again")  # fmt: skip
+    dash, inner = sources.start_mark.column, sources.value[-1].start_mark.column
+    end = max(value.end_mark.line for _, value in sources.value[-1].value)
+    made = [f"{'-' if at == 0 else '':<{inner - dash}}{name}: {_scalar(value)}"
+            for at, (name, value) in enumerate(entry.items())]  # fmt: skip
+    lines = text.splitlines(keepends=True)
+    if not lines[end].endswith("\n"):
+        lines[end] += "\n"
+    lines[end + 1 : end + 1] = [f"{' ' * dash}{line}\n" for line in made]
+    new = "".join(lines)
+    before, after = config.parse(text), config.parse(new)
+    before["collect"]["sources"].append(entry)
+    if after != before:
+        raise UserError("params.yaml: collect.sources is written in a way that cannot be added to: add this source "
+                        f"by hand: {json.dumps(entry)}")  # fmt: skip
+    return new
+
+
+def survey(params: CollectParams, root: Path) -> Found:
+    """What the last source holds; nothing is decoded, and nothing is downloaded."""
+    from components import collect, urllist
+    from components.sources import locate, open_source
+
+    source = params.sources[-1]
+    if source.kind == "urls":
+        path = locate(source.location, root)
+        rows, refusals = urllist.read_list(path.name, path.read_bytes(), source)
+        return Found(len(rows), "addresses, which the next look downloads", [row.key for row in rows[:_SHOWN]],
+                     [each.reason for each in refusals])  # fmt: skip
+    if source.kind != "files":
+        raise UserError(f"--kind {source.kind}: cannot be read yet")
+    found = collect._survey(
+        open_source(locate(source.location, root), max_bytes=params.max_bytes), source, params.max_bytes
+    )
+    names = [item.key for item in found.items[:_SHOWN]]
+    return Found(len(found.items), "images", names, [each.reason for each in found.refusals])
+
+
+def _entry(request: Request, location: str, kind: str, *, root: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": request.name, "kind": kind, "location": location, "licence": request.licence, "matte": request.matte,
+        "text_column": request.text_column, "label_column": request.label_column, "group_column": request.group_column,
+    }  # fmt: skip
+    if kind == "urls":
+        column = request.url_column or (None if PurePosixPath(location).suffix.lower() == ".txt" else "url")
+        entry |= {"url_column": column, "seconds": 60.0, "attempts": 4, "private": False, "obey": True}
+    elif kind == "parquet":
+        entry["image_column"] = request.image_column or guessing.image_column(root, location) or "image"
+    for option, wanted, said in (("--url-column", "urls", request.url_column),
+                                 ("--image-column", "parquet", request.image_column)):  # fmt: skip
+        if said is not None and kind != wanted:
+            raise UserError(f"{option}: is for kind {wanted}, and this source is of kind {kind}")
+    return entry
+
+
+def _refuse_secrets(location: str) -> None:
+    """UserError, which does not repeat them, when there are credentials in ``location``."""
+    try:
+        parts = urlsplit(location) if "://" in location else None
+    except ValueError:
+        raise UserError("the location is no address that can be understood") from None
+    if parts and ("@" in parts.netloc or _SECRET.search(parts.query)):
+        raise UserError(
+            "the location holds credentials, and params.yaml is kept with every version: give them in the environment "
+            "(AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, ...) and name the place without them"
+        )
+
+
+def _locate(root: Path, location: str) -> tuple[str, str]:
+    """The location as params.yaml says it, from the project's folder; and a remark when that is not what was typed."""
+    if "://" in location or (root / location).exists():
+        return location, ""
+    if not Path(location).exists():
+        raise UserError(f"{visible(location)}: not there: name a folder, an archive, a list or an address")
+    full = Path(location).resolve()
+    told = str(full.relative_to(root)) if full.is_relative_to(root) else str(full)
+    return told, f"; at {visible(os.fspath(told))}, seen from the project's folder"
+
+
+def _node(mapping: Any, key: str) -> Any:
+    return next(value for name, value in mapping.value if name.value == key)
+
+
+def _scalar(value: object) -> str:
+    """``value`` as YAML 1.1 and 1.2 both read it."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False)

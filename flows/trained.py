@@ -1,0 +1,73 @@
+"""Which registered versions were trained on an image, told from what git and DVC remember of each pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from components import pack
+from components.errors import UserError
+from flows import passes, recording, repository
+from flows.passes import Pass
+from flows.state import State
+
+
+def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]:
+    """A line for each pass that was trained on ``wanted`` or on their near-duplicates ``near``, or may have been."""
+    exact, alike = set(wanted), set(near)
+    told, versions = [], None
+    keys: dict[tuple[str, str], set[str] | None] = {}
+    for done in passes.remembered(state.root):
+        if not done.about.get("decision"):
+            continue
+        if versions is None:
+            versions = _versions(state)
+        name = versions.get(done.key, f"pass {done.key[:8]}")
+        data = _hashes(done)
+        if data not in keys:
+            keys[data] = _trained_on(state.root, *data)
+        found = keys[data]
+        if found is None:
+            told.append(f"{name}: unknown: state not in the cache (`dvc pull` brings it)")
+        elif found & exact:
+            more = f", and on {len(found & alike):,} near-duplicates" if found & alike else ""
+            told.append(f"{name}: was trained on {len(found & exact):,} of them{more}")
+        elif found & alike:
+            told.append(f"{name}: was trained on {len(found & alike):,} near-duplicates of them")
+    return told or ["no registered version was trained on them or on their near-duplicates"]
+
+
+def _hashes(done: Pass) -> tuple[str, str]:
+    stages = done.stages
+    return (repository.output(stages, "resize", "data/pixels"), repository.output(stages, "split", "data/splits"))
+
+
+def _trained_on(root: Path, pixels: str, splits: str) -> set[str] | None:
+    """The SHA-256 of every image that a state trained on; None when the cache does not hold the state."""
+    held, rows = repository.cached(root, pixels), repository.cached(root, splits)
+    if "keys.sha256" not in held or "train.i32" not in rows:
+        return None
+    blob = held["keys.sha256"].read_bytes()
+    return {blob[32 * row : 32 * row + 32].hex() for row in pack.read_int32(rows["train.i32"])}
+
+
+def _versions(state: State) -> dict[str, str]:
+    """Name, number and aliases of each registered version, by the key of its pass; empty when the registry is lost."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return {}
+    from flows.tracking import PASS, Tracker
+    from flows.versions import CHAMPION, Versions
+
+    try:
+        versions = Versions(Tracker(state, uri), recording.register_params(state.root).name)
+        champion: Any = versions.champion()
+        return {
+            version.tags.get(PASS, ""): f"{versions.name} version {version.version}"
+            + (f" ({CHAMPION})" if champion and version.version == champion.version else "")
+            for version in versions.all()
+        }
+    except UserError:
+        return {}

@@ -1,0 +1,151 @@
+"""`stillroom data withdraw`: images go, their places stay, and whoever was trained on them is named."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components import withdrawn
+from components.errors import UserError
+from components.page import visible
+from components.withdrawn import Known
+from flows import forgetting, lock, refreshing, repository, trained
+from flows.state import State
+
+RECORD = Path("data/withdrawn.jsonl")
+NOT_REACHED = (
+    "not reached: DVC's cache and its remotes hold older states (--purge, or `dvc gc --workspace` here and `dvc gc "
+    "--workspace --cloud` for a remote, remove them), MLflow's copies of older reports may show thumbnails, the source "
+    "still holds the images"
+)
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Whom to withdraw, and why."""
+
+    words: tuple[str, ...]
+    listed: Path | None
+    source: str | None
+    reason: str
+    dry_run: bool
+    purge: bool
+
+
+def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
+    """Withdraw what ``request`` names; ``sure`` is asked before anything is written."""
+    with lock.held(state.lock, what="stillroom data withdraw", wait=True, say=say):
+        known = withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
+        asked = _asked(known, request)
+        wanted = _unfinished(state, known, asked)
+        if wanted:
+            _refuse_all(known, wanted)
+            for line in _plan(state, known, wanted):
+                say(line)
+            if request.dry_run:
+                say("nothing was done (--dry-run)")
+                return
+            if not sure(f"take {_images(len(wanted))} out of the working data?"):
+                raise UserError("nothing was withdrawn")
+            _carry_out(state, known, wanted, request.reason, say)
+        else:
+            say(f"nothing to do: {_images(len(asked))} withdrawn already")
+            if request.dry_run:
+                return
+        if request.purge:
+            _purge(state, say, sure)
+        elif wanted:
+            say(NOT_REACHED)
+
+
+def _asked(known: Known, request: Request) -> set[str]:
+    found: set[str] = set()
+    for word in request.words:
+        found |= known.named(word)
+    if request.listed:
+        try:
+            lines = request.listed.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--list {request.listed}: cannot be read ({error}): wanted one id a line") from None
+        for number, line in enumerate(lines, start=1):
+            if line.strip() and not line.startswith("#"):
+                try:
+                    found |= known.named(line.strip())
+                except UserError as error:
+                    raise UserError(f"{request.listed} line {number}: {error}") from None
+    if request.source:
+        found |= known.of_source(request.source)
+    if not (request.words or request.listed or request.source):
+        raise UserError("name what to withdraw: ids, --list FILE or --source NAME")
+    if not found:
+        raise UserError("nothing to withdraw: the list, or the source, holds no image that is still there")
+    return found
+
+
+def _unfinished(state: State, known: Known, asked: set[str]) -> set[str]:
+    """Those of ``asked`` whose bytes are there, also when a killed withdrawal has written its record already."""
+    there = {row["sha256"] for row in known.rows if not row["withdrawn"]}
+    return asked & (there | (asked - withdrawn.names(state.root / RECORD)))
+
+
+def _refuse_all(known: Known, wanted: set[str]) -> None:
+    if not any(row["member"] and not row["withdrawn"] and row["sha256"] not in wanted for row in known.rows):
+        raise UserError(
+            "that is every image there is: nothing was withdrawn; to begin anew, change the sources in params.yaml"
+        )
+
+
+def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
+    rows = [row for row in known.rows if row["sha256"] in wanted]
+    by_source = Counter(row["source"] for row in rows)
+    lines = [f"to withdraw: {_images(len(wanted))} ("
+             + ", ".join(f"{visible(name)} {count:,}" for name, count in sorted(by_source.items())) + ")"]  # fmt: skip
+    lines += [f"  {row['sha256'][:16]} {visible(row['source'])}:{visible(row['source_key'])}" for row in rows[:_SHOWN]]
+    if len(rows) > _SHOWN:
+        lines.append(f"  and {len(rows) - _SHOWN:,} more")
+    twins = known.same_pixels(wanted)
+    if twins:
+        lines.append(f"{_images(len(twins))} of other bytes but the same pixels will be rejected; their bytes stay: "
+                     + ", ".join(row["sha256"][:16] for row in twins[:_SHOWN]))  # fmt: skip
+    near = known.near(wanted) - {row["sha256"] for row in twins}
+    if near:
+        lines.append(
+            f"{_images(len(near))} that look like them stay: " + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
+        )
+    return [*lines, *trained.lines(state, wanted, known.near(wanted))]
+
+
+def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
+    new = wanted - withdrawn.names(state.root / RECORD)
+    facts = forgetting.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
+    withdrawn.append(state.root / RECORD, withdrawn.stones(known, new, reason))
+    say(f"{RECORD}: {_images(len(new))} added; commit it, so that nobody brings them back")
+    erased = forgetting.erase_fetched(state, wanted)
+    refreshing.refresh(state, say=say)
+    forgotten = forgetting.forget_facts(state, facts)
+    gone = forgetting.remove_pages(state)
+    left = {row["sha256"] for row in withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
+            if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
+    assert not left, f"stage collect left {sorted(left)}"
+    pages = ", ".join(gone) or "no page"
+    say("gone from data/raw, data/pixels and reports; "
+        f"forgotten: {forgotten:,} facts, {erased:,} fetched files; removed: {pages}")  # fmt: skip
+    say("models/ and the registered versions are as they were: `stillroom run` trains without these images")
+
+
+def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
+    if not sure("remove every state from DVC's local cache but the one that lies here? Older versions can then be made "
+                "again or pulled, not taken from the cache"):  # fmt: skip
+        raise UserError("the cache was left as it is")
+    before = shutil.disk_usage(state.root).free
+    repository.purge(state.root)
+    freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
+    say(f"DVC's cache holds the present state only ({freed:.1f} MiB freed); remotes: `dvc gc --workspace --cloud`")
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
