@@ -15,9 +15,9 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from components import files
 from components.errors import UserError
@@ -116,7 +116,8 @@ class Writer(Store):
         lost = [key for key, entry in entries.items() if self.read(entry) is None]
         self._places = {entry.sha256: entry for key, entry in self.entries.items() if entry.sha256 and key not in lost}
         self._open_journal()
-        self._stream: BinaryIO | None = None
+        self._stream: RawIOBase | None = None
+        self._end = 0
         self._number = max((int(path.stem[5:]) for path in folder.glob("pack-*.bin")), default=0)
         self._synced = time.monotonic()
         self.forget(lost)
@@ -138,9 +139,9 @@ class Writer(Store):
         entry = self._places.get(sha256)
         if entry is None:
             stream = self._room(len(data))
-            entry = Entry(sha256=sha256, size=len(data), pack=self._number, offset=stream.tell())
-            stream.write(data)
-            stream.flush()
+            entry = Entry(sha256=sha256, size=len(data), pack=self._number, offset=self._end)
+            _write(stream, data)
+            self._end += len(data)
             self._places[sha256] = entry
         self._say(key, entry)
 
@@ -178,29 +179,26 @@ class Writer(Store):
             with files.replacing(path) as beside, beside.open("wb") as stream:
                 stream.writelines([_line(_FORMAT), *(_said(*each) for each in self.entries.items()), _line(_SYNCED)])
             self._good = path.stat().st_size
-        self._journal = path.open("ab")
+        self._journal = path.open("ab", buffering=0)  # what is written outlives this process
         self._journal.truncate(self._good)
         if not self._good:
-            self._write(_line(_FORMAT))
+            _write(self._journal, _line(_FORMAT))
 
     def _say(self, key: str, entry: Entry) -> None:
         self.entries[key] = entry
         self._doubtful.append(key)
-        self._write(_said(key, entry))
+        _write(self._journal, _said(key, entry))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self._sync()
 
-    def _write(self, line: bytes) -> None:
-        self._journal.write(line)
-        self._journal.flush()  # to the kernel: that outlives this process
-
-    def _room(self, size: int) -> BinaryIO:
+    def _room(self, size: int) -> RawIOBase:
         """The pack that the next ``size`` bytes go to, standing at its end."""
         while True:
             if self._stream is None:
-                self._stream = self._pack(self._number).open("ab")
+                self._stream = self._pack(self._number).open("ab", buffering=0)
+                self._end = self._stream.tell()
                 files.sync(self.folder)
-            if self._stream.tell() == 0 or self._stream.tell() + size <= _PACK_BYTES:
+            if not self._end or self._end + size <= _PACK_BYTES:
                 return self._stream
             self._sync()
             self._stream.close()
@@ -210,14 +208,21 @@ class Writer(Store):
         if self._doubtful:
             if self._stream is not None:
                 os.fsync(self._stream.fileno())
-            self._write(_line(_SYNCED))
+            _write(self._journal, _line(_SYNCED))
             os.fsync(self._journal.fileno())
             self._doubtful.clear()
         self._synced = time.monotonic()
 
 
 def _said(key: str, entry: Entry) -> bytes:
-    return _line({"key": key, **{name: value for name, value in asdict(entry).items() if value}})
+    return _line({"key": key, **{name: value for name, value in vars(entry).items() if value}})
+
+
+def _write(stream: RawIOBase, data: bytes) -> None:
+    """Hand all of ``data`` to the kernel: one call writes as much as there is room for, at most 2 GiB."""
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
 
 
 def _line(record: dict) -> bytes:
