@@ -48,7 +48,7 @@ def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sectio
     ]
     body = []
     for strip in range(min(rows, most)):
-        name = data.class_name(ids[strip]) if strip < len(ids) else f"strip {strip + 1}"
+        name = (data.class_name(ids[strip]) if strip < len(ids) else "") or f"strip {strip + 1}"
         cells = []
         for at in range(frames):
             sheet.add(f"{strip}/{at}", data.frame(strip, at))

@@ -66,7 +66,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
             held_out=measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features"),
             train=measure.described(run, images.gather(rows["train"]), "training features"),
         )  # fmt: skip
-    film, sigmas = sampling.film(denoiser, _film_classes(train_ids), seed=params.seed, frames=FILM_FRAMES)
+    film_ids = _film_classes(train_ids)
+    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
     table = {
         "format": 1, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "samples": len(drawn)},
@@ -76,7 +77,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     _add_errors(params, table, found.errors)
     _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))
     with files.replacing_folder(evaluation) as folder:
-        _write(folder, table, found, class_ids, images.header.classes, film, sigmas)
+        told = {"sigmas": list(sigmas), "class_ids": film_ids}
+        _write(folder, table, found, class_ids, images.header.classes, film, told)
     return _numbers(table)
 
 
@@ -198,14 +200,14 @@ def _numbers(table: dict[str, Any]) -> dict[str, float]:
 
 def _write(
     folder: Path, table: dict[str, Any], found: Found, class_ids: Sequence[int], classes: Sequence[str], film: Tensor,
-    sigmas: Sequence[float],
+    film_told: dict[str, Any],
 ) -> None:  # fmt: skip
     drawn = found.drawn
     shape = {"side": drawn.shape[1], "channels": drawn.shape[3]}
     _json(folder / "scores.json", table)
     ids = {"class_ids": list(class_ids), "classes": list(classes)}
     _json(folder / "samples.json", {"rows": len(drawn), **shape, **ids})
-    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, "sigmas": list(sigmas)})
+    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_told})
     (folder / "samples.u8").write_bytes(drawn.contiguous().numpy().tobytes())
     (folder / "film.u8").write_bytes(film.contiguous().numpy().tobytes())
     errors = found.errors.float().contiguous().numpy()

@@ -30,6 +30,8 @@ class Safe(str):
 
 def visible(text: str) -> str:
     """``text`` with each character that a reader could not see written out: NUL as ␀, others as ⟨U+202E⟩."""
+    if text.isascii() and text.isprintable():
+        return text
     out, marks = [], 0
     for character in text:
         code = ord(character)

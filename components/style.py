@@ -169,7 +169,7 @@ h4 { margin: 1.1rem 0 .3rem; font-size: .9rem; font-weight: 600; color: var(--so
   background: currentColor; box-shadow: none; }
 .plane i:hover { z-index: 3; }
 .plane i:hover::after { content: ""; position: absolute; inset: 0; background: inherit; border-radius: inherit;
-  box-shadow: inherit; transform: scale(4); transform-origin: calc(var(--x) * 1%) calc(var(--y) * 1%);
+  box-shadow: 0 0 0 .75px; transform: scale(4); transform-origin: calc(var(--x) * 1%) calc(var(--y) * 1%);
   pointer-events: none; }
 .map:has(#show-train:not(:checked)) i.train, .map:has(#show-val:not(:checked)) i.val,
 .map:has(#show-test:not(:checked)) i.test, .map:has(#show-quarantine:not(:checked)) i.quarantine {

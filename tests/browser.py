@@ -104,10 +104,10 @@ class Browser:
         overflow = self._script(f"{root}.scrollWidth - {root}.clientWidth", session)
         # Before anything is folded open for its text: what the page asked for by itself is what counts.
         values = {"result": self._script(evaluate, session)} if evaluate else {}
-        picture = self._call("Page.captureScreenshot", {"captureBeyondViewport": True}, session)["data"]
-        # What lies out of sight is not laid out (content-visibility), and would be missing from the text.
-        self._script("document.querySelectorAll('details').forEach(d => d.open = true)", session)
+        # What lies out of sight is not laid out (content-visibility); picture and text are of the whole page.
         self._script("document.querySelectorAll('main *').forEach(e => e.style.contentVisibility = 'visible')", session)
+        picture = self._call("Page.captureScreenshot", {"captureBeyondViewport": True}, session)["data"]
+        self._script("document.querySelectorAll('details').forEach(d => d.open = true)", session)
         text = self._script("document.body.innerText", session)
         shown = Shown(text, *self._heard(url, session), overflow, base64.b64decode(picture), values)
         self._call("Target.closeTarget", {"targetId": target})

@@ -226,7 +226,14 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
     (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, SIDE, SIDE, 3), np.uint8).tobytes())
     _json(
         folder / "film.json",
-        {"rows": 4, "frames": 5, "side": SIDE, "channels": 3, "sigmas": [80.0, 10.0, 2.0, 0.3, 0.0]},
+        {
+            "rows": 4,
+            "frames": 5,
+            "side": SIDE,
+            "channels": 3,
+            "sigmas": [80.0, 10.0, 2.0, 0.3, 0.0],
+            "class_ids": [at % len(names) if names else -1 for at in range(4)],
+        },
     )
     random.random((3, 8), np.float32).astype("<f4").tofile(folder / "errors.f32")
 

@@ -53,6 +53,7 @@ def test_it_writes_what_the_reports_read(made, tmp_path, alone):
     film = json.loads(found["film.json"])
     assert len(found["film.u8"]) == film["rows"] * film["frames"] * 8 * 8 * 3
     assert len(film["sigmas"]) == film["frames"]
+    assert len(film["class_ids"]) == film["rows"]
     errors = torch.tensor(struct.unpack("<64f", found["errors.f32"])).view(8, 8)
     means = [part["value"] for part in table["x0_error_by_sigma"]]
     torch.testing.assert_close(errors.mean(0), torch.tensor(means))
