@@ -17,6 +17,7 @@ from components.fetch import Fetcher
 from components.weburl import Url
 
 THREADS = 32  # fetching at once; they wait for the network and hardly compute
+MUTE = 8  # connections in a row that fail before a host is left alone until the next look
 LONGEST_WAIT = 120.0  # seconds of Retry-After; who asks for more is left alone until the next look
 
 
@@ -37,6 +38,8 @@ class _Host:
     rests_until: float = 0.0
     waiting: bool = False
     """Whether it stands in the line of hosts, or among those that wait for a moment."""
+    mute: int = 0
+    """Connections in a row that did not come about."""
     closed: FetchError | None = None
     """Why nothing more is asked of it."""
 
@@ -118,6 +121,10 @@ class Download:
         host = self._host(task)
         self._free += 1
         host.busy -= 1
+        mute = isinstance(result, FetchError) and result.reason in ("unreachable", "unresolved")
+        host.mute = host.mute + 1 if mute else 0
+        if host.mute >= MUTE:
+            host.closed = FetchError(result.reason, f"its host did not answer {MUTE} times in a row")
         if isinstance(result, FetchError):
             if self._try_again(host, task, result):
                 self._stand_in_line(host)
@@ -139,7 +146,7 @@ class Download:
                 host.closed = FetchError(error.reason, f"{error.detail}: its server asks to come back much later")
                 return False
             host.rests_until = max(host.rests_until, now + error.wait)
-        if not error.again or task.failed >= self._attempts:
+        if host.closed or not error.again or task.failed >= self._attempts:
             return False
         moment = max(host.rests_until, now + self._pause(task.failed - 1))
         heapq.heappush(self._later, (moment, next(self._count), host, task))

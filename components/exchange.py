@@ -8,6 +8,7 @@ Neither proxies nor credentials are taken from the environment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
 import socket
@@ -30,6 +31,7 @@ _IDLE = 64  # connections kept open for the next request
 _NAME_SECONDS = 300.0  # how long an answer of the name server is believed
 _CONNECT_SECONDS = 10.0  # for one address of a name
 _PIECE = 64 * 1024  # bytes read at once
+_HEADER_BYTES = 2**20  # for headers and what chunks cost, beside twice the body
 _HEADERS = {
     "User-Agent": f"{robots.NAME}/0.1 (collects images for training; obeys robots.txt and X-Robots-Tag noai)",
     "Accept": "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, */*;q=0.1",
@@ -127,7 +129,7 @@ class Client:
 
     def _exchange(self, wire: _Wire, url: Url, deadline: Deadline, most, cut, check, peek) -> Answer:
         keep = False
-        wire.deadline = deadline
+        wire.deadline, wire.budget = deadline, 2 * most + _HEADER_BYTES
         try:
             response = wire.ask(url)
             body, keep = b"", response.length == 0 and not response.will_close
@@ -162,7 +164,12 @@ class Client:
 
     def _connect(self, url: Url, deadline: Deadline) -> _Wire:
         for address in self._addresses(url, deadline):
-            sock = socket.socket(address.family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(address.family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT:  # a machine without IPv6
+                    continue
+                raise
             try:
                 sock.settimeout(min(deadline.left(), _CONNECT_SECONDS))
                 sock.connect(address.place)
@@ -174,6 +181,9 @@ class Client:
             except ssl.SSLCertVerificationError as error:
                 sock.close()
                 raise FetchError("tls", f"certificate refused: {error.verify_message}") from None
+            except ssl.SSLError as error:
+                sock.close()
+                raise FetchError("tls", f"no handshake: {error.reason}", again=True) from None
             except OSError:  # on to the next address
                 sock.close()
             except BaseException:
@@ -226,6 +236,8 @@ class _Wire:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.deadline = Deadline(0)
+        self.budget = 0
+        """Bytes that may still come: http.client reads without limit after a chunk of length -1, for one."""
         self.used = False
 
     def ask(self, url: Url) -> http.client.HTTPResponse:
@@ -259,7 +271,11 @@ class _Wire:
     def receive(self, buffer: memoryview) -> int:
         """Fill ``buffer`` with what has come; how many bytes, 0 at the end."""
         self._sock.settimeout(self.deadline.left())
-        return self._sock.recv_into(buffer)
+        count = self._sock.recv_into(buffer)
+        self.budget -= count
+        if self.budget < 0:
+            raise FetchError("too_big", "more than twice what may be taken in, headers and chunks counted")
+        return count
 
     def close(self) -> None:
         """Nothing: http.client closes while an answer is still being read."""

@@ -105,5 +105,6 @@ def _text(value: object, where: str) -> str | None:
 
 
 def _list(names: list[str]) -> str:
-    shown = ", ".join(names[:12])
+    # A table without a header has an address, maybe one with a password, where its columns' names should be.
+    shown = ", ".join("(an address)" if "://" in name else name for name in names[:12])
     return shown[:200] + (" ..." if len(names) > 12 or len(shown) > 200 else "")

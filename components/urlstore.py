@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import RawIOBase
 from pathlib import Path
 
@@ -29,6 +29,7 @@ _FORMAT = {"format": 1}
 _SYNCED = {"synced": True}
 _PACK_BYTES = 2**28  # then a new pack is begun
 _SYNC_SECONDS = 2.0
+_WITHDRAWN = "withdrawn"
 _FEW_LINES = 1000  # not worth writing anew
 
 
@@ -121,6 +122,7 @@ class Writer(Store):
         self._number = max((int(path.stem[5:]) for path in folder.glob("pack-*.bin")), default=0)
         self._synced = time.monotonic()
         self.forget(lost)
+        self._finish_erasing()
 
     def __enter__(self) -> Writer:
         return self
@@ -160,17 +162,25 @@ class Writer(Store):
         """Overwrite the bytes of the images ``sha256s`` with zeros, their keys staying known; how many there were."""
         wanted = set(sha256s)
         gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
-        for key, entry in gone.items():  # said first: what is half erased is damaged, and would be fetched again
-            self._say(key, Entry(reason="withdrawn", detail=f"withdrawn by hand: {entry.sha256}"))
-        self._sync()
-        for entry in {entry.sha256: entry for entry in gone.values()}.values():
-            with self._pack(entry.pack).open("r+b") as stream:
-                stream.seek(entry.offset)
-                stream.write(bytes(entry.size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            del self._places[entry.sha256]
+        for key, entry in gone.items():
+            self._say(key, replace(entry, sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
+            self._places.pop(entry.sha256, None)
+        self._finish_erasing()
         return len(gone)
+
+    def _finish_erasing(self) -> None:
+        """Zero the bytes of withdrawn entries that still say where those lie, and let them say it no more."""
+        left = {key: entry for key, entry in self.entries.items() if entry.reason == _WITHDRAWN and entry.size}
+        if not left:
+            return
+        self._sync()  # killed from here on, the next writer goes on
+        for entry in left.values():
+            with self._pack(entry.pack).open("r+b", buffering=0) as stream:
+                stream.seek(entry.offset)
+                _write(stream, bytes(entry.size))
+                os.fsync(stream.fileno())
+        for key, entry in left.items():
+            self._say(key, Entry(reason=entry.reason, detail=entry.detail))
 
     def _open_journal(self) -> None:
         """The journal, standing behind its last whole line; written anew when most of its lines are out of date."""

@@ -13,7 +13,7 @@ import pytest
 from data_fixtures import png
 from websites import reply, site
 
-from components.download import Download, Task
+from components.download import MUTE, Download, Task
 from components.exchange import PER_HOST, Client, FetchError
 from components.fetch import REDIRECTS, Fetcher, is_image, retry_after
 from components.weburl import parse
@@ -164,8 +164,11 @@ def test_a_server_that_says_nothing_is_left(here):
         drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n" + PNG[:100] + b"\r\n",
              b"fff\r\n" + b"x" * 4095 + b"\r\n"),
         drip(b"HTTP/1.1 200 OK\r\n\r\n" + PNG, b"x" * 4000),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + PNG, b"x" * 100_000),
+        drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 5000),
     ],
-    ids=["gzip bomb", "too long", "a length that lies", "endless chunks", "an endless body"],
+    ids=["gzip bomb", "too long", "a length that lies", "endless chunks", "an endless body", "a chunk of -1",
+         "endless headers"],
 )  # fmt: skip
 def test_no_more_than_the_limit_is_taken_in(here, answer):
     assert why(here.say("/big", answer)) == "too_big"
@@ -358,6 +361,15 @@ def test_an_unknown_name_and_a_closed_port_have_reasons():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         assert why(f"http://127.0.0.1:{taken.getsockname()[1]}/") == "unreachable"
+
+
+def test_a_host_that_does_not_answer_is_soon_left_alone(monkeypatch):
+    tries = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, place: tries.append(place) or _refuse())
+    urls = [f"http://127.0.0.1:9/{at}" for at in range(200)]
+    assert set(many(urls)) == set(urls)
+    assert all(came.startswith("unreachable: ") for came in many(urls).values())
+    assert len(tries) <= 2 * (MUTE + PER_HOST)
 
 
 # politeness

@@ -203,6 +203,15 @@ def test_a_killed_look_goes_on_where_it_stopped(tmp_path, number):
 SECRET = "hunter2" + "Zq9" * 6
 
 
+@pytest.mark.parametrize("name", ["a.csv", "b.csv", "a.jsonl"])
+def test_a_table_without_a_header_shows_no_secret(name):
+    url = f"http://me:{SECRET}@a/?token={SECRET}"
+    blob = {"a.csv": f"{url},x\n{url},y", "b.csv": f"{url},{url}\n", "a.jsonl": json.dumps({url: 1})}[name]
+    with pytest.raises(UserError) as caught:
+        read_list(name, blob.encode(), source(url_column="url"))
+    assert SECRET not in str(caught.value)
+
+
 def test_no_secret_of_a_list_is_written_or_said(tmp_path, caplog, capfd):
     """Every way to end well or badly, with a password and a token in each URL."""
     caplog.set_level(logging.DEBUG)

@@ -1,6 +1,8 @@
 """The store of what came from URLs: whatever kills its writer, what it says is there is there."""
 
+import contextlib
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +108,20 @@ def test_erased_bytes_are_gone_from_the_disk_and_stay_known(tmp_path):
     store = Store(tmp_path)
     assert {store.entries[key].reason for key in ("http://a/2", "http://b/2")} == {"withdrawn"}
     assert store.read(store.entries["http://a/3"]) == b"\3" * 50
+
+
+def test_an_erasure_that_is_killed_is_finished_by_the_next_writer(tmp_path, monkeypatch):
+    filled(tmp_path)
+    writer = Writer(tmp_path, name="web")
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt), writer:
+        killed.setattr(Writer, "_sync", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        writer.erase([writer.entries["http://a/2"].sha256])
+    assert b"\2" in (tmp_path / "pack-00000.bin").read_bytes()
+    with contextlib.suppress(OSError):
+        os.close(writer._lock)
+    with Writer(tmp_path, name="web"):
+        assert b"\2" not in (tmp_path / "pack-00000.bin").read_bytes()
+    assert Store(tmp_path).entries["http://a/2"].reason == "withdrawn"
 
 
 def test_the_journal_is_json_that_anybody_can_read(tmp_path):
