@@ -30,6 +30,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Function = Callable[[list[Item]], list[Result]]
 
+ENGINE, ADDRESS = "STILLROOM_ENGINE", "STILLROOM_RAY_ADDRESS"
+"""Environment: the engine (local or ray), and for ray which cluster.  No parameters: they change no result."""
+
 MEMORY = 4 * 2**30  # bytes that a worker may take on top of what it has loaded; 50 million pixels take about one GiB
 SECONDS = 30.0  # of processor time for a batch, and for an item alone; one more for each item
 BYTES_A_SECOND = 100_000.0  # and one more for each so many bytes
@@ -40,6 +43,14 @@ _NO_MEMORY = f"out of memory: more than {MEMORY / 2**30:.0f} GiB"
 def workers() -> int:
     """As many as there are cores for us; not a parameter, since it changes no result."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def engine() -> str:
+    """``local`` or ``ray``."""
+    found = os.environ.get(ENGINE) or "local"
+    if found not in ("local", "ray"):
+        raise UserError(f"{ENGINE}={found}: not an engine (they are local and ray)")
+    return found
 
 
 def ordered(
@@ -55,12 +66,16 @@ def ordered(
     batch is done again by itself, and ``lost(item, why)`` stands for one that is the death of a worker again, with
     ``why`` beginning 'out of time', 'out of memory' or 'the decoder crashed'; without ``lost`` that is a UserError.
     """
+    if engine() == "ray":
+        from components import on_ray
+
+        yield from on_ray.ordered(function, batches, lost=lost, preload=preload)
+        return
     rest = iter(batches)
     first = [batch for _, batch in zip(range(workers()), rest, strict=False)]
     if not first:
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["components.images", *preload])
+    _prepare(preload)
     pool: list[_Worker] = []
     try:
         pool.extend(_Worker(function, preload) for _ in first)
@@ -82,6 +97,32 @@ def batched(items: Iterable[tuple[bytes, str]], *, count: int = 64, size: int = 
             batch, held = [], 0
     if batch:
         yield batch
+
+
+class Careful:
+    """``function`` in one limited process that is replaced when it dies: for an engine that has a pool of its own."""
+
+    def __init__(self, function: Function, *, lost: Callable | None, preload: Sequence[str] = ()) -> None:
+        _prepare(preload)
+        self._worker, self._lost = _Worker(function, preload), lost
+
+    def __call__(self, batch: list[Item]) -> list[Result]:
+        """The results of ``batch``, with ``lost`` for the items that are the death of a process."""
+        self._worker.give(0, batch)
+        try:
+            return self._worker.take()
+        except _Lost as loss:
+            self._worker.end()
+            results, self._worker = _one_by_one(self._worker, loss, self._lost)
+            return results
+
+    def end(self) -> None:
+        """Stop the process."""
+        self._worker.end()
+
+
+def _prepare(preload: Sequence[str]) -> None:
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["components.images", *preload])
 
 
 class _Worker:

@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from components import parallel
 from components.errors import UserError, environment_error
 from flows import data
 from flows import state as states
@@ -42,10 +43,20 @@ def run(
         bool,
         typer.Option(help="Wait while another run holds this checkout; otherwise say who does and stop."),
     ] = True,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who works on batches of images.", envvar=parallel.ENGINE)
+    ] = "local",
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The Ray cluster: HOST:PORT, auto, or local for processes of this machine.", envvar=parallel.ADDRESS
+        ),
+    ] = "local",
 ) -> None:
     """Bring every stage up to date, register what came of it, and say where to look."""
     from flows import running
 
+    os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
     running.run(_enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
 
 

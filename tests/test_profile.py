@@ -37,9 +37,13 @@ def told(paths) -> dict:
 def test_it_counts_what_came_in_and_what_was_kept(made):
     numbers = profile(PARAMS, **made)
     said = told(made)
-    # Of 30 images 5 are rejected and 1 is withdrawn; collect refused 1 more.
-    assert (said["images"], said["came_in"], sum(said["rejected"].values())) == (24, 30, 6)
-    assert numbers["rejected_share"] == said["rejected_share"] == pytest.approx(6 / 30)
+    verdicts = manifest.read(made["verdicts"] / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
+    refused = manifest.read(made["raw"] / "refused.parquet", manifest.REFUSED, stage="collect").to_pylist()
+    rejected = sum(row["verdict"] == "rejected" for row in verdicts)
+    assert rejected and refused
+    assert (said["images"], said["came_in"]) == (24, 24 + rejected + len(refused))
+    assert sum(said["rejected"].values()) == rejected + len(refused)
+    assert numbers["rejected_share"] == said["rejected_share"] == pytest.approx(1 - 24 / said["came_in"], abs=1e-6)
     assert sum(said["labels"].values()) + said["unlabelled"] == 24
     assert sum(source["kept"] for source in said["sources"].values()) == 24
     assert len(said["mean"]) == vectors.WIDTHS["colours"] and said["spread"] > 0
