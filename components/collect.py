@@ -1,8 +1,9 @@
 """Bring source images, captions and labels into data/raw, which only grows.
 
-A refresh appends what was never seen before, in sorted order of the names in the source; what vanished stays
-and is no member any more; captions and labels follow the source.  The index is written last: until then the
-folder is as it was, and shards that no index names are removed at the next start.
+A refresh appends what was never seen before, in order of the sources and of the names in each; what vanished stays
+and is no member any more; captions and labels follow the source; the bytes of what was withdrawn go.  What did not
+change since it was collected last is not read again.  The index is written after the shards and before old ones are
+removed: a killed run leaves it as it was, or as it shall be, and shards that it does not name go at the next start.
 """
 
 from __future__ import annotations
@@ -12,188 +13,199 @@ import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from components import files, manifest, metadata, shards, urllist
+from components import ledger, shards, tombstones
+from components import withdrawn as record
 from components.collectparams import AnySource, CollectParams
 from components.errors import UserError
 from components.events import Progress
-from components.look import fingerprint
-from components.sources import Item, Refusal, Source, locate, open_source, role
+from components.index import Arrivals, Index, Refused, part_of
+from components.kinds import Opened, open_source
+from components.look import FORMAT, MEMORY
+from components.memory import Memory
+from components.sources import Item, Part, Refusal, Said, Survey
 
 __all__ = ["CollectParams", "collect"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a source holds, before any image is read."""
+@dataclass
+class Plan:
+    """What is to be done about a source: the parts that stay as they are, and the others with their surveys."""
 
-    items: list[Item]
-    captions: dict[str, metadata.Caption]
-    has_metadata: bool
-    refusals: list[Refusal]
-    papers: int
-    label_of_folder: bool
-
-    def said_of(self, item: Item) -> tuple[str | None, str | None, str | None]:
-        """Caption, label and group of ``item``; without metadata the label is the name of its folder."""
-        caption = self.captions.get(item.key)
-        folder = PurePosixPath(item.key).parent.name or None
-        label = folder if self.label_of_folder else caption.label if caption else None
-        return (caption.text, label, caption.group) if caption else (None, label, None)
+    source: AnySource
+    told: str
+    sha256: str
+    prints: dict[str, str]
+    stays: set[str]
+    opened: Opened | None
+    surveys: dict[str, Survey]
 
 
 def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
     """Bring images, captions and labels into Parquet shards that only grow, and list what was refused."""
-    root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
-    _verify(params, look=look, root=root, store=scratch)
-    opened, surveys = {}, {}
-    for each in params.sources:
-        if each.kind == "urls":
-            opened[each.name] = urllist.open_list(each, locate(each.location, root), scratch / each.name)
-        else:
-            opened[each.name] = open_source(locate(each.location, root), max_bytes=params.max_bytes)
-        surveys[each.name] = survey = _survey(opened[each.name], each, params.max_bytes)
-        if not survey.items:
-            raise UserError(f"{each.location}: no image in it that can be taken in{_reasons(survey.refusals)}")
+    gone = set(record.names(withdrawn))
+    memory = Memory(scratch / MEMORY)
+    before = ledger.read(raw) if (raw / shards.INDEX).exists() and (raw / shards.REFUSED).exists() else {}
+    plans = _plan(params, look, before, gone, memory, scratch)
     raw.mkdir(parents=True, exist_ok=True)
-    index = _read_index(raw)
-    orphans = shards.clear_orphans(raw, {row["shard"] for row in index})
+    index, refused = Index(raw), Refused(raw)
+    orphans = shards.clear_orphans(raw, index.columns["shard"])
     if orphans:
         log.info("removed %d shards that a killed run left", len(orphans))
-    counts: Counter[str] = Counter()
-    present: set = set()
-    for each in params.sources:
-        counts += _refresh(index, surveys[each.name], opened[each.name], each, raw, present)
-    for row in index:
-        here = (row["source"], row["source_key"], row["sha256"]) in present
-        counts["vanished"] += row["member"] and not here
-        row["member"] = here
-    refused = [
-        {"source": name, "source_key": each.key, "reason": each.reason, "detail": each.detail}
-        for name, survey in surveys.items()
-        for each in sorted(survey.refusals, key=lambda each: (each.key, each.reason, each.detail))
-    ]
-    with files.replacing(raw / shards.REFUSED) as beside:
-        manifest.write(beside, manifest.rows(refused, manifest.REFUSED))
-    with files.replacing(raw / shards.INDEX) as beside:
-        manifest.write(beside, manifest.rows(index, manifest.INDEX))
-    members = [row for row in index if row["member"]]
-    log.info(
-        "%d images: %d new, %d gone, %d with another caption, label, licence or matte; %d refused",
-        len(members), counts["arrived"], counts["vanished"], counts["updated"], len(refused),
-    )  # fmt: skip
-    return {
-        "items": len(members), "bytes": sum(row["size"] for row in members), "ever": len(index),
-        "withdrawn": len(index) - len(members), "refused": len(refused),
-        "ignored": sum(survey.papers for survey in surveys.values()),
-        **{f"refused_{reason}": n for reason, n in sorted(Counter(row["reason"] for row in refused).items())},
-    }  # fmt: skip
+    offered = index.offered(gone)
+    erased = tombstones.erase(raw, index.columns, gone)
+    after = _refresh(plans, index, refused, before, gone, raw, memory)
+    _repeat(offered, plans, refused, after)
+    # Until all is written, what it says of the sources that changed would not be true of the tables.
+    ledger.write(raw, {name: told for name, told in before.items() if after.get(name) == told})
+    refused.write(raw)
+    index.write(raw)
+    ledger.write(raw, after)
+    for name in erased:
+        (raw / name).unlink()
+    memory.save(all_seen=False)
+    return _numbers(index, refused, after)
 
 
-def _verify(params: CollectParams, *, look: Path, root: Path, store: Path) -> None:
+def _plan(params: CollectParams, look: Path, before: dict, gone: set[str], memory: Memory, scratch: Path) -> list[Plan]:
+    """Open and survey what changed; nothing is written before all of it is understood."""
+    root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
+    page = _page(look, params)
+    plans = []
+    for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
+        told = ledger.said(source, params.max_bytes)
+        prints = seen.get("parts", {"": seen["sha256"]})
+        stays = ledger.unchanged(before.get(source.name), told, prints, gone)
+        known = before.get(source.name, {})
+        if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
+            plans.append(Plan(source, told, seen["sha256"], prints, stays, None, {}))
+            continue
+        opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
+                             fetch=False)  # fmt: skip
+        if {**seen, **opened.fingerprint(memory)} != seen:
+            raise UserError(f"{source.location}: not what {look.name} says it is any more: run `stillroom look`")
+        surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
+        refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
+        if not stays and not any(survey.items for survey in surveys.values()):
+            raise UserError(f"{source.location}: no image in it that can be taken in{_reasons(refusals)}")
+        plans.append(Plan(source, told, seen["sha256"], prints, stays, opened, surveys))
+    return plans
+
+
+def _page(look: Path, params: CollectParams) -> list[dict]:
+    """What was seen of each source, in the order of params.yaml."""
     try:
-        promised = json.loads(look.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{look}: not JSON ({error}): run `stillroom look`") from None
-    if promised != fingerprint(params, root=root, store=store):
-        raise UserError(f"the sources: not what {look.name} says they are any more: run `stillroom look`")
+        page = json.loads(look.read_text("utf-8"))
+        found = [(each["name"], each["kind"], each["location"]) for each in page["sources"]]
+        whole = page["format"] == FORMAT and all(isinstance(each["sha256"], str) for each in page["sources"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{look}: cannot be understood: run `stillroom look`") from None
+    if not whole or found != [(source.name, source.kind, source.location) for source in params.sources]:
+        raise UserError(f"{look}: tells of other sources than params.yaml: run `stillroom look`")
+    return page["sources"]
 
 
-def _survey(source: Source, params: AnySource, max_bytes: int) -> Survey:
-    items, refusals = source.listing()
-    if isinstance(source, urllist.UrlList):  # what came from the web was told to be an image by its bytes
-        return Survey(items, source.captions(), True, refusals, papers=0, label_of_folder=False)
-    by_role: dict[str, list[Item]] = {"image": [], "metadata": [], "paper": [], "other": []}
-    for item in items:
-        by_role[role(item.key)].append(item)
-    for item in by_role["other"]:
-        refusals.append(Refusal(item.key, "not_an_image", "its name does not end like an image's that is read here"))
-    captions = _captions(source, by_role["metadata"], params, max_bytes, refusals)
-    has_metadata = bool(by_role["metadata"])
-    images = []
-    for item in by_role["image"]:
-        if item.size > max_bytes:
-            refusals.append(Refusal(item.key, "too_big", f"{item.size} bytes, at most {max_bytes} are taken in"))
-        elif has_metadata and item.key not in captions:
-            refusals.append(Refusal(item.key, "metadata_missing", "no row of the metadata names this image"))
-        else:
-            images.append(item)
-    there = {item.key for item in by_role["image"]}
-    for key, caption in captions.items():
-        if key not in there:
-            refusals.append(Refusal(key, "file_missing", f"{caption.where} names it, and it is not there"))
-    return Survey(
-        items=images, captions=captions, has_metadata=has_metadata, refusals=refusals,
-        papers=len(by_role["paper"]), label_of_folder=not has_metadata or params.label_column is None,
-    )  # fmt: skip
+def _refresh(plans: list[Plan], index: Index, refused: Refused, before: dict, gone: set[str], raw: Path,
+             memory: Memory) -> dict[str, dict]:  # fmt: skip
+    """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
+    total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
+    after = {}
+    with shards.ShardWriter(raw, first=shards.following(raw)) as writer, Progress(total, what="collect") as progress:
+        for plan in plans:
+            name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name)
+            index.stay(name, plan.stays)
+            refused.stay(name, plan.stays if opened else None)
+            told = {part: known["parts"][part] for part in plan.stays}
+            if opened:
+                for refusal in opened.refusals:
+                    refused.add(name, refusal)
+                arrivals = index.arrivals(plan.source)
+                for part, survey in plan.surveys.items():
+                    taker = _Taker(plan.source, arrivals, index, refused, gone, writer, progress)
+                    taker.take(opened.parts[part], survey, memory)
+                    told[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
+                    told[part]["offers"] = sorted(taker.offers)
+                arrivals.append()
+            ignored = opened.ignored if opened else known["ignored"]
+            after[name] = {"name": name, "told": plan.told, "sha256": plan.sha256, "ignored": ignored, "parts": told}
+    return after
 
 
-def _captions(
-    source: Source, items: list[Item], params: AnySource, max_bytes: int, refusals: list[Refusal]
-) -> dict[str, metadata.Caption]:
-    for item in items:
-        if item.size > max_bytes:
-            raise UserError(
-                f"{params.location}: {item.key} has {item.size} bytes, more than collect.max_bytes = {max_bytes}"
-            )
-    captions: dict[str, metadata.Caption] = {}
-    blobs = {item.key: blob for item, blob in source.read(items)} if items else {}
-    for key in sorted(blobs):
-        rows = metadata.parse(
-            key, blobs[key], text_column=params.text_column, label_column=params.label_column,
-            group_column=params.group_column,
-        )  # fmt: skip
-        for row in rows:
-            if row.unsafe:
-                refusals.append(Refusal(row.key, "unsafe_name", f"{row.where}: {row.unsafe}"))
-            elif row.key in captions:
-                refusals.append(
-                    Refusal(row.key, "metadata_twice", f"{row.where}; what {captions[row.key].where} says counts")
-                )
+class _Taker:
+    """Reads the images of a part and takes them in, or refuses them."""
+
+    def __init__(self, source: AnySource, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
+                 writer: shards.ShardWriter, progress: Progress) -> None:  # fmt: skip
+        self._source, self._arrivals, self._places = source, arrivals, index.places
+        self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
+        self.offers: set[str] = set()
+        """The withdrawn images that the part holds still."""
+
+    def take(self, part: Part, survey: Survey, memory: Memory) -> None:
+        """Take in every image of ``survey``; what is known and stored is not read."""
+        said = {item.key: each for item, each in zip(survey.items, survey.said, strict=True)}
+        for refusal in survey.refusals:
+            self._refused.add(self._source.name, refusal)
+        unread = []
+        for item in survey.items:
+            if item.sha256 and (item.sha256 in self._places or item.sha256 in self._gone):
+                self._one(item, item.sha256, item.size, said[item.key], None)
             else:
-                captions[row.key] = row
-    return captions
-
-
-def _read_index(raw: Path) -> list[dict]:
-    return shards.read_index(raw).to_pylist() if (raw / shards.INDEX).exists() else []
-
-
-def _refresh(
-    index: list[dict], survey: Survey, source: Source, params: AnySource, raw: Path, present: set
-) -> Counter[str]:
-    """Append to ``index`` what is new, write its bytes to new shards, and bring the old rows up to date."""
-    counts: Counter[str] = Counter()
-    known = {(row["source"], row["source_key"], row["sha256"]): row for row in index}
-    places = {row["sha256"]: (row["shard"], row["row"]) for row in index}
-    first = 1 + max((int(row["shard"][6:11]) for row in index), default=-1)
-    newcomers = []
-    with shards.ShardWriter(raw, first=first) as writer, Progress(len(survey.items), what="collect") as progress:
-        for item, data in source.read(survey.items):
+                unread.append(item)
+        for item, data in part.read(unread):
+            if isinstance(data, Refusal):
+                self._refused.add(self._source.name, data)
+                self._progress.advance()
+                continue
             sha256 = hashlib.sha256(data).hexdigest()
-            text, label, group = survey.said_of(item)
-            said = {"text": text, "label": label, "licence": params.licence, "group_key": group, "matte": params.matte}
-            identity = (params.name, item.key, sha256)
-            present.add(identity)
-            if identity in known:
-                row = known[identity]
-                counts["updated"] += any(row[name] != value for name, value in said.items())
-                row.update(said)
-            else:
-                name, key, _ = identity
-                row = {"sha256": sha256, "source": name, "source_key": key, **said, "size": len(data)}
-                if sha256 not in places:  # the same bytes are stored once
-                    places[sha256] = writer.add({**row, "bytes": data})
-                row["shard"], row["row"] = places[sha256]
-                newcomers.append(row)
-            progress.advance()
-    for row in sorted(newcomers, key=lambda row: row["source_key"]):
-        index.append({"arrival": len(index), **row, "member": True, "withdrawn": False})
-    counts["arrived"] = len(newcomers)
-    return counts
+            if item.sha256 not in (None, sha256):
+                raise UserError(f"{self._source.location}: {item.key} changed while it was read: run `stillroom look`")
+            part.remember(item, sha256, memory)
+            self._one(item, sha256, len(data), said[item.key], data)
+
+    def _one(self, item: Item, sha256: str, size: int, said: Said, data: bytes | None) -> None:
+        self._progress.advance()
+        if sha256 in self._gone:
+            self._refused.add(self._source.name, _withdrawn(item.key))
+            self.offers.add(sha256)
+            return
+        if sha256 not in self._places:  # the same bytes are stored once
+            record = (sha256, data, self._source.name, item.key, said.text, said.label, self._source.licence)
+            self._places[sha256] = self._writer.add(record)
+        self._arrivals.take(item.key, sha256, size, said, self._places[sha256])
+
+
+def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: dict[str, dict]) -> None:
+    """Refuse what was withdrawn just now and lies in a part that was not read again: it offers the image still."""
+    stays = {plan.source.name: plan.stays for plan in plans}
+    for source, key, sha256 in offered:
+        part = part_of(key, stays.get(source, ()))
+        if part is not None:
+            refused.add(source, _withdrawn(key))
+            told = after[source]["parts"][part]
+            after[source]["parts"][part] = {**told, "offers": sorted({*told["offers"], sha256})}
+
+
+def _withdrawn(key: str) -> Refusal:
+    return Refusal(key, "withdrawn", "the same bytes were withdrawn by hand (data/withdrawn.jsonl)")
+
+
+def _numbers(index: Index, refused: Refused, after: dict[str, dict]) -> dict[str, float]:
+    columns, reasons = index.columns, refused.reasons()
+    sizes = [size for size, member in zip(columns["size"], columns["member"], strict=True) if member]
+    log.info(
+        "%d images: %d new, %d gone, %d with another caption, label, group, licence or matte; %d refused",
+        len(sizes), index.counts["arrived"], index.vanished, index.counts["updated"], reasons.total(),
+    )  # fmt: skip
+    ignored = sum(told["ignored"] + sum(part["ignored"] for part in told["parts"].values()) for told in after.values())
+    return {
+        "items": len(sizes), "bytes": sum(sizes), "ever": len(columns["member"]),
+        "withdrawn": len(columns["member"]) - len(sizes), "refused": reasons.total(), "ignored": ignored,
+        **{f"refused_{reason}": n for reason, n in sorted(reasons.items())},
+    }  # fmt: skip
 
 
 def _reasons(refusals: list[Refusal]) -> str:

@@ -13,6 +13,7 @@ from components.errors import UserError, nearest
 from components.sources import safe_key
 
 FILE_COLUMN = "file_name"
+LONGEST_TEXT = 131_072  # characters of a caption, as of a field in Python's csv
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def parse(
                 names = [str(name) for name in row]
                 wanted = "" if column == FILE_COLUMN else " (params.yaml, section collect; null for none)"
                 raise UserError(f"{where}: no column '{column}'{nearest(column, names)}; it has {_list(names)}{wanted}")
-            values[column] = _text(row[column], f"{where}, column '{column}'")
+            values[column] = plain(row[column], f"{where}, column '{column}'")
         name = values[FILE_COLUMN]
         if name is None:
             raise UserError(f"{where}: '{FILE_COLUMN}' is empty")
@@ -91,12 +92,15 @@ def _decode(key: str, blob: bytes) -> str:
     return text
 
 
-def _text(value: object, where: str) -> str | None:
+def plain(value: object, where: str) -> str | None:
+    """``value`` as text, None for nothing; UserError naming ``where`` when it is no text and no number."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UserError(f"{where}: {type(value).__name__}, wanted text")
     text = str(value).strip()
+    if len(text) > LONGEST_TEXT or "\0" in text:
+        raise UserError(f"{where}: {len(text)} characters, wanted at most {LONGEST_TEXT} and no NUL")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -17,6 +17,7 @@ from components.errors import UserError
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next shard begins
 ROW_GROUP_BYTES = 8 * 2**20  # image bytes held in memory before they are written
 INDEX, REFUSED = "index.parquet", "refused.parquet"
+_BYTES = manifest.SHARD.names.index("bytes")
 _NAME = re.compile(r"shard-\d{5}\.parquet")
 
 
@@ -29,7 +30,7 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._open = ExitStack()  # the shard being written
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[Mapping] = []
+        self._waiting: list[tuple] = []
         self._waiting_bytes = self._bytes = self._rows = 0
 
     def __enter__(self) -> ShardWriter:
@@ -41,13 +42,13 @@ class ShardWriter:
         else:
             self._open.__exit__(kind, error, trace)  # the shard that is not whole goes away
 
-    def add(self, record: Mapping) -> tuple[str, int]:
-        """Write one image; the shard's name and the row in it."""
+    def add(self, record: tuple) -> tuple[str, int]:
+        """Write one image, the values of manifest.SHARD in order; the shard's name and the row in it."""
         if self._writer is None:
             self._start()
         self._waiting.append(record)
-        self._waiting_bytes += len(record["bytes"])
-        self._bytes += len(record["bytes"])
+        self._waiting_bytes += len(record[_BYTES])
+        self._bytes += len(record[_BYTES])
         place = shard_name(self._number), self._rows
         self._rows += 1
         if self._waiting_bytes >= ROW_GROUP_BYTES:
@@ -64,7 +65,8 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(manifest.rows(self._waiting, manifest.SHARD))
+            columns = dict(zip(manifest.SHARD.names, zip(*self._waiting, strict=True), strict=True))
+            self._writer.write_table(manifest.table(columns, manifest.SHARD))
         self._waiting, self._waiting_bytes = [], 0
 
     def _close(self) -> None:
@@ -77,6 +79,11 @@ class ShardWriter:
 def shard_name(number: int) -> str:
     """The file name of shard ``number``."""
     return f"shard-{number:05d}.parquet"
+
+
+def following(raw: Path) -> int:
+    """The number of the first shard after all that lie in ``raw``."""
+    return 1 + max((int(path.name[6:11]) for path in raw.iterdir() if _NAME.fullmatch(path.name)), default=-1)
 
 
 def read_index(raw: Path) -> pa.Table:

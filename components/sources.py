@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a zip or a tar, read as named items and never extracted.
+"""What a source is: named items, read and never extracted, and what was refused.
 
 Whatever a source holds is hostile until shown otherwise.  A name that could leave its folder, a link, a
 device, an item said twice becomes a ``Refusal``, which is listed; it is never opened.
@@ -6,15 +6,12 @@ device, an item said twice becomes a ``Refusal``, which is listed; it is never o
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
-from components.errors import UserError
+from components.memory import Memory
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -22,15 +19,17 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
 PAPER_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
 LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
+# Most names: no part is empty or begins with a dot, so nothing is left to look for.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
 
 
-@dataclass(frozen=True)
-class Item:
-    """A regular file of a source: its name from the source's top, its size in bytes, where it lies."""
+class Item(NamedTuple):
+    """A file of a source: its name from the source's top, its size in bytes, where it lies, its hash if known."""
 
     key: str
     size: int
     place: object
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,111 +41,83 @@ class Refusal:
     detail: str
 
 
-class Source(Protocol):
-    """A folder or an archive, open for reading."""
+class Said(NamedTuple):
+    """Caption, label and group of an image, None for none."""
 
-    kind: str
-    path: Path
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The images of a part in order of their keys, what is said of each, and the rest; ``ignored`` counts papers."""
+
+    items: list[Item]
+    said: list[Said]
+    refusals: list[Refusal]
+    ignored: int
+
+
+class Print(NamedTuple):
+    """A fingerprint: bytes, number of images, and a SHA-256 that changes when what would be read changes."""
+
+    bytes: int
+    files: int
+    sha256: str
+    refused: dict[str, int] | None = None
+    """How often which reason was given, where that is known without a survey."""
+
+
+class File(Protocol):
+    """A file of this machine or of a store; ``str`` gives its whole address, for messages."""
+
+    name: str
+    size: int
+    state: Sequence | None
+    """What changes when the file does, None when the store does not say."""
+    mark: str | None
+    """What the store says of the content (an etag), None when one has to read it."""
+
+    def open(self) -> BinaryIO:
+        """A seekable stream of its bytes."""
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+
+
+class Tree(Protocol):
+    """What lies below a folder or in an archive."""
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every regular file and every refusal, each sorted by key."""
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
-        """The bytes of ``items``, each once, in the order that suits the source."""
+        """The bytes of ``items``, each once, in the order that suits the tree."""
 
 
-def locate(location: str, root: Path, *, where: str = "collect.sources") -> Path:
-    """The path of ``location``, ``root`` being where relative ones start; UserError when it is not there."""
-    path = root / location
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise UserError(f"{location}: not there: set {where} in params.yaml to a folder or archive") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{location}: cannot be reached ({_why(error)})") from None
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UserError(f"{location}: neither a folder nor a file ({where} in params.yaml)")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{location}: permission denied: give this user the right to read it")
-    return path
+class Part(Protocol):
+    """What is looked at and read as a whole: a source's one folder or archive, or one of its shards."""
 
+    form: str
 
-def open_source(path: Path, *, max_bytes: int) -> Source:
-    """The source at ``path``; UserError when it is no folder, zip, tar or tar.gz that can be read."""
-    from components.archives import open_archive
+    def fingerprint(self, memory: Memory) -> Print:
+        """What it holds now, as short as can be."""
 
-    return Folder(path) if path.is_dir() else open_archive(path, max_bytes=max_bytes)
+    def survey(self, memory: Memory) -> Survey:
+        """Its images, unread."""
 
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Refusal]]:
+        """The bytes of ``items``, each once, in the order that suits it, or why there are none."""
 
-class Folder:
-    """A folder and all below it; links may point at files inside it, at nothing else."""
-
-    kind = "folder"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._real = path.resolve()
-
-    def listing(self) -> tuple[list[Item], list[Refusal]]:
-        """Every regular file and every refusal, each sorted by key."""
-        items, refusals = [], []
-        for folder, name, is_link in self._walk():
-            path = Path(folder, name)
-            shown = str(path.relative_to(self.path))
-            key, unsafe = safe_key(shown)
-            if unsafe:
-                refusals.append(Refusal(printable(shown), "unsafe_name", unsafe))
-                continue
-            found = self._inspect(path, key, is_link)
-            (items if isinstance(found, Item) else refusals).append(found)
-        return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda refusal: refusal.key)
-
-    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
-        """The bytes of ``items`` in the order given."""
-        for item in items:
-            with self.open(item) as stream:
-                yield item, stream.read()
-
-    def open(self, item: Item):
-        """A binary stream of ``item``; it was a regular file when listed and must still be one."""
-        try:
-            # NOFOLLOW and NONBLOCK: between listing and opening, a file can turn into a link or a FIFO.
-            handle = os.open(item.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise UserError(f"{self.path / item.key}: cannot be read ({_why(error)})") from None
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise UserError(f"{self.path / item.key}: changed while it was read: run the same command again")
-        return os.fdopen(handle, "rb")
-
-    def _walk(self) -> Iterator[tuple[str, str, bool]]:
-        def fail(error: OSError) -> None:
-            raise UserError(f"{error.filename}: cannot be listed ({_why(error)})")
-
-        for folder, folders, names in os.walk(self.path, onerror=fail):
-            links = [name for name in folders if Path(folder, name).is_symlink()]
-            for name in names + links:
-                yield folder, name, Path(folder, name).is_symlink()
-
-    def _inspect(self, path: Path, key: str, is_link: bool) -> Item | Refusal:
-        if is_link:
-            try:
-                target = path.resolve(strict=True)
-            except (OSError, RuntimeError):
-                return Refusal(key, "link", "a link that points at nothing")
-            if not target.is_relative_to(self._real):
-                return Refusal(key, "link", "a link that leaves the source")
-            path = target
-        found = path.lstat()
-        if stat.S_ISDIR(found.st_mode):
-            return Refusal(key, "link", "a link to a folder")
-        if not stat.S_ISREG(found.st_mode):
-            return Refusal(key, "device", "a pipe, socket or device, not a file")
-        return Item(key, found.st_size, path)
+    def remember(self, item: Item, sha256: str, memory: Memory) -> None:
+        """Keep what reading ``item`` told, if that spares reading it again."""
 
 
 def safe_key(name: str) -> tuple[str, str]:
     """``name`` without empty and ``.`` parts, and what is unsafe about it ('' when nothing is)."""
+    if len(name) <= LONGEST_NAME and _PLAIN.fullmatch(name):
+        return name, ""
     parts = name.replace("\\", "/").split("/")
     key = "/".join(part for part in name.split("/") if part not in ("", "."))
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
@@ -167,18 +138,44 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def suffix(key: str) -> str:
+    """The last suffix of a name in lower case with its dot; '' for none, and for a name that begins with it."""
+    name = key.rpartition("/")[2]
+    at = name.rfind(".")
+    return name[at:].lower() if 0 < at < len(name) - 1 else ""
+
+
 def role(key: str) -> str:
     """What a file's name says it is: ``image``, ``metadata``, ``paper`` (licence, readme) or ``other``."""
-    name = PurePosixPath(key).name
+    name = key.rpartition("/")[2]
     if name.startswith("._") or "__MACOSX" in key.split("/"):
         return "other"  # macOS resource forks carry an image's suffix and are none
+    end = suffix(name)
+    if end in IMAGE_SUFFIXES:
+        return "image"
     if name.lower() in METADATA_NAMES:
         return "metadata"
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "paper" if suffix in PAPER_SUFFIXES and PAPERS.match(name) else "other"
+    return "paper" if end in PAPER_SUFFIXES and PAPERS.match(name) else "other"
 
 
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def sift(found: Iterable[tuple[str, int, object, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
+    """(name, size, place, trouble) of every member into items and refusals; the first of a name counts."""
+    items: dict[str, Item] = {}
+    refusals = []
+    for name, size, place, trouble in found:
+        key, unsafe = safe_key(name)
+        if unsafe:
+            refusals.append(Refusal(printable(name), "unsafe_name", unsafe))
+        elif trouble:
+            refusals.append(Refusal(key, *trouble))
+        elif key in items:
+            refusals.append(Refusal(key, "duplicate_name", "the source holds this name more than once"))
+        else:
+            items[key] = Item(key, size, place)
+    return sorted(items.values(), key=lambda item: item.key), sorted(refusals, key=lambda each: each.key)
+
+
+def why(error: BaseException) -> str:
+    """What ``error`` says, in one line of at most 200 characters."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return said.splitlines()[0][:200]

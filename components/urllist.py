@@ -80,7 +80,7 @@ def read_list(name: str, blob: bytes, source: UrlSource) -> tuple[list[Row], lis
     for line, record in _records(name, blob, source):
         where = f"{name} line {line}"
         text, label, group = (
-            metadata._text(record[column], f"{where}, column '{column}'") if column else None
+            metadata.plain(record[column], f"{where}, column '{column}'") if column else None
             for column in (source.text_column, source.label_column, source.group_column)
         )
         said = record[source.url_column] if source.url_column else record[""]

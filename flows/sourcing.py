@@ -113,22 +113,20 @@ def appended(text: str, entry: dict[str, Any]) -> str:
 
 def survey(params: CollectParams, root: Path) -> Found:
     """What the last source holds; nothing is decoded, and nothing is downloaded."""
-    from components import collect, urllist
-    from components.sources import locate, open_source
+    from components import kinds, urllist
+    from components.memory import Memory
 
-    source = params.sources[-1]
+    source, at = params.sources[-1], len(params.sources) - 1
     if source.kind == "urls":
-        path = locate(source.location, root)
-        rows, refusals = urllist.read_list(path.name, path.read_bytes(), source)
+        place = kinds.locate(source.location, root=root, at=at)
+        rows, refusals = urllist.read_list(place.name, place.read_bytes(), source)
         return Found(len(rows), "addresses, which the next look downloads", [row.key for row in rows[:_SHOWN]],
                      [each.reason for each in refusals])  # fmt: skip
-    if source.kind != "files":
-        raise UserError(f"--kind {source.kind}: cannot be read yet")
-    found = collect._survey(
-        open_source(locate(source.location, root), max_bytes=params.max_bytes), source, params.max_bytes
-    )
-    names = [item.key for item in found.items[:_SHOWN]]
-    return Found(len(found.items), "images", names, [each.reason for each in found.refusals])
+    opened = kinds.open_source(source, root=root, max_bytes=params.max_bytes, store=None, at=at, fetch=False)
+    found = [part.survey(Memory(None)) for part in opened.parts.values()]
+    names = sorted(item.key for each in found for item in each.items)
+    refusals = [*opened.refusals, *(refusal for each in found for refusal in each.refusals)]
+    return Found(len(names), "images", names[:_SHOWN], [each.reason for each in refusals])
 
 
 def _entry(request: Request, location: str, kind: str, *, root: Path) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class State:
 
     @property
     def looked(self) -> Path:
-        """Hashes of a source folder's files, by size and time of change."""
-        return self.folder / "looked.json"
+        """Hashes of the sources' files, by size and time of change; in the scratch folder of stage `collect`."""
+        return self.folder / "collect" / ".looked.json"
 
     @property
     def servers(self) -> Path:

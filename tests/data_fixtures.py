@@ -98,11 +98,11 @@ def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def gather(root: Path, *sources: dict, **changes: object) -> dict[str, float]:
+def gather(root: Path, *sources: dict, cache: Path | None = None, **changes: object) -> dict[str, float]:
     """Look at the sources of the project at ``root`` and collect them into data/raw."""
     params = collect_params(*sources, **changes)
     page, withdrawn, scratch = root / "data/source.json", root / "data/withdrawn.jsonl", root / ".stillroom/collect"
-    look(params, root=root, page=page, cache=None)
+    look(params, root=root, page=page, cache=cache, store=scratch)
     withdrawn.touch()
     return collect(params, look=page, withdrawn=withdrawn, raw=root / "data/raw", scratch=scratch)
 

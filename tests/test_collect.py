@@ -15,6 +15,7 @@ from data_fixtures import collect_params, digests, folder, gather, png, tarred, 
 from components import shards
 from components.collect import collect
 from components.errors import UserError
+from components.look import look
 
 
 def index(root):
@@ -343,6 +344,8 @@ def test_a_source_that_changed_since_the_look_is_one_line(tmp_path):
     source = folder(tmp_path, {"a.png": png(1)})
     gather(tmp_path)
     (source / "b.png").write_bytes(png(2))
+    look(collect_params(), root=tmp_path, page=tmp_path / "data/source.json", cache=None)
+    (source / "c.png").write_bytes(png(3))
     with pytest.raises(UserError, match="stillroom look"):
         collect(collect_params(), look=tmp_path / "data/source.json", raw=tmp_path / "data/raw",
                 withdrawn=tmp_path / "data/withdrawn.jsonl", scratch=tmp_path / "scratch")  # fmt: skip
@@ -361,7 +364,7 @@ def test_a_run_that_is_stopped_leaves_the_old_state_and_the_next_one_completes(t
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("components.collect.manifest.rows", die)  # shards are written, the index is not
+        patch.setattr("components.index.Index.write", die)  # shards are written, the index is not
         with pytest.raises(Killed):
             gather(tmp_path)
     after = digests(tmp_path / "data/raw")

@@ -48,7 +48,7 @@ def test_a_second_look_reads_no_content(tmp_path, monkeypatch):
         os.utime(path, (1, 1))  # long settled
     page, cache = tmp_path / "source.json", tmp_path / "cache.json"
     first = look(collect_params(), root=tmp_path, page=page, cache=cache)
-    monkeypatch.setattr("components.sources.Folder.open", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("components.folders.Folder.open", lambda *_: pytest.fail("read again"))
     assert look(collect_params(), root=tmp_path, page=page, cache=cache) == first
 
 

@@ -1,0 +1,56 @@
+"""Images taken back by hand: their bytes out of data/raw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components import files, manifest, shards
+from components.errors import UserError
+
+
+def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:
+    """Make tombstones of the rows of ``index`` whose image is in ``withdrawn``; the shards that must then go.
+
+    What stays of these shards is written to new ones.  ``index`` names the new ones; the old ones stay until it is
+    written, so that a killed run leaves either all as it was or shards that nobody names.
+    """
+    doomed = [at for at, sha256 in enumerate(index["sha256"]) if sha256 in withdrawn and index["shard"][at]]
+    gone: dict[str, set[int]] = {}
+    for at in doomed:
+        gone.setdefault(index["shard"][at], set()).add(index["row"][at])
+        index["shard"][at], index["row"][at] = "", -1
+        index["member"][at], index["withdrawn"][at], index["text"][at] = False, True, None
+    number = shards.following(raw)
+    for old in sorted(gone):
+        stay = [at for at, shard in enumerate(index["shard"]) if shard == old]
+        if stay:
+            kept = _rewrite(raw / old, raw / shards.shard_name(number), gone[old])
+            for at in stay:
+                index["shard"][at], index["row"][at] = shards.shard_name(number), int(kept[index["row"][at]])
+            number += 1
+    return sorted(gone)
+
+
+def _rewrite(old: Path, new: Path, gone: Iterable[int]) -> np.ndarray:
+    """Write the rows of ``old`` that are not ``gone`` to ``new``; the new place of each old row."""
+    try:
+        with pq.ParquetFile(old) as file, files.replacing(new) as beside:
+            stays = np.ones(file.metadata.num_rows, bool)
+            stays[list(gone)] = False
+            with manifest.writer(beside, manifest.SHARD) as writer:
+                start = 0
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, use_threads=False)
+                    kept = table.filter(pa.array(stays[start : start + len(table)]))
+                    if len(kept):
+                        writer.write_table(kept.cast(manifest.SHARD))
+                    start += len(table)
+    except (pa.ArrowException, IndexError) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"{old}: cannot be read ({line}): `dvc checkout` brings it back") from None
+    return np.cumsum(stays) - 1
