@@ -86,9 +86,9 @@ async def hostile(name: str, send: Send) -> bool:
     elif name == "endless":
         await endless(send, b"HTTP/1.1 200 OK\r\n\r\n" + image, bytes(2**16))
     elif name == "endless-chunks":
-        await endless(
-            send, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + bytes(2**16) + b"\r\n"
-        )
+        first_chunk = b"%x\r\n%s\r\n" % (len(image), image)
+        before = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + first_chunk
+        await endless(send, before, b"10000\r\n" + bytes(2**16) + b"\r\n")
     elif name == "length-lie":
         await send(head % 10**15 + image)
     return False

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from components.exchange import PER_HOST, FetchError
+from components.exchange import PER_HOST
 from components.fetch import Fetcher
 from components.weburl import Url
+from components.wire import FetchError
 
 THREADS = 32  # fetching at once; they wait for the network and hardly compute
 MUTE = 8  # connections in a row that fail before a host is left alone until the next look

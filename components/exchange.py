@@ -10,69 +10,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
-import io
 import socket
 import ssl
 import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 
-from components import robots
 from components.addresses import Address, ForbiddenError, Resolver, resolve
 from components.weburl import Url
+from components.wire import PIECE, Deadline, FetchError, StaleError, Wire
 
 PER_HOST = 4  # connections to one host at once
 _IDLE = 64  # connections kept open for the next request
 _NAME_SECONDS = 300.0  # how long an answer of the name server is believed
 _CONNECT_SECONDS = 10.0  # for one address of a name
-_PIECE = 64 * 1024  # bytes read at once
 _HEADER_BYTES = 2**20  # for headers and what chunks cost, beside twice the body
-_HEADERS = {
-    "User-Agent": f"{robots.NAME}/0.1 (collects images for training; obeys robots.txt and X-Robots-Tag noai)",
-    "Accept": "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, */*;q=0.1",
-    "Accept-Encoding": "identity",
-}
 _BROKEN = (http.client.HTTPException, ssl.SSLError, ConnectionError, OSError, ValueError, zlib.error)
-
-
-class FetchError(Exception):
-    """Why there is nothing at a URL: one word and one sentence, neither with anything secret in it."""
-
-    def __init__(self, reason: str, detail: str, *, again: bool = False, wait: float | None = None) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-        self.again = again
-        """Whether it may go better in a moment."""
-        self.wait = wait
-        """Seconds that the server asks everybody to stay away."""
-
-
-class Deadline:
-    """A moment after which an exchange is cut off, wherever it is; waiting for one's turn does not count."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._until = seconds, time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds left, more than 0; FetchError when there are none."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise FetchError("timeout", f"not done within {self._seconds:g} seconds")
-        return left
-
-    @contextlib.contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """Time does not pass inside."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._until += time.monotonic() - began
 
 
 @dataclass(frozen=True)
@@ -95,7 +53,7 @@ class Client:
         self._lock = threading.Lock()
         self._names: dict[tuple[str, int], tuple[float, Future]] = {}
         self._turns: dict[str, threading.Semaphore] = {}
-        self._idle: OrderedDict[_Wire, str] = OrderedDict()
+        self._idle: OrderedDict[Wire, str] = OrderedDict()
 
     def get(
         self, url: Url, deadline: Deadline, *, most: int, cut: bool = False,
@@ -114,7 +72,7 @@ class Client:
         try:
             old = self._take(url.origin)
             if old is not None:
-                with contextlib.suppress(_StaleError):
+                with contextlib.suppress(StaleError):
                     return self._exchange(old, url, deadline, most, cut, check, peek)
             return self._exchange(self._connect(url, deadline), url, deadline, most, cut, check, peek)
         finally:
@@ -127,7 +85,7 @@ class Client:
                 wire.shut()
             self._idle.clear()
 
-    def _exchange(self, wire: _Wire, url: Url, deadline: Deadline, most, cut, check, peek) -> Answer:
+    def _exchange(self, wire: Wire, url: Url, deadline: Deadline, most, cut, check, peek) -> Answer:
         keep = False
         wire.deadline, wire.budget = deadline, 2 * most + _HEADER_BYTES
         try:
@@ -149,20 +107,20 @@ class Client:
         finally:
             self._give(wire, url.origin) if keep else wire.shut()
 
-    def _take(self, origin: str) -> _Wire | None:
+    def _take(self, origin: str) -> Wire | None:
         with self._lock:
             wire = next((wire for wire, whose in reversed(self._idle.items()) if whose == origin), None)
             if wire is not None:
                 del self._idle[wire]
             return wire
 
-    def _give(self, wire: _Wire, origin: str) -> None:
+    def _give(self, wire: Wire, origin: str) -> None:
         with self._lock:
             self._idle[wire] = origin
             while len(self._idle) > _IDLE:
                 self._idle.popitem(last=False)[0].shut()
 
-    def _connect(self, url: Url, deadline: Deadline) -> _Wire:
+    def _connect(self, url: Url, deadline: Deadline) -> Wire:
         for address in self._addresses(url, deadline):
             try:
                 sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -177,7 +135,7 @@ class Client:
                 if url.scheme == "https":
                     sock.settimeout(deadline.left())
                     sock = self._trust().wrap_socket(sock, server_hostname=url.host)
-                return _Wire(sock)
+                return Wire(sock)
             except ssl.SSLCertVerificationError as error:
                 sock.close()
                 raise FetchError("tls", f"certificate refused: {error.verify_message}") from None
@@ -226,79 +184,6 @@ class Client:
             future.set_exception(FetchError("unresolved", "its name has no address", again=again))
 
 
-class _StaleError(Exception):
-    """A connection that was kept had been closed by the server meanwhile: no request was answered on it."""
-
-
-class _Wire:
-    """A connected socket as http.client wants it, each of its reads and writes under the deadline."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self.deadline = Deadline(0)
-        self.budget = 0
-        """Bytes that may still come: http.client reads without limit after a chunk of length -1, for one."""
-        self.used = False
-
-    def ask(self, url: Url) -> http.client.HTTPResponse:
-        """Send the request for ``url`` and read the answer up to the end of its headers."""
-        connection = http.client.HTTPConnection(url.host, url.port)
-        connection.sock = self
-        connection.auto_open = 0
-        try:
-            connection.putrequest("GET", url.target, skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", url.authority)
-            for name, value in _HEADERS.items():
-                connection.putheader(name, value)
-            if url.authorization:
-                connection.putheader("Authorization", url.authorization)
-            connection.endheaders()
-            return connection.getresponse()
-        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError) as error:
-            if self.used and not isinstance(error, TimeoutError):
-                raise _StaleError from None
-            raise
-
-    def sendall(self, data: bytes) -> None:
-        """Send all of ``data``."""
-        self._sock.settimeout(self.deadline.left())
-        self._sock.sendall(data)
-
-    def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        """What the socket receives, as a stream."""
-        return io.BufferedReader(_Stream(self), _PIECE)
-
-    def receive(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` with what has come; how many bytes, 0 at the end."""
-        self._sock.settimeout(self.deadline.left())
-        count = self._sock.recv_into(buffer)
-        self.budget -= count
-        if self.budget < 0:
-            raise FetchError("too_big", "more than twice what may be taken in, headers and chunks counted")
-        return count
-
-    def close(self) -> None:
-        """Nothing: http.client closes while an answer is still being read."""
-
-    def shut(self) -> None:
-        """Close the connection."""
-        self._sock.close()
-
-
-class _Stream(io.RawIOBase):
-    """The bytes that come over a wire."""
-
-    def __init__(self, wire: _Wire) -> None:
-        super().__init__()
-        self._wire = wire
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:
-        return self._wire.receive(buffer)
-
-
 def _body(response: http.client.HTTPResponse, most: int, cut: bool, peek) -> tuple[bytes, bool]:
     """The body and whether it was read to its end; what it unpacks to is counted, never more than ``most``."""
     too_big = FetchError("too_big", f"more than {most} bytes")
@@ -306,7 +191,7 @@ def _body(response: http.client.HTTPResponse, most: int, cut: bool, peek) -> tup
         raise too_big
     unpack, finished = _unpacker(response.headers)
     pieces, size, packed = [], 0, 0
-    while piece := response.read(_PIECE):
+    while piece := response.read(PIECE):
         packed += len(piece)
         piece = unpack(piece, most + 1 - size)
         if piece and not pieces:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from components import robots
-from components.exchange import Answer, Client, Deadline, FetchError
+from components.exchange import Answer, Client
 from components.weburl import Url
+from components.wire import Deadline, FetchError
 
 REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)

@@ -23,11 +23,12 @@ from components import metadata
 from components.download import Download, Task
 from components.errors import UserError, nearest
 from components.events import Progress
-from components.exchange import Client, FetchError
+from components.exchange import Client
 from components.fetch import Fetcher
 from components.sources import Item, Refusal
 from components.urlstore import Entry, Store, Writer
 from components.weburl import Url, parse
+from components.wire import FetchError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
 _NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")

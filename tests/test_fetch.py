@@ -14,9 +14,10 @@ from data_fixtures import png
 from websites import reply, site
 
 from components.download import MUTE, Download, Task
-from components.exchange import PER_HOST, Client, FetchError
+from components.exchange import PER_HOST, Client
 from components.fetch import REDIRECTS, Fetcher, is_image, retry_after
 from components.weburl import parse
+from components.wire import FetchError
 
 PNG = png(1, 16)
 MOST = 20_000
