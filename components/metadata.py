@@ -33,7 +33,7 @@ def parse(
 ) -> Iterator[Caption]:
     """The rows of the metadata file ``key``; UserError naming the line of what cannot be understood."""
     folder = PurePosixPath(key).parent
-    rows = _csv_rows(key, blob) if key.lower().endswith(".csv") else _jsonl_rows(key, blob)
+    rows = csv_rows(key, blob) if key.lower().endswith(".csv") else jsonl_rows(key, blob)
     for line, row in rows:
         where = f"{key} line {line}"
         values = {}
@@ -43,7 +43,7 @@ def parse(
             if column not in row:
                 names = [str(name) for name in row]
                 wanted = "" if column == FILE_COLUMN else " (params.yaml, section collect; null for none)"
-                raise UserError(f"{where}: no column '{column}'{nearest(column, names)}; it has {_list(names)}{wanted}")
+                raise UserError(f"{where}: no column '{column}'{nearest(column, names)}; it has {listed(names)}{wanted}")
             values[column] = plain(row[column], f"{where}, column '{column}'")
         name = values[FILE_COLUMN]
         if name is None:
@@ -54,13 +54,14 @@ def parse(
         yield Caption(full, text, label, group, unsafe, where)
 
 
-def _csv_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(_decode(key, blob), newline=""), strict=True)
+def csv_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
+    """The rows of a CSV with their line numbers; UserError naming the line of what is none."""
+    reader = csv.DictReader(io.StringIO(decode(key, blob), newline=""), strict=True)
     try:
         if not reader.fieldnames:
             raise UserError(f"{key}: empty: wanted a line of column names, '{FILE_COLUMN}' among them")
         if len(set(reader.fieldnames)) != len(reader.fieldnames):
-            raise UserError(f"{key} line 1: a column name stands twice in {_list(reader.fieldnames)}")
+            raise UserError(f"{key} line 1: a column name stands twice in {listed(reader.fieldnames)}")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{key} line {reader.line_num}: not as many fields as there are column names")
@@ -69,8 +70,9 @@ def _csv_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
         raise UserError(f"{key} line {reader.line_num + 1}: not CSV ({error})") from None
 
 
-def _jsonl_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
-    for line, text in enumerate(_decode(key, blob).split("\n"), start=1):
+def jsonl_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
+    """The objects of a file of JSON lines with their line numbers; UserError naming the line of what is none."""
+    for line, text in enumerate(decode(key, blob).split("\n"), start=1):
         if not text.strip():
             continue
         try:
@@ -82,7 +84,8 @@ def _jsonl_rows(key: str, blob: bytes) -> Iterator[tuple[int, dict]]:
         yield line, row
 
 
-def _decode(key: str, blob: bytes) -> str:
+def decode(key: str, blob: bytes) -> str:
+    """``blob`` as text; UserError when the file ``key`` is not UTF-8."""
     try:
         text = blob.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -108,7 +111,8 @@ def plain(value: object, where: str) -> str | None:
     return text or None
 
 
-def _list(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first dozen of ``names`` for a message."""
     # A table without a header has an address, maybe one with a password, where its columns' names should be.
     shown = ", ".join("(an address)" if "://" in name else name for name in names[:12])
     return shown[:200] + (" ..." if len(names) > 12 or len(shown) > 200 else "")

@@ -213,7 +213,7 @@ def _records(name: str, blob: bytes, source: UrlSource) -> Iterator[tuple[int, d
     if suffix == ".txt":
         if any(wanted):
             raise UserError(f"{name}: plain text has no columns: set {_columns(wanted)} to null in params.yaml")
-        for number, line in enumerate(metadata._decode(name, blob).splitlines(), start=1):
+        for number, line in enumerate(metadata.decode(name, blob).splitlines(), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
                 yield number, {"": line}
         return
@@ -222,7 +222,7 @@ def _records(name: str, blob: bytes, source: UrlSource) -> Iterator[tuple[int, d
     if suffix == ".parquet":
         yield from _parquet(name, blob, [column for column in wanted if column])
         return
-    lines = metadata._csv_rows(name, blob) if suffix == ".csv" else metadata._jsonl_rows(name, blob)
+    lines = metadata.csv_rows(name, blob) if suffix == ".csv" else metadata.jsonl_rows(name, blob)
     for number, record in lines:
         for column in filter(None, wanted):
             if column not in record:
@@ -248,7 +248,7 @@ def _parquet(name: str, blob: bytes, wanted: list[str]) -> Iterator[tuple[int, d
 def _missing(where: str, column: str, names: list[str]) -> UserError:
     return UserError(
         f"{where}: no column '{column}'{nearest(column, [str(name) for name in names])}; "
-        f"it has {metadata._list([str(name) for name in names])} (params.yaml, section collect)"
+        f"it has {metadata.listed([str(name) for name in names])} (params.yaml, section collect)"
     )
 
 
