@@ -1,88 +1,191 @@
-"""Which pictures are the same, and which have the same shape: every pair is compared, in blocks.
+"""Which images show the same picture: found by hash (and by embedding, when asked), then verified one by one.
 
-Two measures.  *Distance*: differing bits of the 64-bit perceptual hashes, which see shape and not colour.
-*Difference*: the largest difference of the 16 x 16 colour thumbnails, 0..1, which sees a skin tone.  For groups
-a third one: the *correlation* of the thumbnails' luma gradients, -1..1, without which groups chain together.
-
-All sums are of integers, so that the last bit of a float never decides.
+A pair depends on its two images alone, and is found when the later one arrives: so adding images changes no pair
+among those that are there.  ``same``: one picture, laid as it is, with the same colours; one of the two is enough.
+Otherwise the two belong together (other colours, a crop, turned, mirrored) and both are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from components import fingerprints
+from components import alignment, fingerprints, keypoints, parallel, search
+from components.fingerprints import SIDE
 
-_BLOCK = 256  # rows compared with all later ones at a time
-_SLOPES = (fingerprints.THUMB - 1) * fingerprints.THUMB  # in each of the two directions
-_PIECE = 8192  # candidate pairs whose thumbnails are compared at a time
+LARGE = 128  # px: the shorter side from which corners are looked for
+_BLOCK = 4096  # images whose earlier neighbours are searched at a time
+_FAR = 0.5  # of correlation: what lacks more than that is not moved about
+_STRETCH = 1.06  # how much more one side may be scaled than the other; whole pixels are added to it
+HOWS = ("", "bytes", "pixels", "correlation", "orb", "group", "withdrawn")
+CANDIDATE = np.dtype([("a", "<i8"), ("b", "<i8"), ("orientation", "u1"), ("distance", "<i2")])
+VERDICT = np.dtype([
+    ("found", "?"), ("same", "?"), ("how", "u1"), ("orientation", "u1"), ("difference", "<f8"),
+    ("correlation", "<f8"), ("inliers", "<i4"),
+])  # fmt: skip
+"""What was seen of a candidate; ``inliers`` is -1 where corners were not looked for."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Same picture: distance and difference at most so much.  Same group: distance and correlation."""
+    """Candidates: at most ``max_distance`` bits of 256.  Pairs: so much correlation.  Same: so little difference."""
 
     max_distance: int
     max_difference: float
-    group_distance: int
-    group_correlation: float
+    min_correlation: float
+    min_inliers: int
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Positions ``a`` < ``b``; ``same`` picture, or else only of one group."""
+class Look(NamedTuple):
+    """One picture, for verification; ``corners`` is a record of keypoints.FEATURES or None; sizes in px."""
 
-    a: int
-    b: int
-    distance: int
-    difference: float
-    same: bool
+    thumb: np.ndarray
+    width: int
+    height: int
+    corners: np.ndarray | None = None
 
 
-def find_pairs(hashes: np.ndarray, thumbs: np.ndarray, rule: Rule) -> list[Pair]:
-    """All pairs that ``rule`` takes for the same picture or for one group, sorted.
+def candidates(hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int) -> np.ndarray:
+    """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
-    ``hashes`` uint64 (N,), ``thumbs`` uint8 (N, 16, 16, 3).
+    ``hashes`` (N, 32) and the ``thumbs`` of those from ``since`` on.  Up to search.FLAT images every one is looked at;
+    the later ones look into lists that the first images have laid out for good, so that no pair ever changes.
     """
-    slopes = _slopes(thumbs)
-    steepness = np.einsum("nk,nk->n", slopes, slopes, dtype=np.int64)
-    pairs = []
-    for a, b, distance in _candidates(hashes, max(rule.max_distance, rule.group_distance)):
-        difference = np.abs(thumbs[a].astype(np.int16) - thumbs[b]).max(axis=(1, 2, 3)) / 255
-        alike = _correlation(slopes, steepness, a, b) >= rule.group_correlation
-        same = (distance <= rule.max_distance) & (difference <= rule.max_difference)
-        wanted = same | (alike & (distance <= rule.group_distance))
-        columns = (a, b, distance, difference.round(6), same)
-        pairs.extend(Pair(*values) for values in zip(*(each[wanted].tolist() for each in columns), strict=True))
-    return sorted(pairs, key=lambda pair: (pair.a, pair.b))
+    edges = [since, *range((since // _BLOCK + 1) * _BLOCK, len(hashes), _BLOCK), len(hashes)]
+    blocks = [(start, end) for start, end in pairwise(edges) if start < end]
+    tasks = [
+        [(hashes[:end], thumbs[start - since : end - since], start)] for start, end in blocks if end <= search.FLAT
+    ]
+    found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts] if tasks else []
+    rest = [block for block in blocks if block[1] > search.FLAT]
+    if rest:
+        found += _far(hashes, thumbs, since, rest, radius)
+    return np.concatenate(found) if found else np.empty(0, CANDIDATE)
 
 
-def _candidates(hashes: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(a, b, distance) of pairs at most ``most`` bits apart, a piece at a time."""
-    for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK]
-        distances = np.bitwise_count(block[:, None] ^ hashes[None, start:])
-        rows, columns = np.nonzero(distances <= most)
-        later = columns > rows
-        rows, columns = rows[later], columns[later]
-        for at in range(0, len(rows), _PIECE):
-            row, column = rows[at : at + _PIECE], columns[at : at + _PIECE]
-            yield row + start, column + start, distances[row, column].astype(np.int64)
+def near(tasks: list[tuple[np.ndarray, np.ndarray, int]], *, radius: int) -> list[np.ndarray]:
+    """CANDIDATE pairs of each (codes up to the end of a block, thumbnails of the block, its start); pure."""
+    found = []
+    for codes, thumbs, start in tasks:
+        queries = fingerprints.all_hashes(thumbs).reshape(-1, codes.shape[1])
+        found.append(_nearest(search.within(queries, codes, radius), len(thumbs), start))
+    return found
 
 
-def _slopes(thumbs: np.ndarray) -> np.ndarray:
-    """Differences of neighbouring cells' luma across and down, int32 (N, 480)."""
-    luma = (thumbs.astype(np.int32) @ np.array([77, 150, 29], np.int32)) >> 8  # Rec. 601, in 256ths
-    across, down = np.diff(luma, axis=2), np.diff(luma, axis=1)
-    return np.concatenate([across.reshape(len(luma), _SLOPES), down.reshape(len(luma), _SLOPES)], axis=1)
+def _far(hashes: np.ndarray, thumbs: np.ndarray, since: int, blocks: list[tuple[int, int]], radius: int) -> list:
+    """The same past FLAT: the own block is looked at whole, what lies before it by lists."""
+    lists = search.Lists(hashes[: search.FLAT])
+    added, found = 0, []
+    for start, end in blocks:
+        block = start // _BLOCK * _BLOCK  # blocks lie where they lie, however many images come at once
+        lists.add(hashes[added:block])
+        added = max(added, block)
+        queries = fingerprints.all_hashes(thumbs[start - since : end - since]).reshape(-1, hashes.shape[1])
+        own = search.within(queries, hashes[block:end], radius)
+        matches = search.gathered([
+            lists.within(queries, radius), search.Matches(own.a + block, own.b, own.distance)
+        ])  # fmt: skip
+        found.append(_nearest(matches, end - start, start))
+    return found
 
 
-def _correlation(slopes: np.ndarray, steepness: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of the pairs' slopes; two flat pictures are alike, a flat one and another are not."""
-    together = np.einsum("nk,nk->n", slopes[a], slopes[b], dtype=np.int64).astype(np.float64)
-    scale = np.sqrt(steepness[a].astype(np.float64) * steepness[b])
-    flat = (steepness[a] == 0) & (steepness[b] == 0)
-    return np.where(flat, 1.0, together / np.where(scale > 0, scale, 1.0))
+def _nearest(matches: search.Matches, count: int, start: int) -> np.ndarray:
+    """Of each pair the orientation with the fewest bits; ``b`` counts orientations of ``count`` images from start."""
+    found = np.empty(len(matches), CANDIDATE)
+    found["a"], found["b"] = matches.a, matches.b % max(1, count) + start
+    found["orientation"], found["distance"] = matches.b // max(1, count), matches.distance
+    found = found[found["a"] < found["b"]]
+    found = found[np.lexsort((found["orientation"], found["distance"], found["a"], found["b"]))]
+    first = np.ones(len(found), bool)
+    first[1:] = (np.diff(found["a"]) != 0) | (np.diff(found["b"]) != 0)
+    return found[first]
+
+
+def verify(batch: list[tuple[Look, Look, int, int]], *, rule: Rule) -> np.ndarray:
+    """The VERDICT on each (earlier, later, orientation of the later, bits between them); pure."""
+    verdicts = np.zeros(len(batch), VERDICT)
+    verdicts["inliers"] = -1
+    small = []
+    for at, (one, other, *_) in enumerate(batch):
+        if _rich(one, rule) and _rich(other, rule):
+            verdicts[at] = _by_corners(one, other, rule)
+        else:
+            small.append(at)
+    if small:
+        verdicts[small] = _by_correlation([batch[at] for at in small], rule)
+    return verdicts
+
+
+def _rich(look: Look, rule: Rule) -> bool:
+    """Whether there are corners enough to say no by them."""
+    return look.corners is not None and int(look.corners["count"].min()) >= 3 * rule.min_inliers
+
+
+def _by_correlation(batch: list[tuple[Look, Look, int, int]], rule: Rule) -> np.ndarray:
+    """Lay each pair on each other as it is; what does not fit is moved."""
+    orientation = np.array([each[2] for each in batch], np.uint8)
+    one = np.stack([each[0].thumb for each in batch])
+    other = alignment.turned(np.stack([each[1].thumb for each in batch]), orientation)
+    verdicts = np.zeros(len(batch), VERDICT)
+    verdicts["inliers"], verdicts["orientation"] = -1, orientation
+    fits = alignment.still(one, other)
+    # Hashes that are near and pictures that do not fit at all: no movement mends that.
+    least = [rule.min_correlation - _FAR if bits <= rule.max_distance else -1.0 for *_, bits in batch]
+    moving = [at for at, fit in enumerate(fits) if least[at] <= fit.correlation < rule.min_correlation]
+    if moving:
+        better = alignment.moved(one[moving], other[moving])
+        for at, fit in zip(moving, better, strict=True):
+            fits[at] = max(fits[at], fit, key=lambda each: each.correlation)
+    for verdict, fit, (look, turned, number, _) in zip(verdicts, fits, batch, strict=True):
+        size = (turned.height, turned.width) if number & 4 else (turned.width, turned.height)
+        shaped = _stretch(fit.movement, (look.width, look.height), size) <= _allowed(look, turned)
+        found = shaped and fit.correlation >= rule.min_correlation
+        whole = fit.movement is alignment.STILL and number == 0
+        verdict["how"] = HOWS.index("correlation")
+        verdict["found"], verdict["same"] = found, found and whole and fit.difference <= rule.max_difference
+        verdict["difference"], verdict["correlation"] = fit.difference, fit.correlation
+    return verdicts
+
+
+def _by_corners(one: Look, other: Look, rule: Rule) -> np.ndarray:
+    verdict = np.zeros((), VERDICT)
+    verdict["how"], verdict["correlation"], verdict["difference"] = HOWS.index("orb"), -1.0, 1.0
+    sizes = (one.width, one.height), (other.width, other.height)
+    match = keypoints.match(one.corners, sizes[0], other.corners, sizes[1])
+    if match is None:
+        return verdict
+    verdict["inliers"] = match.inliers
+    angle = round(np.degrees(np.arctan2(match.movement[1, 0], match.movement[0, 0])) / 90) % 4
+    # How the later one is to be turned to lie on the first: mirrored first, if it is, then turned back.
+    name = f"turn {360 - 90 * angle}" if angle else ""
+    number = fingerprints.ORIENTATIONS.index(f"flip {name}".strip() if match.mirrored else name)
+    thumb = fingerprints.seen(other.thumb[None], 1)[0] if match.mirrored else other.thumb
+    scale = [np.array(size) / SIDE for size in sizes]
+    movement = match.movement.copy()
+    movement[:, :2] = movement[:, :2] * scale[0] / scale[1][:, None]
+    movement[:, 2] = (match.movement[:, :2] @ (scale[0] * 0.5) + match.movement[:, 2]) / scale[1] - 0.5
+    fit = alignment.laid(one.thumb, thumb, movement)
+    direct = alignment.laid(one.thumb, other.thumb, alignment.STILL)
+    verdict["orientation"], verdict["correlation"], verdict["difference"] = number, fit.correlation, fit.difference
+    found = match.inliers >= rule.min_inliers and fit.correlation >= rule.min_correlation / 2
+    still = np.abs(movement - alignment.STILL).max(axis=0) <= (0.03, 0.03, 1.0)
+    whole = number == 0 and still.all() and direct.correlation >= rule.min_correlation
+    verdict["found"], verdict["same"] = found, found and whole and direct.difference <= rule.max_difference
+    if verdict["same"]:
+        verdict["difference"], verdict["correlation"] = direct.difference, direct.correlation
+    return verdict
+
+
+def _stretch(movement: np.ndarray, size: tuple[int, int], other: tuple[int, int]) -> float:
+    """How much more the movement between thumbnails scales one way than the other, in the pictures' own pixels."""
+    turn = movement[:, :2] * np.array(other, np.float64)[:, None] / np.array(size, np.float64)
+    large, small = np.linalg.svd(turn, compute_uv=False)
+    return float(large / max(small, 1e-9))
+
+
+def _allowed(one: Look, other: Look) -> float:
+    return _STRETCH + 1.5 / min(one.width, one.height, other.width, other.height)

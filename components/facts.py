@@ -7,6 +7,7 @@ add at once (a segment is called by its content); a segment that is not whole is
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -43,6 +44,24 @@ def rule(params: Mapping[str, object], *, code: Sequence[str], dtype: np.dtype) 
     for name in sorted(code):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
+
+
+def sources(*modules: str) -> list[str]:
+    """``modules`` of this package and those that they import, at any depth: the ``code`` of a rule."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = Path(__file__).with_name(f"{name}.py")
+        if name in found or not path.is_file():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module == "components":
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
+                waiting.append(node.module.removeprefix("components."))
+    return sorted(found)
 
 
 class Store:

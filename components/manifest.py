@@ -30,12 +30,22 @@ INDEX = _schema(
 )  # fmt: skip
 REFUSED = _schema(source="str", source_key="str", reason="str", detail="str")
 VERDICTS = _schema(
-    arrival="int", sha256="str", source="str", source_key="str", **_SAID, matte="str", member="bool", size="int",
-    verdict="str", reason="str?", detail="str?", twin="str?", twin_arrival="int?", distance="int?",
-    difference="float?", width="int?", height="int?", mode="str?", format="str?", pixel_sha256="str?",
+    arrival="int", sha256="str", source="str", source_key="str", **_SAID, group_key="str?", matte="str",
+    member="bool", size="int", verdict="str", reason="str?", detail="str?", twin="str?", twin_arrival="int?",
+    distance="int?", difference="float?", width="int?", height="int?", mode="str?", format="str?", pixel_sha256="str?",
     phash="str?", group="str?",
 )  # fmt: skip
-PAIRS = _schema(a="int", b="int", distance="int", difference="float", same="bool")
+PAIRS = _schema(
+    a="int",
+    b="int",
+    same="bool",
+    how="str",
+    orientation="str?",
+    distance="int?",
+    difference="float?",
+    correlation="float?",
+    inliers="int?",
+)
 SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
 MAP = _schema(row="int", x="float", y="float")
 

@@ -86,7 +86,12 @@ PIPELINE = (
         grows=True,
         scratch=True,
     ),
-    Stage(name="clean", reads={"raw": "data/raw"}, writes={"verdicts": "data/clean"}),
+    Stage(
+        name="clean",
+        reads={"raw": "data/raw", "withdrawn": "data/withdrawn.jsonl"},
+        writes={"verdicts": "data/clean"},
+        facts=True,
+    ),
     Stage(
         name="resize",
         reads={"raw": "data/raw", "verdicts": "data/clean"},

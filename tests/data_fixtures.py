@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import settings
 from PIL import Image
 
-from components.clean import CleanParams
+from components.clean import CleanParams, clean
 from components.collect import collect
 from components.collectparams import CollectParams
 from components.look import look
@@ -55,9 +55,9 @@ def collect_params(*sources: dict, max_bytes: int = 2**20, **changes: object) ->
 
 
 def clean_params(**changes: object) -> CleanParams:
-    """Parameters of clean: those of params.yaml, but for small pictures."""
-    values = {"min_side": 8, "max_pixels": 10**6, "max_distance": 8, "max_difference": 0.06,
-              "group_distance": 12, "group_correlation": 0.9}  # fmt: skip
+    """Parameters of clean: those for photographs, but for small pictures."""
+    values = {"min_side": 8, "max_pixels": 10**6, "max_distance": 64, "min_correlation": 0.8, "min_inliers": 12,
+              "max_difference": 0.06}  # fmt: skip
     return CleanParams(**{**values, **changes})
 
 
@@ -105,6 +105,14 @@ def gather(root: Path, *sources: dict, cache: Path | None = None, **changes: obj
     look(params, root=root, page=page, cache=cache, store=scratch)
     withdrawn.touch()
     return collect(params, look=page, withdrawn=withdrawn, raw=root / "data/raw", scratch=scratch)
+
+
+def judge(root: Path, **changes: object) -> dict[str, float]:
+    """Clean what lies in data/raw of the project at ``root`` into data/clean."""
+    data = root / "data"
+    (data / "withdrawn.jsonl").touch()
+    return clean(clean_params(**changes), raw=data / "raw", withdrawn=data / "withdrawn.jsonl",
+                 verdicts=data / "clean", facts=root / ".stillroom/facts")  # fmt: skip
 
 
 def digests(path: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_an_archive_that_is_none(checkout):
     [
         ("train", {"imagse": 1}, "params.yaml: train.imagse is not a parameter; did you mean 'images'?"),
         ("train", {"images": "many"}, "params.yaml: train.images should be a valid integer, not 'many'"),
-        ("clean", {"max_distance": 65}, "params.yaml: clean.max_distance should be less than or equal to"),
+        ("clean", {"max_distance": 129}, "params.yaml: clean.max_distance should be less than or equal to"),
         ("collect", {"sourecs": []}, "params.yaml: collect.sourecs is not a parameter; did you mean 'sources'?"),
         ("register", {"confidence": 2}, "params.yaml: register.confidence should be less than"),
     ],

@@ -1,78 +1,116 @@
-"""Every pair is found, whichever way round, and the three measures mean what they say."""
+"""Candidates are the same whoever asks when, and each verifier tells copies from other pictures."""
 
 import numpy as np
 import pytest
-from data_fixtures import pixels
-from hypothesis import given
-from hypothesis import strategies as st
+from data_fixtures import encoded, pixels
+from PIL import Image
 
-from components import duplicates
-from components.duplicates import Rule, find_pairs
-from components.fingerprints import perceptual_hash, thumbnail
+from components import alignment, duplicates, fingerprints, keypoints, parallel, search
+from components.duplicates import Look, Rule
 
-RULE = Rule(max_distance=8, max_difference=0.06, group_distance=12, group_correlation=0.9)
+RULE = Rule(max_distance=64, max_difference=0.06, min_correlation=0.8, min_inliers=12)
 
 
-def fingerprints(pictures):
-    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
-    return hashes, np.stack([thumbnail(picture) for picture in pictures])
+def prints(pictures):
+    thumbs = np.stack([fingerprints.thumbnail(picture) for picture in pictures])
+    return fingerprints.hashes(thumbs), thumbs
 
 
-def test_blocks_find_what_a_double_loop_finds(monkeypatch):
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
-    monkeypatch.setattr(duplicates, "_PIECE", 5)
-    random = np.random.default_rng(0)
-    hashes = random.integers(0, 2**64, 4, np.uint64)[random.integers(0, 4, 60)]
-    hashes ^= np.uint64(1) << random.integers(0, 64, 60, np.uint64)
-    thumbs = np.stack([thumbnail(pixels(int(seed))) for seed in random.integers(0, 3, 60)])
-    found = {(pair.a, pair.b): pair for pair in find_pairs(hashes, thumbs, RULE)}
-    for a in range(60):
-        for b in range(a + 1, 60):
-            equal = (thumbs[a] == thumbs[b]).all()
-            if equal and int(hashes[a] ^ hashes[b]).bit_count() <= 8:
-                assert found[a, b].same
-            elif int(hashes[a] ^ hashes[b]).bit_count() > 12:
-                assert (a, b) not in found
+def crowd(count):
+    """Pictures of which many are near others, mirrored or not."""
+    pictures = []
+    for n in range(count):
+        array = pixels(n % 9, 40)
+        pictures.append(np.clip(array.astype(int) + n, 0, 255).astype(np.uint8)[:, :: -1 if n % 2 else 1])
+    return pictures
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=12), st.randoms())
-def test_the_order_of_the_images_does_not_matter(hashes, random):
-    seeds = [value % 3 for value in hashes]
-    order = list(range(len(hashes)))
-    random.shuffle(order)
-    rule = Rule(max_distance=40, max_difference=0.5, group_distance=40, group_correlation=-1)
-
-    def found(numbers):
-        thumbs = np.stack([thumbnail(pixels(seeds[n])) for n in numbers])
-        pairs = find_pairs(np.array([hashes[n] for n in numbers], np.uint64), thumbs, rule)
-        return {(frozenset((numbers[p.a], numbers[p.b])), p.distance, p.difference, p.same) for p in pairs}
-
-    assert found(order) == found(sorted(order))
-
-
-def test_other_colours_make_a_group_and_not_a_duplicate():
-    array = np.full((64, 64, 3), 255, np.uint8)
-    array[8:56, 12:40] = pixels(3, 64)[8:56, 12:40] // 2 + 60
-    other = array.copy()
-    other[8:56, 12:40, 0] = 255 - other[8:56, 12:40, 0]  # red turned round, shape and background kept
-    hashes, thumbs = fingerprints([array, other, array])
-    pairs = {(pair.a, pair.b): pair for pair in find_pairs(hashes, thumbs, Rule(8, 0.06, 64, 0.5))}
-    assert pairs[0, 2].same and pairs[0, 2].distance == 0 and pairs[0, 2].difference == 0
-    assert not pairs[0, 1].same and pairs[0, 1].difference > 0.06
+@pytest.mark.parametrize("flat", [100_000, 16])
+def test_candidates_are_the_same_at_once_and_in_steps(flat, monkeypatch):
+    """Also past FLAT, where lists are looked into that the first images laid out."""
+    monkeypatch.setattr(search, "FLAT", flat)
+    monkeypatch.setattr(duplicates, "_BLOCK", 8)
+    monkeypatch.setattr(parallel, "workers", lambda: 1)
+    hashes, thumbs = prints(crowd(61))
+    whole = duplicates.candidates(hashes, thumbs, 0, 64)
+    assert len(whole) > 60 and set(whole["orientation"].tolist()) >= {0, 1}
+    for cut in (5, 16, 17, 40, 60):
+        early = duplicates.candidates(hashes[:cut], thumbs[:cut], 0, 64)
+        late = duplicates.candidates(hashes, thumbs[cut:], cut, 64)
+        np.testing.assert_array_equal(np.sort(np.concatenate([early, late])), np.sort(whole))
 
 
-def test_equal_hashes_of_unlike_pictures_are_no_pair():
-    _, thumbs = fingerprints([pixels(1), pixels(2)])
-    assert find_pairs(np.zeros(2, np.uint64), thumbs, RULE) == []
+def test_a_candidate_comes_in_its_nearest_orientation():
+    array = pixels(1, 48)
+    hashes, thumbs = prints([array, np.ascontiguousarray(array[::-1])])
+    (found,) = duplicates.candidates(hashes, thumbs, 0, 64)
+    assert (found["a"], found["b"], fingerprints.ORIENTATIONS[found["orientation"]]) == (0, 1, "flip turn 180")
 
 
-@pytest.mark.parametrize(("levels", "expected"), [((9, 200), 1), ((9, None), 0)])
-def test_flat_pictures_are_alike_among_themselves_only(levels, expected):
-    thumbs = np.stack([
-        np.full((16, 16, 3), level, np.uint8) if level is not None else thumbnail(pixels(1)) for level in levels
-    ])  # fmt: skip
-    assert len(find_pairs(np.zeros(2, np.uint64), thumbs, RULE)) == expected
+def look(array, corners=False):
+    record = keypoints.corners(array) if corners else None
+    return Look(fingerprints.thumbnail(array), array.shape[1], array.shape[0], record)
 
 
-def test_nothing_to_compare_is_no_pair():
-    assert find_pairs(np.empty(0, np.uint64), np.empty((0, 16, 16, 3), np.uint8), RULE) == []
+def photo(seed, side=220):
+    """Blotches of many sizes, so that there are corners."""
+    random = np.random.default_rng(seed)
+    out = np.zeros((side, side, 3))
+    for cells in (4, 11, 30, 60):
+        coarse = Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8))
+        out += np.asarray(coarse.resize((side, side), Image.Resampling.NEAREST), float) / 4
+    return out.astype(np.uint8)
+
+
+def turned(array, degrees):
+    return np.asarray(Image.fromarray(array).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)))
+
+
+EDITS = {
+    "crop": lambda array: array[: len(array) * 8 // 10, len(array) // 10 :],
+    "half": lambda array: np.asarray(Image.fromarray(array).resize([len(array) // 2] * 2, Image.Resampling.BICUBIC)),
+    "turned by 5 degrees": lambda array: turned(array, 5),
+    "JPEG": lambda array: np.asarray(Image.open(__import__("io").BytesIO(encoded(array, "JPEG", quality=40)))),
+    "grey": lambda array: np.asarray(Image.fromarray(array).convert("L").convert("RGB")),
+    "brighter": lambda array: np.clip(array * 1.2 + 10, 0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("large", [False, True])
+def test_edited_copies_are_found_and_other_pictures_are_not(edit, large):
+    array, other = (photo(1), photo(2)) if large else (pixels(1, 48), pixels(2, 48))
+    batch = [(look(array, large), look(EDITS[edit](each), large), 0, 90) for each in (array, other)]
+    copy, stranger = duplicates.verify(batch, rule=RULE)
+    assert copy["found"] and not stranger["found"]
+    assert (copy["inliers"] >= 12) == large
+    if edit in ("grey", "crop"):
+        assert not copy["same"], "other colours, or a part: of the group, and kept"
+
+
+def test_the_same_logo_on_two_photographs_does_not_make_them_one():
+    one, other = photo(1), photo(2)
+    one[:60, :90] = other[:60, :90] = photo(3)[:60, :90]
+    verdict = duplicates.verify([(look(one, True), look(other, True), 0, 90)], rule=RULE)[0]
+    assert verdict["inliers"] > 0 and not verdict["found"]
+
+
+def test_corners_tell_how_the_later_one_lies():
+    array = photo(4)
+    for number in range(8):
+        back = fingerprints.seen(array[None], fingerprints.INVERSE[number])[0]
+        verdict = duplicates.verify([(look(array, True), look(np.ascontiguousarray(back), True), 0, 90)], rule=RULE)[0]
+        assert verdict["found"] and verdict["orientation"] == number
+
+
+@pytest.mark.parametrize(("levels", "correlation"), [((9, 200), 1.0), ((9, None), 0.0)])
+def test_flat_pictures_are_alike_among_themselves_only(levels, correlation):
+    thumbs = [np.full((1, 32, 32, 3), level, np.uint8) if level is not None else fingerprints.thumbnail(pixels(1))[None]
+              for level in levels]  # fmt: skip
+    assert alignment.still(*thumbs)[0].correlation == correlation
+
+
+def test_a_batch_changes_no_verdict():
+    batch = [(look(pixels(n % 4, 48)), look(np.roll(pixels(n % 3, 48), n, axis=1)), n % 8, 90) for n in range(70)]
+    alone = np.concatenate([duplicates.verify([each], rule=RULE) for each in batch])
+    np.testing.assert_array_equal(duplicates.verify(batch, rule=RULE), alone)

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from data_fixtures import clean_params, digests, encoded, folder, gather, pixels, png, resize_params
+from data_fixtures import digests, encoded, folder, gather, judge, pixels, png, resize_params
 from PIL import Image
 
 from components import pack, parallel, scaling
-from components.clean import clean
 from components.errors import UserError
 from components.resize import resize
 from components.scaling import scale
@@ -16,7 +15,7 @@ def packed(root, *, gather_again=True, **changes):
     raw, verdicts, out = (root / "data" / name for name in ("raw", "clean", "pixels"))
     if gather_again:
         gather(root)
-        clean(clean_params(), raw=raw, verdicts=verdicts)
+        judge(root)
     metrics = resize(resize_params(**changes), raw=raw, verdicts=verdicts, pixels=out, facts=root / "facts")
     header = pack.read_header(out)
     data = b"".join((out / name).read_bytes() for name, _ in header.shards)
@@ -105,7 +104,7 @@ def test_a_refresh_scales_what_is_new_and_gives_the_bytes_of_a_build_at_once(tmp
     (source / "0.png").unlink()
     folder(tmp_path, {f"{n}.png": png(n, 24) for n in range(5, 8)})
     gather(tmp_path)
-    clean(clean_params(), raw=tmp_path / "data/raw", verdicts=tmp_path / "data/clean")
+    judge(tmp_path)
     scaled = counted(monkeypatch)
     packed(tmp_path, gather_again=False)
     refreshed = digests(tmp_path / "data/pixels")

@@ -4,13 +4,12 @@ import hashlib
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import clean_params, folder, gather, png, resize_params, split_params
+from data_fixtures import folder, gather, judge, png, resize_params, split_params
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components import pack
-from components.clean import clean
 from components.errors import UserError
 from components.resize import resize
 from components.split import decide, draw, split
@@ -104,7 +103,7 @@ def test_shares_must_add_up_to_one(shares):
 def stages(root, **split_changes):
     raw, verdicts, pixels, splits = (root / "data" / name for name in ("raw", "clean", "pixels", "splits"))
     gather(root)
-    clean(clean_params(), raw=raw, verdicts=verdicts)
+    judge(root)
     resize(resize_params(), raw=raw, verdicts=verdicts, pixels=pixels, facts=raw.parent / "facts")
     return split(split_params(**split_changes), verdicts=verdicts, pixels=pixels, splits=splits)
 
@@ -148,6 +147,6 @@ def test_a_pack_of_other_verdicts_is_one_line(tmp_path):
     (source / "5.png").unlink()
     gather(tmp_path)
     data = tmp_path / "data"
-    clean(clean_params(), raw=data / "raw", verdicts=data / "clean")
+    judge(tmp_path)
     with pytest.raises(UserError, match="run stage 'resize' again"):
         split(split_params(), verdicts=data / "clean", pixels=data / "pixels", splits=data / "splits")

@@ -1,0 +1,111 @@
+"""What is known of the images of an index: decoded once for each content and matte, and kept as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from components import facts, fingerprints, images, keypoints, parallel, shards
+from components.events import Progress
+
+_SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
+DETAILS = np.dtype([(name, fingerprints.FACTS[name]) for name in _SPLIT])
+THUMB = np.dtype([("thumb", fingerprints.FACTS["thumb"])])
+_ADDED = 4096  # images after which what was found out is kept, whatever happens then
+
+
+class Known:
+    """The facts of each row of an index, by position in it.
+
+    ``details`` (N,) has DETAILS; those of a row whose bytes are gone are the caller's to fill in.  ``keys`` are the
+    names of content and matte under which facts are kept.
+    """
+
+    def __init__(self, index: pa.Table, *, raw: Path, folder: Path, max_pixels: int) -> None:
+        self._raw = raw
+        self._index = index
+        contents, mattes = index["sha256"].to_pylist(), index["matte"].to_pylist()
+        self.keys = facts.keys([facts.key(*both) for both in zip(contents, mattes, strict=True)])
+        self.stored = np.asarray(index["row"].to_numpy()) >= 0
+        code = facts.sources("fingerprints")
+        names = {"max_pixels": max_pixels}
+        self._details = facts.Store(folder, "image", facts.rule(names, code=code, dtype=DETAILS), DETAILS)
+        self._thumbs = facts.Store(folder, "thumb", facts.rule(names, code=code, dtype=THUMB), THUMB)
+        self._corners = facts.Store(
+            folder, "corners",
+            facts.rule({}, code=facts.sources("keypoints"), dtype=keypoints.FEATURES), keypoints.FEATURES,
+        )  # fmt: skip
+        self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
+        self.details = np.zeros(len(index), DETAILS)
+        self.details[self.stored] = self._details.take(self._details.find(self.keys[self.stored]))
+
+    def thumbs(self, positions: np.ndarray) -> np.ndarray:
+        """The thumbnails at ``positions``, uint8 (N, 32, 32, 3); black where the bytes are gone."""
+        at = self._thumbs.find(self.keys[positions])
+        out = np.zeros((len(positions), *fingerprints.FACTS["thumb"].shape), np.uint8)
+        out[at >= 0] = self._thumbs.take(at[at >= 0])["thumb"]
+        return out
+
+    def corners(self, positions: np.ndarray) -> np.ndarray:
+        """The keypoints.FEATURES at ``positions``, found now where they are not known."""
+        missing = self._first(positions[self._corners.find(self.keys[positions]) < 0])
+        for places, found in self._work(keypoints.features, missing, what="clean: corners", lost=_no_corners):
+            self._corners.add(self.keys[places], found)
+        return self._corners.take(self._corners.find(self.keys[positions]))
+
+    def _first(self, positions: np.ndarray) -> np.ndarray:
+        """One of ``positions`` for each key, in their order."""
+        _, first = np.unique(self.keys[positions].view("S32"), return_index=True)
+        return positions[np.sort(first)]
+
+    def _examine(self, work: partial) -> None:
+        unknown = (self._details.find(self.keys) < 0) | (self._thumbs.find(self.keys) < 0)
+        missing = self._first(np.flatnonzero(unknown & self.stored))
+        for places, found in self._work(work, missing, what="clean", lost=_lost):
+            details = np.empty(len(found), DETAILS)
+            for name in DETAILS.names:
+                details[name] = found[name]
+            self._details.add(self.keys[places], details)
+            thumbs = np.empty(len(found), THUMB)
+            thumbs["thumb"] = found["thumb"]
+            self._thumbs.add(self.keys[places], thumbs)
+
+    def _work(self, work: object, positions: np.ndarray, *, what: str, lost: object) -> Iterator:
+        """(positions, records) of ``work`` on the images at ``positions``, some thousands at a time."""
+        if not len(positions):
+            return
+        places = self._index.take(pa.array(positions)).select(["shard", "row", "matte"]).to_pydict()
+        order: list[int] = []
+
+        def load() -> Iterator[tuple[bytes, str]]:
+            for at, data in shards.read_bytes(self._raw, list(zip(places["shard"], places["row"], strict=True))):
+                order.append(at)
+                yield data, places["matte"][at]
+
+        parts: list[np.ndarray] = []
+        held = done = 0
+        with Progress(len(positions), what=what) as progress:
+            preload = ["components.fingerprints"]
+            for results in parallel.ordered(work, parallel.batched(load()), lost=lost, preload=preload):
+                parts.append(np.stack(list(results)) if isinstance(results, list) else results)
+                held += len(results)
+                progress.advance(len(results))
+                if held >= _ADDED:
+                    yield positions[order[done : done + held]], np.concatenate(parts)
+                    done, held, parts = done + held, 0, []
+        if parts:
+            yield positions[order[done:]], np.concatenate(parts)
+
+
+def _lost(item: tuple[bytes, str], why: str) -> np.ndarray:
+    fact = np.zeros((), fingerprints.FACTS)
+    fingerprints.refuse(fact, *images.lost(item, why))
+    return fact
+
+
+def _no_corners(_: tuple[bytes, str], __: str) -> np.ndarray:
+    return np.zeros((), keypoints.FEATURES)

@@ -1,0 +1,161 @@
+"""All pairs among the images of an index: equal ones, those of a named group, look-alikes, and those on record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from components import duplicates, facts, files, parallel
+from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
+from components.events import Progress
+from components.known import Known
+
+PAIR = np.dtype([
+    ("a", "<i8"), ("b", "<i8"), ("same", "?"), ("how", "u1"), ("orientation", "u1"), ("distance", "<i2"),
+    ("difference", "<f8"), ("correlation", "<f8"), ("inliers", "<i4"),
+])  # fmt: skip
+"""Positions a < b.  What was not measured is -1 (distance, inliers) or not a number."""
+_VERIFIED = 256  # candidates in a batch
+_KEPT = 16_384  # verdicts after which they are kept, whatever happens then
+
+
+def found(a: np.ndarray, b: np.ndarray, how: str, *, same: bool) -> np.ndarray:
+    """PAIRs without measurements."""
+    pairs = np.zeros(len(a), PAIR)
+    pairs["a"], pairs["b"], pairs["how"], pairs["same"] = a, b, HOWS.index(how), same
+    pairs["distance"] = pairs["inliers"] = -1
+    pairs["difference"] = pairs["correlation"] = np.nan
+    return pairs
+
+
+def equal(known: Known, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PAIRs of each picture with the first that shows exactly the same, and the positions of the firsts.
+
+    ``whole`` (N,) says which rows are pictures at all.
+    """
+    positions = np.flatnonzero(whole)
+    shown = known.details["pixels"][positions].tobytes()
+    first: dict[bytes, int] = {}
+    founders = np.fromiter(
+        (first.setdefault(shown[32 * at : 32 * at + 32], position) for at, position in enumerate(positions.tolist())),
+        np.int64, len(positions),
+    )  # fmt: skip
+    twins = founders != positions
+    a, b = founders[twins], positions[twins]
+    pairs = found(a, b, "pixels", same=True)
+    pairs["how"][known.keys[a] == known.keys[b]] = HOWS.index("bytes")
+    pairs["distance"], pairs["difference"], pairs["correlation"] = 0, 0.0, 1.0
+    return pairs, positions[~twins]
+
+
+def named(groups: Sequence[str | None], sources: Sequence[str], whole: np.ndarray) -> np.ndarray:
+    """PAIRs of each image of a group that its source names with the first of that group."""
+    first: dict[tuple[str, str], int] = {}
+    a, b = [], []
+    for position in np.flatnonzero(whole).tolist():
+        if groups[position] is not None:
+            founder = first.setdefault((sources[position], groups[position]), position)
+            if founder != position:
+                a.append(founder)
+                b.append(position)
+    return found(np.array(a, np.int64), np.array(b, np.int64), "group", same=False)
+
+
+def alike(known: Known, firsts: np.ndarray, gone: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
+    """PAIRs of look-alikes among the different pictures at ``firsts``; ``gone`` (N,) says whose bytes are."""
+    near = _candidates(known, firsts, rule, folder)
+    near["a"], near["b"] = firsts[near["a"]], firsts[near["b"]]
+    near = near[~(gone[near["a"]] | gone[near["b"]])]
+    verdicts = _verdicts(known, near, rule, folder)
+    kept = verdicts["found"]
+    near, verdicts = near[kept], verdicts[kept]
+    pairs = np.zeros(len(near), PAIR)
+    for name in ("a", "b", "distance"):
+        pairs[name] = near[name]
+    for name in ("same", "how", "orientation", "difference", "correlation", "inliers"):
+        pairs[name] = verdicts[name]
+    return pairs
+
+
+def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
+    """CANDIDATEs, positions being those in ``firsts``; what was searched among the first of them is not again."""
+    hashes = np.ascontiguousarray(known.details["phash"][firsts])
+    shown = known.details["pixels"][firsts]
+    names = {"radius": rule.max_distance}
+    place = folder / "candidates" / facts.rule(names, code=facts.sources("duplicates", "pairing"), dtype=CANDIDATE)
+    since, old = _searched(place, shown)
+    thumbs = known.thumbs(firsts[since:])
+    new = duplicates.candidates(hashes, thumbs, since, rule.max_distance)
+    near = np.concatenate([old, new])
+    if since < len(firsts):
+        with files.replacing(place / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
+            np.save(stream, near, allow_pickle=False)
+    return near
+
+
+def _searched(place: Path, shown: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many of the first pictures were searched before, and what was found; only the latest two are kept."""
+    searches = sorted(place.glob("*.npy"), reverse=True)
+    best = 0, np.empty(0, CANDIDATE)
+    for path in searches:
+        count, _, digest = path.stem.partition("-")
+        if best[0] == 0 and count.isdecimal() and int(count) <= len(shown) and digest == _prefix(shown[: int(count)]):
+            try:
+                old = np.load(path, allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                old = None
+            if old is not None and old.dtype == CANDIDATE and (not len(old) or int(old["b"].max()) < int(count)):
+                best = int(count), old
+                continue
+        path.unlink(missing_ok=True)
+    return best
+
+
+def _prefix(shown: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(shown)).hexdigest()[:24]
+
+
+def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
+    """The VERDICT on each candidate, from the facts or seen now."""
+    names = {
+        "difference": rule.max_difference, "correlation": rule.min_correlation, "inliers": rule.min_inliers,
+    }  # fmt: skip
+    code = facts.sources("duplicates", "pairing")
+    store = facts.Store(folder, "pair", facts.rule(names, code=code, dtype=VERDICT), VERDICT)
+    rows = np.empty(len(near), [("a", facts.KEY), ("b", facts.KEY), ("orientation", "u1")])
+    rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]
+    keys = facts.keys([hashlib.sha256(row).digest() for row in rows])
+    missing = np.flatnonzero(store.find(keys) < 0)
+    with Progress(len(missing), what="clean: pairs") as progress:
+        for start in range(0, len(missing), _KEPT):
+            some = missing[start : start + _KEPT]
+            looks = _looks(known, near[some])
+            batches = [looks[at : at + _VERIFIED] for at in range(0, len(looks), _VERIFIED)]
+            results = []
+            for result in parallel.ordered(partial(duplicates.verify, rule=rule), batches):
+                results.append(result)
+                progress.advance(len(result))
+            store.add(keys[some], np.concatenate(results))
+    return store.take(store.find(keys))
+
+
+def _looks(known: Known, near: np.ndarray) -> list[tuple[Look, Look, int, int]]:
+    ends, where = np.unique(np.concatenate([near["a"], near["b"]]), return_inverse=True)
+    thumbs, details = known.thumbs(ends), known.details[ends]
+    sizes = list(zip(details["width"].tolist(), details["height"].tolist(), strict=True))
+    large = np.minimum(details["width"], details["height"]) >= duplicates.LARGE
+    one, other = where[: len(near)], where[len(near) :]
+    both = large[one] & large[other]
+    wanted = np.unique(np.concatenate([one[both], other[both]]))
+    corners = dict(zip(wanted.tolist(), known.corners(ends[wanted]), strict=True)) if len(wanted) else {}
+
+    def look(at: int, by_corners: bool) -> Look:
+        return Look(thumbs[at], *sizes[at], corners[at] if by_corners else None)
+
+    columns = near["orientation"].tolist(), near["distance"].tolist()
+    rows = zip(one.tolist(), other.tolist(), both.tolist(), *columns, strict=True)
+    return [(look(a, rich), look(b, rich), number, bits) for a, b, rich, number, bits in rows]
