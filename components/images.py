@@ -49,7 +49,8 @@ def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
         except MemoryError:
             raise Damaged("too_large", "does not fit in memory") from None
         except Exception as error:  # Pillow raises SyntaxError, struct.error, KeyError and more on bad files
-            raise Damaged("damaged", one_line(error)) from None
+            unread = "unsupported" in str(error).lower()  # a kind of BMP, mostly
+            raise Damaged("format" if unread else "damaged", one_line(error)) from None
 
 
 def lost(item: tuple[bytes, str], why: str) -> tuple[str, str]:

@@ -41,8 +41,7 @@ def _scale(pixels: np.ndarray, matte: str, side: int, fit: str) -> bytes:
     pixels = resized(pixels, size)
     if size == (side, side):
         return pixels.tobytes()
-    ground = np.empty((side, side, CHANNELS), np.uint8)
-    ground[:] = np.frombuffer(bytes.fromhex(matte[1:]), np.uint8)
+    ground = np.frombuffer(bytearray(bytes.fromhex(matte[1:]) * side**2), np.uint8).reshape(side, side, CHANNELS)
     top, left = (side - size[0]) // 2, (side - size[1]) // 2
     ground[top : top + size[0], left : left + size[1]] = pixels
     return ground.tobytes()
