@@ -120,7 +120,7 @@ class ParquetRows:
                 size, packed = column.total_uncompressed_size, column.total_compressed_size
                 if size > max(_BOMB[0], _BOMB[1] * packed):
                     raise UserError(
-                        f"{self._file}: {packed} bytes of {column.path_in_schema} claim to unpack to {size}"
+                        f"{self._file}: {packed} bytes of {column.path_in_schema} claim to unpack to {size}: a bomb"
                     )
         return image
 

@@ -120,10 +120,8 @@ def locate(location: str, *, where: str) -> RemoteFile | RemoteFolder:
     import fsspec
 
     try:
-        fs, path = fsspec.core.url_to_fs(location)
-    except ImportError as error:
-        raise UserError(f"{location}: {why(error)} ({where} in params.yaml)") from None
-    except ValueError as error:
+        fs, path = fsspec.core.url_to_fs(location, skip_instance_cache=True)  # the environment may have changed
+    except (ImportError, ValueError) as error:
         raise UserError(f"{location}: {why(error)} ({where} in params.yaml)") from None
     with _told(location, where):
         fs.invalidate_cache()

@@ -21,10 +21,11 @@ MOST_TEXT = 2**20  # bytes of the largest member with text
 
 @dataclass
 class _Sample:
-    """The members of a sample: its images, and its texts by extension."""
+    """The members of a sample: its images, its texts by extension, and whether an image of it was refused."""
 
     images: list[Item] = field(default_factory=list)
     texts: dict[str, bytes] = field(default_factory=dict)
+    refused: bool = False
 
 
 class Samples:
@@ -62,7 +63,7 @@ class Samples:
             except UserError as error:
                 refusals += [Refusal(item.key, "bad_text", str(error)) for item in sample.images]
                 continue
-            if not sample.images:
+            if not sample.images and not sample.refused:
                 refusals.append(Refusal(f"{self._key}/{name}", "file_missing", "a sample without an image"))
             images += sample.images
             said += [told] * len(sample.images)
@@ -97,7 +98,7 @@ class Samples:
             if _is_image(item.key):
                 if item.size > self._max_bytes:
                     refusals.append(too_big(key, item.size, self._max_bytes))
-                    samples.setdefault(name, _Sample()).images  # noqa: B018
+                    samples.setdefault(name, _Sample()).refused = True
                 else:
                     samples.setdefault(name, _Sample()).images.append(item._replace(key=key))
             elif end in self._texts:
