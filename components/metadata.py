@@ -43,7 +43,9 @@ def parse(
             if column not in row:
                 names = [str(name) for name in row]
                 wanted = "" if column == FILE_COLUMN else " (params.yaml, section collect; null for none)"
-                raise UserError(f"{where}: no column '{column}'{nearest(column, names)}; it has {listed(names)}{wanted}")
+                raise UserError(
+                    f"{where}: no column '{column}'{nearest(column, names)}; it has {listed(names)}{wanted}"
+                )
             values[column] = plain(row[column], f"{where}, column '{column}'")
         name = values[FILE_COLUMN]
         if name is None:

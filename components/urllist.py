@@ -54,15 +54,12 @@ class Row:
     """A line of a list: its URL and what is said about the image there."""
 
     url: Url = field(repr=False)
+    key: str
+    """What the image is called everywhere."""
     text: str | None
     label: str | None
     group: str | None
     where: str
-
-    @property
-    def key(self) -> str:
-        """What the image is called everywhere."""
-        return self.url.shown
 
 
 @dataclass(frozen=True)
@@ -88,14 +85,15 @@ def read_list(name: str, blob: bytes, source: UrlSource) -> tuple[list[Row], lis
         try:
             if not isinstance(said, str) or not said.strip():
                 raise ValueError("no text")
-            row = Row(parse(said), text, label, group, where)
+            url = parse(said)
         except ValueError as error:  # the line's number, and not what stands there: it may hold a password
             refusals.append(Refusal(where, "bad_url", f"{error}"))
             continue
-        if row.key in rows:
-            refusals.append(Refusal(row.key, "url_twice", f"{where}; what {rows[row.key].where} says counts"))
+        key = url.shown
+        if key in rows:
+            refusals.append(Refusal(key, "url_twice", f"{where}; what {rows[key].where} says counts"))
         else:
-            rows[row.key] = row
+            rows[key] = Row(url, key, text, label, group, where)
     return list(rows.values()), refusals
 
 

@@ -7,6 +7,7 @@ shown nowhere: whatever leaves this program is ``Url.shown``, and no message rep
 from __future__ import annotations
 
 import base64
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ PORTS = {"http": 80, "https": 443}
 LONGEST = 8192  # characters; servers refuse longer ones
 HIDDEN = "***"
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
-_SAFE = "/%:@!$&'()*+,;=~-._?[]"  # what stays as it is in a path and a query
+_SAFE = "/%:@!$&'()*+,;=~-._[]"  # what stays as it is in a path; in a query "?" does, too
+_PLAIN = re.compile(r"[A-Za-z0-9/%:@!$&'()*+,;=~._\[\]-]*")
 _NAMES = re.compile(  # parameters whose value is a secret, or part of a signature
     r"token|secret|passw|passphrase|signature|credential|api[-_]?key|access[-_]?key|auth(?!or)|session|jwt|hmac"
     r"|accessid|^(sig|sign|pwd|pass|sid|policy|key-pair-id)$|^x-(amz|goog|oss|ms|cos|obs)-"
@@ -89,10 +91,16 @@ def parse(text: str) -> Url:
         raise ValueError("no host in it")
     if port == 0:
         raise ValueError("port 0")
-    target = quote(parts.path or "/", safe=_SAFE.replace("?", ""), errors="replace")
+    target = _quoted(parts.path or "/")
     if parts.query:
-        target += "?" + quote(parts.query, safe=_SAFE, errors="replace")
+        target += "?" + _quoted(parts.query, "?")
     return Url(parts.scheme, _host(parts.hostname), port or PORTS[parts.scheme], target, _basic(parts.netloc))
+
+
+def _quoted(text: str, more: str = "") -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    return quote(text, safe=_SAFE + more, errors="replace")
 
 
 def _host(name: str) -> str:
@@ -106,10 +114,10 @@ def _host(name: str) -> str:
     if len(name) > 253:
         raise ValueError("a host name longer than 253 characters")
     try:
-        name = name.encode("idna").decode("ascii").lower()
+        name = name if name.isascii() else name.encode("idna").decode("ascii").lower()
     except UnicodeError:
         raise ValueError("not a host name") from None
-    if not _HOST.fullmatch(name):
+    if not _HOST.fullmatch(name) or not all(0 < len(label) < 64 for label in name.removesuffix(".").split(".")):
         raise ValueError("not a host name")
     return name
 
@@ -134,17 +142,26 @@ def _part(part: str) -> str:
     return f"{name}={HIDDEN}" if value and _is_secret(unquote(name).lower(), value) else part
 
 
+@functools.lru_cache(1024)
+def _names_a_secret(name: str) -> bool:
+    return _NAMES.search(name) is not None
+
+
 def _is_secret(name: str, value: str) -> bool:
     """Whether a parameter's value is a secret, or holds one, such as a URL with a signature of its own."""
-    if _NAMES.search(name):
+    if _names_a_secret(name):
         return True
     for _ in range(4):  # a URL in a URL in a URL is encoded as often
         if _VALUES.match(value) or (_SHORT_NAMES.match(name) and _LOT.fullmatch(value) and re.search(r"\d", value)):
             return True
         if re.search(r"://[^/?#]*@", value):
             return True
+        if "=" not in value and "%" not in value:
+            break
         inner = (part.partition("=") for part in re.split(r"[?&;#]", value))
-        if any(said and _NAMES.search(unquote(key).lower()) for key, _, said in inner):
+        if any(said and _names_a_secret(unquote(key).lower()) for key, _, said in inner):
             return True
+        if "%" not in value:
+            break
         value = unquote(value)
     return False
