@@ -1,0 +1,81 @@
+"""Run benchmarks and keep what they print in benchmarks/RESULTS.md.
+
+    python benchmarks/results.py                      # all of them
+    python benchmarks/results.py search loader        # these; the sections of the others stay
+    python benchmarks/results.py --images FOLDER-OR-TAR ...  # what benchmarks that need many images get
+
+Each section holds the command, the day, the commit and the output as it was printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "benchmarks" / "RESULTS.md"
+HEAD = """# What was measured last
+
+Written by `python benchmarks/results.py`; every section is the output of the command in it. CPU seconds and ratios
+come from one run of both sides on one machine, which the last line of each section describes. `CIFAR` stands for a
+tar of CIFAR-10's 60,000 training and test images as JPEG files.
+"""
+# Which benchmarks there are, and whether they take the path of many images.
+SCRIPTS = {
+    "search": False, "hashing": False, "copies": True, "duplicates": False, "decode": False, "loader": True,
+    "refresh": True, "splits": True, "status": True, "fetch": True, "scale": True,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run what was asked for and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*SCRIPTS, []], help="benchmarks to run; all when none is named")
+    parser.add_argument("--images", type=Path, help="a tar of many images, for the benchmarks that need one")
+    told = parser.parse_args()
+    sections = read(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
+    failed = []
+    for name in told.names or SCRIPTS:
+        if SCRIPTS[name] and told.images is None:
+            print(f"{name}: needs --images; left as it was", file=sys.stderr)
+            continue
+        line = [sys.executable, f"benchmarks/{name}.py", *([str(told.images)] if SCRIPTS[name] else [])]
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            failed.append(name)
+            continue
+        sections[name] = section(name, done.stdout)
+        PAGE.write_text(render(sections), "utf-8")
+    if failed:
+        print(f"error: failed: {', '.join(failed)}; their sections are as they were", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def section(name: str, output: str) -> str:
+    """What the page says of one benchmark."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    command = f"python benchmarks/{name}.py" + (" CIFAR" if SCRIPTS[name] else "")
+    day = datetime.datetime.now(datetime.UTC).date()
+    return f"`{command}`, {day}, commit {commit}\n\n{output.strip()}\n"
+
+
+def read(page: str) -> dict[str, str]:
+    """The sections of ``page`` by name."""
+    parts = re.split(r"^## (\w+)\n\n", page, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def render(sections: dict[str, str]) -> str:
+    """The page of ``sections``, in the order of the table."""
+    return HEAD + "".join(f"\n## {name}\n\n{sections[name].rstrip()}\n" for name in SCRIPTS if name in sections)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
