@@ -39,8 +39,8 @@ def main() -> None:
     images = int((WORK / "built").read_text())
     dvc, stillroom = [sys.executable, "-m", "dvc"], [sys.executable, "-m", "flows.cli"]
     rows = {
-        "`dvc status`, single files": measure(single, *dvc, "status", "-q"),
-        "`dvc status`, our shards": measure(ours, *dvc, "status", "-q"),
+        "`dvc status`, single files": measure(single, *dvc, "status"),
+        "`dvc status`, our shards": measure(ours, *dvc, "status"),
         "`stillroom data status`": measure(ours, *stillroom, "data", "status"),
     }
     base = rows["`dvc status`, single files"]

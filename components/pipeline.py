@@ -152,6 +152,18 @@ def writer(path: str) -> Stage | None:
     return next((entry for entry in PIPELINE if path in entry.writes.values()), None)
 
 
+def downstream(names: list[str]) -> set[str]:
+    """``names`` and every stage that reads, directly or not, what one of them writes."""
+    stale_names = set(names)
+    written = {path for stage in PIPELINE if stage.name in stale_names for path in stage.writes.values()}
+    for stage in PIPELINE:
+        if stage.name not in stale_names and written & set(stage.reads.values()):
+            stale_names.add(stage.name)
+        if stage.name in stale_names:
+            written |= set(stage.writes.values())
+    return stale_names
+
+
 def _advice(path: str) -> str:
     source = writer(path)
     if source:

@@ -59,9 +59,9 @@ class Known:
         return {row["sha256"] for row in self.rows if row["source"] == name and not row["withdrawn"]}
 
     def near(self, names: Iterable[str]) -> set[str]:
-        """The images that look like ``names`` (paired with one of them), without themselves."""
+        """The images that look like ``names``, without themselves; those that share only a named group do not."""
         asked = set(names)
-        return {other for name in asked for other in self.pairs.get(name, {})} - asked
+        return {other for name in asked for other, how in self.pairs.get(name, {}).items() if how != "group"} - asked
 
     def same_pixels(self, names: Iterable[str]) -> list[Row]:
         """Rows of other files that show the very same pixels as ``names`` and are not withdrawn."""

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components import config, files
-from components.pipeline import PIPELINE
-from flows import repository
+from components.pipeline import PIPELINE, downstream
 
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
@@ -43,7 +42,7 @@ class Freshness:
             for stage in PIPELINE
             if not self._same(wanted.get(stage.name) or {}, locked.get(stage.name), params)
         ]
-        affected = repository.downstream(changed)
+        affected = downstream(changed)
         return [stage.name for stage in PIPELINE if stage.name in affected]
 
     def digest(self, path: str) -> str:
@@ -83,11 +82,12 @@ class Freshness:
         if not path.is_file():
             return {}
         text = path.read_bytes()
-        # JSON between the parser and us: what comes from the memory and what is fresh are the same plain data.
-        return self.known(
-            f"{name} {hashlib.sha256(text).hexdigest()}",
-            lambda: json.loads(json.dumps(config.parse(text.decode("utf-8"), name), default=str)),
-        )
+
+        def parse() -> Any:
+            # JSON between the parser and us: what comes from the memory and what is fresh are the same plain data.
+            return json.loads(json.dumps(config.parse(text.decode("utf-8"), name), default=str))
+
+        return self.known(f"{name} {hashlib.sha256(text).hexdigest()}", parse)
 
     def _md5(self, path: Path) -> str:
         found = path.stat()

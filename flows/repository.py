@@ -15,7 +15,7 @@ from typing import Any
 
 from components import config, events
 from components.errors import UserError
-from components.pipeline import PIPELINE, Stage
+from components.pipeline import PIPELINE, Stage, downstream
 from flows import processes
 
 
@@ -113,18 +113,6 @@ def purge(root: Path) -> None:
     """Remove from the local cache whatever the present dvc.lock does not name."""
     with _repo(root) as repo, _explained():
         repo.gc(workspace=True, force=True)
-
-
-def downstream(names: list[str]) -> set[str]:
-    """``names`` and every stage that reads, directly or not, what one of them writes."""
-    stale_names = set(names)
-    written = {path for stage in PIPELINE if stage.name in stale_names for path in stage.writes.values()}
-    for stage in PIPELINE:
-        if stage.name not in stale_names and written & set(stage.reads.values()):
-            stale_names.add(stage.name)
-        if stage.name in stale_names:
-            written |= set(stage.writes.values())
-    return stale_names
 
 
 @contextlib.contextmanager

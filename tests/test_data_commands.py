@@ -100,7 +100,8 @@ def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
     code = (
         "import sys; from flows import cli; sys.argv = ['stillroom', 'data', 'status']\n"
         "try: cli.main()\nexcept SystemExit: pass\n"
-        "print(sorted({'dvc', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy', 'torch'} & set(sys.modules)))"
+        "heavy = {'dvc', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy', 'torch', 'ruamel'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment() | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, check=True)  # fmt: skip

@@ -1,0 +1,222 @@
+"""`stillroom data withdraw`: the bytes are gone, the place stays, nothing else moves, and it can be done again."""
+
+import hashlib
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from checkouts import stillroom, tree
+from data_checkout import built, copied, members, refresh
+from data_fixtures import png
+
+from components import facts, manifest, pack, shards, urlstore
+from components.errors import UserError
+from flows import datachanges, refreshing, repository, withdrawal
+from flows.state import State
+
+GROUP = pytest.mark.xdist_group("data-commands")
+PLACES = ("data/raw", "data/clean", "data/pixels", "data/splits", "data/profile", "reports", ".stillroom")
+RECORD = "data/withdrawn.jsonl"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def request(*words: str, **changes: object) -> withdrawal.Request:
+    said = {"listed": None, "source": None, "reason": "asked to", "dry_run": False, "purge": False}
+    return withdrawal.Request(words=words, **{**said, **changes})
+
+
+def withdraw(root, *words: str, sure: bool = True, **changes: object) -> list[str]:
+    lines: list[str] = []
+    withdrawal.withdraw(State(root), request(*words, **changes), say=lines.append, sure=lambda question: sure)
+    return lines
+
+
+def holders(root, data: bytes, places=PLACES) -> list[str]:
+    """The files that hold ``data``."""
+    return [f"{place}/{name}" for place in places for name, found in tree(root / place).items() if data in found]
+
+
+def index(root) -> dict[str, dict]:
+    return {row["source_key"]: row for row in shards.read_index(root / "data/raw").to_pylist()}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, request):
+    """Stages run in this process; the test marked slow has DVC run them."""
+    if "slow" not in request.keywords:
+        monkeypatch.setattr(refreshing, "refresh", lambda state, say: refresh(state.root))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A checkout from which three files were withdrawn: two by content (one twice there), one by name."""
+    root = copied(tmp_path_factory.mktemp("withdrawn") / "checkout")
+    key = next(key for key, row in index(root).items() if row["sha256"] == digest(png(7)))
+    header = pack.read_header(root / "data/pixels")
+    row = pack.read_keys(root / "data/pixels").index(digest(png(7)))
+    pixels = (root / "data/pixels/pixels-00000.u8").read_bytes()[row * header.row_bytes : (row + 1) * header.row_bytes]
+    (root / "reports/model.html").write_text("nearest neighbours")
+    with urlstore.Writer(root / ".stillroom/collect/web", name="web") as store:
+        store.put("https://example.org/a", png(3))
+        store.put("https://example.org/b", png(4))
+    names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
+    kind = facts.np.dtype([("x", "f4", (3,))])
+    facts.Store(root / ".stillroom/facts", "made-up", "rule", kind).add(names, facts.np.ones(2, kind))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refreshing, "refresh", lambda state, say: refresh(state.root))
+        lines = withdraw(root, digest(png(3))[:12].upper(), f"noto-emoji:{key}", digest(png(3)))
+    return SimpleNamespace(root=root, lines=lines, text="\n".join(lines), pixels=pixels, kind=kind)
+
+
+@GROUP
+def test_the_bytes_and_the_pixels_are_gone_from_the_working_data(done):
+    assert holders(built(), png(3))
+    assert holders(built(), done.pixels)
+    for data in (png(3), png(7), done.pixels):
+        assert holders(done.root, data) == []
+    assert holders(done.root, png(4), (".stillroom",))
+    assert not (done.root / "reports/model.html").exists()
+
+
+@GROUP
+def test_the_place_stays_and_no_other_image_moves(done):
+    before, after = index(built()), index(done.root)
+    assert list(before) == list(after)
+    gone = {key for key, row in after.items() if row["withdrawn"]}
+    assert gone == {key for key, row in before.items() if row["sha256"] in (digest(png(3)), digest(png(7)))}
+    assert len(gone) == 3
+    for key in gone:
+        assert (after[key]["shard"], after[key]["row"], after[key]["member"]) == ("", -1, False)
+    found, _ = datachanges.diff(State(done.root), "HEAD", "now", pictures=50, page=done.root.parent / "page.html")
+    assert found.moved == []
+    assert {change.image["source_key"] for change in found.removed} == gone
+    assert found.added == found.said == []
+    assert (done.root.parent / "page.html").read_text("utf-8").count(">withdrawn</span>") == 3
+
+
+@GROUP
+def test_the_record_says_what_clean_has_to_know(done):
+    rows = {row["sha256"]: row for row in manifest.read(
+        built() / "data/clean/verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()}  # fmt: skip
+    lines = [json.loads(line) for line in (done.root / RECORD).read_text("utf-8").splitlines()]
+    assert {line["sha256"] for line in lines} == {digest(png(3)), digest(png(7))}
+    assert len(lines) == 2
+    for line in lines:
+        row = rows[line["sha256"]]
+        assert (line["reason"], line["source"]) == ("asked to", "noto-emoji")
+        assert all(line[name] == row[name] for name in ("pixel_sha256", "phash", "width", "height"))
+        assert isinstance(line["pairs"], list)
+
+
+@GROUP
+def test_facts_and_downloads_are_forgotten(done):
+    store = facts.Store(done.root / ".stillroom/facts", "made-up", "rule", done.kind)
+    names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
+    assert [at >= 0 for at in store.find(names)] == [False, True]
+    assert "1 fetched file" in done.text
+
+
+@GROUP
+def test_it_says_what_it_did_and_what_it_cannot_reach(done):
+    for words in ("to withdraw: 2 images", "commit it", "not reached: DVC's cache", "`dvc gc --workspace`",
+                  "no registered version was trained on them", "`stillroom run` trains without"):  # fmt: skip
+        assert words in done.text
+
+
+@GROUP
+def test_it_does_not_come_back_and_a_second_time_nothing_happens(done, tmp_path):
+    root = tmp_path / "checkout"
+    shutil.copytree(done.root, root, symlinks=True)
+    record = (root / RECORD).read_bytes()
+    assert withdraw(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
+    assert (root / RECORD).read_bytes() == record
+    source = members()
+    shutil.copyfile(built() / "source.zip", root / "source.zip")  # another look at the same source
+    assert png(3) in source.values()
+    refresh(root)
+    assert holders(root, png(3)) == []
+    refused = manifest.read(root / "data/raw/refused.parquet", manifest.REFUSED, stage="collect").to_pylist()
+    assert [row["reason"] for row in refused].count("withdrawn") == 3
+
+
+@GROUP
+def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch):
+    root = copied(tmp_path / "checkout")
+
+    def killed(state, say):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(refreshing, "refresh", killed)
+        withdraw(root, digest(png(5)))
+    assert holders(root, png(5))
+    withdraw(root, digest(png(5)))
+    assert holders(root, png(5)) == []
+    assert len((root / RECORD).read_text("utf-8").splitlines()) == 1
+
+
+@GROUP
+def test_what_cannot_be_withdrawn_is_one_line_and_nothing_is_written(tmp_path):
+    root = built()
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# asked by mail\n{digest(png(1))}\nnonsense\n")
+    for asked, words in (
+        (request("0" * 64), "no image in data/raw has this SHA-256"),
+        (request("abc"), "8 or more of its first digits"),
+        (request("noto-emoji:nowhere.png"), "no image of that name"),
+        (request("elsewhere:a.png"), "no image of that name"),
+        (request(listed=listed), "line 3: nonsense: wanted a SHA-256"),
+        (request(listed=tmp_path / "none"), "cannot be read"),
+        (request(source="elsewhere"), "the sources are noto-emoji"),
+        (request(source="noto-emoji"), "that is every image there is"),
+        (request(), "name what to withdraw"),
+    ):
+        with pytest.raises(UserError, match=words):
+            withdrawal.withdraw(State(root), asked, say=lambda line: None, sure=lambda question: True)
+    with pytest.raises(UserError, match="nothing was withdrawn"):
+        withdraw(root, digest(png(1)), sure=False)
+    assert (root / RECORD).read_bytes() == b""
+
+
+@GROUP
+def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
+    before = tree(built() / "data")
+    lines = withdraw(built(), digest(png(1)), dry_run=True)
+    assert lines[0].startswith("to withdraw: 1 image (noto-emoji 1)")
+    assert lines[-1] == "nothing was done (--dry-run)"
+    assert tree(built() / "data") == before
+
+
+@GROUP
+def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
+    root = copied(tmp_path / "checkout")
+    assert holders(root, png(6), (".dvc/cache",))
+    withdraw(root, digest(png(6)), purge=True)
+    assert holders(root, png(6), (".dvc/cache", *PLACES)) == []
+    assert repository.stale(root)[0] == "train"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("whole")
+def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
+    root = tmp_path / "checkout"
+    shutil.copytree(finished[0], root, symlinks=True)
+    keys, rows = pack.read_keys(root / "data/pixels"), pack.read_split(root / "data/splits", "train")
+    held_out = pack.read_split(root / "data/splits", "test")
+    seen, unseen = keys[rows[0]], keys[held_out[0]]
+    told = stillroom(root, "data", "withdraw", unseen, "--reason", "r", "--dry-run")
+    assert "trained on 1 of them" not in told.stderr
+    done = stillroom(root, "data", "withdraw", seen[:16], "--reason", "asked to", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "denoiser version 1 (champion): was trained on 1 of them" in done.stderr
+    place = next(row for row in shards.read_index(finished[0] / "data/raw").to_pylist() if row["sha256"] == seen)
+    ((_, data),) = shards.read_bytes(finished[0] / "data/raw", [(place["shard"], place["row"])])
+    assert holders(root, data) == []
+    diff = stillroom(root, "data", "diff", "v1", "now")
+    assert diff.returncode == 0, diff.stderr
+    assert " removed  1" in diff.stdout
+    assert "last pass" in stillroom(root, "data", "diff").stdout
