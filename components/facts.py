@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,20 @@ class Store:
             mine = which == number
             out[mine] = self._segments[number][2][positions[mine] - self._starts[number]]
         return out
+
+    def stream(self, positions: np.ndarray, most: int) -> Iterator[np.ndarray]:
+        """The records at ``positions``, in that order, at most ``most`` at a time; uncopied where they follow on."""
+        follow = (np.diff(positions) == 1) & ~np.isin(positions[1:], self._starts)
+        breaks = np.flatnonzero(~follow) + 1
+        if len(breaks) * 16 > len(positions):
+            for first in range(0, len(positions), most):
+                yield self.take(positions[first : first + most])
+            return
+        for run in np.split(positions, breaks) if len(positions) else ():
+            number = int(np.searchsorted(self._starts, run[0], side="right")) - 1
+            first = int(run[0] - self._starts[number])
+            for at in range(first, first + len(run), most):
+                yield self._segments[number][2][at : min(at + most, first + len(run))]
 
     def add(self, names: np.ndarray, records: np.ndarray) -> None:
         """Keep ``records`` under ``names`` (type KEY); what is known already is left as it is."""

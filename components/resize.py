@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -71,8 +72,8 @@ def _kept(raw: Path, verdicts: Path) -> pa.Table:
 
 def _names(kept: pa.Table) -> np.ndarray:
     """What each picture is called in the store: by its bytes and by the matte it lies on."""
-    pairs = zip(kept["sha256"].to_pylist(), kept["matte"].to_pylist(), strict=True)
-    return known.keys([known.key(*pair) for pair in pairs])
+    pairs = pc.binary_join_element_wise(kept["sha256"], kept["matte"], "|")  # facts.key of each, all at once
+    return known.keys([sha256(pair).digest() for pair in pairs.cast(pa.binary()).to_pylist()])
 
 
 def _store(params: ResizeParams, facts: Path) -> known.Store:
@@ -123,6 +124,5 @@ def _gathered(names: np.ndarray, store: known.Store) -> Iterator[np.ndarray]:
     at = store.find(names)
     if (at < 0).any():
         raise RuntimeError("a picture is not where it was put a moment ago")
-    many = max(1, _CHUNK // store.dtype.itemsize)
-    for first in range(0, len(at), many):
-        yield store.take(at[first : first + many])["pixels"]
+    for records in store.stream(at, max(1, _CHUNK // store.dtype.itemsize)):
+        yield records.view(np.uint8)

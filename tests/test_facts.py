@@ -99,3 +99,14 @@ def test_the_rule_follows_parameters_code_and_type():
 
 def test_a_key_is_a_sha256_of_its_parts():
     assert facts.key("a", "b") == hashlib.sha256(b"a|b").digest() != facts.key("ab")
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_records_stream_in_the_order_asked_for(tmp_path, most):
+    store = opened(tmp_path)
+    for first in (0, 40):
+        store.add(names(*range(first, first + 40)), records(*range(first, first + 40)))
+    for wanted in (range(80), [*range(60, 80), *range(20, 60)], [5, 3, 4, 79, 0], [7], []):
+        parts = list(store.stream(store.find(names(*wanted)) if len(wanted) else np.empty(0, np.int64), most))
+        assert [width for part in parts for width in part["width"].tolist()] == list(wanted)
+        assert all(0 < len(part) <= most for part in parts)

@@ -98,10 +98,9 @@ def greedy(batch):
 def test_an_item_that_takes_too_long_is_told_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
     monkeypatch.setattr(parallel, "allowed", lambda batch: 0.6)
-    wanted = [0, 1, 2, "3: out of time: more than 1 seconds", 4, 5]
-    assert run(endless, in_batches(6)) == wanted
-    monkeypatch.setattr(parallel, "WAITING", 1.0)
-    assert run(waiting, in_batches(6)) == wanted
+    assert run(endless, in_batches(6)) == [0, 1, 2, "3: out of time: more than 1 seconds", 4, 5]
+    monkeypatch.setattr(parallel, "WAITING", 1.0)  # by the clock: on a busy machine the others could take as long
+    assert run(waiting, [[3]]) == ["3: out of time: more than 1 seconds"]
 
 
 def test_time_grows_with_the_items_and_their_bytes():

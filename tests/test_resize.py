@@ -1,13 +1,14 @@
 """The pack holds each kept picture, whole or its middle, in order of arrival."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from data_fixtures import digests, encoded, folder, gather, judge, pixels, png, resize_params
 from PIL import Image
 
-from components import pack, parallel, scaling
+from components import facts, pack, parallel, scaling
 from components.errors import UserError
-from components.resize import resize
+from components.resize import _names, resize
 from components.scaling import scale
 
 
@@ -149,3 +150,8 @@ def test_large_and_small_pictures_are_scaled_alike():
     one = np.frombuffer(scale([(encoded(large), "#ffffff")], side=32, fit="pad")[0], np.uint8)
     other = np.asarray(Image.fromarray(large).resize((32, 32), Image.Resampling.BICUBIC)).ravel()
     assert scaling.LARGE < 300 * 300 and np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_a_picture_is_called_in_the_store_as_facts_says():
+    kept = pa.table({"sha256": ["ab", "cd"], "matte": ["#ffffff", "#000000"]})
+    assert _names(kept).tolist() == facts.keys([facts.key("ab", "#ffffff"), facts.key("cd", "#000000")]).tolist()
