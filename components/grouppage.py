@@ -15,7 +15,7 @@ from components.page import Child, Safe, Section, el
 _PAIRS = 6  # pairs enlarged under one group
 _JOINED = 3  # members shown of each group that a quarantined image would join
 _SIDES = 4  # groups shown beside a quarantined image, of each split the closest first
-_OPEN = 12  # quarantined images that need no unfolding
+_OPEN = 12  # groups, and quarantined images, that need no unfolding
 
 
 def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
@@ -42,15 +42,18 @@ def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
             _how(data),
         ),
     ]  # fmt: skip
-    drawn, room = 0, limits.pictures
+    drawn: list[Safe] = []
+    room = limits.pictures
     for key in order:
         shown = members[key][: min(limits.members, room)]
         if len(shown) < 2:
             break
         room -= len(shown)
-        drawn += 1
-        body.append(_group(data, members[key], shown, pairs.get(key, []), gallery, open_=drawn <= 2))
-    body.append(page.hidden(drawn, len(sizes), "groups"))
+        drawn.append(_group(data, members[key], shown, pairs.get(key, []), gallery, open_=len(drawn) < 2))
+    body += drawn[:_OPEN]
+    if len(drawn) > _OPEN:
+        body.append(page.fold("Smaller groups", drawn[_OPEN:], count=len(drawn) - _OPEN))
+    body.append(page.hidden(len(drawn), len(sizes), "groups"))
     return Section("groups", title, body)
 
 
@@ -87,7 +90,7 @@ def _by_group(data: Evidence) -> dict[str, list[Any]]:
 
 def _how(data: Evidence) -> Safe | None:
     """A chart of how the pairs were found, and what came of them."""
-    if "how" not in data.pairs or not len(data.pairs):
+    if not len(data.pairs):
         return None
     counts = data.pairs.groupby(["how", "same"]).size()
     order = [*(how for how in paircards.HOW if how in set(data.pairs["how"])),

@@ -14,8 +14,8 @@ HOW = {
     "bytes": "the same bytes",
     "pixels": "the same pixels",
     "hash": "perceptual hash",
-    "correlation": "hash, then aligned correlation",
-    "orb": "matched key points (ORB)",
+    "correlation": "aligned correlation",
+    "orb": "key points (ORB)",
     "embedding": "embedding",
     "group": "one group in the source",
     "withdrawn": "from the record of a withdrawn image",
@@ -30,12 +30,14 @@ def name(row: Any) -> str:
 def measured(pair: Any, bits: int) -> list[tuple[str, str]]:
     """What was measured between two images: (what, value), nothing for what was not measured."""
     found = []
-    how = getattr(pair, "how", None)
+    how = getattr(pair, "how", None)  # a verdict says less than the pair that it rests on
     if isinstance(how, str):
         found.append(("Found by", HOW.get(how, how)))
-    if not pd.isna(pair.distance) and how not in ("bytes", "pixels"):
+    if how in ("bytes", "pixels"):
+        return found  # nothing differs
+    if not pd.isna(pair.distance):
         found.append(("Hash", f"{plural(int(pair.distance), 'bit')} of {bits} differ"))
-    if not pd.isna(pair.difference) and how not in ("bytes", "pixels"):
+    if not pd.isna(pair.difference):
         found.append(("Colour", f"differs by {figures(float(pair.difference))} of 1"))
     if not pd.isna(getattr(pair, "correlation", None)):
         found.append(("Correlation", figures(float(pair.correlation))))

@@ -58,15 +58,15 @@ nav a:hover { text-decoration: underline; }
 table { border-collapse: collapse; min-width: 19rem; font-size: .9rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { text-align: left; padding: .7rem .9rem .3rem; color: var(--soft); font-size: .86rem; }
-th, td { padding: .42rem .8rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
+th, td { padding: .42rem .7rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { border-top: 0; border-bottom: 1px solid var(--line); color: var(--soft); font-weight: 600;
   font-size: .82rem;
   white-space: nowrap; vertical-align: bottom; }
 tbody tr:first-child > * { border-top: 0; }
 tbody th { font-weight: 500; max-width: 22rem; overflow-wrap: anywhere; }
 td { max-width: 28rem; overflow-wrap: anywhere; }
-tbody th:not(.num) { min-width: 9rem; } th code { white-space: nowrap; } td:not(.num) { min-width: 5.5rem; }
-.num { text-align: right; white-space: nowrap; }
+tbody th:not(.num) { min-width: 9rem; } th code, td code { white-space: nowrap; } td:not(.num) { min-width: 6.5rem; }
+.num { text-align: right; white-space: nowrap; padding-left: .4rem; }
 figure { margin: 1rem 0; min-width: 0; }
 .charts { display: grid; gap: 1rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
@@ -92,6 +92,7 @@ svg .faint { opacity: .45; } svg .dash { stroke-dasharray: 4 3; }
   font-size: .82rem; color: var(--soft); }
 .legend svg { display: inline-block; width: 1.3rem; height: .7rem; margin-right: .35rem; vertical-align: baseline; }
 details { margin: .9rem 0; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
+details details { background: var(--paper); }
 summary { cursor: pointer; padding: .65rem 1rem; font-weight: 600; display: flex; gap: .8rem;
   align-items: baseline; }
 summary::before { content: "▸"; color: var(--soft); font-size: .8em; }

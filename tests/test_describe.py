@@ -13,7 +13,6 @@ import report_fixtures as made
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import manifest
 from components.describe import DescribeParams, describe
 from components.errors import UserError
 from components.packpage import MAP_SIDE, ZOOMS, zoom_levels
@@ -101,11 +100,9 @@ def test_what_is_gone_is_shown_and_what_was_withdrawn_by_hand_is_only_named(host
 def test_a_pair_stands_side_by_side_with_all_that_was_measured(hostile):
     card = _section(hostile[0], "groups").split('<li class="compare">')[1]
     assert card.count("<figure>") == 2 and card.count('class="px soft big0"') == 2
-    measured = {"how": "matched key points (ORB)", "distance": "5 bits of 256 differ", "correlation": "0.87",
-                "difference": "differs by 0.31 of 1", "inliers": "41 inliers", "orientation": "turn 90"}  # fmt: skip
-    assert {name for name in measured if name in manifest.PAIRS.names} == {
-        name for name, words in measured.items() if words in card
-    }
+    for measured in ("key points (ORB)", "5 bits of 256 differ", "differs by 0.31 of 1", "0.87", "41 inliers",
+                     "turn 90"):  # fmt: skip
+        assert measured in card
 
 
 def test_a_quarantined_image_stands_beside_the_groups_it_would_join(hostile):
