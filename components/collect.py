@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +114,11 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: dict, go
     """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
     total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
     after = {}
-    with shards.ShardWriter(raw, first=shards.following(raw)) as writer, Progress(total, what="collect") as progress:
+    with ExitStack() as stack:
+        writer = stack.enter_context(shards.ShardWriter(raw, first=shards.following(raw)))
+        progress = Progress(total, what="collect")
+        if total:  # nothing to read is nothing to tell
+            stack.enter_context(progress)
         for plan in plans:
             name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name)
             index.stay(name, plan.stays)

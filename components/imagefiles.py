@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 from components import metadata
 from components.archives import Tar, Zip
@@ -27,7 +28,7 @@ class ImageFiles:
         """Of a folder the names of all and the content of what will be read; of an archive its bytes."""
         if isinstance(self._tree, Zip | Tar):
             return of_file(self._tree.file, memory, self._count)
-        items, refusals = self._tree.listing()
+        items, refusals = self._listing
         digest = hashlib.sha256()
         images, size = 0, 0
         for item in items:
@@ -46,7 +47,7 @@ class ImageFiles:
 
     def survey(self, memory: Memory) -> Survey:
         """Its images, unread, and what the metadata says of each."""
-        items, refusals = self._tree.listing()
+        items, refusals = self._listing[0], list(self._listing[1])
         by_role: dict[str, list[Item]] = {"image": [], "metadata": [], "paper": [], "other": []}
         for item in items:
             by_role[role(item.key)].append(item)
@@ -81,6 +82,10 @@ class ImageFiles:
             name, state, _ = self._tree.identity(item)
             memory.keep(name, state, [sha256])
 
+    @cached_property
+    def _listing(self) -> tuple[list[Item], list[Refusal]]:
+        return self._tree.listing()
+
     def _known(self, item: Item, memory: Memory) -> Item:
         if isinstance(self._tree, Zip | Tar):
             return item
@@ -95,7 +100,7 @@ class ImageFiles:
         return sha256
 
     def _count(self) -> int:
-        return sum(role(item.key) == "image" for item in self._tree.listing()[0])
+        return sum(role(item.key) == "image" for item in self._listing[0])
 
     def _captions(self, items: list[Item], refusals: list[Refusal]) -> dict[str, metadata.Caption]:
         for item in items:
@@ -119,7 +124,7 @@ class ImageFiles:
         return captions
 
 
-def of_file(file: File, memory: Memory, count) -> Print:
+def of_file(file: File, memory: Memory, count: Callable[[], int]) -> Print:
     """The fingerprint of a file: the store's mark of its content, else its SHA-256; ``count`` counts its images."""
     known = memory.recall(str(file), file.state)
     if known is None or len(known) != 2:
