@@ -8,6 +8,7 @@ add at once (a segment is called by its content); a segment that is not whole is
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import logging
@@ -52,16 +53,22 @@ def sources(*modules: str) -> list[str]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        path = Path(__file__).with_name(f"{name}.py")
-        if name in found or not path.is_file():
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module == "components":
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
-                waiting.append(node.module.removeprefix("components."))
+        if name not in found and Path(__file__).with_name(f"{name}.py").is_file():
+            found.add(name)
+            waiting += _imports(name)
     return sorted(found)
+
+
+@functools.cache
+def _imports(name: str) -> tuple[str, ...]:
+    """The modules of this package that module ``name`` imports; a process reads each once."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(Path(__file__).with_name(f"{name}.py").read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module == "components":
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
+            names.append(node.module.removeprefix("components."))
+    return tuple(names)
 
 
 class Store:

@@ -1,0 +1,168 @@
+"""What a refresh costs when one image in a hundred is new: python benchmarks/refresh.py cifar10.tar [--keep FOLDER]
+
+A full build of 99 % of the archive, then a refresh with the last 1 % as a second source, each stage in a process of
+its own as DVC starts it.  CPU seconds are those of the process and all its descendants; DVC's own time is not in
+them (it hashes what changed).  Prints a Markdown table, and checks that no old image moved and that no pair leaks.
+With --keep the folder stays, with ``rates.json``, for benchmarks/splits.py and benchmarks/scale.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import peers
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from components import config  # noqa: E402
+from components.pipeline import STATE, stage  # noqa: E402
+
+BUILD = ("look", "collect", "clean", "resize", "split")
+MORE = ("profile", "describe")
+PEAKS: dict[str, int] = {}
+"""Most bytes that a stage's own process had in memory, the last time it ran."""
+LOOK = """
+from pathlib import Path
+from components import config, look
+from components.collectparams import CollectParams
+root = Path.cwd()
+params = config.section(config.read(root / config.FILE), "collect", CollectParams)
+look.look(params, root=root, page=root / "data/source.json", cache=root / ".stillroom/looked.json")
+"""
+
+
+def main() -> None:
+    """Build, refresh, check, print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("archive", type=Path, help="a tar of images")
+    options.add_argument("--keep", type=Path, help="work in this new folder and leave it")
+    given = options.parse_args()
+    # Workers come from a fork server that nobody waits for: as their reaper this process gets their times.
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    if given.keep:
+        given.keep.mkdir(parents=True)
+        _measure(given.archive.resolve(), given.keep.resolve())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(given.archive.resolve(), Path(folder))
+
+
+def _measure(archive: Path, root: Path) -> None:
+    old, new = _cut(archive, root)
+    (root / STATE).mkdir()
+    (root / "data").mkdir()
+    (root / "data/withdrawn.jsonl").touch()
+    _write_params(root, ["old"])
+    full = {name: _run(root, name) for name in (*BUILD, *MORE)}
+    before = _places(root)
+    rates = {"images": old, "seconds": full, "bytes": _sizes(root), "memory": dict(PEAKS)}
+    (root / "rates.json").write_text(json.dumps(rates, indent=1) + "\n")
+    _write_params(root, ["old", "new"])
+    again = {name: _run(root, name) for name in (*BUILD, *MORE)}
+    after = _places(root)
+    moved = sum(after[name] != place for name, place in before.items())
+    leaking, pairs = _leaks(root)
+    _print(full, again, old, new)
+    quarantined = sum(place == "quarantine" for place in after.values())
+    print(f"\nold images moved: {moved} of {len(before):,}; leaking pairs: {leaking} of {pairs:,}; "
+          f"quarantined: {quarantined} of {len(after):,} ({quarantined / len(after):.3%})\n")  # fmt: skip
+    print(peers.machine())
+    assert not moved and not leaking, "an old image moved, or a pair leaks"
+
+
+def _cut(archive: Path, root: Path) -> tuple[int, int]:
+    """Write old.tar and new.tar, the last hundredth of the images by name; how many each holds."""
+    with tarfile.open(archive) as whole:
+        members = [member for member in whole if member.isfile()]
+        images = sorted(m.name for m in members if m.name.endswith((".jpg", ".png")))
+        # Spread over the classes: the sorted names, every hundredth.
+        new = set(images[:: max(2, 100)])
+        with tarfile.open(root / "old.tar", "w") as first, tarfile.open(root / "new.tar", "w") as second:
+            for member in members:
+                if member.name in new:
+                    second.addfile(member, whole.extractfile(member))
+                else:
+                    first.addfile(member, whole.extractfile(member))
+    return len(images) - len(new), len(new)
+
+
+def _write_params(root: Path, names: list[str]) -> None:
+    sections = config.read(ROOT / config.FILE)
+    known = {"kind": "files", "licence": "unknown", "matte": "#ffffff", "text_column": None, "label_column": None,
+             "group_column": None}  # fmt: skip
+    sections["collect"]["sources"] = [{**known, "name": name, "location": f"{name}.tar"} for name in names]
+    (root / config.FILE).write_text(json.dumps(sections))
+
+
+def _run(root: Path, name: str) -> float:
+    """Bring one stage up to date in ``root``; the CPU seconds of it and its descendants."""
+    command = ["-c", LOOK] if name == "look" else ["-m", "components", name]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    start, began = _spent(), time.monotonic()
+    process = subprocess.Popen([sys.executable, *command], cwd=root, env=env, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{name} ended with {process.returncode}; run it by hand in {root}")
+    PEAKS[name] = used.ru_maxrss * 1024
+    while True:  # what the stage has left to us
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+    spent = _spent() - start
+    print(f"{name}: {spent:.2f} CPU s, {time.monotonic() - began:.1f} s", file=sys.stderr)
+    return spent
+
+
+def _spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    folders = [path for name in (*BUILD[1:], *MORE) for path in stage(name).writes.values()] + [f"{STATE}/facts"]
+    return {
+        path: sum(each.stat().st_size for each in [root / path, *(root / path).rglob("*")] if each.is_file())
+        for path in folders
+    }
+
+
+def _places(root: Path) -> dict[tuple[int, str], str]:
+    table = pq.read_table(root / "data/splits/splits.parquet", columns=["arrival", "sha256", "split"]).to_pydict()
+    return {(table["arrival"][at], table["sha256"][at]): table["split"][at] for at in range(len(table["split"]))}
+
+
+def _leaks(root: Path) -> tuple[int, int]:
+    """Pairs whose ends lie in two of train, val and test; and how many pairs there are."""
+    place = {arrival: split for (arrival, _), split in _places(root).items()}
+    pairs = pq.read_table(root / "data/clean/pairs.parquet", columns=["a", "b"]).to_pydict()
+    ends = [(place.get(a), place.get(b)) for a, b in zip(pairs["a"], pairs["b"], strict=True)]
+    used = ("train", "val", "test")
+    return sum(one in used and other in used and one != other for one, other in ends), len(ends)
+
+
+def _print(full: dict[str, float], again: dict[str, float], old: int, new: int) -> None:
+    print(f"| stage | full build, {old:,} images, CPU s | refresh, {new:,} new, CPU s | ratio |\n|---|---|---|---|")
+    for name in BUILD:
+        print(f"| {name} | {full[name]:.2f} | {again[name]:.2f} | {again[name] / full[name]:.1%} |")
+    one, other = (sum(spent[name] for name in BUILD) for spent in (full, again))
+    print(f"| **together** | **{one:.2f}** | **{other:.2f}** | **{other / one:.1%}** |")
+    for name in MORE:
+        print(f"| {name} (beside it) | {full[name]:.2f} | {again[name]:.2f} | {again[name] / full[name]:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
