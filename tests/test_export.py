@@ -98,9 +98,17 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
     assert not [name for name in names if "script" in name or "cmd" in name]
 
 
-def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path):
-    (tmp_path / "source").symlink_to(written / "imagefolder")
-    gather(tmp_path)
+BACK = {
+    "imagefolder": {},
+    "parquet": {"kind": "parquet", "image_column": "image"},
+    "webdataset": {"kind": "webdataset", "text_column": "txt", "label_column": "json.label"},
+}
+
+
+@pytest.mark.parametrize("layout", BACK)
+def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path, layout):
+    (tmp_path / "source").symlink_to(written / layout)
+    gather(tmp_path, **BACK[layout])
     index = shards.read_index(tmp_path / "data/raw").to_pylist()
     assert {row["sha256"]: (row["label"], row["text"]) for row in index} == kept
 
