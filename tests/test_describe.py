@@ -13,6 +13,7 @@ import report_fixtures as made
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components import evidence
 from components.describe import DescribeParams, describe
 from components.errors import UserError
 from components.packpage import MAP_SIDE, ZOOMS, zoom_levels
@@ -95,6 +96,14 @@ def test_what_is_gone_is_shown_and_what_was_withdrawn_by_hand_is_only_named(host
     assert 'class="px soft raw0"' in gone
     assert hashlib.sha256(made.png(20)).hexdigest()[:12] in by_hand
     assert 'class="px' not in by_hand
+
+
+def test_a_picture_withdrawn_by_hand_is_a_frame_wherever_it_is_asked_for(tmp_path):
+    paths = made.data_states(tmp_path)
+    del paths["page"]
+    gallery = evidence.Gallery(evidence.read(**paths), paths["raw"], 48)
+    assert ">withdrawn</span>" in gallery.cell(20, "by hand")
+    assert gallery.css() == ""
 
 
 def test_a_pair_stands_side_by_side_with_all_that_was_measured(hostile):
