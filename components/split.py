@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 from pydantic import Field, model_validator
 
 from components import files, manifest, pack
@@ -48,38 +51,30 @@ def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) ->
     rows = manifest.read(
         verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
         columns=["arrival", "sha256", "verdict", "phash"],
-    ).to_pylist()  # fmt: skip
-    pairs = manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean", columns=["a", "b"])
-    _number_rows(rows, verdicts, pixels)
-    # Rejected and withdrawn images keep their places too: they hold together what came before and after.
-    seen = [row for row in rows if row["phash"] is not None]
-    position = {row["arrival"]: at for at, row in enumerate(seen)}
-    ends = zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True)
-    shares = {"train": params.train, "val": params.val, "test": params.test}
-    places = decide(
-        [row["sha256"] for row in seen], [(position[a], position[b]) for a, b in ends],
-        salt=params.salt, shares=shares,
     )  # fmt: skip
-    members: dict[str, list[int]] = {name: [] for name in pack.SPLITS}
-    for row, place in zip(seen, places, strict=True):
-        if row["row"] >= 0:
-            members[place.split].append(row["row"])
-    groups = {
-        place.founder
-        for row, place in zip(seen, places, strict=True)
-        if row["row"] >= 0 and place.split != "quarantine"
-    }
+    pairs = manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean", columns=["a", "b"])
+    number = _rows_of_pack(rows, verdicts, pixels)
+    # Rejected and withdrawn images keep their places too: they hold together what came before and after.
+    seen = np.flatnonzero(rows["phash"].is_valid().to_numpy())
+    arrivals, number = rows["arrival"].to_numpy()[seen], number[seen]
+    ends = [np.searchsorted(arrivals, pairs[end].to_numpy()).tolist() for end in ("a", "b")]
+    names = rows["sha256"].take(seen).to_pylist()
+    shares = {"train": params.train, "val": params.val, "test": params.test}
+    places = decide(names, list(zip(*ends, strict=True)), salt=params.salt, shares=shares)
+    splits_of, founders = [place.split for place in places], [place.founder for place in places]
+    found, inside = np.array(splits_of, object), number >= 0
+    members = {name: number[inside & (found == name)].tolist() for name in pack.SPLITS}
+    groups = set(np.array(founders)[inside & (found != "quarantine")].tolist())
     _check(members, len(groups))
     table = {
-        "arrival": [row["arrival"] for row in seen], "sha256": [row["sha256"] for row in seen],
-        "group": [seen[place.founder]["sha256"] for place in places],
-        "split": [place.split for place in places], "row": [row["row"] for row in seen],
+        "arrival": arrivals, "sha256": names, "group": [names[founder] for founder in founders],
+        "split": splits_of, "row": number,
     }  # fmt: skip
     with files.replacing_folder(splits) as folder:
         for name, numbers in members.items():
             pack.write_int32(folder / f"{name}.i32", numbers)
         manifest.write(folder / "splits.parquet", manifest.table(table, manifest.SPLITS))
-    sizes = Counter(place.split for place in places)
+    sizes = Counter(splits_of)
     log.info("%s of %d groups", {name: len(numbers) for name, numbers in members.items()}, len(groups))
     return {
         **{name: len(numbers) for name, numbers in members.items()}, "groups": len(groups),
@@ -123,16 +118,12 @@ def draw(name: str, *, salt: str, shares: dict[str, float]) -> str:
     return next(iter(shares))  # the shares fell short of 1 by a rounding
 
 
-def _number_rows(rows: list[dict], verdicts: Path, pixels: Path) -> None:
-    """Give every verdict its row of the pack, -1 when it has none."""
-    keys = pack.read_keys(pixels)
-    kept = [row for row in rows if row["verdict"] == "kept"]
-    if [row["sha256"] for row in kept] != keys:
+def _rows_of_pack(rows: pa.Table, verdicts: Path, pixels: Path) -> np.ndarray:
+    """Each verdict's row of the pack, -1 when it has none."""
+    kept = pa.compute.equal(rows["verdict"], "kept").to_numpy()
+    if rows["sha256"].filter(pa.array(kept)).to_pylist() != pack.read_keys(pixels):
         raise UserError(f"{pixels}: does not hold what {verdicts} keeps: run stage 'resize' again")
-    for row in rows:
-        row["row"] = -1
-    for number, row in enumerate(kept):
-        row["row"] = number
+    return np.where(kept, np.cumsum(kept) - 1, -1)
 
 
 def _check(members: dict[str, list[int]], groups: int) -> None:

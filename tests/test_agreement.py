@@ -99,6 +99,19 @@ def test_data_stages_start_without_torch(name):
     assert done.stdout.strip() == "False"
 
 
+def test_a_stage_that_needs_no_pandas_does_not_import_it_to_write_a_table():
+    code = """if True:
+        import sys
+        from components import __main__ as entry, manifest
+        entry._leave_pandas_out()
+        manifest.rows([{"row": 1, "x": 0.5, "y": 0.5}], manifest.MAP)
+        print("pandas" in sys.modules)
+        import pandas
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
 def test_only_one_module_knows_each_tool():
     users = {tool: [] for tool in ("mlflow", "dvc", "prefect")}
     for path in sorted((ROOT / "flows").glob("*.py")):
