@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,12 @@ class CleanParams(Params):
     min_inliers: int = Field(
         ge=4, le=500, description="least corners that two images from 128 px must have in common to be a pair, 4..500"
     )
+    embedding: Literal["none", "efficientnet_lite0"] = Field(
+        description="features by which more pairs are looked at; efficientnet_lite0 needs torch and finds crops"
+    )
+    min_cosine: float = Field(
+        ge=0, le=1, description="least cosine of features for two images to be looked at as a pair, 0..1"
+    )
     max_difference: float = Field(
         ge=0, le=1, description="largest colour difference in a 16 x 16 thumbnail for the same picture, 0..1"
     )
@@ -50,7 +57,10 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
     known = Known(index, raw=raw, folder=facts, max_pixels=params.max_pixels)
     gone = ~known.stored
     _remember(known.details, index, gone, stones)
-    rule = Rule(params.max_distance, params.max_difference, params.min_correlation, params.min_inliers)
+    rule = Rule(
+        params.max_distance, params.max_difference, params.min_correlation, params.min_inliers,
+        params.embedding, params.min_cosine,
+    )  # fmt: skip
     pairs = pairs_of(index, known, gone, stones, rule, facts)
     barred = _barred(known.details, index, gone)
     table = judging.judge(index, known.details, pairs, barred=barred, min_side=params.min_side)

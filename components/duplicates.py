@@ -38,6 +38,8 @@ class Rule:
     max_difference: float
     min_correlation: float
     min_inliers: int
+    embedding: str = "none"
+    min_cosine: float = 1.0
 
 
 class Look(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import facts, fingerprints, images, keypoints, parallel, shards
+from components import embedding, facts, fingerprints, images, keypoints, parallel, shards, vectors
 from components.events import Progress
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
@@ -26,7 +26,7 @@ class Known:
     """
 
     def __init__(self, index: pa.Table, *, raw: Path, folder: Path, max_pixels: int) -> None:
-        self._raw = raw
+        self._raw, self._folder = raw, folder
         self._index = index
         contents, mattes = index["sha256"].to_pylist(), index["matte"].to_pylist()
         self.keys = facts.keys([facts.key(*both) for both in zip(contents, mattes, strict=True)])
@@ -56,6 +56,20 @@ class Known:
         for places, found in self._work(keypoints.features, missing, what="clean: corners", lost=_no_corners):
             self._corners.add(self.keys[places], found)
         return self._corners.take(self._corners.find(self.keys[positions]))
+
+    def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
+        """The unit vectors at ``positions`` by embedding ``name``, in whole numbers; zero where the bytes are gone."""
+        kind = vectors.dtype(name)
+        code = facts.sources("embedding", "features") if name in vectors.NETWORKS else facts.sources("embedding")
+        store = facts.Store(self._folder, "vector", facts.rule({"name": name}, code=code, dtype=kind), kind)
+        missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
+        work = partial(embedding.embed, name=name)
+        for places, found in self._work(work, missing, what="clean: features", lost=partial(_no_vector, kind=kind)):
+            store.add(self.keys[places], found)
+        at = store.find(self.keys[positions])
+        out = np.zeros((len(positions), vectors.WIDTHS[name]), np.float32)
+        out[at >= 0] = embedding.whole(store.take(at[at >= 0])["vector"])
+        return out
 
     def _first(self, positions: np.ndarray) -> np.ndarray:
         """One of ``positions`` for each key, in their order."""
@@ -105,6 +119,10 @@ def _lost(item: tuple[bytes, str], why: str) -> np.ndarray:
     fact = np.zeros((), fingerprints.FACTS)
     fingerprints.refuse(fact, *images.lost(item, why))
     return fact
+
+
+def _no_vector(_: tuple[bytes, str], __: str, *, kind: np.dtype) -> np.ndarray:
+    return np.zeros((), kind)
 
 
 def _no_corners(_: tuple[bytes, str], __: str) -> np.ndarray:

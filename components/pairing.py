@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components import duplicates, facts, files, parallel
+from components import duplicates, embedding, facts, files, fingerprints, parallel
 from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
 from components.events import Progress
 from components.known import Known
@@ -73,6 +73,8 @@ def alike(known: Known, firsts: np.ndarray, gone: np.ndarray, rule: Rule, folder
     verdicts = _verdicts(known, near, rule, folder)
     kept = verdicts["found"]
     near, verdicts = near[kept], verdicts[kept]
+    best = np.lexsort((near["orientation"], -verdicts["correlation"], ~verdicts["same"], near["b"], near["a"]))
+    near, verdicts = near[best], verdicts[best]  # several orientations of one pair may fit
     pairs = np.zeros(len(near), PAIR)
     for name in ("a", "b", "distance"):
         pairs[name] = near[name]
@@ -85,16 +87,34 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     """CANDIDATEs, positions being those in ``firsts``; what was searched among the first of them is not again."""
     hashes = np.ascontiguousarray(known.details["phash"][firsts])
     shown = known.details["pixels"][firsts]
-    names = {"radius": rule.max_distance}
+    names = {"radius": rule.max_distance, "embedding": rule.embedding, "cosine": rule.min_cosine}
     place = folder / "candidates" / facts.rule(names, code=facts.sources("duplicates", "pairing"), dtype=CANDIDATE)
     since, old = _searched(place, shown)
     thumbs = known.thumbs(firsts[since:])
     new = duplicates.candidates(hashes, thumbs, since, rule.max_distance)
-    near = np.concatenate([old, new])
+    near = np.concatenate([old, new, *_by_features(known, firsts, hashes, thumbs, since, rule)])
     if since < len(firsts):
         with files.replacing(place / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
             np.save(stream, near, allow_pickle=False)
     return near
+
+
+def _by_features(
+    known: Known, firsts: np.ndarray, hashes: np.ndarray, thumbs: np.ndarray, since: int, rule: Rule
+) -> list[np.ndarray]:
+    """CANDIDATEs by embedding: as they lie, mirrored, and in the orientation whose hashes are nearest."""
+    if rule.embedding == "none" or since == len(firsts):
+        return []
+    found = embedding.near(known.vectors(firsts, rule.embedding), since, rule.min_cosine)
+    bits = np.bitwise_count(fingerprints.all_hashes(thumbs)[:, found.b - since] ^ hashes[found.a]).sum(axis=2)
+    parts = []
+    for orientation in (np.zeros(len(found), np.int64), np.ones(len(found), np.int64), bits.argmin(axis=0)):
+        part = np.empty(len(found), CANDIDATE)
+        part["a"], part["b"], part["orientation"] = found.a, found.b, orientation
+        part["distance"] = bits[orientation, np.arange(len(found))]
+        # What is near by its hash is a candidate already.
+        parts.append(part[part["distance"] > rule.max_distance])
+    return [np.unique(np.concatenate(parts))]
 
 
 def _searched(place: Path, shown: np.ndarray) -> tuple[int, np.ndarray]:

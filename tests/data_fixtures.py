@@ -57,7 +57,7 @@ def collect_params(*sources: dict, max_bytes: int = 2**20, **changes: object) ->
 def clean_params(**changes: object) -> CleanParams:
     """Parameters of clean: those for photographs, but for small pictures."""
     values = {"min_side": 8, "max_pixels": 10**6, "max_distance": 64, "min_correlation": 0.8, "min_inliers": 12,
-              "max_difference": 0.06}  # fmt: skip
+              "embedding": "none", "min_cosine": 0.6, "max_difference": 0.06}  # fmt: skip
     return CleanParams(**{**values, **changes})
 
 

@@ -5,7 +5,7 @@ import pytest
 from data_fixtures import encoded, pixels
 from PIL import Image
 
-from components import alignment, duplicates, fingerprints, keypoints, parallel, search
+from components import alignment, duplicates, embedding, fingerprints, keypoints, parallel, search
 from components.duplicates import Look, Rule
 
 RULE = Rule(max_distance=64, max_difference=0.06, min_correlation=0.8, min_inliers=12)
@@ -114,3 +114,15 @@ def test_a_batch_changes_no_verdict():
     batch = [(look(pixels(n % 4, 48)), look(np.roll(pixels(n % 3, 48), n, axis=1)), n % 8, 90) for n in range(70)]
     alone = np.concatenate([duplicates.verify([each], rule=RULE) for each in batch])
     np.testing.assert_array_equal(duplicates.verify(batch, rule=RULE), alone)
+
+
+def test_features_pair_an_image_with_the_nearest_before_it_at_once_and_in_steps():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(4, 30))
+    units = embedding.whole(centres[np.arange(80) % 4] + 0.3 * random.normal(size=(80, 30)))
+    whole = embedding.near(units, 0, 0.6)
+    assert set((whole.b - whole.a) % 4) == {0} and np.bincount(whole.b).max() == embedding.NEAREST
+    early, late = embedding.near(units[:33], 0, 0.6), embedding.near(units, 33, 0.6)
+    both = search.gathered([early, late])
+    np.testing.assert_array_equal(both.a, whole.a)
+    np.testing.assert_array_equal(both.b, whole.b)
