@@ -1,6 +1,6 @@
 """Duplicate search against imagededup: the same 64-bit hashes, the same pairs, CPU seconds.
 
-    python benchmarks/search.py TAR_OF_IMAGES
+    PYTHONPATH=. python benchmarks/search.py TAR_OF_IMAGES
 
 Both search the PHash codes that imagededup makes of the images, for pairs at most 10 bits apart.  What would take the
 peer more than two minutes is extrapolated from its times at 10,000 and 20,000, which grow with the square.
