@@ -113,7 +113,7 @@ def _step(
     if header.classes:
         null = len(header.classes)
         labels = x0_error.labels_for(pixels.class_ids[rows].masked_fill(dropped, null), null).to(group.device)
-    image = data.to_network(pixels.gather(rows), group.device)
+    image = pixels.batch(rows, group.device)
     t = t.to(group.device)
     losses = loss_of(model, image, noise.to(group.device), t, labels, params.precision)
     state.scaler.scale(losses.mean()).backward()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import config
 from components.errors import UserError
 from components.pipeline import PIPELINE, STATE
 from flows import repository
@@ -135,11 +136,17 @@ def _read(root: Path, commit: str, when: int) -> Pass | None:
     if "dvc.lock" not in held:
         return None
     stages = repository.parse_lock(held["dvc.lock"].decode())
-    if any(stage.name not in stages for stage in PIPELINE):
+    if not _wanted(held.get("dvc.yaml")) <= set(stages):
         return None
     about = json.loads(held.pop("pass/about.json", b"{}"))
     return Pass(key=repository.key(stages), files=held, commit=about.get("commit", commit),
                 dirty=about.get("dirty", False), when=when, about=about)  # fmt: skip
+
+
+def _wanted(table: bytes | None) -> set[str]:
+    """The stages that a pass had to bring up to date: those of its own dvc.yaml, for the table grows."""
+    told = config.parse(table.decode(), "dvc.yaml").get("stages") if table else None
+    return set(told) if told else {stage.name for stage in PIPELINE}
 
 
 def _blob(root: Path, commit: str, path: str) -> bytes | None:

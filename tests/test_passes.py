@@ -73,6 +73,22 @@ def test_a_lock_that_people_committed_is_a_pass_too(root):
     assert (told.key, told.metrics, told.about) == (done.key, done.metrics, {})
 
 
+def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_is_remembered(root):
+    def without(*names: str) -> dict:
+        return {name: entry for name, entry in make(root).stages.items() if name not in names}
+
+    def dumped(stages: dict) -> bytes:
+        out = io.StringIO()
+        YAML().dump({"stages": stages}, out)
+        return out.getvalue().encode()
+
+    table = dumped({name: {} for name in without("profile")})
+    for gone in (("profile",), ("profile", "report")):
+        held = {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))}
+        passes.record(root, replace(make(root), files=held))
+    assert [one.key for one in passes.remembered(root)] == [repository.key(without("profile"))]
+
+
 def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
     passes.record(root, make(root))
     bare = tmp_path_factory.mktemp("remote") / "bare.git"
