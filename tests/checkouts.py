@@ -21,6 +21,7 @@ SMALL = {
     "profile": {"embedding": "colours", "images": 100},
     "train": {
         "images": 96,
+        "ranks": 1,
         "widths": [32, 32],
         "checkpoint_images": 32,
         "validate_images": 4,

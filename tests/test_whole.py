@@ -15,6 +15,7 @@ import psutil
 import pytest
 from checkouts import command, edit, emoji, environment, git, make, stillroom, tree
 
+from components import config
 from components.pipeline import PIPELINE
 from flows import passes, repository
 from flows.state import State
@@ -169,13 +170,14 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
 
 def test_going_back_to_old_parameters_restores_and_moves_no_alias(copy):
     """Same inputs are the same pass: nothing is trained, no version is made, no decision is taken twice."""
-    edit(copy, "train", seed=7)
+    magnify = config.read(copy / config.FILE)["report"]["magnify"]
+    edit(copy, "report", magnify=magnify + 1)
     assert stillroom(copy, "run").returncode == 0
     champion = versions(copy).champion().version
-    edit(copy, "train", seed=0)
+    edit(copy, "report", magnify=magnify)
     done = stillroom(copy, "run")
     assert done.returncode == 0, done.stderr
-    assert "train  restored" in done.stderr
+    assert "report  restored" in done.stderr
     assert [int(version.version) for version in versions(copy).all()] == [1, 2]
     assert versions(copy).champion().version == champion
 
@@ -263,11 +265,11 @@ def test_a_killed_run_leaves_no_stage_behind_and_its_open_run_is_closed_later(co
     assert "RUNNING" not in {run.info.status for run in tracker.client.search_runs([tracker.experiment])}
 
 
-def test_two_runs_at_once_become_one_after_the_other(tmp_path):
-    folder = make(tmp_path / "checkout", pictures=40)
+def test_two_runs_at_once_become_one_after_the_other(copy):
+    edit(copy, "report", magnify=config.read(copy / config.FILE)["report"]["magnify"] + 1)
     both = [
         subprocess.Popen(
-            command("run"), cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command("run"), cwd=copy, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
@@ -275,7 +277,7 @@ def test_two_runs_at_once_become_one_after_the_other(tmp_path):
     assert [process.returncode for process in both] == [0, 0], told
     assert sum("Nothing to do" in out for out, _ in told) == 1
     assert sum("waiting for `stillroom run` (process " in err for _, err in told) == 1
-    assert len(versions(folder).all()) == 1
+    assert len(versions(copy).all()) == 2
 
 
 def wait_for_stage(folder: Path, process: subprocess.Popen, stage: str) -> None:
