@@ -115,10 +115,15 @@ def verify(batch: list[tuple[Look, Look, int, int]], *, rule: Rule) -> np.ndarra
     for at, (one, other, *_) in enumerate(batch):
         if _rich(one, rule) and _rich(other, rule):
             verdicts[at] = _by_corners(one, other, rule)
-        else:
+        if not verdicts[at]["found"]:
             small.append(at)
     if small:
-        verdicts[small] = _by_correlation([batch[at] for at in small], rule)
+        for at, verdict in zip(small, _by_correlation([batch[at] for at in small], rule), strict=True):
+            # What corners deny, as where text lies over most of them, the picture as a whole may still show.
+            if verdict["found"] or not verdicts[at]["how"]:
+                inliers = verdicts[at]["inliers"]
+                verdicts[at] = verdict
+                verdicts[at]["inliers"] = inliers
     return verdicts
 
 

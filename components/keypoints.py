@@ -54,15 +54,28 @@ def corners(pixels: np.ndarray) -> np.ndarray:
     size = tuple(max(1, round(side * times)) for side in grey.size)
     grey = np.asarray(grey.resize(size, Image.Resampling.BOX if times < 1 else Image.Resampling.BICUBIC))
     record = np.zeros((), FEATURES)
-    finder = cv2.ORB_create(nfeatures=MOST, fastThreshold=7, edgeThreshold=15, patchSize=31)
+    finder = cv2.ORB_create(nfeatures=4 * MOST, fastThreshold=7, edgeThreshold=15, patchSize=31)
     for mirrored in (0, 1):
-        points, codes = finder.detectAndCompute(np.ascontiguousarray(grey[:, ::-1] if mirrored else grey), None)
+        side = np.ascontiguousarray(grey[:, ::-1] if mirrored else grey)
+        points, codes = finder.compute(side, _spread(finder.detect(side, None), size))
         count = min(MOST, len(points))
         record["count"][mirrored] = count
         if count:
             record["xy"][mirrored, :count] = np.array([point.pt for point in points[:count]]) / size
             record["code"][mirrored, :count] = codes[:count]
     return record
+
+
+def _spread(points: tuple, size: tuple[int, int]) -> list:
+    """The strongest of ``points`` in each of 25 parts of the picture, lest a line of text on it take them all."""
+    kept: dict[tuple[int, int], int] = {}
+    out = []
+    for point in sorted(points, key=lambda each: (-each.response, each.pt, each.octave)):
+        part = int(point.pt[0] * 5 / size[0]), int(point.pt[1] * 5 / size[1])
+        if kept.setdefault(part, 0) < MOST // 25:
+            kept[part] += 1
+            out.append(point)
+    return out
 
 
 def match(one: np.ndarray, size: tuple[int, int], other: np.ndarray, other_size: tuple[int, int]) -> Match | None:
