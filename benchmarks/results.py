@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +26,11 @@ Written by `python benchmarks/results.py`; every section is the output of the co
 come from one run of both sides on one machine, which the last line of each section describes. `CIFAR` stands for a
 tar of CIFAR-10's 60,000 training and test images as JPEG files.
 """
-# Which benchmarks there are, and whether they take the path of many images.
+KEPT = ".stillroom/benchmarks/refresh"
+# The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read.
 SCRIPTS = {
-    "search": False, "hashing": False, "copies": True, "duplicates": False, "decode": False, "loader": True,
-    "refresh": True, "splits": True, "status": True, "fetch": True, "scale": True,
+    "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "1000"], "decode": [], "loader": ["CIFAR"],
+    "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
 }  # fmt: skip
 
 
@@ -40,12 +43,17 @@ def main() -> int:
     sections = read(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
     failed = []
     for name in told.names or SCRIPTS:
-        if SCRIPTS[name] and told.images is None:
+        if "CIFAR" in SCRIPTS[name] and told.images is None:
             print(f"{name}: needs --images; left as it was", file=sys.stderr)
             continue
-        line = [sys.executable, f"benchmarks/{name}.py", *([str(told.images)] if SCRIPTS[name] else [])]
+        if KEPT in SCRIPTS[name] and "--keep" in SCRIPTS[name]:
+            shutil.rmtree(ROOT / KEPT, ignore_errors=True)
+        words = [str(told.images.resolve()) if word == "CIFAR" else word for word in SCRIPTS[name]]
         print(f"{name} ...", file=sys.stderr, flush=True)
-        done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", f"benchmarks/{name}.py", *words], cwd=ROOT, stdout=subprocess.PIPE,
+            text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
         if done.returncode:
             failed.append(name)
             continue
@@ -61,7 +69,7 @@ def section(name: str, output: str) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    command = f"python benchmarks/{name}.py" + (" CIFAR" if SCRIPTS[name] else "")
+    command = " ".join(["PYTHONPATH=. python", f"benchmarks/{name}.py", *SCRIPTS[name]])
     day = datetime.datetime.now(datetime.UTC).date()
     return f"`{command}`, {day}, commit {commit}\n\n{output.strip()}\n"
 

@@ -144,8 +144,8 @@ def changes() -> Section:
         el("p", "This page shows one state of the data. ", el("code", "stillroom data diff"), " lays two revisions "
            "beside each other: which images were added, removed or judged anew, and whether any moved to another "
            "split (none may). It prints a table and writes the pictures to ", el("code", "reports/changes.html"),
-           "."),
-        el("pre", "stillroom data diff HEAD~1 HEAD"),
+           ", as every pass does that finds other data than the one before it."),
+        el("pre", "stillroom data diff last now"),
     ])  # fmt: skip
 
 

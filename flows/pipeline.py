@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from components.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import contract, recording, repository
+from flows import contract, datachanges, passes, recording, repository
 from flows.curves import Curves
 from flows.state import State
 from flows.watch import following
@@ -44,6 +44,21 @@ def _reachable(task: Any, run: Any, state: Any) -> bool:
     """A user's mistake does not mend itself; a tracking server that is restarted does."""
     remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
     return remote and not isinstance(state.result(raise_on_failure=False), UserError)
+
+
+@task(name="changes", cache_policy=NO_CACHE, persist_result=False)
+def compare(root: str) -> None:
+    """Show in reports/changes.html what changed in the data since the last pass that the gate has seen."""
+    log, state = get_run_logger(), State(Path(root))
+    if passes.last_judged(state.root) is None:
+        log.info("no earlier pass to compare the data with")
+        return
+    try:
+        found, names = datachanges.diff(state, "last", "now", pictures=200)
+    except UserError as error:  # DVC's cache was cleared, say: a page less is no reason to stop
+        log.warning("what changed in the data cannot be shown: %s", error)
+    else:
+        log.info(datachanges.told(found, names))
 
 
 @task(name="contract", cache_policy=NO_CACHE, persist_result=False)
@@ -78,6 +93,8 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
     try:
         for stage in PIPELINE:
             if stage.name == "train":
+                if set(how.values()) != {"unchanged"}:
+                    compare(root)
                 hold(root)
             how[stage.name] = TASKS[stage.name](root, stage.name in force, curves)
             say(stage.name, how[stage.name])

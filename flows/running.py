@@ -106,12 +106,15 @@ def where(state: State, told: dict[str, Any]) -> str:
         "model": f"models:/{told['name']}/{told['version']}: {verdict}; {told['reason']}",
         "sample grid": at / "models/evaluation/samples.png",
         "data report": at / "reports/data.html",
+        "data changes": at / "reports/changes.html",
         "model report": at / "reports/model.html",
         "MLflow run": f"{told['run']}  (after `stillroom ui`: "
         f"http://127.0.0.1:5000/#/experiments/{told['experiment']}/runs/{told['run']})",
         "draw pictures": f"stillroom sample --model models:/{told['name']}@champion --num 16 --out grid.png",
         "open the UIs": "stillroom ui",
     }
+    if not (state.root / "reports/changes.html").is_file():
+        del rows["data changes"]
     return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
 
 

@@ -157,6 +157,7 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     assert done.returncode == 0, done.stderr
     after = places()
     assert len(after) > len(before)
+    assert "reports/changes.html" in done.stdout and "Added" in (copy / "reports/changes.html").read_text()
     assert {key: after[key] for key in before} == before
     assert all(tree(copy / "data/raw")[name] == data for name, data in raw.items() if name.startswith("shard"))
     found = versions(copy).all()
