@@ -32,11 +32,15 @@ def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]
         if found is None:
             told.append(f"{name}: unknown: state not in the cache (`dvc pull` brings it)")
         elif found & exact:
-            more = f", and on {len(found & alike):,} near-duplicates" if found & alike else ""
+            more = f", and on {_near(found & alike)}" if found & alike else ""
             told.append(f"{name}: was trained on {len(found & exact):,} of them{more}")
         elif found & alike:
-            told.append(f"{name}: was trained on {len(found & alike):,} near-duplicates of them")
+            told.append(f"{name}: was trained on {_near(found & alike)} of them")
     return told or ["no registered version was trained on them or on their near-duplicates"]
+
+
+def _near(alike: set[str]) -> str:
+    return f"{len(alike):,} near-duplicate{'' if len(alike) == 1 else 's'}"
 
 
 def _hashes(done: Pass) -> tuple[str, str]:

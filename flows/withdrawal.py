@@ -114,7 +114,8 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
     near = known.near(wanted) - {row["sha256"] for row in twins}
     if near:
         lines.append(
-            f"{_images(len(near))} that look like them stay: " + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
+            f"{_images(len(near))} of much the same look will stay: "
+            + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
         )
     return [*lines, *trained.lines(state, wanted, known.near(wanted))]
 
