@@ -29,7 +29,7 @@ tar of CIFAR-10's 60,000 training and test images as JPEG files.
 KEPT = ".stillroom/benchmarks/refresh"
 # The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read.
 SCRIPTS = {
-    "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "1000"], "decode": [], "loader": ["CIFAR"],
+    "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "decode": [], "loader": ["CIFAR"],
     "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
 }  # fmt: skip
 
@@ -40,7 +40,6 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*SCRIPTS, []], help="benchmarks to run; all when none is named")
     parser.add_argument("--images", type=Path, help="a tar of many images, for the benchmarks that need one")
     told = parser.parse_args()
-    sections = read(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
     failed = []
     for name in told.names or SCRIPTS:
         if "CIFAR" in SCRIPTS[name] and told.images is None:
@@ -57,6 +56,7 @@ def main() -> int:
         if done.returncode:
             failed.append(name)
             continue
+        sections = read(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
         sections[name] = section(name, done.stdout)
         PAGE.write_text(render(sections), "utf-8")
     if failed:
