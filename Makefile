@@ -5,16 +5,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test quick lint fix dvc lock setup
+.PHONY: demo test slow lint fix dvc lock setup
 
 demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
 
-test: $(READY)  ## every test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+test: $(READY)  ## every test that is not marked slow
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
-quick: $(READY)  ## the tests that take no longer than ten seconds each
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+slow: $(READY)  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .

@@ -50,8 +50,7 @@ class Pixels:
     def batch(self, rows: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """The images of ``rows`` as the network takes them, float32 BCHW; the next call writes to the same memory.
 
-        Fresh memory for each batch costs more in page faults than the work itself: 41 ms instead of 10 for 64
-        pictures of 256 px.
+        Fresh memory for each batch costs more in page faults than the work itself (benchmarks/loader.py, 256 px).
         """
         self._batch = to_network(self.gather(rows), device, out=self._batch)
         return self._batch

@@ -21,7 +21,6 @@ from components.events import Progress
 from components.sprites import unpack
 
 FORMATS = ("webdataset", "parquet", "imagefolder")
-SIZES = ("original", "pixels")
 _CHUNK_BYTES = 64 * 2**20  # image bytes held in memory at a time
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # by the bytes' real format; others are their own suffix
 

@@ -86,16 +86,6 @@ class File(Protocol):
         """All of it."""
 
 
-class Tree(Protocol):
-    """What lies below a folder or in an archive."""
-
-    def listing(self) -> tuple[list[Item], list[Refusal]]:
-        """Every regular file and every refusal, each sorted by key."""
-
-    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
-        """The bytes of ``items``, each once, in the order that suits the tree."""
-
-
 class Part(Protocol):
     """What is looked at and read as a whole: a source's one folder or archive, or one of its shards."""
 

@@ -1,4 +1,4 @@
-"""DVC, called in-process; the only module that imports it.
+"""DVC, called in-process; the only module, with flows/mending.py, that imports it.
 
 Every call opens its own ``Repo`` and is made under the checkout's lock (flows/lock.py).
 """
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from components import config, events
 from components.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows import processes
+from flows import mending, processes
 
 
 class StageFailed(UserError):
@@ -45,7 +46,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with _repo(root) as repo, _explained():
+        with _repo(root) as repo, _explained(), mending.kept(root, say=_warn):
             done = repo.reproduce(
                 targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
             )
@@ -120,6 +121,8 @@ def _repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    with _explained():
+        mending.mend(root, say=_warn)
     repo = Repo(str(root))
     try:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
@@ -149,6 +152,10 @@ def _explained() -> Iterator[None]:
         if system is not None and system.errno:
             raise system from error
         raise UserError(f"dvc: {': '.join(dict.fromkeys(str(cause) for cause in chain))}") from None
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

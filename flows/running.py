@@ -37,6 +37,8 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         if told:
             contract.clear(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
+            for line in contract.foretell(state.root):
+                _note(f"the next training would be stopped: {line}")
         else:
             supervise.run(state.root, force, lock=handle)
             told = recording.concluded(state)

@@ -17,6 +17,7 @@ sys.path[:0] = [str(GUARD), str(ROOT / "tests")]
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 from checkouts import make, stillroom  # noqa: E402
+from websites import site  # noqa: E402
 
 from flows.state import QUIET  # noqa: E402
 
@@ -33,3 +34,17 @@ def finished(tmp_path_factory):
     done = stillroom(folder, "run")
     assert done.returncode == 0, done.stderr
     return folder, done
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A web server on loopback for all tests of a module."""
+    with site() as here:
+        yield here
+
+
+@pytest.fixture
+def here(server):
+    """The module's web server, with no page yet and nothing asked."""
+    server.pages.clear(), server.asked.clear(), server.headers.clear(), server.connections.clear()
+    return server

@@ -15,8 +15,6 @@ from checkouts import command, edit, environment, make, point, stillroom, tree
 
 from components.config import FILE
 
-pytestmark = pytest.mark.xdist_group("bad input")
-
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):

@@ -15,7 +15,7 @@ from PIL import Image
 from flows import servers
 from flows.state import State
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -16,8 +16,6 @@ from flows import cli, datachanges, datastatus, repository, revisions
 from flows.freshness import Freshness
 from flows.state import State
 
-pytestmark = pytest.mark.xdist_group("data-commands")
-
 
 @pytest.fixture(scope="module")
 def checkout():

@@ -17,7 +17,6 @@ from components.errors import UserError
 from flows import dataexport
 from flows.state import State
 
-pytestmark = pytest.mark.xdist_group("data-commands")
 EVERY = ("train", "val", "test", "quarantine")
 
 

@@ -328,7 +328,6 @@ SECRET = "open-sesame-0123"
 
 
 @pytest.mark.slow  # the server and the client take seconds to import
-@pytest.mark.xdist_group("bucket")
 def test_a_bucket_is_read_once_and_then_known_by_its_marks(bucket, tmp_path, monkeypatch):
     for key, data in {**FILES, "a/[x]*.png": png(5), "empty.png": b"", "a/../up.png": png(6)}.items():
         bucket.pipe_file(f"pictures/set/{key}", data)
@@ -352,7 +351,6 @@ def test_a_bucket_is_read_once_and_then_known_by_its_marks(bucket, tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("bucket")
 def test_credentials_that_are_wrong_or_missing_are_one_line_without_them(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

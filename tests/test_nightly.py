@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from checkouts import command, environment, stillroom
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+pytestmark = pytest.mark.slow
 
 
 NIGHTLY = {"flows": {"name": {"any_": ["nightly"]}}}

@@ -59,7 +59,6 @@ def both(monkeypatch, cluster, function, batches, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(300)
 def test_several_raylets_give_what_the_local_pool_gives(cluster, monkeypatch):
     fingerprint = partial(fingerprints.examine, max_pixels=10**6)

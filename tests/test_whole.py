@@ -22,7 +22,7 @@ from flows.state import State
 from flows.tracking import PASS, Tracker
 from flows.versions import Versions
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole")]
+pytestmark = pytest.mark.slow
 OUTPUTS = ("data/raw", "data/clean", "data/pixels", "data/splits", "models", "reports", "metrics")
 
 

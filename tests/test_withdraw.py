@@ -15,7 +15,6 @@ from components.errors import UserError
 from flows import datachanges, refreshing, repository, withdrawal
 from flows.state import State
 
-GROUP = pytest.mark.xdist_group("data-commands")
 PLACES = ("data/raw", "data/clean", "data/pixels", "data/splits", "data/profile", "reports", ".stillroom")
 RECORD = "data/withdrawn.jsonl"
 
@@ -72,7 +71,6 @@ def done(tmp_path_factory):
     return SimpleNamespace(root=root, lines=lines, text="\n".join(lines), pixels=pixels, kind=kind)
 
 
-@GROUP
 def test_the_bytes_and_the_pixels_are_gone_from_the_working_data(done):
     assert holders(built(), png(3))
     assert holders(built(), done.pixels)
@@ -82,7 +80,6 @@ def test_the_bytes_and_the_pixels_are_gone_from_the_working_data(done):
     assert not (done.root / "reports/model.html").exists()
 
 
-@GROUP
 def test_the_place_stays_and_no_other_image_moves(done):
     before, after = index(built()), index(done.root)
     assert list(before) == list(after)
@@ -98,7 +95,6 @@ def test_the_place_stays_and_no_other_image_moves(done):
     assert (done.root.parent / "page.html").read_text("utf-8").count(">withdrawn</span>") == 3
 
 
-@GROUP
 def test_the_record_says_what_clean_has_to_know(done):
     rows = {row["sha256"]: row for row in manifest.read(
         built() / "data/clean/verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()}  # fmt: skip
@@ -112,7 +108,6 @@ def test_the_record_says_what_clean_has_to_know(done):
         assert isinstance(line["pairs"], list)
 
 
-@GROUP
 def test_facts_and_downloads_are_forgotten(done):
     store = facts.Store(done.root / ".stillroom/facts", "made-up", "rule", done.kind)
     names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
@@ -120,14 +115,12 @@ def test_facts_and_downloads_are_forgotten(done):
     assert "1 fetched file" in done.text
 
 
-@GROUP
 def test_it_says_what_it_did_and_what_it_cannot_reach(done):
     for words in ("to withdraw: 2 images", "commit it", "not reached: DVC's cache", "`dvc gc --workspace`",
                   "no registered version was trained on them", "`stillroom run` trains without"):  # fmt: skip
         assert words in done.text
 
 
-@GROUP
 def test_it_does_not_come_back_and_a_second_time_nothing_happens(done, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(done.root, root, symlinks=True)
@@ -143,7 +136,6 @@ def test_it_does_not_come_back_and_a_second_time_nothing_happens(done, tmp_path)
     assert [row["reason"] for row in refused].count("withdrawn") == 3
 
 
-@GROUP
 def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch):
     root = copied(tmp_path / "checkout")
 
@@ -159,7 +151,6 @@ def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch
     assert len((root / RECORD).read_text("utf-8").splitlines()) == 1
 
 
-@GROUP
 def test_what_cannot_be_withdrawn_is_one_line_and_nothing_is_written(tmp_path):
     root = built()
     listed = tmp_path / "list.txt"
@@ -182,7 +173,6 @@ def test_what_cannot_be_withdrawn_is_one_line_and_nothing_is_written(tmp_path):
     assert (root / RECORD).read_bytes() == b""
 
 
-@GROUP
 def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
     before = tree(built() / "data")
     lines = withdraw(built(), digest(png(1)), dry_run=True)
@@ -191,7 +181,6 @@ def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
     assert tree(built() / "data") == before
 
 
-@GROUP
 def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
     root = copied(tmp_path / "checkout")
     assert holders(root, png(6), (".dvc/cache",))
@@ -201,7 +190,6 @@ def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("whole")
 def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(finished[0], root, symlinks=True)
