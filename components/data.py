@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import diffusion, pack
+from components import pack
 
 
 class Pixels:
@@ -98,8 +98,8 @@ class Draws(NamedTuple):
 
     noise: Tensor
     """BCHW, unit normal."""
-    t: Tensor
-    """(B,), one timestep in each B-th of the schedule, shuffled."""
+    share: Tensor
+    """(B,), 0..1: which share of the noise levels lies below; one in each B-th, shuffled."""
     dropped: Tensor
     """(B,) bool: shown without its label."""
 
@@ -108,6 +108,5 @@ def draw(seed: int, step: int, shape: Sequence[int], label_dropout: float) -> Dr
     """The draws of ``step`` for a whole batch of ``shape`` (B, C, H, W)."""
     source, batch = generator(seed, "step", step), shape[0]
     strata = torch.randperm(batch, generator=source) + torch.rand(batch, generator=source)
-    t = (strata / batch * diffusion.TIMESTEPS).long().clamp_(max=diffusion.TIMESTEPS - 1)
     dropped = torch.rand(batch, generator=source) < label_dropout
-    return Draws(torch.randn(*shape, generator=source), t, dropped)
+    return Draws(torch.randn(*shape, generator=source), strata / batch, dropped)

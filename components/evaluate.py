@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import data, diffusion, features, files, grid, measure, pack, sampling, scores
+from components import data, features, files, grid, measure, pack, sampling, schedule, scores
 from components.errors import UserError
 from components.params import Params
 
@@ -74,7 +74,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         "scores": _distances(params, found),
         "sampler": {"steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed},
     }  # fmt: skip
-    _add_errors(params, table, found.errors)
+    _add_errors(params, table, found.errors, denoiser)
     _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))
     with files.replacing_folder(evaluation) as folder:
         told = {"sigmas": list(sigmas), "class_ids": film_ids}
@@ -148,17 +148,17 @@ def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
     return table
 
 
-def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor) -> None:
+def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, denoiser: sampling.Denoiser) -> None:
     *by_sigma, table["scores"]["x0_error"] = scores.mean_intervals(errors, **_told(params))
     table["x0_error_by_sigma"] = [
-        {"sigma": sigma, **part} for sigma, part in zip(diffusion.SIGMAS, by_sigma, strict=True)
+        {"sigma": sigma, **part} for sigma, part in zip(schedule.SIGMAS, by_sigma, strict=True)
     ]
-    edges, every = diffusion.level_edges(), diffusion.sigmas()
+    edges = schedule.level_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
     table["loss_by_level"] = []
     for level, part in enumerate(by_sigma):
-        sigma = float(every[diffusion.timestep_of(diffusion.SIGMAS[level])])
-        beta_squared = sigma**2 / (1 + sigma**2)  # the error of x0 is so many times that of v, the loss
-        loss = {name: part[name] / beta_squared for name in ("value", "low", "high")}
+        # The loss counts the error of x0 so much.
+        weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[level]), denoiser.weighting))
+        loss = {name: part[name] * weight for name in ("value", "low", "high")}
         table["loss_by_level"].append(
             {"level": level, "sigma_low": edges[level], "sigma_high": edges[level + 1], **loss}
         )

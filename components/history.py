@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import data, diffusion, events, pack, x0_error
+from components import data, events, pack, schedule, x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
 from components.state import State
@@ -43,7 +43,7 @@ def note(state: State, params: TrainParams, group: Group) -> None:
     if steps:
         values = {"loss": loss / steps, "grad_norm": norm / steps,
                   "learning_rate": params.rate(state.images_seen - params.batch)}  # fmt: skip
-        for level in range(x0_error.LEVELS):
+        for level in range(schedule.LEVELS):
             if counts[level]:
                 values[f"loss/level_{level}"] = float(sums[level] / counts[level])
         _record(state, values, group)
@@ -57,17 +57,17 @@ def validate(state: State, params: TrainParams, checked: Checked, pixels: data.P
         return
     mine = slice(group.rank, None, group.size)
     rows = checked.rows[mine]
-    sums = torch.zeros(x0_error.LEVELS, dtype=torch.float64)
+    sums = torch.zeros(schedule.LEVELS, dtype=torch.float64)
     if len(rows):
         null = len(pixels.header.classes) or None
         parts = x0_error.measure(
-            state.average, pixels.gather(rows), x0_error.labels_for(pixels.class_ids[rows], null),
+            state.average, params.aim, pixels.gather(rows), x0_error.labels_for(pixels.class_ids[rows], null),
             checked.keys[mine], seed=params.seed, precision=params.precision,
         )  # fmt: skip
         sums += torch.cat(list(parts)).view(len(rows), -1).double().sum(0)
     means = group.sum(sums) / count
     values = {"x0_error": x0_error.geo(means[None])}
-    values |= {f"x0_error/sigma_{sigma:.3g}": float(mean) for sigma, mean in zip(diffusion.SIGMAS, means, strict=True)}
+    values |= {f"x0_error/sigma_{sigma:.3g}": float(mean) for sigma, mean in zip(schedule.SIGMAS, means, strict=True)}
     _record(state, values, group)
     if group.rank == 0:
         _log.info("after %d images the x0 error is %.4f", state.images_seen, values["x0_error"])

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components import checkpoint, data, diffusion, events, history, pack, x0_error
+from components import checkpoint, data, events, history, pack, schedule, x0_error
 from components.errors import UserError
 from components.ranks import Group, together
 from components.recipe import TrainParams
@@ -90,16 +90,6 @@ def _save(job: Job, state: State, group: Group, stop: int) -> None:
             _log.warning("stopped by %s; all %d images are saved: run it again, it goes on", name, state.images_seen)
 
 
-def loss_of(
-    model: nn.Module, image_BCHW: Tensor, noise_BCHW: Tensor, t: Tensor, labels: Tensor | None, precision: str
-) -> Tensor:
-    """Mean squared error of the predicted velocity for each image, (B,)."""
-    noisy = diffusion.add_noise(image_BCHW, noise_BCHW, t)
-    with x0_error.autocast(image_BCHW.device, precision):
-        predicted = model(noisy, t, class_labels=labels).sample
-    return (predicted.float() - diffusion.velocity(image_BCHW, noise_BCHW, t)).square().mean((1, 2, 3))
-
-
 def _step(
     params: TrainParams, model: nn.Module, state: State, pixels: data.Pixels, train_rows: Tensor, group: Group,
     arrived: list[int],
@@ -108,18 +98,20 @@ def _step(
     header, step = pixels.header, state.images_seen // params.batch
     rows = train_rows[group.part(data.positions(params.seed, step, params.batch, len(train_rows)))]
     shape = (params.batch, header.channels, header.side, header.side)
-    noise, t, dropped = map(group.part, data.draw(params.seed, step, shape, params.label_dropout))
+    noise, share, dropped = map(group.part, data.draw(params.seed, step, shape, params.label_dropout))
     labels = None
     if header.classes:
         null = len(header.classes)
         labels = x0_error.labels_for(pixels.class_ids[rows].masked_fill(dropped, null), null).to(group.device)
     image = pixels.batch(rows, group.device)
-    t = t.to(group.device)
-    losses = loss_of(model, image, noise.to(group.device), t, labels, params.precision)
+    objective = params.aim
+    sigma = params.levels_met.sigma(share, objective.schedule).to(group.device)
+    with x0_error.autocast(group.device, params.precision):
+        losses = objective.loss(model, image, noise.to(group.device), sigma, labels, params.weighting)
     state.scaler.scale(losses.mean()).backward()
     state.scaler.unscale_(state.optimiser)
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), params.gradient_clip))
-    by_level, loss, stop = _agree(losses.detach(), t, arrived, group)
+    by_level, loss, stop = _agree(losses.detach(), sigma, arrived, group)
     _apply(params, state, math.isfinite(norm) and math.isfinite(loss))
     state.images_seen += params.batch
     if state.bad_steps == 0:
@@ -149,12 +141,12 @@ def _apply(params: TrainParams, state: State, finite: bool) -> None:
     state.bad_steps = 0 if finite else state.bad_steps + 1
 
 
-def _agree(losses: Tensor, t: Tensor, arrived: list[int], group: Group) -> tuple[Tensor, float, int]:
+def _agree(losses: Tensor, sigma: Tensor, arrived: list[int], group: Group) -> tuple[Tensor, float, int]:
     """Over all ranks: loss sums and counts by level (16,), mean loss, the signal to stop for (0: none)."""
-    levels = diffusion.level_of(t).cpu()
-    told = torch.zeros(2 * x0_error.LEVELS + 2, dtype=torch.float64)
+    levels = schedule.level_of(sigma).cpu()
+    told = torch.zeros(2 * schedule.LEVELS + 2, dtype=torch.float64)
     told.index_add_(0, levels, losses.double().cpu())
-    told.index_add_(0, levels + x0_error.LEVELS, torch.ones(len(levels), dtype=torch.float64))
+    told.index_add_(0, levels + schedule.LEVELS, torch.ones(len(levels), dtype=torch.float64))
     told[-2] = signal.SIGTERM in arrived
     told[-1] = signal.SIGINT in arrived
     told = group.sum(told)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, events, features, pack, processes, sampling, x0_error
+from components import data, events, features, pack, processes, sampling, schedule, x0_error
 from components.errors import UserError
 
 CHUNK = 32
@@ -100,10 +100,10 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     known = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in images.header.classes]
     class_ids = torch.tensor([known[at] if at >= 0 else -1 for at in images.class_ids[rows].tolist()])
     parts = x0_error.measure(
-        denoiser.network, images.gather(rows), x0_error.labels_for(class_ids, denoiser.null_class),
+        denoiser.network, denoiser.objective, images.gather(rows), x0_error.labels_for(class_ids, denoiser.null_class),
         [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
-    return torch.cat(list(parts)).view(len(rows), x0_error.LEVELS)
+    return torch.cat(list(parts)).view(len(rows), schedule.LEVELS)
 
 
 def _features(pictures: Any) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from components import objective as objectives
+from components.networks import NetworkParams
 from components.params import Params
-
-Width = Annotated[int, Field(ge=8, le=2048)]
+from components.schedule import Levels, Name
 
 
 class TrainParams(Params):
@@ -22,12 +23,21 @@ class TrainParams(Params):
         description="of the network's arithmetic: bf16, fp32, fp16 (CUDA only); auto is bf16 where the "
         "hardware has it and fp32 elsewhere"
     )
-    widths: tuple[Width, ...] = Field(
-        min_length=1,
-        max_length=8,
-        description="channels at each resolution, halving; multiples of 8, and of 32 from 8 px down",
+    network: NetworkParams = Field(description="what is trained")
+    objective: objectives.Kind = Field(description="what the network predicts")
+    schedule: Name = Field(
+        description="of the noise; eps: linear, cosine or exponential; x0, v: linear or cosine; edm: log_normal; "
+        "flow: logit_normal"
     )
-    layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
+    levels: Literal["schedule", "uniform", "normal"] = Field(
+        description="which noise levels training meets: the schedule's own, a flow's time uniformly, or log sigma "
+        "normally"
+    )
+    level_mean: float = Field(ge=-10, le=10, description="mean of log sigma where levels is normal")
+    level_std: float = Field(gt=0, le=10, description="standard deviation of log sigma where levels is normal")
+    weighting: objectives.Weighting = Field(
+        description="of the squared error by noise level: plain is that of the network's own output"
+    )
     learning_rate: float = Field(gt=0, le=1, description="of AdamW after the warm-up, 0..1")
     weight_decay: float = Field(ge=0, le=1, description="of AdamW, 0..1")
     warmup_images: int = Field(ge=0, description="images over which the learning rate rises, 0 or more")
@@ -51,6 +61,25 @@ class TrainParams(Params):
         if self.images < self.batch:
             raise ValueError(f"images {self.images} is less than one batch of {self.batch}")
         return self
+
+    @model_validator(mode="after")
+    def _sampled(self) -> TrainParams:
+        objectives.objective(self.objective, self.schedule)
+        if self.network.kind == "compact" and self.objective != "v":
+            raise ValueError(f"network compact predicts v, not {self.objective}")
+        return self
+
+    @property
+    def aim(self) -> objectives.Objective:
+        """The objective with its schedule."""
+        return objectives.objective(self.objective, self.schedule)
+
+    @property
+    def levels_met(self) -> Levels:
+        """The distribution of noise levels in training."""
+        if self.levels == "schedule":
+            return self.aim.own_levels()
+        return Levels(self.levels, self.level_mean, self.level_std)
 
     @property
     def total_steps(self) -> int:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import data, x0_error
+from components import data, networks, samplers, x0_error
 from components.errors import UserError, nearest
+from components.objective import Objective, Weighting, noted
 
 if TYPE_CHECKING:
-    from diffusers import SchedulerMixin, UNet2DModel
+    from torch import nn
+
+MOST_STEPS = 1000
 
 BATCH = 32
 """Pictures drawn at once on the CPU; fixed, since rounding depends on it."""
@@ -28,8 +31,9 @@ BATCH = 32
 class Denoiser:
     """A loaded model folder."""
 
-    network: UNet2DModel
-    scheduler: SchedulerMixin
+    network: nn.Module
+    objective: Objective
+    weighting: Weighting
     classes: tuple[str, ...]
     null_class: int | None
     side: int
@@ -48,7 +52,6 @@ class Denoiser:
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Denoiser:
     """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged."""
-    import diffusers
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -56,16 +59,13 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Denoiser:
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
     notes = _read_json(folder / "stillroom.json")
     config = _read_json(folder / "unet" / "config.json")
-    solver = _read_json(folder / "scheduler" / "scheduler_config.json")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     try:
-        network = diffusers.UNet2DModel.from_config(config)
+        network = networks.read(config)
         network.load_state_dict(load_file(weights))
-        kind = getattr(diffusers, str(solver["_class_name"]), None)
-        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-            raise ValueError(f"{solver['_class_name']!r} is no scheduler of diffusers")
         return Denoiser(
-            network=network.to(device).eval().requires_grad_(False), scheduler=kind.from_config(solver),
+            network=network.to(device).eval().requires_grad_(False), objective=noted(notes["objective"]),
+            weighting=notes["weighting"],
             classes=tuple(notes["classes"]), null_class=notes["null_class"], side=int(notes["side"]),
             channels=network.config.in_channels, steps=int(notes["steps"]), guidance=float(notes["guidance"]),
         )  # fmt: skip
@@ -126,38 +126,38 @@ def _denoise(
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is told each step's sigma and predicted clean images."""
     device = next(model.network.parameters()).device
-    scheduler = type(model.scheduler).from_config(model.scheduler.config)
-    scheduler.set_timesteps(steps or model.steps)
-    guidance = model.guidance if guidance is None else guidance
+    schedule = model.objective.schedule
+    sigmas = samplers.levels(steps or model.steps, schedule.low, schedule.high)
+    denoise = guided(model, class_ids, model.guidance if guidance is None else guidance, precision)
+    return samplers.dpmpp_2m(denoise, noise_NCHW.to(device) * sigmas[0], sigmas, watch)
+
+
+def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
+    """D(x, sigma) of ``model`` for these classes, pulled towards them: Ho and Salimans 2022, arXiv:2207.12598."""
+    device = next(model.network.parameters()).device
     labels = x0_error.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
     labels = None if labels is None else labels.to(device)
-    guided = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
-    noisy = noise_NCHW.to(device) * scheduler.init_noise_sigma
-    source = torch.Generator().manual_seed(0)  # DPM-Solver++ draws nothing; for a scheduler that does
-    for t in scheduler.timesteps:
-        entry = scheduler.scale_model_input(noisy, t)
+    pulled = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        at = torch.full((len(x),), sigma, device=device)
         with x0_error.autocast(device, precision):
-            if guided:
-                both = torch.cat([labels, torch.full_like(labels, model.null_class)])
-                with_label, without = model.network(entry.repeat(2, 1, 1, 1), t, both).sample.float().chunk(2)
-                predicted = without + guidance * (with_label - without)
-            else:
-                predicted = model.network(entry, t, labels).sample.float()
-        alpha_squared = float(scheduler.alphas_cumprod[int(t)])
-        alpha, beta = alpha_squared**0.5, (1 - alpha_squared) ** 0.5
-        watch(beta / max(alpha, 1e-9), alpha * noisy - beta * predicted)
-        extra = {"generator": source} if "generator" in scheduler.step.__code__.co_varnames else {}
-        noisy = scheduler.step(predicted, t, noisy, **extra).prev_sample
-    return noisy
+            if not pulled:
+                return model.objective.denoise(model.network, x, at, labels)
+            both = torch.cat([labels, torch.full_like(labels, model.null_class)])
+            found = model.objective.denoise(model.network, x.repeat(2, 1, 1, 1), at.repeat(2), both)
+        with_label, without = found.chunk(2)
+        return torch.lerp(without, with_label, guidance)
+
+    return denoise
 
 
 def _check(model: Denoiser, class_ids: Sequence[int], steps: int | None) -> None:
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
-    most = int(model.scheduler.config.num_train_timesteps)
-    if steps is not None and not 1 <= steps <= most:
-        raise UserError(f"steps must be in 1..{most}, not {steps}")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

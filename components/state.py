@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import data, denoiser, x0_error
+from components import data, networks, schedule
 from components.errors import UserError
 from components.ranks import Group
 from components.recipe import TrainParams
@@ -26,7 +26,7 @@ class State:
     images_seen: int = 0
     bad_steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    sums: Tensor = field(default_factory=lambda: torch.zeros(2 * x0_error.LEVELS + 3, dtype=torch.float64))
+    sums: Tensor = field(default_factory=lambda: torch.zeros(2 * schedule.LEVELS + 3, dtype=torch.float64))
     """Since the last line: loss by level, images by level, then loss, gradient norm, steps."""
 
     def pack(self) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def start(params: TrainParams, pixels: data.Pixels, group: Group) -> State:
         raise UserError(f"train.batch {params.batch} is not a multiple of the {group.size} ranks at work")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
-        network = denoiser.build(
-            side=header.side, channels=header.channels, classes=len(header.classes),
-            widths=params.widths, layers_per_block=params.layers_per_block,
+        network = networks.build(
+            params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
+            classes=len(header.classes),
         )  # fmt: skip
     network = network.to(group.device)
     average = copy.deepcopy(network).eval().requires_grad_(False)

@@ -16,7 +16,8 @@ from components.recipe import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = ("loop", "state", "history", "recipe", "diffusion", "denoiser", "data", "x0_error")
+_CODE = ("loop", "state", "history", "recipe", "schedule", "objective", "networks", "compact", "denoiser", "data",
+         "x0_error")  # fmt: skip
 
 
 def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path) -> dict[str, float]:
@@ -34,15 +35,15 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
         error = checks[-1]["x0_error"] if checks else None
         if group.rank == 0:
             notes = {
-                "format": 1, "classes": list(header.classes), "null_class": len(header.classes) or None,
-                "side": header.side, "steps": params.steps, "guidance": params.guidance,
+                "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
+                "side": header.side, "weighting": params.weighting, "steps": params.steps, "guidance": params.guidance,
                 "images_seen": state.images_seen, "train_images": counts["train"],
             }  # fmt: skip
             words = card.text(
                 params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
-            _write(model, state, notes, words)
+            _write(model, params, state, notes, words)
             shutil.rmtree(folder, ignore_errors=True)
         group.wait()
     losses = [line["loss"] for line in state.history if "loss" in line]
@@ -62,9 +63,9 @@ def key(params: TrainParams, pixels: Path, splits: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(model: Path, state: loop.State, notes: dict, words: str) -> None:
+def _write(model: Path, params: TrainParams, state: loop.State, notes: dict, words: str) -> None:
     with files.replacing_folder(model) as folder:
-        denoiser.save(folder, state.average.cpu(), notes)
+        denoiser.save(folder, state.average.cpu(), params.aim, notes)
         (folder / "README.md").write_text(words, "utf-8")
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in state.history)
         (folder / "history.jsonl").write_text(lines, "utf-8")

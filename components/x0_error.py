@@ -1,25 +1,21 @@
 """The x0 error: one number that compares recipes, and its parts by noise level.
 
-Each image gets the same noise every time (a function of the seed, its key and the level) at the timesteps
-whose sigma is nearest to each of :data:`components.diffusion.SIGMAS`; the error is the mean over an
-image's values of (predicted clean image - image)**2, pixels in [-1, 1].  "geo" is the geometric mean over
+Each image gets the same noise every time (a function of the seed, its key and the level) at each of
+:data:`components.schedule.SIGMAS`; the error is the mean over an image's values of (D - image)**2, pixels in [-1, 1],
+so it compares any two objectives.  "geo" is the geometric mean over
 the levels of the mean over the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from components import data, diffusion
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DModel
-
-LEVELS = len(diffusion.SIGMAS)
+from components import data
+from components.objective import Objective
+from components.schedule import LEVELS, SIGMAS
 
 
 def labels_for(class_ids: Tensor, null_class: int | None) -> Tensor | None:
@@ -29,12 +25,12 @@ def labels_for(class_ids: Tensor, null_class: int | None) -> Tensor | None:
 
 @torch.no_grad()
 def measure(
-    network: UNet2DModel, images_BHWC: Tensor, labels: Tensor | None, keys: Sequence[str], *, seed: int,
-    precision: str = "fp32", batch: int = 64,
+    network: nn.Module, objective: Objective, images_BHWC: Tensor, labels: Tensor | None, keys: Sequence[str], *,
+    seed: int, precision: str = "fp32", batch: int = 64,
 ) -> Iterator[Tensor]:  # fmt: skip
     """Yield the errors of ``batch`` (image, level) pairs at a time; joined they are B x 8, row-major."""
     device = next(network.parameters()).device
-    t_levels = torch.tensor([diffusion.timestep_of(sigma) for sigma in diffusion.SIGMAS])
+    sigmas = torch.tensor(SIGMAS)
     pairs = [(at, level) for at in range(len(images_BHWC)) for level in range(LEVELS)]
     for first in range(0, len(pairs), batch):
         which, levels = (torch.tensor(part) for part in zip(*pairs[first : first + batch], strict=True))
@@ -44,12 +40,11 @@ def measure(
             torch.randn(shape, generator=data.generator(seed, "x0_error", keys[at], level))
             for at, level in pairs[first : first + batch]
         ]).to(device)  # fmt: skip
-        t = t_levels[levels].to(device)
-        noisy = diffusion.add_noise(image, noise, t)
+        sigma = sigmas[levels].to(device)
         label = None if labels is None else labels[which].to(device)
+        noisy = image + sigma.view(-1, 1, 1, 1) * noise
         with autocast(device, precision):
-            velocity = network(noisy, t, class_labels=label).sample
-        predicted = diffusion.image_from(velocity.float(), noisy, t)
+            predicted = objective.denoise(network, noisy, sigma, label)
         yield (predicted - image).square().mean((1, 2, 3)).cpu()
 
 

@@ -22,7 +22,7 @@ SMALL = {
     "train": {
         "images": 96,
         "ranks": 1,
-        "widths": [32, 32],
+        "network": {"kind": "unet", "widths": [32, 32], "layers_per_block": 1},
         "checkpoint_images": 32,
         "validate_images": 4,
         "validations": 2,

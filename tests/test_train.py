@@ -15,11 +15,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from train_fixtures import contents, make_pack, tiny
+from train_fixtures import UNET, contents, make_pack, tiny
 
 from components import checkpoint, data, loop
 from components import train as stage
 from components.errors import UserError
+from components.objective import Objective
 from components.ranks import Group
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,7 @@ def test_it_learns_and_writes_all_that_is_promised(whole):
     assert numbers["x0_error"] == checks[1]["x0_error"]
     assert numbers["images_seen"] == 64
     notes = json.loads(files["stillroom.json"])
-    assert notes == {"format": 1, "classes": ["left", "right", "both"], "null_class": 3, "side": 8, "steps": 4,
+    assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine"}, "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8, "steps": 4,
                      "guidance": 2.0, "images_seen": 64, "train_images": 32}  # fmt: skip
 
 
@@ -209,14 +210,14 @@ def test_other_parameters_data_or_labels_start_afresh(packs, tmp_path):
 
 
 def break_loss(monkeypatch, steps):
-    true_loss, calls = loop.loss_of, []
+    true_loss, calls = Objective.loss, []
 
     def loss(*arguments):
         calls.append(1)
         found = true_loss(*arguments)
         return found * float("nan") if len(calls) in steps else found
 
-    monkeypatch.setattr(loop, "loss_of", loss)
+    monkeypatch.setattr(Objective, "loss", loss)
 
 
 def test_a_step_that_is_not_finite_never_reaches_the_weights(packs, tmp_path, monkeypatch, caplog):
@@ -238,8 +239,8 @@ def test_many_in_a_row_end_it_with_one_line(packs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"widths": [32, 32, 32, 32, 32]}, "levels"),
-        ({"widths": [40]}, "40, at 8 pixels, is not a multiple of 32"),
+        ({"network": UNET | {"widths": [32] * 5}}, "a side that 16 divides, not 8"),
+        ({"network": UNET | {"widths": [40]}}, "40, at 8 pixels, is not a multiple of 32"),
         ({"precision": "fp16"}, "CUDA"),
     ],
 )

@@ -36,10 +36,16 @@ def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str
     return pixels, splits
 
 
+UNET = {"kind": "unet", "widths": [32], "layers_per_block": 1}
+COMPACT = {"kind": "compact", "widths": [32], "layers": 1, "fold": 2, "skip_sigma": 0.1}
+
+
 def tiny(**changes: object) -> TrainParams:
     """Parameters of a training that takes a second."""
     values = {
-        "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "widths": [32], "layers_per_block": 1,
+        "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "network": UNET,
+        "objective": "v", "schedule": "cosine", "levels": "schedule", "level_mean": 0.0, "level_std": 1.0,
+        "weighting": "plain",
         "learning_rate": 2e-3, "weight_decay": 0.01, "warmup_images": 16, "constant_until": 0.4, "final_rate": 0.01,
         "gradient_clip": 1.0, "ema_half_life": 0.06, "label_dropout": 0.2, "checkpoint_images": 16,
         "validate_images": 4, "validations": 2, "steps": 4, "guidance": 2.0,

@@ -1,0 +1,118 @@
+"""The networks that can be trained: their part of params.yaml, and how each is built and read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from components.errors import UserError
+from components.params import Params
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Width = Annotated[int, Field(ge=8, le=4096)]
+Widths = Annotated[
+    tuple[Width, ...], Field(min_length=1, max_length=8, description="channels at each resolution, halving")
+]
+
+
+class CompactParams(Params):
+    """A compact U-Net, for CPUs and the edge."""
+
+    kind: Literal["compact"]
+    widths: Widths
+    layers: int = Field(ge=1, le=16, description="residual blocks at each resolution, 1..16")
+    fold: Literal[1, 2, 4] = Field(description="pixels of a square's edge that become channels: 1, 2 or 4")
+    skip_sigma: float = Field(
+        gt=0, le=1, description="noise level below which the noisy image itself is the answer's base, 0..1"
+    )
+
+
+class UnetParams(Params):
+    """A `UNet2DModel` of diffusers."""
+
+    kind: Literal["unet"]
+    widths: Widths
+    layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
+
+
+NetworkParams = Annotated[CompactParams | UnetParams, Field(discriminator="kind")]
+
+ATTENTION_SIDE = 8
+"""Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""
+
+NORM_GROUPS = 8
+
+HEAD = 32
+"""Channels of an attention head."""
+
+
+def build(params: NetworkParams, *, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
+    """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none)."""
+    if params.kind == "compact":
+        return _compact(params, schedule_name, side, channels, classes)
+    return _unet(params, schedule_name, side, channels, classes)
+
+
+def read(config: dict[str, Any]) -> nn.Module:
+    """The network, weights unset, that a config.json describes; ValueError when its class is none of ours."""
+    name = config.get("_class_name")
+    if name == "CompactUNet":
+        from components.compact import CompactUNet
+
+        return CompactUNet.from_config(config)
+    if name == "UNet2DModel":
+        from diffusers import UNet2DModel
+
+        return UNet2DModel.from_config(config)
+    raise ValueError(f"{name!r} is no network that can be sampled here")
+
+
+def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
+    from components.compact import CompactUNet
+
+    levels = len(params.widths)
+    _check_side(side, params.fold << (levels - 1), "train.network.widths and fold")
+    for width in params.widths:
+        if width % HEAD:
+            raise UserError(f"train.network.widths: {width} is not a multiple of {HEAD}, the channels of a head")
+    return CompactUNet(
+        sample_size=side, in_channels=channels, widths=list(params.widths), layers=[params.layers] * levels,
+        num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
+        schedule_name=schedule_name,
+    )  # fmt: skip
+
+
+def _unet(params: UnetParams, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
+    from diffusers import UNet2DModel
+
+    widths = params.widths
+    _check_side(side, 1 << (len(widths) - 1), "train.network.widths")
+    for level, width in enumerate(widths):
+        wanted = HEAD if side >> level <= ATTENTION_SIDE else NORM_GROUPS
+        if width % wanted:
+            raise UserError(f"train.network.widths: {width}, at {side >> level} pixels, is not a multiple of {wanted}")
+    attends = [side >> level <= ATTENTION_SIDE for level in range(len(widths))]
+    return UNet2DModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
+        # The exponential schedule is told as sigma: embedded by its logarithm, and the output divided by it.
+        time_embedding_type="fourier" if schedule_name == "exponential" else "positional",
+        block_out_channels=tuple(widths),
+        layers_per_block=params.layers_per_block,
+        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+        attention_head_dim=HEAD,
+        norm_num_groups=NORM_GROUPS,
+        num_class_embeds=classes + 1 if classes else None,
+    )
+
+
+def _check_side(side: int, divisor: int, what: str) -> None:
+    if side % divisor:
+        raise UserError(
+            f"{what} need a side that {divisor} divides, not {side} pixels: give fewer widths, or change resize.side"
+        )

@@ -1,0 +1,155 @@
+"""Objectives: what a network predicts, and the one thing that it stands for, D(x, sigma).
+
+D(x, sigma) is the expected clean image of x = image + sigma * unit noise.  Every objective is
+D = c_skip * x + c_out * F(c_in * x, told) with F the network (Karras et al. 2022, arXiv:2206.00364, equation 7), so
+training, validation, evaluation and samplers are written once against D.
+
+Shapes: B images, BCHW, pixels in [-1, 1]; sigma (B,), above 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from components.schedule import Levels, Name, Schedule, schedule
+
+Kind = Literal["eps", "x0", "v", "edm", "flow"]
+Weighting = Literal["plain", "velocity", "min_snr", "edm", "soft"]
+
+SCHEDULES: dict[Kind, tuple[Name, ...]] = {
+    "eps": ("linear", "cosine", "exponential"),
+    "x0": ("linear", "cosine"),
+    "v": ("linear", "cosine"),
+    "edm": ("log_normal",),
+    "flow": ("logit_normal",),
+}
+"""The schedules that a stock scheduler of diffusers can sample, for each kind."""
+
+SIGMA_DATA = 0.5
+"""Standard deviation of pixels that the EDM preconditioning and weightings assume: Karras et al. 2022, table 1."""
+
+MIN_SNR = 5.0
+"""gamma of Hang et al. 2023, arXiv:2303.09556, equation 5."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``kind`` on ``schedule``: what the network predicts and how it is told of the noise.
+
+    ``eps``: the noise (Ho et al. 2020); on the exponential schedule the score, -noise / sigma (Song et al. 2021).
+    ``x0``: the clean image. ``v``: alpha * noise - beta * image (Salimans and Ho 2022, arXiv:2202.00512, section 4).
+    ``edm``: Karras et al. 2022, table 1. ``flow``: noise - image (Liu et al. 2022, arXiv:2209.03003, equation 1).
+    """
+
+    kind: Kind
+    schedule: Schedule
+
+    def c_in(self, sigma: Tensor) -> Tensor:
+        """Factor of the network's input."""
+        if self.kind == "edm":
+            return (sigma**2 + SIGMA_DATA**2).rsqrt()
+        if self.kind == "flow":
+            return 1 / (1 + sigma)
+        if self.schedule.name == "exponential":
+            return torch.ones_like(sigma)
+        return (1 + sigma**2).rsqrt()
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        """Share of the noisy image in D."""
+        if self.kind == "eps":
+            return torch.ones_like(sigma)
+        if self.kind == "x0":
+            return torch.zeros_like(sigma)
+        if self.kind == "v":
+            return 1 / (1 + sigma**2)
+        if self.kind == "edm":
+            return SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)
+        return 1 / (1 + sigma)
+
+    def c_out(self, sigma: Tensor) -> Tensor:
+        """Factor of the network's output in D."""
+        if self.kind == "eps":
+            return sigma**2 if self.schedule.name == "exponential" else -sigma
+        if self.kind == "x0":
+            return torch.ones_like(sigma)
+        if self.kind == "v":
+            return -sigma * (1 + sigma**2).rsqrt()
+        if self.kind == "edm":
+            return sigma * SIGMA_DATA * (sigma**2 + SIGMA_DATA**2).rsqrt()
+        return -sigma / (1 + sigma)
+
+    def own_levels(self) -> Levels:
+        """The levels that the paper behind the schedule trains on."""
+        if self.kind == "edm":
+            return Levels("normal", -1.2, 1.2)
+        if self.kind == "flow":
+            return Levels("normal", 0.0, 1.0)
+        return Levels("schedule")
+
+    def denoise(self, network: Callable[..., Any], noisy_BCHW: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+        """D of ``noisy_BCHW`` = image + sigma * noise, float32; ``network`` as :func:`call` takes it."""
+        at = _column(sigma)
+        predicted = call(network, self.c_in(at) * noisy_BCHW, self.schedule.told(sigma), labels)
+        return self.c_skip(at) * noisy_BCHW + self.c_out(at) * predicted.float()
+
+    def loss(
+        self, network: Callable[..., Any], image_BCHW: Tensor, noise_BCHW: Tensor, sigma: Tensor,
+        labels: Tensor | None, weighting: Weighting,
+    ) -> Tensor:  # fmt: skip
+        """Weighted squared error for each image, (B,): weight(sigma) * mean |D - image|**2.
+
+        It is computed on the network's own output, whose scale does not depend on sigma.
+        """
+        at = _column(sigma)
+        noisy = image_BCHW + at * noise_BCHW
+        predicted = call(network, self.c_in(at) * noisy, self.schedule.told(sigma), labels)
+        wanted = (image_BCHW - self.c_skip(at) * noisy) / self.c_out(at)
+        squared = (predicted.float() - wanted).square().mean((1, 2, 3))
+        return squared * (1.0 if weighting == "plain" else self.weight(sigma, weighting) * self.c_out(sigma) ** 2)
+
+    def weight(self, sigma: Tensor, weighting: Weighting) -> Tensor:
+        """What |D - image|**2 counts at ``sigma``, (B,).
+
+        ``plain``: the squared error of the network's output. ``velocity``: of a flow's velocity, (1 + 1 / sigma)**2.
+        ``min_snr``: min(1 / sigma**2, 5) (Hang et al. 2023, equation 5). ``edm``: 1 / sigma**2 + 1 / 0.25 (Karras et
+        al. 2022, table 1). ``soft``: 1 / (sigma**2 + 0.25), the first without its kink.
+        """
+        if weighting == "plain":
+            return 1 / self.c_out(sigma) ** 2
+        if weighting == "velocity":
+            return (1 + 1 / sigma) ** 2
+        if weighting == "min_snr":
+            return (1 / sigma**2).clamp(max=MIN_SNR)
+        if weighting == "edm":
+            return 1 / sigma**2 + 1 / SIGMA_DATA**2
+        return 1 / (sigma**2 + SIGMA_DATA**2)
+
+    def note(self) -> dict[str, str]:
+        """As plain data, for stillroom.json; :func:`noted` reads it."""
+        return {"kind": self.kind, "schedule": self.schedule.name}
+
+
+def objective(kind: Kind, name: Name) -> Objective:
+    """The objective ``kind`` on schedule ``name``; ValueError when no stock scheduler samples the two together."""
+    if name not in SCHEDULES[kind]:
+        raise ValueError(f"objective {kind} needs schedule {' or '.join(SCHEDULES[kind])}, not {name}")
+    return Objective(kind, schedule(name))
+
+
+def noted(note: dict[str, str]) -> Objective:
+    """The objective that :meth:`Objective.note` described."""
+    return objective(note["kind"], note["schedule"])
+
+
+def call(network: Callable[..., Any], entry_BCHW: Tensor, told: Tensor, labels: Tensor | None) -> Tensor:
+    """The prediction of a network of diffusers, or of one with its signature, (sample, timestep, class_labels)."""
+    return network(entry_BCHW, told, class_labels=labels).sample
+
+
+def _column(sigma: Tensor) -> Tensor:
+    return sigma.float().view(-1, 1, 1, 1)

@@ -1,0 +1,168 @@
+"""Noise schedules: which noise levels there are, and how the network is told of them.
+
+``sigma`` is the standard deviation of the noise relative to the image: every noisy image is, up to a factor, image +
+sigma * unit noise, pixels in [-1, 1].  Whatever the schedule, that is the unit in which the rest of the code speaks.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+"""Of the discrete schedules, and the unit in which a flow's time 0..1 is told to a network."""
+
+SIGMAS = tuple(0.05 * 400 ** (i / 7) for i in range(8))
+"""Noise levels at which x0 errors are measured: 0.05 to 20, equally spaced in log sigma."""
+
+LEVELS = len(SIGMAS)
+
+VE_SIGMAS = (0.01, 50.0)
+"""Ends of the exponential schedule: Song et al. 2021, arXiv:2011.13456, appendix C, 32 px."""
+
+EDM_SIGMAS = (0.002, 80.0)
+"""Ends of Karras et al. 2022, arXiv:2206.00364, table 1."""
+
+Name = Literal["linear", "cosine", "exponential", "log_normal", "logit_normal"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One of the five; see :func:`schedule`."""
+
+    name: Name
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it is 1,000 timesteps of a variance-preserving process."""
+        return self.name in ("linear", "cosine")
+
+    @functools.cached_property
+    def sigmas(self) -> Tensor:
+        """Sigma of each of 1,000 steps, ascending, float32 (1000,); of a continuous one, equal steps of what it is
+        continuous in: log sigma, or a flow's time."""
+        if self.discrete:
+            squared = alphas_cumprod(self.name)
+            return ((1 - squared) / squared).sqrt()
+        if self.name == "logit_normal":
+            time = torch.arange(1, TIMESTEPS + 1, dtype=torch.float64) / (TIMESTEPS + 1)
+            return (time / (1 - time)).float()
+        low, high = VE_SIGMAS if self.name == "exponential" else EDM_SIGMAS
+        return torch.logspace(math.log10(low), math.log10(high), TIMESTEPS, dtype=torch.float64).float()
+
+    @property
+    def low(self) -> float:
+        """The smallest sigma."""
+        return float(self.sigmas[0])
+
+    @property
+    def high(self) -> float:
+        """The largest sigma."""
+        return float(self.sigmas[-1])
+
+    def told(self, sigma: Tensor) -> Tensor:
+        """What a network gets as its timestep for ``sigma`` (B,), float32 (B,): as diffusers' schedulers tell it.
+
+        Discrete: the timestep, fractions between two by log sigma. Exponential: sigma. Log-normal: log(sigma) / 4
+        (Karras et al. 2022, table 1). Logit-normal: 1,000 times the flow's time sigma / (1 + sigma).
+        """
+        if self.name == "exponential":
+            return sigma.float()
+        if self.name == "log_normal":
+            return sigma.float().log() / 4
+        if self.name == "logit_normal":
+            return TIMESTEPS * (sigma / (1 + sigma)).float()
+        table = self._log_sigmas.to(sigma.device)
+        value = sigma.double().log().clamp(table[0], table[-1])
+        at = torch.searchsorted(table, value).clamp(1, TIMESTEPS - 1)
+        low, high = table[at - 1], table[at]
+        return (at - 1 + (value - low) / (high - low)).float()
+
+    def sigma_of(self, told: Tensor) -> Tensor:
+        """The sigma for which a network is told ``told`` (B,); the inverse of :meth:`told`, float32 (B,)."""
+        if self.name == "exponential":
+            return told.float()
+        if self.name == "log_normal":
+            return (4 * told.float()).exp()
+        if self.name == "logit_normal":
+            time = told.float() / TIMESTEPS
+            return time / (1 - time)
+        table = self._log_sigmas.float().to(told.device)
+        below = told.float().clamp(0, TIMESTEPS - 1).floor().clamp(max=TIMESTEPS - 2)
+        at = below.long()
+        return torch.lerp(table[at], table[at + 1], told.float() - below).exp()
+
+    @functools.cached_property
+    def _log_sigmas(self) -> Tensor:
+        return self.sigmas.double().log()
+
+
+@functools.cache
+def schedule(name: Name) -> Schedule:
+    """The schedule of that name; equal ones are one object.
+
+    ``linear``: Ho et al. 2020, arXiv:2006.11239, section 4; ``cosine``: Nichol and Dhariwal 2021, arXiv:2102.09672,
+    equation 17; ``exponential``: geometric sigmas, Song et al. 2021, arXiv:2011.13456, equation 31; ``log_normal``:
+    Karras et al. 2022, arXiv:2206.00364; ``logit_normal``: Esser et al. 2024, arXiv:2403.03206, equation 19.
+    """
+    return Schedule(name)
+
+
+@functools.cache
+def alphas_cumprod(name: str) -> Tensor:
+    """alpha**2 of each timestep of a discrete schedule, float32 (1000,), not to be changed; as diffusers has it."""
+    if name == "linear":
+        betas = torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float32)
+    else:
+
+        def bar(time: float) -> float:
+            return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        betas = torch.tensor(
+            [min(1 - bar((i + 1) / TIMESTEPS) / bar(i / TIMESTEPS), 0.999) for i in range(TIMESTEPS)],
+            dtype=torch.float32,
+        )
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Which noise levels training meets, as a distribution of sigma.
+
+    ``schedule``: each of the schedule's steps alike. ``uniform``: a flow's time sigma / (1 + sigma) is uniform.
+    ``normal``: log sigma is normal with ``mean`` and ``std``; since the logit of a flow's time is log sigma, the
+    log-normal levels of Karras et al. 2022 (-1.2, 1.2) and the logit-normal ones of Esser et al. 2024 (0, 1) both are.
+    """
+
+    kind: Literal["schedule", "uniform", "normal"]
+    mean: float = 0.0
+    std: float = 1.0
+
+    def sigma(self, share: Tensor, of: Schedule) -> Tensor:
+        """The sigma below which ``share`` (B,), 0..1, of the levels lie, within the schedule's ends; float32 (B,)."""
+        share = share.double()
+        if self.kind == "schedule":
+            steps = of.sigmas.to(share.device)
+            return steps[(share * TIMESTEPS).long().clamp_(0, TIMESTEPS - 1)]
+        if self.kind == "uniform":
+            sigma = share / (1 - share)
+        else:
+            sigma = (self.mean + self.std * torch.special.ndtri(share)).exp()
+        return sigma.clamp(of.low, of.high).float()
+
+
+def level_edges(low: float, high: float) -> list[float]:
+    """The 9 edges (sigma) of the 8 levels: midway, in log sigma, between neighbours of :data:`SIGMAS`."""
+    inner = [math.sqrt(one * two) for one, two in itertools.pairwise(SIGMAS)]
+    return [min(low, inner[0]), *inner, max(high, inner[-1])]
+
+
+def level_of(sigma: Tensor) -> Tensor:
+    """The level, 0 to 7, of each ``sigma`` (B,)."""
+    return torch.bucketize(sigma, torch.tensor(level_edges(0, math.inf)[1:-1], device=sigma.device))

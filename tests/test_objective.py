@@ -1,0 +1,142 @@
+"""Every objective stands for one D(x, sigma), and its losses and schedules are those of the papers."""
+
+from types import SimpleNamespace
+
+import diffusers
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components import samplers, schedule, schedulers
+from components.objective import SCHEDULES, objective
+from components.schedule import SIGMAS, Levels
+
+ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
+NAMES = ("linear", "cosine", "exponential", "log_normal", "logit_normal")
+DISCRETE = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def perfect(aim, mean=0.0, std=0.5):
+    """The network that a perfect training of ``aim`` on Gaussian pixels ends in."""
+
+    def network(entry, told, class_labels=None):
+        sigma = aim.schedule.sigma_of(told).view(-1, 1, 1, 1)
+        x = entry / aim.c_in(sigma)
+        clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
+        return SimpleNamespace(sample=(clean - aim.c_skip(sigma) * x) / aim.c_out(sigma))
+
+    return network
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_discrete_schedules_are_those_of_diffusers(name):
+    theirs = diffusers.DDPMScheduler(beta_schedule=DISCRETE[name]).alphas_cumprod
+    torch.testing.assert_close(schedule.alphas_cumprod(name), theirs, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_network_is_told_says_its_sigma(name):
+    every = schedule.schedule(name).sigmas
+    told = schedule.schedule(name).told(every)
+    torch.testing.assert_close(schedule.schedule(name).sigma_of(told), every, rtol=2e-4, atol=0)
+    assert bool((told.diff() > 0).all())
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_discrete_schedule_is_told_as_timesteps(name):
+    told = schedule.schedule(name).told(schedule.schedule(name).sigmas)
+    torch.testing.assert_close(told, torch.arange(1000.0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 20.0])
+def test_a_perfect_network_of_any_objective_is_the_same_denoiser(kind, name, sigma):
+    aim, x, at = objective(kind, name), normal(0, 2, 3, 4, 4), torch.tensor([sigma, sigma])
+    found = aim.denoise(perfect(aim), x * (1 + sigma), at, None)
+    torch.testing.assert_close(found, 0.25 * x * (1 + sigma) / (0.25 + sigma**2), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("weighting", ["plain", "velocity", "min_snr", "edm", "soft"])
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_the_loss_is_the_weighted_error_of_the_clean_image(kind, name, weighting):
+    aim, image, noise = objective(kind, name), normal(1, 4, 3, 4, 4) / 2, normal(2, 4, 3, 4, 4)
+    sigma = torch.tensor([0.05, 0.3, 2.0, 20.0])
+    network = perfect(aim)
+    loss = aim.loss(network, image, noise, sigma, None, weighting)
+    clean = aim.denoise(network, image + sigma.view(-1, 1, 1, 1) * noise, sigma, None)
+    error = (clean - image).square().mean((1, 2, 3))
+    torch.testing.assert_close(loss, aim.weight(sigma, weighting) * error, rtol=2e-2, atol=1e-5)
+
+
+def test_v_is_that_of_diffusers():
+    theirs = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    image, noise, t = normal(1, 3, 3, 4, 4), normal(2, 3, 3, 4, 4), torch.tensor([3, 500, 990])
+    aim = objective("v", "cosine")
+    sigma = aim.schedule.sigmas[t]
+    seen = []
+
+    def network(entry, told, class_labels=None):
+        seen.append((entry, told))
+        return SimpleNamespace(sample=theirs.get_velocity(image, noise, t))
+
+    assert float(aim.loss(network, image, noise, sigma, None, "plain").max()) < 1e-6
+    torch.testing.assert_close(seen[0][0], theirs.add_noise(image, noise, t), rtol=1e-4, atol=1e-4)
+
+
+def test_an_objective_on_a_schedule_that_no_scheduler_samples_is_refused():
+    with pytest.raises(ValueError, match="objective flow needs schedule logit_normal, not cosine"):
+        objective("flow", "cosine")
+
+
+@given(st.floats(1e-6, 1 - 1e-6), st.floats(-2, 2), st.floats(0.2, 2))
+def test_levels_fall_where_their_distribution_says(share, mean, std):
+    aim = schedule.schedule("log_normal")
+    sigma = Levels("normal", mean, std).sigma(torch.tensor([share]), aim)
+    expected = torch.special.ndtr((sigma.double().log() - mean) / std)
+    inside = aim.low < float(sigma) < aim.high
+    assert not inside or float(expected) == pytest.approx(share, abs=1e-4)
+    time = Levels("uniform").sigma(torch.tensor([share]), aim)
+    assert not aim.low < float(time) < aim.high or float(time / (1 + time)) == pytest.approx(share, abs=1e-5)
+
+
+def test_a_schedules_own_levels_are_its_steps_alike():
+    aim = schedule.schedule("cosine")
+    shares = (torch.arange(1000) + 0.5) / 1000
+    assert torch.equal(Levels("schedule").sigma(shares, aim), aim.sigmas)
+
+
+def test_levels_are_centred_on_the_measured_sigmas():
+    assert schedule.level_of(torch.tensor(SIGMAS)).tolist() == list(range(8))
+    assert schedule.level_of(torch.tensor([1e-4, 1e4])).tolist() == [0, 7]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.25), (0.5, 0.1), (-0.3, 0.5)])
+@pytest.mark.parametrize("steps", [12, 16, 30])
+def test_the_saved_sampler_draws_the_gaussian_that_a_perfect_denoiser_knows(mean, std, steps):
+    aim = objective("v", "cosine")
+    scheduler, network = schedulers.stock(aim), perfect(aim, mean, std)
+    scheduler.set_timesteps(steps)
+    x = normal(0, 256, 3, 8, 8)
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(x, t[None].float()).sample, t, x).prev_sample
+    assert float(x.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(x.std()) == pytest.approx(std, rel=0.05)
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_our_sampler_draws_it_for_every_objective(kind, name):
+    aim = objective(kind, name)
+    network = perfect(aim, 0.5, 0.1)
+    sigmas = samplers.levels(16, aim.schedule.low, aim.schedule.high)
+
+    def denoise(x, sigma):
+        return aim.denoise(network, x, torch.full((len(x),), sigma), None)
+
+    x = samplers.dpmpp_2m(denoise, normal(0, 256, 3, 8, 8) * sigmas[0], sigmas, lambda *_: None)
+    assert float(x.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(x.std()) == pytest.approx(0.1, rel=0.06)
