@@ -59,7 +59,7 @@ def test_each_pass_shows_every_image_once(seed, count, batch):
 def test_draws_depend_on_seed_and_step_alone_and_cover_the_schedule(seed, step, batch):
     one, two = (data.draw(seed, step, (batch, 1, 2, 2), 0.5) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert sorted((one.t * batch // 1000).tolist()) == list(range(batch)), "one timestep in each part of the schedule"
+    assert sorted((one.share * batch).long().tolist()) == list(range(batch)), "one level in each part of the schedule"
     other = data.draw(seed, step + 1, (batch, 1, 2, 2), 0.5)
     assert not torch.equal(one.noise, other.noise)
 
