@@ -59,9 +59,9 @@ for t in scheduler.timesteps:
     x = scheduler.step(v_free + {guidance:g} * (v - v_free), t, x).prev_sample
 images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {channels} x {side} x {side}"""
 
-_UNLABELLED = """from diffusers import DDPMPipeline
+_UNLABELLED = """from diffusers import DiffusionPipeline
 
-images = DDPMPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images"""
+images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images"""
 
 
 def text(

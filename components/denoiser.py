@@ -22,7 +22,7 @@ def save(folder: Path, network: ModelMixin, objective: Objective, notes: dict[st
     scheduler.save_pretrained(folder / "scheduler")
     kind = type(network).__name__
     index = {
-        "_class_name": "DDPMPipeline",  # the one that takes any scheduler as it is
+        "_class_name": schedulers.pipeline(objective, labelled=network.config.get("num_class_embeds") is not None),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
         "unet": ["diffusers", kind],

@@ -99,8 +99,10 @@ def _unet(params: UnetParams, schedule_name: str, side: int, channels: int, clas
         sample_size=side,
         in_channels=channels,
         out_channels=channels,
-        # The exponential schedule is told as sigma: embedded by its logarithm, and the output divided by it.
+        # The exponential schedule is told as sigma: embedded by its logarithm, and the output divided by it; pixels
+        # come in [0, 1].
         time_embedding_type="fourier" if schedule_name == "exponential" else "positional",
+        center_input_sample=schedule_name == "exponential",
         block_out_channels=tuple(widths),
         layers_per_block=params.layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),

@@ -1,8 +1,9 @@
 """Objectives: what a network predicts, and the one thing that it stands for, D(x, sigma).
 
 D(x, sigma) is the expected clean image of x = image + sigma * unit noise.  Every objective is
-D = c_skip * x + c_out * F(c_in * x, told) with F the network (Karras et al. 2022, arXiv:2206.00364, equation 7), so
-training, validation, evaluation and samplers are written once against D.
+D = c_skip * x + c_out * F(c_in * x + c_shift, told) with F the network (Karras et al. 2022, arXiv:2206.00364,
+equation 7; c_shift is 0 but for score models), so training, validation, evaluation and samplers are written once
+against D.
 
 Shapes: B images, BCHW, pixels in [-1, 1]; sigma (B,), above 0.
 """
@@ -41,7 +42,8 @@ MIN_SNR = 5.0
 class Objective:
     """``kind`` on ``schedule``: what the network predicts and how it is told of the noise.
 
-    ``eps``: the noise (Ho et al. 2020); on the exponential schedule the score, -noise / sigma (Song et al. 2021).
+    ``eps``: the noise (Ho et al. 2020); on the exponential schedule the score of pixels in [0, 1], -noise / (sigma / 2)
+    (Song et al. 2021, equation 7).
     ``x0``: the clean image. ``v``: alpha * noise - beta * image (Salimans and Ho 2022, arXiv:2202.00512, section 4).
     ``edm``: Karras et al. 2022, table 1. ``flow``: noise - image (Liu et al. 2022, arXiv:2209.03003, equation 1).
     """
@@ -55,9 +57,18 @@ class Objective:
             return (sigma**2 + SIGMA_DATA**2).rsqrt()
         if self.kind == "flow":
             return 1 / (1 + sigma)
-        if self.schedule.name == "exponential":
-            return torch.ones_like(sigma)
+        if self._score:
+            return torch.full_like(sigma, 0.5)
         return (1 + sigma**2).rsqrt()
+
+    @property
+    def c_shift(self) -> float:
+        """Added to the network's input: pixels in [0, 1] for score models, as ScoreSdeVePipeline has them."""
+        return 0.5 if self._score else 0.0
+
+    @property
+    def _score(self) -> bool:
+        return self.schedule.name == "exponential"
 
     def c_skip(self, sigma: Tensor) -> Tensor:
         """Share of the noisy image in D."""
@@ -74,7 +85,7 @@ class Objective:
     def c_out(self, sigma: Tensor) -> Tensor:
         """Factor of the network's output in D."""
         if self.kind == "eps":
-            return sigma**2 if self.schedule.name == "exponential" else -sigma
+            return sigma**2 / 2 if self._score else -sigma
         if self.kind == "x0":
             return torch.ones_like(sigma)
         if self.kind == "v":
@@ -94,7 +105,7 @@ class Objective:
     def denoise(self, network: Callable[..., Any], noisy_BCHW: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         """D of ``noisy_BCHW`` = image + sigma * noise, float32; ``network`` as :func:`call` takes it."""
         at = _column(sigma)
-        predicted = call(network, self.c_in(at) * noisy_BCHW, self.schedule.told(sigma), labels)
+        predicted = call(network, self.c_in(at) * noisy_BCHW + self.c_shift, self.schedule.told(sigma), labels)
         return self.c_skip(at) * noisy_BCHW + self.c_out(at) * predicted.float()
 
     def loss(
@@ -103,24 +114,27 @@ class Objective:
     ) -> Tensor:  # fmt: skip
         """Weighted squared error for each image, (B,): weight(sigma) * mean |D - image|**2.
 
-        It is computed on the network's own output, whose scale does not depend on sigma.
+        It is computed on the network's own output, whose scale does not depend on sigma (but for scores).
         """
         at = _column(sigma)
         noisy = image_BCHW + at * noise_BCHW
-        predicted = call(network, self.c_in(at) * noisy, self.schedule.told(sigma), labels)
+        predicted = call(network, self.c_in(at) * noisy + self.c_shift, self.schedule.told(sigma), labels)
         wanted = (image_BCHW - self.c_skip(at) * noisy) / self.c_out(at)
         squared = (predicted.float() - wanted).square().mean((1, 2, 3))
-        return squared * (1.0 if weighting == "plain" else self.weight(sigma, weighting) * self.c_out(sigma) ** 2)
+        if weighting == "plain" and not self._score:
+            return squared
+        return squared * (self.weight(sigma, weighting) * self.c_out(sigma) ** 2)
 
     def weight(self, sigma: Tensor, weighting: Weighting) -> Tensor:
         """What |D - image|**2 counts at ``sigma``, (B,).
 
-        ``plain``: the squared error of the network's output. ``velocity``: of a flow's velocity, (1 + 1 / sigma)**2.
+        ``plain``: the squared error of the network's output; of a score times its sigma, 1 / sigma**2 (Song et al.
+        2021, equation 7 with lambda = sigma**2). ``velocity``: of a flow's velocity, (1 + 1 / sigma)**2.
         ``min_snr``: min(1 / sigma**2, 5) (Hang et al. 2023, equation 5). ``edm``: 1 / sigma**2 + 1 / 0.25 (Karras et
         al. 2022, table 1). ``soft``: 1 / (sigma**2 + 0.25), the first without its kink.
         """
         if weighting == "plain":
-            return 1 / self.c_out(sigma) ** 2
+            return sigma**-2 if self._score else 1 / self.c_out(sigma) ** 2
         if weighting == "velocity":
             return (1 + 1 / sigma) ** 2
         if weighting == "min_snr":

@@ -23,8 +23,9 @@ SIGMAS = tuple(0.05 * 400 ** (i / 7) for i in range(8))
 
 LEVELS = len(SIGMAS)
 
-VE_SIGMAS = (0.01, 50.0)
-"""Ends of the exponential schedule: Song et al. 2021, arXiv:2011.13456, appendix C, 32 px."""
+VE_SIGMAS = (0.02, 100.0)
+"""Ends of the exponential schedule: Song et al. 2021, arXiv:2011.13456, appendix C, 32 px, 0.01 to 50 for pixels in
+[0, 1], as score models and their pipeline in diffusers have them; twice that for pixels in [-1, 1]."""
 
 EDM_SIGMAS = (0.002, 80.0)
 """Ends of Karras et al. 2022, arXiv:2206.00364, table 1."""
@@ -69,11 +70,12 @@ class Schedule:
     def told(self, sigma: Tensor) -> Tensor:
         """What a network gets as its timestep for ``sigma`` (B,), float32 (B,): as diffusers' schedulers tell it.
 
-        Discrete: the timestep, fractions between two by log sigma. Exponential: sigma. Log-normal: log(sigma) / 4
-        (Karras et al. 2022, table 1). Logit-normal: 1,000 times the flow's time sigma / (1 + sigma).
+        Discrete: the timestep, fractions between two by log sigma. Exponential: sigma for pixels in [0, 1].
+        Log-normal: log(sigma) / 4 (Karras et al. 2022, table 1). Logit-normal: 1,000 times the flow's time
+        sigma / (1 + sigma).
         """
         if self.name == "exponential":
-            return sigma.float()
+            return sigma.float() / 2
         if self.name == "log_normal":
             return sigma.float().log() / 4
         if self.name == "logit_normal":
@@ -87,11 +89,11 @@ class Schedule:
     def sigma_of(self, told: Tensor) -> Tensor:
         """The sigma for which a network is told ``told`` (B,); the inverse of :meth:`told`, float32 (B,)."""
         if self.name == "exponential":
-            return told.float()
+            return 2 * told.float()
         if self.name == "log_normal":
             return (4 * told.float()).exp()
         if self.name == "logit_normal":
-            time = told.float() / TIMESTEPS
+            time = (told.float() / TIMESTEPS).clamp(max=TIMESTEPS / (TIMESTEPS + 1))  # some begin at 1: no image at all
             return time / (1 - time)
         table = self._log_sigmas.float().to(told.device)
         below = told.float().clamp(0, TIMESTEPS - 1).floor().clamp(max=TIMESTEPS - 2)

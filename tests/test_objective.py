@@ -26,7 +26,7 @@ def perfect(aim, mean=0.0, std=0.5):
 
     def network(entry, told, class_labels=None):
         sigma = aim.schedule.sigma_of(told).view(-1, 1, 1, 1)
-        x = entry / aim.c_in(sigma)
+        x = (entry - aim.c_shift) / aim.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
         return SimpleNamespace(sample=(clean - aim.c_skip(sigma) * x) / aim.c_out(sigma))
 

@@ -183,7 +183,7 @@ pipe = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
 pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
 print(type(pipe).__name__, type(pipe.unet).__name__, pipe.scheduler.config.prediction_type)
 """
-    assert stranger(code, model).split() == ["DDPMPipeline", "UNet2DModel", "v_prediction"]
+    assert stranger(code, model).split() == ["ConsistencyModelPipeline", "UNet2DModel", "v_prediction"]
 
 
 # --- sheets ----------------------------------------------------------------------------------------------------
