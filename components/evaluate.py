@@ -72,7 +72,9 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         "format": 1, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "samples": len(drawn)},
         "scores": _distances(params, found),
-        "sampler": {"steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed},
+        "sampler": {
+            "name": denoiser.sampler, "steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed,
+        },
     }  # fmt: skip
     _add_errors(params, table, found.errors, denoiser)
     _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))

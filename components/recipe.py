@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components import objective as objectives
+from components import samplers
 from components.networks import NetworkParams
 from components.params import Params
 from components.schedule import Levels, Name
@@ -51,7 +52,8 @@ class TrainParams(Params):
     checkpoint_images: int = Field(ge=1, description="images between two checkpoints, 1 or more")
     validate_images: int = Field(ge=1, description="validation images of each check of the x0 error")
     validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")
-    steps: int = Field(ge=1, le=1000, description="network calls for a sample (twice that when guided)")
+    sampler: samplers.Name = Field(description="by which samples are drawn; what each is: docs/sampling.md")
+    steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
     guidance: float = Field(ge=0, le=50, description="pull of samples towards their label; 1 is none, 0..50")
 
     @model_validator(mode="after")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from components import solvers, stochastic
-from components.errors import UserError
 from components.schedule import TIMESTEPS, Schedule
 from components.solvers import Denoise, Watch, dpmpp_2m
 
@@ -75,14 +74,11 @@ def draw(
     name: Name, denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Watch, noise: stochastic.Noise,
     eta: float | None = None,
 ) -> Tensor:  # fmt: skip
-    """From ``x`` at the first of ``sigmas`` to clean images, by the sampler called ``name``; ``eta`` where it has one.
+    """From ``x`` at the first of ``sigmas`` to clean images, by the sampler called ``name``.
 
-    ``noise(n)`` is unit normal noise like x; the samplers that draw none never call it.
+    ``noise(n)`` is unit normal noise like x, other for each n; ``eta`` counts where a sampler has one.
     """
     sampler = SAMPLERS[name]
-    if eta is not None and sampler.eta is None:
-        having = ", ".join(each for each, one in SAMPLERS.items() if one.eta is not None)
-        raise UserError(f"eta {eta:g}: sampler {name} has none; {having} do")
     if not sampler.draws:
         return sampler.walk(denoise, x, sigmas, watch)
     if sampler.eta is None:

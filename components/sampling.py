@@ -5,7 +5,9 @@ Shapes: N pictures, C channels, H and W pixels.  Pictures leave as uint8 NHWC.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import data, networks, samplers, x0_error
+from components import data, engines, networks, samplers, x0_error
 from components.errors import UserError, nearest
 from components.objective import Objective, Weighting, noted
 
@@ -26,20 +28,30 @@ MOST_STEPS = 1000
 BATCH = 32
 """Pictures drawn at once on the CPU; fixed, since rounding depends on it."""
 
+CUDA_BATCH = 256
+"""The same on CUDA; a last, smaller batch is filled up, so that every call has one shape."""
+
+WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser:
-    """A loaded model folder."""
+    """A loaded model folder, and how it draws unless somebody says otherwise."""
 
     network: nn.Module
+    device: torch.device
+    engine: str
     objective: Objective
     weighting: Weighting
     classes: tuple[str, ...]
     null_class: int | None
     side: int
     channels: int
+    sampler: samplers.Name
     steps: int
     guidance: float
+    sigmas: tuple[float, ...] | None
+    """The only noise levels that a distilled student knows; None for all others."""
 
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
@@ -50,7 +62,17 @@ class Denoiser:
         raise UserError(f"label {name!r} is not one of {', '.join(self.classes)}{nearest(name, self.classes)}")
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Denoiser:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How pictures are drawn, with nothing left open."""
+
+    sampler: samplers.Name
+    sigmas: tuple[float, ...]
+    guidance: float
+    eta: float | None
+
+
+def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engine = "torch") -> Denoiser:
     """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -59,89 +81,148 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Denoiser:
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
     notes = _read_json(folder / "stillroom.json")
     config = _read_json(folder / "unet" / "config.json")
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    device = torch.device(device)
+    chosen = engines.choose(engine, folder, device)
     try:
         network = networks.read(config)
-        network.load_state_dict(load_file(weights))
+        channels = network.config.in_channels
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        if chosen == "onnx":
+            network = engines.OnnxNetwork(folder / engines.ONNX)
+        elif device.type == "cuda":
+            network = engines.Graphed(network)
         return Denoiser(
-            network=network.to(device).eval().requires_grad_(False), objective=noted(notes["objective"]),
-            weighting=notes["weighting"],
+            network=network.to(device).eval().requires_grad_(False), device=device, engine=chosen,
+            objective=noted(notes["objective"]), weighting=notes["weighting"],
             classes=tuple(notes["classes"]), null_class=notes["null_class"], side=int(notes["side"]),
-            channels=network.config.in_channels, steps=int(notes["steps"]), guidance=float(notes["guidance"]),
+            channels=channels, **_habits(notes),
         )  # fmt: skip
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder}: not a whole denoiser ({first}): train or pull it again") from None
 
 
+def _habits(notes: dict[str, Any]) -> dict[str, Any]:
+    """Sampler, steps, guidance and sigmas of stillroom.json; ValueError when they make no sense."""
+    sampler, steps, guidance = notes.get("sampler", "dpmpp_2m"), int(notes["steps"]), float(notes["guidance"])
+    if sampler not in samplers.SAMPLERS:
+        raise ValueError(f"sampler {sampler!r} is none of {', '.join(samplers.SAMPLERS)}")
+    if not 1 <= steps <= MOST_STEPS or not 0 <= guidance <= 50:
+        raise ValueError(f"steps {steps} or guidance {guidance} is out of range")
+    sigmas = notes.get("sigmas")
+    if sigmas is not None:
+        sigmas = tuple(map(float, sigmas))
+        falling = all(one > two for one, two in itertools.pairwise(sigmas))
+        if len(sigmas) != steps or not falling or not 0 < sigmas[-1] <= sigmas[0] < math.inf:
+            raise ValueError(f"sigmas must be {steps} falling numbers above 0")
+    return {"sampler": sampler, "steps": steps, "guidance": guidance, "sigmas": sigmas}
+
+
+def plan(
+    model: Denoiser, *, sampler: samplers.Name | None = None, steps: int | None = None, guidance: float | None = None,
+    levels: samplers.Levels | None = None, eta: float | None = None,
+) -> Plan:  # fmt: skip
+    """The wishes made whole by what ``model`` does; None is the model's own, levels are ``log`` unless it has its own.
+
+    ``steps`` 1..1000, ``guidance`` 0..50, ``eta`` 0..1; UserError for what cannot be.
+    """
+    sampler = sampler or model.sampler
+    if sampler not in samplers.SAMPLERS:
+        raise UserError(f"sampler {sampler!r} is not one of {', '.join(samplers.SAMPLERS)}")
+    if levels is not None and levels not in samplers.LEVELS:
+        raise UserError(f"levels {levels!r} are not one of {', '.join(samplers.LEVELS)}")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
+    if eta is not None and samplers.SAMPLERS[sampler].eta is None:
+        having = ", ".join(name for name, each in samplers.SAMPLERS.items() if each.eta is not None)
+        raise UserError(f"eta {eta:g}: sampler {sampler} has none; {having} do")
+    if model.sigmas and levels is None:
+        if steps not in (None, model.steps):
+            raise UserError(
+                f"steps {steps}: this model was distilled to draw in {model.steps}; give levels to try others, or "
+                "distil another"
+            )
+        sigmas = model.sigmas
+    else:
+        sigmas = tuple(samplers.spaced(levels or "log", steps or model.steps, model.objective.schedule))
+    return Plan(sampler=sampler, sigmas=sigmas, guidance=model.guidance if guidance is None else guidance, eta=eta)
+
+
 @torch.no_grad()
 def sample(
-    model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, steps: int | None = None,
-    guidance: float | None = None, start: int = 0, precision: str = "auto",
-    progress: Callable[[int], object] | None = None,
+    model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, start: int = 0, precision: str = "auto",
+    progress: Callable[[int], object] | None = None, **wishes: Any,
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
-    ``steps`` and ``guidance`` are the model's own unless given; ``progress`` is told of pictures done.
+    ``wishes`` are those of :func:`plan`; ``progress`` is told, after every step, of the pictures that made it.
     """
     model = load(model) if isinstance(model, Path) else model
-    _check(model, class_ids, steps)
+    planned = plan(model, **wishes)
+    _check(model, class_ids)
     drawn = []
-    for first in range(0, len(class_ids), BATCH):
-        ids = class_ids[first : first + BATCH]
-        noise = _noise(model, seed, range(start + first, start + first + len(ids)))
-        images = _denoise(model, noise, ids, steps, guidance, precision, lambda *_: None)
-        drawn.append(data.to_pixels(images).cpu())
-        if progress:
-            progress(len(ids))
+    most = CUDA_BATCH if model.device.type == "cuda" else BATCH
+    for first in range(0, len(class_ids), most):
+        ids = list(class_ids[first : first + most])
+        count = len(ids)
+        numbers = list(range(start + first, start + first + count))
+        if model.device.type == "cuda" and first:
+            numbers += [numbers[-1]] * (most - count)
+            ids += [ids[-1]] * (most - count)
+        told = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
+        images = _denoise(model, planned, ids, seed, numbers, precision, told)
+        drawn.append(data.to_pixels(images[:count]).cpu())
     empty = torch.empty(0, model.side, model.side, model.channels, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
 
 
 @torch.no_grad()
 def film(
-    model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto"
+    model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto", **wishes: Any
 ) -> tuple[Tensor, list[float]]:
     """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
 
     Frames are predicted clean images at ``frames`` of the steps, the first and the last among them.
     """
-    _check(model, class_ids, None)
+    planned = plan(model, **wishes)
+    _check(model, class_ids)
     seen: list[tuple[float, Tensor]] = []
-    noise = _noise(model, seed, range(len(class_ids)))
-    _denoise(model, noise, class_ids, None, None, precision, lambda *step: seen.append(step))
+    numbers = range(len(class_ids))
+    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step))
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
     return torch.stack([data.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
 
 
-def _noise(model: Denoiser, seed: int, numbers: Sequence[int]) -> Tensor:
+def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
+    """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
     shape = (model.channels, model.side, model.side)
-    return torch.stack([torch.randn(shape, generator=data.generator(seed, "sample", i)) for i in numbers])
+    return torch.stack([torch.randn(shape, generator=data.generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(
-    model: Denoiser, noise_NCHW: Tensor, class_ids: Sequence[int], steps: int | None, guidance: float | None,
-    precision: str, watch: Callable[[float, Tensor], object],
+    model: Denoiser, planned: Plan, class_ids: Sequence[int], seed: int, numbers: Sequence[int], precision: str,
+    watch: samplers.Watch,
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is told each step's sigma and predicted clean images."""
-    device = next(model.network.parameters()).device
-    schedule = model.objective.schedule
-    sigmas = samplers.levels(steps or model.steps, schedule.low, schedule.high)
-    denoise = guided(model, class_ids, model.guidance if guidance is None else guidance, precision)
-    return samplers.dpmpp_2m(denoise, noise_NCHW.to(device) * sigmas[0], sigmas, watch)
+    denoise = guided(model, class_ids, planned.guidance, precision)
+    x = noise(model, seed, numbers).to(model.device) * planned.sigmas[0]
+
+    def fresh(step: int) -> Tensor:
+        return noise(model, seed, numbers, step).to(model.device)
+
+    return samplers.draw(planned.sampler, denoise, x, planned.sigmas, watch, fresh, planned.eta)
 
 
 def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
     """D(x, sigma) of ``model`` for these classes, pulled towards them: Ho and Salimans 2022, arXiv:2207.12598."""
-    device = next(model.network.parameters()).device
     labels = x0_error.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
-    labels = None if labels is None else labels.to(device)
+    labels = None if labels is None else labels.to(model.device)
     pulled = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        at = torch.full((len(x),), sigma, device=device)
-        with x0_error.autocast(device, precision):
+        at = torch.full((len(x),), sigma, device=model.device)
+        with x0_error.autocast(model.device, precision):
             if not pulled:
                 return model.objective.denoise(model.network, x, at, labels)
             both = torch.cat([labels, torch.full_like(labels, model.null_class)])
@@ -152,12 +233,10 @@ def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision
     return denoise
 
 
-def _check(model: Denoiser, class_ids: Sequence[int], steps: int | None) -> None:
+def _check(model: Denoiser, class_ids: Sequence[int]) -> None:
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
-    if steps is not None and not 1 <= steps <= MOST_STEPS:
-        raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
         if group.rank == 0:
             notes = {
                 "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
-                "side": header.side, "weighting": params.weighting, "steps": params.steps, "guidance": params.guidance,
+                "side": header.side, "weighting": params.weighting,
+                "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
                 "images_seen": state.images_seen, "train_images": counts["train"],
             }  # fmt: skip
             words = card.text(

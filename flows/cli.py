@@ -13,8 +13,9 @@ import typer
 
 from components import parallel
 from components.errors import UserError, environment_error
-from flows import data
-from flows import state as states
+from flows import data, modelcommands
+from flows.modelcommands import Folder
+from flows.modelcommands import enter as _enter
 from flows.processes import Stopped, stoppable
 from flows.supervise import Broke
 
@@ -25,11 +26,6 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(data.app, name="data")
-
-Folder = Annotated[
-    Path,
-    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
-]
 
 
 @app.command()
@@ -96,41 +92,7 @@ def promote(
     running.promote(_enter(directory), version, reason)
 
 
-@app.command()
-def sample(
-    directory: Folder = Path(),
-    model: Annotated[
-        str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")
-    ] = "models:/denoiser@champion",
-    num: Annotated[int, typer.Option(help="Pictures.", min=1, max=10000)] = 16,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Class to draw; may be repeated.", show_default="every class in turn"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of the sampler.", min=1, max=1000, show_default="the model's")
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=20, show_default="the model's"),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The sheet to write, PNG.", dir_okay=False)] = Path("samples.png"),
-    scale: Annotated[int, typer.Option(help="Screen pixels for each pixel.", min=1, max=16)] = 3,
-) -> None:
-    """Draw pictures with a registered denoiser into one PNG sheet."""
-    from flows import drawing
-
-    request = drawing.Request(
-        model=model,
-        num=num,
-        labels=tuple(label or ()),
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        scale=scale,
-    )
-    drawing.draw(_enter(directory), request, out.resolve())
+app.command()(modelcommands.sample)
 
 
 @app.command()
@@ -160,12 +122,6 @@ def serve(
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
         print(f"a pass at `{cron}` when something changed, by Prefect at {at}; Ctrl-C ends it", flush=True)
         nightly.serve(state, cron)
-
-
-def _enter(directory: Path) -> states.State:
-    state = states.find(directory)
-    state.enter()
-    return state
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`stillroom sample`: from a model's name to a sheet of pictures."""
+"""`stillroom sample`: from a model's name to a sheet of pictures, each with where it came from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from components import events
+from components import events, files
 from components.errors import UserError
 from flows.processes import stoppable
 from flows.state import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.sampling import Denoiser, Plan
+
+FILM_PICTURES, FILM_FRAMES, COLUMNS = 8, 8, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +32,34 @@ class Request:
     num: int
     labels: tuple[str, ...]
     seed: int
+    sampler: Any
     steps: int | None
     guidance: float | None
+    levels: Any
+    eta: float | None
+    engine: Any
     scale: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What to write: a sheet, and where asked for a film strip and a folder of single pictures."""
+
+    sheet: Path
+    film: Path | None
+    each: Path | None
+
+
 @contextlib.contextmanager
-def fetched(state: State, model: str) -> Iterator[Path]:
-    """The folder of ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a path, while the body runs."""
+def fetched(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
+    """The folder of ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a path, while the body runs.
+
+    Beside it stands ``NAME/VERSION``, None for a path.
+    """
     if not model.startswith("models:"):
         if not Path(model).is_dir():
             raise UserError(f"{model}: no such folder; a registered model is models:/NAME@ALIAS")
-        yield Path(model)
+        yield Path(model), None
         return
     found = re.fullmatch(r"models:/([^/@]+)(@[^/@]+|/\d+)", model)
     if not found:
@@ -44,33 +68,95 @@ def fetched(state: State, model: str) -> Iterator[Path]:
     from flows.versions import Versions
 
     versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1])
-    with versions.folder(versions.resolve(found[2])) as folder:
-        yield folder
+    version = versions.resolve(found[2])
+    with versions.folder(version) as folder:
+        yield folder, f"{found[1]}/{version.version}"
 
 
-def draw(state: State, request: Request, out: Path) -> None:
-    """Write a sheet of ``request.num`` pictures to ``out``, a row for eight of them, and say what they show."""
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder: make it, or give another --out")
-    with stoppable(), fetched(state, request.model) as folder:
-        from components import grid, sampling
+def draw(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> None:
+    """Write ``request.num`` pictures to ``outputs``, a row for eight of them, and say what they show."""
+    for path in (outputs.sheet, outputs.film, outputs.each):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path.parent}: no such folder: make it, or give another --out, --film or --each")
+    with stoppable(), fetched(state, request.model) as (folder, name):
+        import torch
 
-        denoiser = sampling.load(folder)
+        from components import sampling
+
+        denoiser = sampling.load(folder, "cuda" if torch.cuda.is_available() else "cpu", request.engine)
+        wishes = {key: getattr(request, key) for key in ("sampler", "steps", "guidance", "levels", "eta")}
+        planned = sampling.plan(denoiser, **wishes)
         names = request.labels or denoiser.classes
-        kinds = [denoiser.class_id(name) for name in names] or [-1]
+        kinds = [denoiser.class_id(each) for each in names] or [-1]
         class_ids = [kinds[at % len(kinds)] for at in range(request.num)]
-        with events.Progress(request.num, what="sample", unit="pictures") as progress:
+        shown = ", then ".join(names[: request.num]) or "no labels"
+        told = _provenance(denoiser, planned, name, folder, request)
+        if dry_run:
+            _tell(denoiser, planned, request, outputs, shown)
+            return
+        with events.Progress(request.num * len(planned.sigmas), what="sample", unit="picture steps") as progress:
             pictures = sampling.sample(
-                denoiser, class_ids, seed=request.seed, steps=request.steps, guidance=request.guidance,
-                progress=progress.advance,
+                denoiser, class_ids, seed=request.seed, progress=progress.advance, **wishes
             )  # fmt: skip
-        told = {
-            "model": request.model, "seed": request.seed, "steps": request.steps or denoiser.steps,
-            "guidance": denoiser.guidance if request.guidance is None else request.guidance,
-            "labels": [denoiser.classes[at] if at >= 0 else None for at in class_ids],
-        }  # fmt: skip
-        grid.write(
-            out, pictures, columns=min(8, request.num), scale=request.scale, text={"Stillroom": json.dumps(told)}
-        )
-    shown = ", then ".join(names[: request.num]) or "no labels"
-    print(f"{out}: {request.num} pictures, in turn {shown}")
+        _write(pictures, class_ids, denoiser, request, outputs, told)
+        if outputs.film:
+            _film(denoiser, class_ids, request, outputs.film, told, wishes)
+    print(f"{outputs.sheet}: {request.num} pictures, in turn {shown}")
+
+
+def _provenance(
+    denoiser: Denoiser, planned: Plan, name: str | None, folder: Path, request: Request
+) -> dict[str, Any]:  # fmt: skip
+    """Where pictures come from, without a clock or a path; ``weights`` is the SHA-256 of the network's file."""
+    from components import sampling
+
+    return {
+        "model": name, "weights": files.sha256(folder / sampling.WEIGHTS), "seed": request.seed,
+        "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.levels or "the model's",
+        "eta": planned.eta, "guidance": planned.guidance, "engine": denoiser.engine,
+    }  # fmt: skip
+
+
+def _tell(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs, shown: str) -> None:
+    """What would be done."""
+    from components.samplers import SAMPLERS
+
+    calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
+    print(f"would draw {request.num} pictures of {denoiser.side} x {denoiser.side} pixels, in turn {shown}")
+    print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
+          f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, seed {request.seed}: {calls} calls of D each, "
+          f"by {denoiser.engine}")  # fmt: skip
+    for path in (outputs.sheet, outputs.film, outputs.each):
+        if path is not None:
+            print(f"into {path}")
+
+
+def _write(
+    pictures: Tensor, class_ids: list[int], denoiser: Denoiser, request: Request, outputs: Outputs, told: dict[str, Any]
+) -> None:  # fmt: skip
+    from components import grid
+
+    labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
+    text = {"Stillroom": json.dumps({**told, "labels": labels})}
+    grid.write(outputs.sheet, pictures, columns=min(COLUMNS, request.num), scale=request.scale, text=text)
+    if not outputs.each:
+        return
+    outputs.each.mkdir(exist_ok=True)
+    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        text = {"Stillroom": json.dumps({**told, "number": number, "label": label})}
+        path = outputs.each / f"seed{request.seed}-{number:05d}.png"
+        grid.write(path, picture[None], columns=1, scale=request.scale, text=text)
+    print(f"{outputs.each}: {request.num} pictures")
+
+
+def _film(
+    denoiser: Denoiser, class_ids: list[int], request: Request, path: Path, told: dict[str, Any], wishes: dict[str, Any]
+) -> None:  # fmt: skip
+    """The first pictures on their way, a row each: what D says at up to eight of the steps."""
+    from components import grid, sampling
+
+    some = class_ids[:FILM_PICTURES]
+    frames, sigmas = sampling.film(denoiser, some, seed=request.seed, frames=FILM_FRAMES, **wishes)
+    text = {"Stillroom": json.dumps({**told, "sigmas": [round(sigma, 4) for sigma in sigmas]})}
+    grid.write(path, frames.flatten(0, 1), columns=len(sigmas), scale=request.scale, text=text)
+    print(f"{path}: {len(some)} pictures on their way, sigma {', '.join(f'{sigma:.3g}' for sigma in sigmas)}")

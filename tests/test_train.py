@@ -113,7 +113,9 @@ def test_it_learns_and_writes_all_that_is_promised(whole):
     assert numbers["x0_error"] == checks[1]["x0_error"]
     assert numbers["images_seen"] == 64
     notes = json.loads(files["stillroom.json"])
-    assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine"}, "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8, "steps": 4,
+    assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine"},
+                     "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8,
+                     "sampler": "dpmpp_2m", "steps": 4,
                      "guidance": 2.0, "images_seen": 64, "train_images": 32}  # fmt: skip
 
 

@@ -1,0 +1,135 @@
+"""Who computes the network while pictures are drawn: torch, ONNX Runtime on the CPU, or a replayed CUDA graph."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from components import x0_error
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Engine = Literal["auto", "torch", "onnx"]
+
+ONNX = Path("onnx") / "model.onnx"
+"""Where a model folder holds its ONNX form."""
+
+_DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What a network returns, as diffusers' networks do."""
+
+    sample: Tensor
+
+
+def choose(engine: Engine, folder: Path, device: torch.device) -> Literal["torch", "onnx"]:
+    """``engine``, or for ``auto`` the faster one here.
+
+    Measured (docs/sampling.md): on the CPU ONNX Runtime is ahead of torch in fp32 and behind it in bf16, so it is taken
+    where the folder has the ONNX form and the processor no instructions for bf16. On CUDA it is always torch.
+    """
+    there = (folder / ONNX).is_file()
+    if engine == "onnx" and device.type != "cpu":
+        raise UserError("engine onnx runs on the CPU, and here is a CUDA device: take --engine torch or auto")
+    if engine == "onnx" and not there:
+        raise UserError(f"{folder / ONNX}: not there: this model has no ONNX form, take --engine torch or auto")
+    if engine != "auto":
+        return engine
+    return "onnx" if there and device.type == "cpu" and x0_error.resolve(device, "auto") == "fp32" else "torch"
+
+
+class OnnxNetwork(nn.Module):
+    """A network in ONNX Runtime, with the signature of diffusers' networks: inputs in that order, one output."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._session = _session(path)
+        self._inputs = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
+        if not 2 <= len(self._inputs) <= 3 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
+            told = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
+            raise UserError(f"{path}: takes {told}; wanted an image, a timestep and perhaps a label: export it again")
+
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
+        """What the network predicts for ``sample`` BCHW at ``timestep`` (B,), with labels (B,) if it takes any."""
+        given = [sample, timestep, class_labels]
+        feed = {name: _array(value, kind, rank) for (name, kind, rank), value in zip(self._inputs, given, strict=False)}
+        return Answer(torch.from_numpy(self._session.run(None, feed)[0]))
+
+
+def _array(value: Tensor, kind: str, rank: int) -> Any:
+    value = value.reshape(-1)[0] if rank == 0 else value
+    return value.to(_DTYPES[kind]).contiguous().numpy()
+
+
+def _session(path: Path) -> InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3  # its warnings are about graphs, not for who draws pictures
+    # Without threads that wait in a loop: the next call of the network is milliseconds away.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common ancestor of their own
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: ONNX Runtime cannot read it ({first}): export it again, or --engine torch") from None
+
+
+class Graphed(nn.Module):
+    """``network`` replayed as one CUDA graph for each shape; elsewhere, and where capturing fails, called as it is.
+
+    The CUDA path has not been run on a GPU yet; on the CPU the tests hold that nothing changes.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None] = {}
+
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
+        """As the network's own."""
+        if sample.device.type != "cuda":
+            return self.network(sample, timestep, class_labels=class_labels)
+        given = [each for each in (sample, timestep, class_labels) if each is not None]
+        key = tuple((each.shape, each.dtype) for each in given)
+        if key not in self._graphs:
+            self._graphs[key] = self._captured(given)
+        held = self._graphs[key]
+        if held is None:
+            return self.network(sample, timestep, class_labels=class_labels)
+        graph, inputs, output = held
+        for slot, value in zip(inputs, given, strict=True):
+            slot.copy_(value)
+        graph.replay()
+        return Answer(output.clone())
+
+    def _captured(self, given: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None:
+        inputs = [each.clone() for each in given]
+        enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+        # Weights that autocast keeps would be freed when its context ends, under the graph that reads them.
+        with torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False):
+            try:
+                side = torch.cuda.Stream()
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    for _ in range(3):
+                        self.network(*inputs)
+                torch.cuda.current_stream().wait_stream(side)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    output = self.network(*inputs).sample
+            except RuntimeError as error:
+                _log.warning("no CUDA graph of this network (%s): it is called step by step", str(error)[:200])
+                return None
+        return graph, inputs, output

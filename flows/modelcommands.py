@@ -1,0 +1,93 @@
+"""Commands of the line that take a model: `stillroom sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows import state as states
+
+Folder = Annotated[
+    Path,
+    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
+]
+Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")]
+# Spelled out, since the modules that define them need seconds to import; tests/test_drawing.py compares.
+SamplerName = Literal[
+    "ddpm", "ddim", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "euler_ancestral", "churn", "pc_ve", "pc_vp",
+    "consistency",
+]  # fmt: skip
+
+
+def sample(
+    directory: Folder = Path(),
+    model: Model = "models:/denoiser@champion",
+    num: Annotated[int, typer.Option(help="Pictures.", min=1, max=10000)] = 16,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "--labels", help="Class to draw; may be repeated.", show_default="every class in turn"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
+    sampler: Annotated[
+        SamplerName | None,
+        typer.Option(help="How noise becomes a picture (docs/sampling.md).", show_default="the model's"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler.", min=1, max=1000, show_default="the model's")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=20, show_default="the model's"),
+    ] = None,
+    levels: Annotated[
+        Literal["log", "karras", "time"] | None,
+        typer.Option(
+            help="Noise levels in equal steps of log sigma, of sigma ** (1 / 7), or of the schedule's time.",
+            show_default="log, or a distilled model's own",
+        ),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of fresh noise in each step of ddim, ddpm and euler_ancestral.",
+            min=0,
+            max=1,
+            show_default="0 for ddim, 1 for the others",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "torch", "onnx"],
+        typer.Option(help="Who computes the network; auto is the faster one here."),
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="The sheet to write, PNG.", dir_okay=False)] = Path("samples.png"),
+    film: Annotated[
+        Path | None,
+        typer.Option(help="Write the first 8 pictures on their way too, PNG.", dir_okay=False, show_default="none"),
+    ] = None,
+    each: Annotated[
+        Path | None,
+        typer.Option(help="Write every picture into this folder too, PNG.", file_okay=False, show_default="none"),
+    ] = None,
+    scale: Annotated[int, typer.Option(help="Screen pixels for each pixel.", min=1, max=16)] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")] = False,
+) -> None:
+    """Draw pictures with a registered denoiser into one PNG sheet."""
+    from flows import drawing
+
+    request = drawing.Request(
+        model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
+        levels=levels, eta=eta, engine=engine, scale=scale,
+    )  # fmt: skip
+    outputs = drawing.Outputs(
+        sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None
+    )
+    drawing.draw(enter(directory), request, outputs, dry_run=dry_run)
+
+
+def enter(directory: Path) -> states.State:
+    """The checkout that ``directory`` lies in, its environment set."""
+    state = states.find(directory)
+    state.enter()
+    return state
