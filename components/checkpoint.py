@@ -1,7 +1,7 @@
 """The state of a training that was stopped, on disk: whole or not there, verified when read.
 
 A file is called ``<images seen, 12 digits>-<first 16 digits of its SHA-256>.pt``, so that damage shows, and
-holds only tensors and plain data: it is loaded with ``weights_only=True``.  The last two are kept.
+holds only tensors and plain data: it is loaded with ``weights_only=True``.  The last few are kept.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import torch
 
 from components import files
 
-KEEP = 2
 _log = logging.getLogger(__name__)
 
 
-def save(folder: Path, images_seen: int, state: dict[str, Any]) -> Path:
-    """Write ``state`` after ``images_seen`` images; drop all but the last :data:`KEEP`."""
+def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, apart: int = 0) -> Path:
+    """Write ``state`` after ``images_seen`` images; keep the last ``keep`` and one at least ``apart`` images older."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{images_seen:012d}{files.BESIDE}new"
     torch.save(state, temporary)
@@ -27,23 +26,42 @@ def save(folder: Path, images_seen: int, state: dict[str, Any]) -> Path:
     path = folder / f"{images_seen:012d}-{files.sha256(temporary)[:16]}.pt"
     temporary.replace(path)
     files.sync(folder)
-    for old in _newest_first(folder)[KEEP:]:
-        old.unlink()
+    found = _newest_first(folder)
+    far = next((old for old in found if images_seen - _images(old) >= apart), None)
+    for old in found[keep:]:
+        if old != far:
+            old.unlink()
     return path
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The newest whole state in ``folder``, None when there is none; a damaged one is removed and said."""
+def load(folder: Path, device: torch.device | str = "cpu", *, most: int | None = None) -> dict[str, Any] | None:
+    """The newest whole state in ``folder`` (after at most ``most`` images), None when there is none.
+
+    A damaged one is removed, and said.
+    """
     if not folder.is_dir():
         return None
     for left in folder.glob(f".*{files.BESIDE}*"):
         left.unlink()
     for path in _newest_first(folder):
+        if most is not None and _images(path) > most:
+            continue
         if files.sha256(path)[:16] == path.stem.split("-")[1]:
             return torch.load(path, map_location=device, weights_only=True)
         _log.warning("checkpoint %s is damaged: going back to the one before", path.name)
         path.unlink()
     return None
+
+
+def forget(folder: Path, beyond: int) -> None:
+    """Remove what was saved after more than ``beyond`` images."""
+    for path in _newest_first(folder):
+        if _images(path) > beyond:
+            path.unlink()
+
+
+def _images(path: Path) -> int:
+    return int(path.name[:12])
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """A pack as tensors: mapped, gathered in batches, never decoded; and the order of training.
 
 Shapes: N rows of the pack, B images of a batch, H, W, C of an image.  Whatever decides a training step is
-a function of (seed, position), so nothing of it has to be stored to go on after a stop, and the number
-of processes does not change it: each draws for the whole batch and takes its part.
+a function of (seed, place), the number of images before it (counters.py), so nothing else has to be stored to go on
+after a stop, and neither the number of processes nor what is drawn beside it changes it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import pack
+from components import counters, pack
+
+_AT_ONCE = 4096
 
 
 class Pixels:
@@ -79,34 +81,45 @@ def generator(*name: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def order(seed: int, epoch: int, count: int) -> Tensor:
-    """A permutation of 0..count-1 for one pass over the training images."""
-    return torch.randperm(count, generator=generator(seed, "order", epoch))
+def positions(seed: int, places: Tensor, count: int) -> Tensor:
+    """Which of ``count`` training images are shown at ``places`` (N,) of the training; passes follow on."""
+    return counters.shuffled(seed, counters.ORDER, places // count, places % count, count)
 
 
-def positions(seed: int, step: int, batch: int, count: int) -> Tensor:
-    """Which of ``count`` training images the whole batch of ``step`` shows, (batch,); passes follow on."""
-    first, out = step * batch, []
-    while len(out) < batch:
-        epoch, at = divmod(first + len(out), count)
-        out.extend(order(seed, epoch, count)[at : at + batch - len(out)].tolist())
-    return torch.tensor(out)
+class Met(NamedTuple):
+    """What each place of a batch meets, but for its noise (:func:`components.counters.normal`)."""
 
-
-class Draws(NamedTuple):
-    """The random part of one step for the whole batch."""
-
-    noise: Tensor
-    """BCHW, unit normal."""
+    places: Tensor
+    """(B,) int64: images shown or skipped before it since the start."""
+    positions: Tensor
+    """(B,) int64: which of the training images."""
     share: Tensor
-    """(B,), 0..1: which share of the noise levels lies below; one in each B-th, shuffled."""
+    """(B,) float32 in 0..1: which share of the noise levels lies below; one in each B-th, shuffled."""
     dropped: Tensor
     """(B,) bool: shown without its label."""
 
 
-def draw(seed: int, step: int, shape: Sequence[int], label_dropout: float) -> Draws:
-    """The draws of ``step`` for a whole batch of ``shape`` (B, C, H, W)."""
-    source, batch = generator(seed, "step", step), shape[0]
-    strata = torch.randperm(batch, generator=source) + torch.rand(batch, generator=source)
-    dropped = torch.rand(batch, generator=source) < label_dropout
-    return Draws(torch.randn(*shape, generator=source), strata / batch, dropped)
+class Course:
+    """What every place of a training meets, found for some hundred steps at once: alone, each would cost as much."""
+
+    def __init__(self, *, seed: int, batch: int, count: int, label_dropout: float) -> None:
+        self.seed, self.batch, self.count, self.label_dropout = seed, batch, count, label_dropout
+        self._long = batch * max(1, _AT_ONCE // batch)
+        self._first, self._met = -1, Met(*(torch.empty(0),) * 4)
+
+    def at(self, place: int) -> Met:
+        """The whole batch whose first image is at ``place``, a multiple of ``batch``."""
+        first = place - place % self._long
+        if first != self._first:
+            self._first, self._met = first, self._meet(torch.arange(first, first + self._long))
+        rows = slice(place - first, place - first + self.batch)
+        return Met(*(part[rows] for part in self._met))
+
+    def _meet(self, places: Tensor) -> Met:
+        jitter, dropped, shuffle, _ = counters.words(self.seed, counters.SHARE, places)
+        strata = shuffle.view(-1, self.batch).argsort(dim=1, stable=True).argsort(dim=1).flatten()
+        share = (strata + counters.uniform(jitter)).double() / self.batch
+        return Met(
+            places, positions(self.seed, places, self.count), share.float().clamp(max=1 - 2.0**-24),
+            counters.uniform(dropped) < self.label_dropout,
+        )  # fmt: skip

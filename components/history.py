@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from components import data, events, pack, schedule, x0_error
+from components import data, events, guards, pack, schedule, x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
 from components.state import State
 
 LINES = 100
 """Training lines, about."""
+
+NORMAL_95 = 1.96
+"""Standard errors on either side of a mean that hold 95 % of a normal distribution."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,27 +55,66 @@ def note(state: State, params: TrainParams, group: Group) -> None:
     state.sums = torch.zeros_like(state.sums)
 
 
-def validate(state: State, params: TrainParams, checked: Checked, pixels: data.Pixels, group: Group) -> None:
-    """Add a validation line: the x0 error of the averaged weights on the images of ``checked``."""
+def add(state: State, told: guards.Told) -> None:
+    """Count one step in the means of the next training line; one that was not finite does not count."""
+    loss, norm = guards.mean_loss(told.values), told.values[2 * schedule.LEVELS]
+    if loss.isfinite() and norm.isfinite():
+        state.sums += torch.cat([told.values[: 2 * schedule.LEVELS], torch.stack([loss, norm, torch.ones_like(loss)])])
+
+
+def skipped(state: State, images: int, group: Group) -> None:
+    """Add the line that says how many images are left out here."""
+    _record(state, {"skipped_images": images}, group)
+
+
+def validate(
+    state: State, params: TrainParams, checked: Checked, pixels: data.Pixels, group: Group, poll: Callable[[], int]
+) -> int:  # fmt: skip
+    """Add a validation line: the x0 error of the averaged weights on the images of ``checked``, with its interval.
+
+    ``poll`` is asked after each part, on every rank alike; a signal that it gives ends the check, and is returned.
+    """
     count = len(checked.rows)
     if count == 0:
-        return
+        return 0
     mine = slice(group.rank, None, group.size)
-    rows = checked.rows[mine]
-    sums = torch.zeros(schedule.LEVELS, dtype=torch.float64)
-    if len(rows):
-        null = len(pixels.header.classes) or None
-        parts = x0_error.measure(
-            state.average, params.aim, pixels.gather(rows), x0_error.labels_for(pixels.class_ids[rows], null),
-            checked.keys[mine], seed=params.seed, precision=params.precision,
-        )  # fmt: skip
-        sums += torch.cat(list(parts)).view(len(rows), -1).double().sum(0)
-    means = group.sum(sums) / count
-    values = {"x0_error": x0_error.geo(means[None])}
+    rows, batch = checked.rows[mine], 64
+    null = len(pixels.header.classes) or None
+    measured = x0_error.measure(
+        state.average, params.aim, pixels.gather(rows), x0_error.labels_for(pixels.class_ids[rows], null),
+        checked.keys[mine], seed=params.seed, precision=params.precision, batch=batch,
+    )  # fmt: skip
+    parts = [torch.zeros(0)]
+    for _ in range(math.ceil(math.ceil(count / group.size) * schedule.LEVELS / batch)):  # of the rank with most images
+        parts.append(next(measured, torch.zeros(0)))
+        if stop := poll():
+            return stop
+    errors = torch.cat(parts).view(-1, schedule.LEVELS).double()
+    means = group.sum(errors.sum(0)) / count
+    error = x0_error.geo(means[None])
+    # The logarithm of the error is, to first order, a mean over the images of their mean relative error.
+    relative = (errors / means - 1).mean(1)
+    deviation = (float(group.sum(relative.square().sum().reshape(1))) / max(1, count - 1) / count) ** 0.5
+    values = {"x0_error": error, "x0_error_low": error * math.exp(-NORMAL_95 * deviation),
+              "x0_error_high": error * math.exp(NORMAL_95 * deviation)}  # fmt: skip
     values |= {f"x0_error/sigma_{sigma:.3g}": float(mean) for sigma, mean in zip(schedule.SIGMAS, means, strict=True)}
     _record(state, values, group)
+    _compare(state, params, error)
     if group.rank == 0:
-        _log.info("after %d images the x0 error is %.4f", state.images_seen, values["x0_error"])
+        _log.info("after %d images the x0 error is %.4f", state.images_seen, error)
+    return 0
+
+
+def _compare(state: State, params: TrainParams, error: float) -> None:
+    """With patience, keep the averaged weights of the best check."""
+    best = state.best
+    if params.patience is None:
+        return
+    if error < best.error:
+        weights = {name: value.clone() for name, value in state.average.state_dict().items()}
+        best.error, best.images_seen, best.worse, best.weights = error, state.images_seen, 0, weights
+    else:
+        best.worse += 1
 
 
 def _record(state: State, values: dict[str, float], group: Group) -> None:

@@ -1,6 +1,6 @@
 """The training loop: from a checkpoint or from nothing to the averaged weights, one step at a time.
 
-Shapes: B images of the whole batch, of which each rank takes its part; C, H, W of an image.
+What a step does is in step.py, what it is fed in feed.py, what guards it in guards.py, when it stops in stopping.py.
 """
 
 from __future__ import annotations
@@ -8,27 +8,25 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from components import checkpoint, data, events, history, pack, schedule, x0_error
+from components import checkpoint, data, events, guards, history, pack, stopping
 from components.errors import UserError
+from components.feed import Feed
 from components.ranks import Group, together
 from components.recipe import TrainParams
 from components.state import State, start
+from components.step import Step
 
-BAD_STEPS = 10
-"""So many steps in a row without a finite gradient end the training."""
+NAMED = 16
+"""Images of a window left out that the log names; skipped.json has them all."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,143 +48,156 @@ class Job:
 
 def fit(job: Job, group: Group) -> State:
     """Train to the end of the budget; SystemExit 128 + n, with all saved, when signal n asks to stop."""
-    pixels, params = data.Pixels(job.pixels), job.params
-    train_rows = torch.tensor(list(pack.read_split(job.splits, "train")))
-    checked = history.checked(job.pixels, job.splits, params.validate_images)
-    state = start(params, pixels, group)
-    _resume(job, state, group)
-    model = state.network if group.size == 1 else DistributedDataParallel(
-        state.network, gradient_as_bucket_view=True
-    )  # fmt: skip
-    total = params.total_steps * params.batch
-    line_every = max(1, params.total_steps // history.LINES)
-    checks = {round(params.total_steps * (i + 1) / params.validations) for i in range(params.validations)}
-    saved = state.images_seen
-    with _signals() as arrived, _progress(group, total, state.images_seen) as progress:
-        while state.images_seen < total:
-            stop, loss = _step(params, model, state, pixels, train_rows, group, arrived)
-            step = state.images_seen // params.batch
-            if step % line_every == 0 or state.images_seen == total:
-                history.note(state, params, group)
-            if step in checks:
-                history.validate(state, params, checked, pixels, group)
-            if progress:
-                progress.advance(params.batch, note=f"loss {loss:.3f}")
-            due = state.images_seen - saved >= params.checkpoint_images
-            if stop or due or state.images_seen == total:
-                saved = state.images_seen
-                _save(job, state, group, stop)
-            if stop:
-                raise SystemExit(128 + stop)
-    return state
+    with stopping.Signals() as signals:
+        training = Training(job, group, signals)
+        try:
+            return training.run()
+        finally:
+            training.feed.close()
 
 
-def _save(job: Job, state: State, group: Group, stop: int) -> None:
-    """Write a checkpoint (rank 0), and say so when ``stop``, a signal, is why."""
-    if group.rank == 0:
-        checkpoint.save(job.folder, state.images_seen, state.pack())
-        if stop:
-            name = signal.Signals(stop).name
-            _log.warning("stopped by %s; all %d images are saved: run it again, it goes on", name, state.images_seen)
+class Training:
+    """A training under way on one rank."""
+
+    def __init__(self, job: Job, group: Group, signals: stopping.Signals) -> None:
+        self.job, self.params, self.group, self.signals = job, job.params, group, signals
+        self.pixels = data.Pixels(job.pixels)
+        rows = torch.tensor(list(pack.read_split(job.splits, "train")))
+        # Loaders are forked before this process has threads and buffers that they would share.
+        self.feed = Feed(job.params, self.pixels, rows, group)
+        self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
+        self.state = start(job.params, self.pixels, group)
+        _resume(job, self.state, group)
+        self.step = Step(job.params, self.state, group)
+        self.late = guards.Late(group.device)
+        self.stop = 0
+
+    def run(self) -> State:
+        """Step until the end, a signal, or the end of patience."""
+        params, state = self.params, self.state
+        total, count = params.total_steps * params.batch, params.validations
+        line_every = max(1, params.total_steps // history.LINES) * params.batch
+        checks = {round(params.total_steps * (i + 1) / count) * params.batch for i in range(count)}
+        saved = state.images_seen
+        with _progress(self.group, total, state.images_seen) as progress:
+            while True:
+                seen = state.images_seen
+                line, check = seen % line_every == 0 or seen == total, seen in checks and state.checked != seen
+                due = seen == total or seen - saved >= params.checkpoint_images
+                if self._look(all_now=line or check or due) or (self.stop and self._look(all_now=True)):
+                    saved = min(saved, state.images_seen)
+                    continue
+                if line:
+                    history.note(state, params, self.group)
+                if check and not self.stop:  # stopped in it, it is made again
+                    self.stop = history.validate(state, params, self.checked, self.pixels, self.group, self._poll)
+                    state.checked = state.checked if self.stop else seen
+                over = seen == total or self._impatient()
+                if (due or over or self.stop) and saved != seen:
+                    saved = seen
+                    self._save()
+                if self.stop:
+                    self._stopped()
+                if over:
+                    return self._finished()
+                self._one()
+                if progress:
+                    loss = f"loss {state.guard.recent[-1][2]:.3f}" if state.guard.recent else ""
+                    progress.advance(state.images_seen - progress.done, note=loss)
+
+    def _one(self) -> None:
+        """One step."""
+        state, batch = self.state, self.params.batch
+        place = state.guard.after(state.place)
+        if place != state.place:
+            history.skipped(state, place - state.place, self.group)
+        row = self.step(self.feed.batch(place, state.guard.after(place + batch)), self.signals.arrived())
+        self.late.push(guards.Told(state.images_seen, place, row))
+        state.images_seen += batch
+        state.place = place + batch
+
+    def _look(self, *, all_now: bool) -> bool:
+        """Take in what the steps have told; whether the training went back for it."""
+        asked = self._poll() if self.group.size == 1 else 0  # more ranks agree by what their steps tell
+        for told in self.late.pop(all_now=all_now or bool(asked)):
+            self.stop = self.stop or stopping.chosen(*told.values[-2:].tolist())
+            spike = self.state.guard.see(told)
+            if spike:
+                self._go_back(spike)
+                return True
+            history.add(self.state, told)
+        self.stop = self.stop or asked
+        return False
+
+    def _poll(self) -> int:
+        return self.signals.agreed(self.group)
+
+    def _impatient(self) -> bool:
+        return self.params.patience is not None and self.state.best.worse >= self.params.patience
+
+    def _finished(self) -> State:
+        """The state, its average that of the best check where there is patience."""
+        state, best = self.state, self.state.best
+        if best.weights:
+            state.average.load_state_dict(best.weights)
+            if self.group.rank == 0:
+                early = f"stopped at image {state.images_seen}: " if self._impatient() else ""
+                words = "%sthe weights are those after %d images, of the best x0 error, %.4f"
+                _log.info(words, early, best.images_seen, best.error)
+        return state
+
+    def _save(self) -> None:
+        """Write a checkpoint (rank 0)."""
+        state, apart = self.state, (guards.SKIPPED - 1) * self.params.batch
+        if self.group.rank == 0:
+            checkpoint.save(self.job.folder, state.images_seen, state.pack(), keep=self.params.keep, apart=apart)
+
+    def _stopped(self) -> NoReturn:
+        """End for the signal on which the ranks agreed."""
+        if self.group.rank == 0:
+            name, seen = signal.Signals(self.stop).name, self.state.images_seen
+            _log.warning("stopped by %s; all %d images are saved: run it again, it goes on", name, seen)
+        raise SystemExit(128 + self.stop)
+
+    def _go_back(self, spike: guards.Spike) -> None:
+        """Become what a checkpoint before ``spike`` holds; the window of data that led to it will be left out."""
+        state, job, rank = self.state, self.job, self.group.rank
+        skips = [*state.guard.skips, [spike.first, spike.last]]
+        if len(skips) > self.params.guard.give_up:
+            raise UserError(
+                f"training leapt at image {state.images_seen}: {spike.why}, after it went back "
+                f"{self.params.guard.give_up} times: lower train.learning_rate, or raise train.guard.spike"
+            )
+        if not _resume(job, state, self.group, most=spike.images_seen):
+            state.unpack(start(self.params, self.pixels, self.group).pack())
+        state.guard.skips = skips
+        self.late.clear()
+        if rank == 0:
+            checkpoint.forget(job.folder, state.images_seen)
+            rows = self.feed.rows_at(spike.first, spike.last).tolist()
+            keys = pack.read_keys(job.pixels)
+            names = ", ".join(f"{row} ({keys[row][:12]})" for row in rows[:NAMED])
+            _log.warning(
+                "%s: back to image %d; the %d images of the window are left out, rows %s%s", spike.why,
+                state.images_seen, len(rows), names, " and so on (skipped.json)" if len(rows) > NAMED else "",
+            )  # fmt: skip
+        self.group.wait()
 
 
-def _step(
-    params: TrainParams, model: nn.Module, state: State, pixels: data.Pixels, train_rows: Tensor, group: Group,
-    arrived: list[int],
-) -> tuple[int, float]:  # fmt: skip
-    """One optimiser step; (signal on which all ranks agree or 0, mean loss)."""
-    header, step = pixels.header, state.images_seen // params.batch
-    rows = train_rows[group.part(data.positions(params.seed, step, params.batch, len(train_rows)))]
-    shape = (params.batch, header.channels, header.side, header.side)
-    noise, share, dropped = map(group.part, data.draw(params.seed, step, shape, params.label_dropout))
-    labels = None
-    if header.classes:
-        null = len(header.classes)
-        labels = x0_error.labels_for(pixels.class_ids[rows].masked_fill(dropped, null), null).to(group.device)
-    image = pixels.batch(rows, group.device)
-    objective = params.aim
-    sigma = params.levels_met.sigma(share, objective.schedule).to(group.device)
-    with x0_error.autocast(group.device, params.precision):
-        losses = objective.loss(model, image, noise.to(group.device), sigma, labels, params.weighting)
-    state.scaler.scale(losses.mean()).backward()
-    state.scaler.unscale_(state.optimiser)
-    norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), params.gradient_clip))
-    by_level, loss, stop = _agree(losses.detach(), sigma, arrived, group)
-    _apply(params, state, math.isfinite(norm) and math.isfinite(loss))
-    state.images_seen += params.batch
-    if state.bad_steps == 0:
-        state.sums += torch.cat([by_level, torch.tensor([loss, norm, 1.0], dtype=torch.float64)])
-    elif state.bad_steps >= BAD_STEPS:
-        raise UserError(
-            f"training broke down: no finite loss or gradient in {BAD_STEPS} steps in a row, up to image "
-            f"{state.images_seen}: lower train.learning_rate, or take train.precision fp32"
-        )
-    return stop, loss
-
-
-def _apply(params: TrainParams, state: State, finite: bool) -> None:
-    """Move the weights and their average; a step that is not finite never reaches either."""
-    if finite:
-        for settings in state.optimiser.param_groups:
-            settings["lr"] = params.rate(state.images_seen)
-        state.scaler.step(state.optimiser)
-        seen = state.images_seen + params.batch
-        keep = 0.5 ** (params.batch / (params.ema_half_life * seen))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - keep)
-    elif state.bad_steps == 0:
-        _log.warning("the step after %d images was not finite: left out", state.images_seen)
-    state.scaler.update()
-    state.optimiser.zero_grad(set_to_none=True)
-    state.bad_steps = 0 if finite else state.bad_steps + 1
-
-
-def _agree(losses: Tensor, sigma: Tensor, arrived: list[int], group: Group) -> tuple[Tensor, float, int]:
-    """Over all ranks: loss sums and counts by level (16,), mean loss, the signal to stop for (0: none)."""
-    levels = schedule.level_of(sigma).cpu()
-    told = torch.zeros(2 * schedule.LEVELS + 2, dtype=torch.float64)
-    told.index_add_(0, levels, losses.double().cpu())
-    told.index_add_(0, levels + schedule.LEVELS, torch.ones(len(levels), dtype=torch.float64))
-    told[-2] = signal.SIGTERM in arrived
-    told[-1] = signal.SIGINT in arrived
-    told = group.sum(told)
-    stop = int(signal.SIGTERM if told[-2] else signal.SIGINT if told[-1] else 0)
-    by_level = told[:-2]
-    sums, counts = by_level.view(2, -1)
-    return by_level, float(sums.sum() / counts.sum()), stop
-
-
-def _resume(job: Job, state: State, group: Group) -> None:
-    """Go on from the last whole checkpoint, if there is one; every rank from the same."""
-    saved = checkpoint.load(job.folder, group.device) if group.rank == 0 else None
+def _resume(job: Job, state: State, group: Group, *, most: int | None = None) -> bool:
+    """Become the last whole checkpoint (of at most ``most`` images), if there is one; every rank the same."""
+    saved = checkpoint.load(job.folder, group.device, most=most) if group.rank == 0 else None
     group.wait()  # rank 0 removes what is damaged before the others look
     if group.rank:
-        saved = checkpoint.load(job.folder, group.device)
+        saved = checkpoint.load(job.folder, group.device, most=most)
+    images = saved["images_seen"] if saved else -1
+    if group.sum(torch.tensor([float(images)])) != group.size * images:
+        raise UserError(f"the ranks see different checkpoints in {job.folder}: it must be a shared folder")
     if saved:
         state.unpack(saved)
         if group.rank == 0:
-            _log.info("going on from the checkpoint after %d images", state.images_seen)
-    if group.sum(torch.tensor([float(state.images_seen)])) != group.size * state.images_seen:
-        raise UserError(f"the ranks see different checkpoints in {job.folder}: it must be a shared folder")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list in place of acting on them."""
-    arrived: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield arrived
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            _log.info("going on from the checkpoint after %d images", images)
+    return bool(saved)
 
 
 @contextlib.contextmanager

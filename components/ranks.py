@@ -45,11 +45,13 @@ class Group:
 
     def sum(self, numbers: Tensor) -> Tensor:
         """``numbers`` added up over all ranks, on the CPU."""
-        if self.size == 1:
-            return numbers.cpu()
-        moved = numbers.to(self.device)
-        dist.all_reduce(moved)
-        return moved.cpu()
+        return self.total(numbers.to(self.device)).cpu()
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """``numbers`` of this rank's device added up over all ranks there; they may change. The host does not wait."""
+        if self.size > 1:
+            dist.all_reduce(numbers)
+        return numbers
 
     def wait(self) -> None:
         """Return when every rank is here."""

@@ -13,6 +13,17 @@ from components.params import Params
 from components.schedule import Levels, Name
 
 
+class GuardParams(Params):
+    """When a training goes back to a checkpoint because its loss or gradient leapt."""
+
+    spike: float | None = Field(
+        ge=1, description="a loss or gradient norm so many median absolute deviations above the median of the last "
+        "steps is a spike, 1 or more; null: nothing is"
+    )  # fmt: skip
+    window: int = Field(ge=8, le=10000, description="steps whose median that is, 8..10000")
+    give_up: int = Field(ge=0, le=1000, description="so often it goes back, then it ends, 0..1000")
+
+
 class TrainParams(Params):
     """How the denoiser is trained and how its samples are drawn unless somebody says otherwise."""
 
@@ -49,6 +60,17 @@ class TrainParams(Params):
     label_dropout: float = Field(
         ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
     )
+    guard: GuardParams = Field(description="against a loss or gradient that leaps")
+    loaders: int = Field(
+        ge=0,
+        le=64,
+        description="processes of a rank that gather images ahead of the step, 0..64; 0: the step itself",
+    )
+    keep: int = Field(ge=1, le=100, description="checkpoints that are kept, 1..100")
+    patience: int | None = Field(
+        ge=1, le=1000, description="checks without a better x0 error after which training ends; the best weights of a "
+        "check are then the outcome; null: it goes to its end and the last are"
+    )  # fmt: skip
     checkpoint_images: int = Field(ge=1, description="images between two checkpoints, 1 or more")
     validate_images: int = Field(ge=1, description="validation images of each check of the x0 error")
     validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")

@@ -16,8 +16,8 @@ from components.recipe import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = ("loop", "state", "history", "recipe", "schedule", "objective", "networks", "compact", "denoiser", "data",
-         "x0_error")  # fmt: skip
+_CODE = ("loop", "step", "state", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule", "objective",
+         "networks", "compact", "denoiser", "data", "x0_error")  # fmt: skip
 
 
 def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path) -> dict[str, float]:
@@ -33,6 +33,8 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
         parameters = sum(weight.numel() for weight in state.average.parameters())
         checks = [line for line in state.history if "x0_error" in line]
         error = checks[-1]["x0_error"] if checks else None
+        if params.patience is not None and checks:
+            error = min(line["x0_error"] for line in checks)  # the weights are of that check
         if group.rank == 0:
             notes = {
                 "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
@@ -44,12 +46,13 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
                 params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
-            _write(model, params, state, notes, words)
+            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits))
             shutil.rmtree(folder, ignore_errors=True)
         group.wait()
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
-               "x0_error": error}  # fmt: skip
+               "x0_error": error, "best_images": state.best.images_seen or None,
+               "windows_skipped": len(state.guard.skips) or None}  # fmt: skip
     return {name: float(number) for name, number in numbers.items() if number is not None}
 
 
@@ -64,9 +67,21 @@ def key(params: TrainParams, pixels: Path, splits: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(model: Path, params: TrainParams, state: loop.State, notes: dict, words: str) -> None:
+def _write(model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list) -> None:
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), params.aim, notes)
         (folder / "README.md").write_text(words, "utf-8")
+        if skipped:
+            denoiser.write_json(folder / "skipped.json", skipped)
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in state.history)
         (folder / "history.jsonl").write_text(lines, "utf-8")
+
+
+def _skipped(params: TrainParams, state: loop.State, pixels: Path, splits: Path) -> list[dict]:
+    """The images that a guard left out once, for skipped.json: place in the training, row of the pack, key."""
+    if not state.guard.skips:
+        return []
+    rows, keys = torch.tensor(list(pack.read_split(splits, "train"))), pack.read_keys(pixels)
+    places = sorted({place for first, last in state.guard.skips for place in range(first, last)})
+    shown = rows[data.positions(params.seed, torch.tensor(places), len(rows))].tolist()
+    return [{"place": place, "row": row, "key": keys[row]} for place, row in zip(places, shown, strict=True)]

@@ -13,7 +13,7 @@ def state(n):
 
 
 def test_what_was_saved_comes_back(tmp_path):
-    checkpoint.save(tmp_path, 16, state(16))
+    checkpoint.save(tmp_path, 16, state(16), keep=2)
     back = checkpoint.load(tmp_path)
     torch.testing.assert_close(back["weights"], state(16)["weights"], rtol=0, atol=0)
     assert back["history"] == [{"step": 16, "loss": 0.5}]
@@ -26,15 +26,15 @@ def test_no_folder_and_an_empty_one_hold_nothing(tmp_path):
 
 def test_only_the_last_two_are_kept_and_the_newest_is_loaded(tmp_path):
     for n in (16, 32, 48, 1000):
-        checkpoint.save(tmp_path, n, state(n))
+        checkpoint.save(tmp_path, n, state(n), keep=2)
     assert [int(path.name[:12]) for path in sorted(tmp_path.glob("*"))] == [48, 1000]
     assert checkpoint.load(tmp_path)["images_seen"] == 1000
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "empty"])
 def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path, how, caplog):
-    checkpoint.save(tmp_path, 16, state(16))
-    path = checkpoint.save(tmp_path, 32, state(32))
+    checkpoint.save(tmp_path, 16, state(16), keep=2)
+    path = checkpoint.save(tmp_path, 32, state(32), keep=2)
     blob = bytearray(path.read_bytes())
     blob[len(blob) // 2] ^= 1
     path.write_bytes({"flip": blob, "cut": blob[:-9], "empty": b""}[how])
@@ -44,7 +44,7 @@ def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path, how, c
 
 
 def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
-    checkpoint.save(tmp_path, 16, state(16))
+    checkpoint.save(tmp_path, 16, state(16), keep=2)
     left = tmp_path / ".000000000032.beside-new"
     left.write_bytes(b"half")
     assert checkpoint.load(tmp_path)["images_seen"] == 16
@@ -56,6 +56,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
         def __reduce__(self):
             return (exec, ("raise SystemExit('ran')",))
 
-    checkpoint.save(tmp_path, 16, {"bomb": Bomb()})
+    checkpoint.save(tmp_path, 16, {"bomb": Bomb()}, keep=2)
     with pytest.raises(Exception, match=r"(?i)weights"):
         checkpoint.load(tmp_path)

@@ -1,0 +1,76 @@
+"""What a rank's step is fed: images, noise, noise levels and labels, found from the batch's place in the training.
+
+Shapes: B images of this rank; C, H, W of an image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from components import counters, data, loaders, x0_error
+from components.ranks import Group
+from components.recipe import TrainParams
+
+
+class Batch(NamedTuple):
+    """This rank's part of a step, on its device."""
+
+    image: Tensor
+    """BCHW, float32 in [-1, 1]; the next batch may be written to the same memory."""
+    noise: Tensor
+    """BCHW, unit normal."""
+    sigma: Tensor
+    """(B,), above 0."""
+    labels: Tensor | None
+    """(B,), null class where there is none or it was dropped; None for a network without labels."""
+
+
+class Feed:
+    """Batches by place; with ``params.loaders`` their images are gathered ahead by processes of their own."""
+
+    def __init__(self, params: TrainParams, pixels: data.Pixels, rows: Tensor, group: Group) -> None:
+        self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
+        self._course = data.Course(
+            seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
+        )
+        header, self._out = pixels.header, None
+        shape = (params.batch // group.size, header.side, header.side, header.channels)
+        self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device) if params.loaders else None
+
+    def batch(self, place: int, then: int | None = None) -> Batch:
+        """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
+        met, device = self._mine(place), self.group.device
+        header = self.pixels.header
+        labels = None
+        if header.classes:
+            null = len(header.classes)
+            ids = self.pixels.class_ids[self.rows[met.positions]].masked_fill(met.dropped, null)
+            labels = x0_error.labels_for(ids, null).to(device, non_blocking=True)
+        sigma = self.params.levels_met.sigma(met.share, self.params.aim.schedule).to(device, non_blocking=True)
+        noise = counters.normal(self.params.seed, met.places, (header.channels, header.side, header.side), device)
+        return Batch(self._image(place, then), noise, sigma, labels)
+
+    def rows_at(self, first: int, last: int) -> Tensor:
+        """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""
+        return self.rows[data.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
+
+    def close(self) -> None:
+        """End the loaders."""
+        if self._loaders:
+            self._loaders.close()
+
+    def _mine(self, place: int) -> data.Met:
+        return data.Met(*map(self.group.part, self._course.at(place)))
+
+    def _gather(self, place: int) -> Tensor:
+        """uint8 BHWC; what a loader process does."""
+        return self.pixels.gather(self.rows[self._mine(place).positions])
+
+    def _image(self, place: int, then: int | None) -> Tensor:
+        if self._loaders:
+            return self._loaders.get(place, place + self.params.batch if then is None else then, self.params.batch)
+        self._out = data.to_network(self._gather(place), self.group.device, out=self._out)
+        return self._out
