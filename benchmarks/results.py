@@ -31,6 +31,7 @@ KEPT = ".stillroom/benchmarks/refresh"
 SCRIPTS = {
     "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "decode": [], "loader": ["CIFAR"],
     "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
+    "train": ["--quality", "60", "--seeds", "0", "1", "2"],
 }  # fmt: skip
 
 
