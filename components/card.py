@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from components import schedulers
 from components.recipe import TrainParams
 
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is said of one kind of network; ``module`` and ``folder`` are where diffusers has it, None where not."""
+
+    words: str
+    library: str
+    module: str | None = None
+    folder: str = "unet"
+
+
+_KINDS = {
+    "unet": _Kind("A `UNet2DModel` of diffusers", "diffusers", "UNet2DModel"),
+    "compact": _Kind("A compact U-Net of Stillroom, for CPUs and small devices, handed out as ONNX", "onnx"),
+}
+
+_PREDICTS = {
+    "eps": "the noise", "x0": "the clean image", "v": 'the velocity ("v")',
+    "edm": "what the preconditioning of Karras et al. 2022 leaves of the clean image", "flow": "noise minus image",
+}  # fmt: skip
+
+_SCHEDULES = {
+    "linear": "linear", "cosine": "cosine", "exponential": "variance-exploding", "log_normal": "EDM",
+    "logit_normal": "rectified-flow",
+}  # fmt: skip
+
 _CARD = """---
-library_name: diffusers
+library_name: {library}
 pipeline_tag: unconditional-image-generation
-tags: [diffusion, denoiser, stillroom]
+tags: [diffusion, denoiser, stillroom{tag}]
 ---
 
 # A denoiser for images of {side} x {side} pixels
 
-A `UNet2DModel` of diffusers with {millions:.2f} M parameters that predicts the velocity ("v") of the cosine
-schedule, with the sampler saved beside it (DPM-Solver++(2M), {steps} steps, guidance {guidance:g}). The weights are the
-moving average over training.
+{words} with {millions:.2f} M parameters that predicts {predicts} on the {schedule}
+schedule. Its samples take {steps} steps at guidance {guidance:g}; the sampler saved beside it is diffusers' {sampler}.
+The weights are the moving average over training.
 
 ## Data
 
@@ -34,9 +63,7 @@ in [-1, 1], geometric mean over 8 noise levels from sigma 0.05 to 20).
 
 ## How to sample
 
-```python
 {code}
-```
 
 ## Limits
 
@@ -45,23 +72,55 @@ not be taken for a source of facts about what it draws. Training images that rep
 were: see the nearest training images in the model report.
 """
 
-_LABELLED = """import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DModel
+_LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
 
-unet = UNet2DModel.from_pretrained("FOLDER", subfolder="unet")
-scheduler = DPMSolverMultistepScheduler.from_pretrained("FOLDER", subfolder="scheduler")
+_DIFFUSERS = """With torch and diffusers:
+
+```python
+import torch
+from diffusers import {module}, {sampler}
+
+network = {module}.from_pretrained("FOLDER", subfolder="{folder}")
+scheduler = {sampler}.from_pretrained("FOLDER", subfolder="scheduler")
 scheduler.set_timesteps({steps})
-labels = torch.tensor([0, 1, 2, 3]) % {classes}  # see "classes" in stillroom.json; {classes} stands for no label
-x = torch.randn(4, {channels}, {side}, {side})
+{labels}x = torch.randn(4, {channels}, {side}, {side}) * scheduler.init_noise_sigma
 for t in scheduler.timesteps:
+    given, at = scheduler.scale_model_input(x, t), t.expand(4)
     with torch.no_grad():
-        v, v_free = unet(x, t, labels).sample, unet(x, t, torch.full_like(labels, {classes})).sample
-    x = scheduler.step(v_free + {guidance:g} * (v - v_free), t, x).prev_sample
-images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {channels} x {side} x {side}"""
+        told = network(given, at{label}).sample
+        {free}
+    x = scheduler.step({guided}, t, x).prev_sample
+images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {channels} x {side} x {side}
+```"""
 
-_UNLABELLED = """from diffusers import DiffusionPipeline
+_PIPELINE = """With torch and diffusers:
 
-images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images"""
+```python
+from diffusers import DiffusionPipeline
+
+images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images
+```"""
+
+_ONNX = """With numpy and onnxruntime, and nothing else:
+
+```python
+import json
+import numpy, onnxruntime
+
+network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")
+with open("FOLDER/onnx/levels.json") as file:
+    levels = json.load(file)  # noise levels, equally spaced in log sigma, and what a prediction means at each
+{labels}x, before = numpy.random.randn(4, {channels}, {side}, {side}) * levels[0]["sigma"], None
+for one, after in zip(levels, [*levels[1:], levels[-1]]):
+    sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
+    given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
+    told = network.run(None, {onnx_given})[0]
+    {free}
+    clean = one["c_skip"] * x + one["c_out"] * {guided}
+    ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
+    x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
+images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {channels} x {side} x {side}
+```"""
 
 
 def text(
@@ -69,18 +128,43 @@ def text(
     parameters: int, error: float | None,
 ) -> str:  # fmt: skip
     """The card in Markdown; ``counts`` holds images in train, val and test."""
-    code = _LABELLED if classes else _UNLABELLED
+    kind = _KINDS[params.network.kind]
     numbered = [f"{at} {' '.join(name.split())}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
     return _CARD.format(
+        library=kind.library, tag=", onnx" if params.onnx else "", words=kind.words,
+        predicts=_PREDICTS[params.objective], schedule=_SCHEDULES[params.schedule],
+        sampler=type(schedulers.stock(params.aim)).__name__,
         side=side, millions=parameters / 1e6, classes=named, steps=params.steps, guidance=params.guidance,
         images=params.total_steps * params.batch, passes=params.images / max(1, counts["train"]),
         batch=params.batch, rate=params.learning_rate, warmup=params.warmup_images, seed=params.seed,
         constant=params.constant_until, final=params.final_rate, decay=params.weight_decay,
         clip=params.gradient_clip, precision=params.precision, dropout=params.label_dropout,
         ema=params.ema_half_life, error="not known" if error is None else f"{error:.4g}",
-        code=code.format(
-            steps=params.steps, guidance=params.guidance, classes=len(classes), channels=channels, side=side
-        ),
+        code="\n\n".join(_blocks(params, kind, side, channels, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
+
+
+def _blocks(params: TrainParams, kind: _Kind, side: int, channels: int, classes: int) -> list[str]:
+    """The ways to sample without this project, each with the lines that do it."""
+    numbers = {"steps": params.steps, "channels": channels, "side": side}
+    guided = f"(free + {params.guidance:g} * (told - free))" if classes else "told"
+    blocks = []
+    if kind.module and params.schedule == "exponential":
+        blocks.append(_PIPELINE.format(**numbers))
+    elif kind.module:
+        labels = _LABELS.format(of=f"torch.arange(4) % {classes}", none=f"torch.full((4,), {classes})", classes=classes)
+        blocks.append(_DIFFUSERS.format(
+            **numbers, module=kind.module, folder=kind.folder, sampler=type(schedulers.stock(params.aim)).__name__,
+            labels=labels if classes else "", label=", class_labels=labels" if classes else "",
+            free="free = network(given, at, class_labels=none).sample", guided=guided,
+        ))  # fmt: skip
+    if params.onnx:
+        labels = _LABELS.format(of=f"numpy.arange(4) % {classes}", none=f"numpy.full(4, {classes})", classes=classes)
+        blocks.append(_ONNX.format(
+            **numbers, labels=labels if classes else "", guided=guided,
+            onnx_given='given | {"class_labels": labels}' if classes else "given",
+            free='free = network.run(None, given | {"class_labels": none})[0]',
+        ))  # fmt: skip
+    return blocks if classes else [re.sub(r" +free = .*\n", "", block) for block in blocks]

@@ -41,6 +41,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
         """
         super().__init__()
         self.schedule = schedule(schedule_name)
+        self.schedule.sigma_of(torch.ones(1))  # its table is made here and kept, not while a tracer watches
         self.out_channels = in_channels
         folded, inner = in_channels * fold**2, widths[0]
         embed = 4 * inner
@@ -77,7 +78,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
         Inside, D(x, sigma) = c_skip x + c_out F with c_skip = s**2 / (sigma**2 + s**2) and c_out = sigma /
         sqrt(sigma**2 + s**2), s = skip_sigma: F draws the clean image above s and corrects the noisy one below.
         """
-        timestep = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
         drawn = self._network(sample, sigma.flatten(), class_labels).float()
         narrow = sigma**2 + self.config.skip_sigma**2
@@ -119,7 +120,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """BCHW to BCHW."""
-        return functional.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias).permute(0, 3, 1, 2)
+        x = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias)
+        return x.permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -159,7 +161,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """BCHW to BCHW."""
-        batch, width, high, wide = x.shape
+        batch, _, high, wide = x.shape
+        width = self.outer.in_features
         tokens = x.permute(0, 2, 3, 1).reshape(batch, high * wide, width)
         parts = self.inner(self.norm(tokens)).view(batch, high * wide, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)

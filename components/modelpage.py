@@ -190,6 +190,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Sampling steps", str(sampler["steps"]), "calls of the network for one image (twice that with guidance)"],
         ["Guidance", figures(sampler["guidance"]), "1 is none; higher follows the label more and varies less"],
         ["Seed", str(sampler["seed"]), "of the noise that the samples start from"],
+        ["Network", str(data.network.get("_class_name", "not known")), "what it is and who can load it: the model card"],
         ["Image", f"{own['side']} × {own['side']}", "pixels"],
         ["Images seen", count(own["images_seen"]), "in training, repeats counted"],
         ["Training images", count(own["train_images"]), f"each seen about {passes:.1f} times"],
@@ -200,7 +201,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         for key, value in sorted(data.network.items())
         if key[0] != "_" and value is not None
     ]
-    details = table(["Setting", "Value"], network, caption="unet/config.json, as diffusers reads it")
+    details = table(["Setting", "Value"], network, caption="Its config.json")
     return Section("settings", "Sampling and network", [
         table(["Setting", "Value", "Meaning"], rows, caption="How the samples were drawn, and by what"),
         fold("Configuration of the network", details, count=len(network)) if network else None,

@@ -77,6 +77,9 @@ class TrainParams(Params):
     sampler: samplers.Name = Field(description="by which samples are drawn; what each is: docs/sampling.md")
     steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
     guidance: float = Field(ge=0, le=50, description="pull of samples towards their label; 1 is none, 0..50")
+    onnx: bool = Field(
+        description="whether the network is written as ONNX too, for those without our code; compact always needs it"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> TrainParams:
@@ -91,6 +94,8 @@ class TrainParams(Params):
         objectives.objective(self.objective, self.schedule)
         if self.network.kind == "compact" and self.objective != "v":
             raise ValueError(f"network compact predicts v, not {self.objective}")
+        if self.network.kind == "compact" and not self.onnx:
+            raise ValueError("onnx false, but nobody could run network compact without our code: set it to true")
         return self
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components import card, data, denoiser, files, loop, pack
+from components import card, data, denoiser, files, loop, pack, portable
 from components.errors import UserError
 from components.ranks import together
 from components.recipe import TrainParams
@@ -58,7 +58,8 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
 
 def key(params: TrainParams, pixels: Path, splits: Path) -> str:
     """16 hex digits for all that decides the outcome: parameters, data, this code and torch."""
-    digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), torch.__version__]).encode())
+    deciding = params.model_dump(mode="json", exclude={"onnx"})
+    digest = hashlib.sha256(json.dumps([deciding, torch.__version__]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [Path(data.__file__).with_name(f"{name}.py") for name in _CODE]
@@ -70,6 +71,8 @@ def key(params: TrainParams, pixels: Path, splits: Path) -> str:
 def _write(model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list) -> None:
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), params.aim, notes)
+        if params.onnx:
+            portable.write(folder, state.average, params.aim, steps=params.steps)
         (folder / "README.md").write_text(words, "utf-8")
         if skipped:
             denoiser.write_json(folder / "skipped.json", skipped)

@@ -1,0 +1,160 @@
+"""The form of a network that needs neither our code nor torch: ONNX, and the noise levels to walk along.
+
+``onnx/model.onnx`` takes float32 ``sample`` BCHW and ``timestep`` (B,), int64 ``class_labels`` (B,) where the network
+has labels, and gives float32 ``prediction`` BCHW, for any B.  ``onnx/levels.json`` holds, for each step of sampling,
+what D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from components import samplers
+from components.errors import UserError
+from components.objective import Objective
+
+if TYPE_CHECKING:
+    import onnx
+
+FOLDER = "onnx"
+MODEL = "model.onnx"
+LEVELS = "levels.json"
+
+OPSET = 18
+"""ONNX Runtime has run it since 1.14; LayerNormalization is one node from 17 on."""
+
+MOST_ERROR = 1e-4
+"""Of a prediction, beside torch's, as a share of the largest prediction, or of 1 if that is larger."""
+
+MOST_INSIDE = 2**31 - 2**20
+"""Bytes of weights up to which they lie in the model's own file: a protobuf message ends at 2 GiB."""
+
+_log = logging.getLogger(__name__)
+
+
+def write(folder: Path, network: nn.Module, objective: Objective, *, steps: int) -> float:
+    """Write both files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
+
+    ``network`` lies on the CPU.  Equal networks give equal bytes: no path, no clock, no name of a machine in them.
+    """
+    network = network.eval()
+    (folder / FOLDER).mkdir()
+    path = folder / FOLDER / MODEL
+    _save(_exported(network), path)
+    error = _error(path, network, objective)
+    if not error <= MOST_ERROR:
+        raise UserError(
+            f"onnx/{MODEL}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
+            "set train.onnx to false and report this"
+        )
+    _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
+    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, steps), indent=1) + "\n", "utf-8")
+    return error
+
+
+def levels(objective: Objective, steps: int) -> list[dict[str, float]]:
+    """For each of ``steps`` falling noise levels: sigma, timestep, c_in, c_shift, c_skip and c_out."""
+    schedule = objective.schedule
+    sigma = torch.tensor(samplers.levels(steps, schedule.low, schedule.high), dtype=torch.float64)
+    columns = {
+        "sigma": sigma,
+        "timestep": schedule.told(sigma),
+        "c_in": objective.c_in(sigma),
+        "c_shift": torch.full_like(sigma, objective.c_shift),
+        "c_skip": objective.c_skip(sigma),
+        "c_out": objective.c_out(sigma),
+    }
+    return [{name: float(column[at]) for name, column in columns.items()} for at in range(steps)]
+
+
+class _Plain(nn.Module):
+    """The network with a tensor, not an object that holds one, as its answer."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The prediction, BCHW."""
+        return self.network(sample, timestep, class_labels=class_labels).sample.float()
+
+
+def labels_of(network: nn.Module) -> int:
+    """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
+    config = network.config
+    return config.get("num_class_embeds") or 0
+
+
+def _inputs(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
+    """Noise for each ``timestep`` (B,), drawn from a fixed seed, and one label after the other."""
+    config, source = network.config, torch.Generator().manual_seed(0)
+    shape = (len(timestep), config["in_channels"], config["sample_size"], config["sample_size"])
+    given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
+    if count := labels_of(network):
+        given["class_labels"] = torch.arange(len(timestep)) % count
+    return given
+
+
+def _exported(network: nn.Module) -> onnx.ModelProto:
+    """``network`` as an ONNX graph.
+
+    By torch's tracing exporter: 0.8 CPU-s for the compact network of three resolutions, for which the one built on
+    `torch.export` (``dynamo=True``) takes 22; what comes out is compared with torch in either case.
+    """
+    import onnx
+
+    given = _inputs(network, torch.tensor([1.0, 2.0]))
+    written, outputs = list(given), ["prediction"]
+    with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is the older exporter, and what tracing takes for constant
+        path = Path(scratch) / MODEL
+        torch.onnx.export(
+            _Plain(network), tuple(given.values()), str(path), dynamo=False, opset_version=OPSET,
+            input_names=written, output_names=outputs, dynamic_axes={name: {0: "batch"} for name in written + outputs},
+        )  # fmt: skip
+        model = onnx.load(path)  # weights beside the file, where they are too large for it, come in with it
+    model.producer_name, model.producer_version, model.doc_string = "stillroom", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    del model.metadata_props[:]
+    return model
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model``, and its weights into a second file beside it when one would be too large."""
+    import onnx
+
+    size = sum(len(weight.raw_data) for weight in model.graph.initializer)
+    beside: dict[str, Any] = {}
+    if size > MOST_INSIDE:
+        beside = {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 1024}
+    onnx.save_model(model, path, **beside)
+
+
+def _error(path: Path, network: nn.Module, objective: Objective) -> float:
+    """Largest difference between the file's predictions and torch's, over the noise levels, in batches of 1 and 5."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    schedule, largest = objective.schedule, 0.0
+    for count in (1, 5):
+        sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
+        given = _inputs(network, schedule.told(sigma))
+        with torch.no_grad():
+            wanted = _Plain(network)(**given)
+        got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])
+        error = ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
+        if not error <= largest:  # a NaN stays
+            largest = error
+    return largest

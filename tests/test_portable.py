@@ -1,0 +1,165 @@
+"""The ONNX form: what torch says, at any batch, in the same bytes, drawn from by people without our code or torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from train_fixtures import COMPACT, UNET, make_pack, tiny
+
+from components import networks, portable, samplers, sampling
+from components.errors import UserError
+from components.objective import objective
+from components.train import train
+
+AIMS = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]
+
+
+def network(values, *, aim=("v", "cosine"), classes=3, seed=0):
+    """A network of 8 pixels whose every weight counts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = networks.build(
+            tiny(network=values, onnx=True).network, schedule_name=aim[1], side=8, channels=3, classes=classes
+        ).eval()
+        for weight in built.parameters():
+            torch.nn.init.normal_(weight, std=0.2)
+    return built.requires_grad_(False)
+
+
+def session(folder):
+    return onnxruntime.InferenceSession(folder / "onnx/model.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("values", [COMPACT, UNET], ids=lambda values: values["kind"])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
+    net = network(values, classes=classes)
+    assert portable.write(tmp_path, net, objective("v", "cosine"), steps=4) <= 1e-5
+    run, source = session(tmp_path), torch.Generator().manual_seed(5)
+    for batch in (1, 2, 7):
+        given = {"sample": torch.randn(batch, 3, 8, 8, generator=source),
+                 "timestep": 999 * torch.rand(batch, generator=source)}  # fmt: skip
+        if classes:
+            given["class_labels"] = torch.randint(0, classes + 1, (batch,), generator=source)
+        got = run.run(None, {name: value.numpy() for name, value in given.items()})[0]
+        torch.testing.assert_close(torch.from_numpy(got), net(**given).sample, rtol=0, atol=2e-5)
+    assert [entry.name for entry in run.get_inputs()] == list(given)
+
+
+@pytest.mark.parametrize("aim", AIMS, ids="-".join)
+def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, aim):
+    kind = COMPACT if aim[0] == "v" else UNET
+    net, target = network(kind, aim=aim, classes=0), objective(*aim)
+    portable.write(tmp_path, net, target, steps=5)
+    run, levels = session(tmp_path), json.loads((tmp_path / "onnx/levels.json").read_text())
+    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    sigmas = [level["sigma"] for level in levels]
+    for one in levels:
+        x = one["sigma"] * noise.numpy()
+        sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
+        told = run.run(None, {"sample": sample, "timestep": np.full(2, one["timestep"], "f4")})[0]
+        clean = target.denoise(net, one["sigma"] * noise, torch.full((2,), one["sigma"]), None)
+        largest = clean.abs().max()
+        torch.testing.assert_close(
+            torch.from_numpy(one["c_skip"] * x + one["c_out"] * told).float() / largest, clean / largest,
+            rtol=0, atol=1e-4,
+        )  # fmt: skip
+    assert sigmas == samplers.levels(5, target.schedule.low, target.schedule.high)
+
+
+@pytest.mark.parametrize("values", [COMPACT, UNET], ids=lambda values: values["kind"])
+def test_equal_networks_give_equal_bytes_that_name_no_place(tmp_path, values):
+    blobs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        portable.write(tmp_path / name, network(values), objective("v", "cosine"), steps=4)
+        blobs.append((tmp_path / name / "onnx/model.onnx").read_bytes())
+    assert blobs[0] == blobs[1]
+    for word in (str(tmp_path), sys.prefix, str(Path.cwd()), "site-packages", "pytorch", torch.__version__, ".py"):
+        assert word.encode() not in blobs[0]
+    (tmp_path / "c").mkdir()
+    portable.write(tmp_path / "c", network(values, seed=1), objective("v", "cosine"), steps=4)
+    assert (tmp_path / "c/onnx/model.onnx").read_bytes() != blobs[0]
+
+
+def test_the_weights_of_a_large_network_lie_beside_it(tmp_path, monkeypatch):
+    net, aim = network(COMPACT), objective("v", "cosine")
+    monkeypatch.setattr(portable, "MOST_INSIDE", 1000)
+    assert portable.write(tmp_path, net, aim, steps=2) <= 1e-5, "the file is run as it was written"
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
+    assert set(sizes) == {"model.onnx", "model.onnx.data", "levels.json"}
+    assert sizes["model.onnx.data"] > sizes["model.onnx"] / 2
+    onnx.checker.check_model(tmp_path / "onnx/model.onnx")
+
+
+def test_a_form_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
+    true = portable._exported
+
+    def bent(net):
+        model = true(net)
+        for weight in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(weight)
+            if values.dtype == np.float32 and values.ndim == 4:
+                weight.raw_data = (values + 1e-3).tobytes()
+        return model
+
+    monkeypatch.setattr(portable, "_exported", bent)
+    with pytest.raises(UserError, match=r"differ from torch's by .*wanted at most 0\.0001"):
+        portable.write(tmp_path, network(COMPACT), objective("v", "cosine"), steps=2)
+
+
+def test_a_compact_network_is_never_without_it():
+    with pytest.raises(ValueError, match="nobody could run network compact"):
+        tiny(network=COMPACT, onnx=False)
+
+
+# --- in a model folder -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[("compact", True), ("compact", False), ("unet", True)], ids=str)
+def model(request, tmp_path_factory):
+    kind, labelled = request.param
+    folder = tmp_path_factory.mktemp("model")
+    pixels, splits = make_pack(folder, classes=("left", "right", "both") if labelled else ())
+    params = tiny(images=160, network=COMPACT if kind == "compact" else UNET, onnx=True)
+    train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return folder / "model"
+
+
+def block(model, word):
+    """The lines of the model card that import ``word``."""
+    parts = [part.split("```")[0] for part in (model / "README.md").read_text().split("```python\n")[1:]]
+    (found,) = [part for part in parts if word in part]
+    return found.replace("FOLDER", str(model))
+
+
+def test_the_card_s_lines_need_numpy_and_onnxruntime_alone_and_draw_our_pictures(model, tmp_path):
+    ours = sampling.load(model)
+    classes = [0, 1, 2, 0] if ours.classes else [-1] * 4
+    np.save(tmp_path / "noise.npy", sampling.noise(ours, 0, range(4)).numpy())
+    code = block(model, "onnxruntime").replace("numpy.random.randn(4, 3, 8, 8)", "numpy.load('noise.npy')")
+    absent = ("components", "flows", "torch", "diffusers", "safetensors", "onnx")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + code + "\nnumpy.save('images.npy', images)"], cwd=tmp_path, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    drawn = torch.from_numpy(np.load(tmp_path / "images.npy")).permute(0, 2, 3, 1)
+    wanted = sampling.sample(ours, classes, seed=0)
+    assert drawn.dtype == torch.uint8
+    assert (drawn.int() - wanted.int()).abs().max() <= 1
+
+
+def test_the_card_and_the_folder_say_what_the_network_is(model):
+    card, kind = (model / "README.md").read_text(), json.loads((model / "unet/config.json").read_text())["_class_name"]
+    assert ("`UNet2DModel` of diffusers" in card) == (kind == "UNet2DModel")
+    assert ("compact U-Net of Stillroom" in card) == (kind == "CompactUNet")
+    assert (model / "model_index.json").exists() == (kind == "UNet2DModel")
+    assert ("from diffusers" in card) == (kind == "UNet2DModel"), "no lines that cannot work"
