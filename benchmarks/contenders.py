@@ -28,7 +28,6 @@ from components import (
     denoiser,
     evaluate,
     features,
-    loop,
     networks,
     objective,
     pack,
@@ -37,8 +36,10 @@ from components import (
     state,
     x0_error,
 )
+from components.feed import Feed
 from components.ranks import Group
 from components.recipe import TrainParams
+from components.step import Step
 
 BATCH, SAMPLER_STEPS = 16, 16
 
@@ -134,28 +135,33 @@ def _transform(side: int) -> Any:
 
 
 class Ours:
-    """The step of components/loop.py with ``params`` as they are; ``spec``: pixels, splits, layout, labels."""
+    """The step of components/step.py with ``params`` as they are; ``spec``: pixels, splits, layout, labels."""
 
     def __init__(self, spec: dict[str, Any], params: TrainParams, header: pack.Header) -> None:
-        self.labels, self.params, self.group = spec["labels"], params, Group(0, 1, torch.device("cpu"))
-        self.pixels = data.Pixels(Path(spec["pixels"]))
-        self.pixels.header = header
-        self.rows = torch.tensor(list(pack.read_split(Path(spec["splits"]), "train")))
+        self.labels, self.params = spec["labels"], params
+        group, pixels = Group(0, 1, torch.device("cpu")), data.Pixels(Path(spec["pixels"]))
+        pixels.header = header
+        rows = torch.tensor(list(pack.read_split(Path(spec["splits"]), "train")))
         built = networks.build
         networks.build = lambda *_, **__: build(spec["layout"], params, header) if spec["layout"] else built(*_, **__)
-        self.state = state.start(params, self.pixels, self.group)
+        self.state = state.start(params, pixels, group)
         networks.build = built
+        self.feed, self.one = Feed(params, pixels, rows, group), Step(params, self.state, group)
 
     def step(self) -> int:
         """One optimiser step; the images it showed."""
-        loop._step(self.params, self.state.network, self.state, self.pixels, self.rows, self.group, [])
+        self.one(self.feed.batch(self.state.place), (False, False))
+        self.state.images_seen += self.params.batch
+        self.state.place += self.params.batch
         return self.params.batch
 
-    def load(self, count: int) -> None:
-        """What the loader does for ``count`` steps, and nothing else."""
-        for step in range(count):
-            at = data.positions(self.params.seed, step, self.params.batch, len(self.rows))
-            self.pixels.batch(self.rows[at])
+    def load(self, count: int, *, all_of_it: bool) -> None:
+        """The images of ``count`` steps, or all that a step is fed: noise, levels and labels too."""
+        for place in range(0, count * self.params.batch, self.params.batch):
+            if all_of_it:
+                self.feed.batch(place)
+            else:
+                self.feed._image(place, None)
 
     def averaged(self) -> tuple[nn.Module, objective.Objective]:
         """The averaged network and what it predicts."""
@@ -173,7 +179,8 @@ def score(
         network, aim = contender.averaged()
         denoiser.save(Path(folder), network, aim, {
             "format": 2, "classes": list(classes), "null_class": len(classes) or None, "side": pixels.header.side,
-            "weighting": params.weighting, "steps": SAMPLER_STEPS, "guidance": params.guidance, "images_seen": 0,
+            "weighting": params.weighting, "sampler": params.sampler, "steps": SAMPLER_STEPS,
+            "guidance": params.guidance, "images_seen": 0,
             "train_images": len(rows["train"]),
         })  # fmt: skip
         model = sampling.load(Path(folder))
@@ -214,7 +221,7 @@ def main() -> None:
         if "steps" in order:
             images = sum(contender.step() for _ in range(order["steps"]))
         elif "load" in order:
-            contender.load(order["load"])
+            contender.load(order["load"], all_of_it="all" in order)
         answer = {"images": images, "seconds": _cpu() - began}
         if "samples" in order:
             answer = score(contender, params, spec, order)

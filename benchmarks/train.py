@@ -39,6 +39,7 @@ UNET = {
 COMPACT = {
     "network": {"kind": "compact", "widths": [32, 64, 128], "layers": 2, "fold": 2, "skip_sigma": 0.1},
     "objective": "v", "schedule": "cosine", "levels": "uniform", "weighting": "velocity", "learning_rate": 2e-3,
+    "onnx": True,
 }  # fmt: skip
 """What `compact` stands for while params.yaml names another network."""
 
@@ -58,16 +59,14 @@ class Contender:
             "layout": "", "labels": True, "seed": params["seed"], "mixed_precision": "no", **spec,
         }  # fmt: skip
         few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        quiet = {
-            "PYTHONPATH": str(peers.ROOT),
-            "HF_HUB_OFFLINE": "1",
+        more = {
+            "PYTHONPATH": str(peers.ROOT), "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-            "PYTHONWARNINGS": "ignore",
-        }
+        }  # fmt: skip
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, CONTENDERS, json.dumps(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, text=True, env=os.environ | few | quiet,
+            stderr=self._log, text=True, env=os.environ | few | more,
         )  # fmt: skip
 
     def ask(self, **order: int) -> Answer:
@@ -173,7 +172,7 @@ def speed(folder: Path, tuned: dict[str, Any], compact: dict[str, Any], rounds: 
             group[f"{name}, bf16"] = Contender(folder, "recipe", tuned, layout=layout, mixed_precision="bf16")
     with _together(group):
         found = _rounds(group, rounds)
-        loading = group["compact"].ask(load=300)["seconds"] / 300
+        images, fed = (group["compact"].ask(load=300, **more)["seconds"] / 300 for more in ({}, {"all": 1}))
     print("| what | Hugging Face's recipe, images/CPU-s | ours, images/CPU-s | ratio | wanted |\n|---|---|---|---|---|")
     for what, peer, own, wanted in pairs:
         for name in (peer, f"{peer}, bf16"):
@@ -184,8 +183,9 @@ def speed(folder: Path, tuned: dict[str, Any], compact: dict[str, Any], rounds: 
                 print(
                     f"| {what}{flag} | {rates[0]:.1f} | {rates[1]:.1f} | {ratio:.2f} | {wanted if not flag else ''} |"
                 )
-    share = loading * statistics.median(found["compact"]) / compact["batch"]
-    print(f"| loader's share of the compact step | | {share:.2%} | | below 2 % |")
+    step = compact["batch"] / statistics.median(found["compact"])
+    print(f"| loader's share of the compact step | | {images / step:.2%} | | below 2 % |")
+    print(f"| the same with noise, levels and labels | | {fed / step:.2%} | | |")
 
 
 def _rounds(group: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
@@ -200,13 +200,9 @@ def _rounds(group: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
 
 
 def quality(
-    folder: Path,
-    tuned: dict[str, Any],
-    compact: dict[str, Any],
-    seconds: float,
-    seeds: Sequence[int],
+    folder: Path, tuned: dict[str, Any], compact: dict[str, Any], seconds: float, seeds: Sequence[int],
     score: dict[str, int],
-) -> None:
+) -> None:  # fmt: skip
     """Print x0 error and KID of each contender after ``seconds`` of processor time, the mean over ``seeds``."""
     kinds = {
         "Hugging Face's recipe": ("recipe", tuned, {"layout": SCRIPT}),

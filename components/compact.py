@@ -33,11 +33,12 @@ class CompactUNet(ModelMixin, ConfigMixin):
     def __init__(
         self, sample_size: int, in_channels: int, widths: Sequence[int], layers: Sequence[int],
         num_class_embeds: int | None = None, fold: int = 2, heads_from: int = 8, skip_sigma: float = 0.1,
-        schedule_name: Name = "cosine",
+        schedule_name: Name = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
         """``widths`` and ``layers`` (residual blocks) of each resolution, the first of sample_size / fold pixels.
 
         Resolutions of ``heads_from`` pixels and below attend. ``skip_sigma``: see :meth:`forward`.
+        ``num_augment_labels``: numbers that say what augmentation did, 0 for nothing.
         """
         super().__init__()
         self.schedule = schedule(schedule_name)
@@ -47,6 +48,9 @@ class CompactUNet(ModelMixin, ConfigMixin):
         embed = 4 * inner
         self.time = nn.Sequential(nn.Linear(inner, embed), nn.SiLU(), nn.Linear(embed, embed))
         self.label = nn.Embedding(num_class_embeds, embed) if num_class_embeds else None
+        self.augment = nn.Linear(num_augment_labels, embed, bias=False) if num_augment_labels else None
+        if self.augment is not None:
+            nn.init.zeros_(self.augment.weight)
         self.enter = nn.Conv2d(folded, inner, 3, padding=1)
         sides = [sample_size // fold >> level for level in range(len(widths))]
         self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
@@ -72,24 +76,30 @@ class CompactUNet(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.leave.bias)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Predicted:
+    def forward(
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, augment_labels: Tensor | None = None
+    ) -> Predicted:
         """v for ``sample`` BCHW at ``timestep``, (B,) or one for all; ``class_labels`` (B,).
+
+        ``augment_labels`` (B, num_augment_labels): what was done to the images; left out, as if nothing was.
 
         Inside, D(x, sigma) = c_skip x + c_out F with c_skip = s**2 / (sigma**2 + s**2) and c_out = sigma /
         sqrt(sigma**2 + s**2), s = skip_sigma: F draws the clean image above s and corrects the noisy one below.
         """
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
-        drawn = self._network(sample, sigma.flatten(), class_labels).float()
+        drawn = self._network(sample, sigma.flatten(), class_labels, augment_labels).float()
         narrow = sigma**2 + self.config.skip_sigma**2
         skipped = sigma * (1 - self.config.skip_sigma**2) / narrow
         return Predicted(skipped * sample.float() - ((1 + sigma**2) / narrow).sqrt() * drawn)
 
-    def _network(self, sample: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+    def _network(self, sample: Tensor, sigma: Tensor, labels: Tensor | None, done: Tensor | None) -> Tensor:
         config = self.config
         told = self.time(_waves(sigma.log() / 4, config.widths[0]).to(sample.dtype))
         if self.label is not None:
             told = told + self.label(labels)
+        if self.augment is not None and done is not None:
+            told = told + self.augment(done)
         told = functional.silu(told)
         x = functional.pixel_unshuffle(sample, config.fold).contiguous(memory_format=torch.channels_last)
         x = self.enter(x)

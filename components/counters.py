@@ -28,7 +28,7 @@ _PIECE = 8192
 _FEISTEL = 12
 """Rounds of the permutation: after 8, a chi-square test of 120,000 orders of five images tells them from chance."""
 
-NOISE, SHARE, ORDER = range(3)
+NOISE, SHARE, ORDER, AUGMENT = range(4)
 """Purposes: what is drawn for one never meets what is drawn for another."""
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import counters, data, loaders, x0_error
+from components import augment, counters, data, loaders, x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
 
@@ -26,6 +26,8 @@ class Batch(NamedTuple):
     """(B,), above 0."""
     labels: Tensor | None
     """(B,), null class where there is none or it was dropped; None for a network without labels."""
+    done: Tensor | None = None
+    """(B, augment.LABELS): what augmentation did, for a network that is told."""
 
 
 class Feed:
@@ -51,7 +53,11 @@ class Feed:
             labels = x0_error.labels_for(ids, null).to(device, non_blocking=True)
         sigma = self.params.levels_met.sigma(met.share, self.params.aim.schedule).to(device, non_blocking=True)
         noise = counters.normal(self.params.seed, met.places, (header.channels, header.side, header.side), device)
-        return Batch(self._image(place, then), noise, sigma, labels)
+        image, how = self._image(place, then), self.params.augment
+        if not how.on:
+            return Batch(image, noise, sigma, labels)
+        drawn = augment.draw(how, self.params.seed, met.places.to(device, non_blocking=True))
+        return Batch(augment.apply(how, image, drawn), noise, sigma, labels, drawn.label() if how.told else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""

@@ -49,10 +49,15 @@ HEAD = 32
 """Channels of an attention head."""
 
 
-def build(params: NetworkParams, *, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
-    """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none)."""
+def build(
+    params: NetworkParams, *, schedule_name: str, side: int, channels: int, classes: int, told: int = 0
+) -> nn.Module:
+    """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none).
+
+    A compact one can be told of augmentation, by ``told`` numbers (:class:`components.augment.Drawn`).
+    """
     if params.kind == "compact":
-        return _compact(params, schedule_name, side, channels, classes)
+        return _compact(params, schedule_name, side, channels, classes, told)
     return _unet(params, schedule_name, side, channels, classes)
 
 
@@ -70,7 +75,7 @@ def read(config: dict[str, Any]) -> nn.Module:
     raise ValueError(f"{name!r} is no network that can be sampled here")
 
 
-def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
+def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int, told: int) -> nn.Module:
     from components.compact import CompactUNet
 
     levels = len(params.widths)
@@ -81,7 +86,7 @@ def _compact(params: CompactParams, schedule_name: str, side: int, channels: int
     return CompactUNet(
         sample_size=side, in_channels=channels, widths=list(params.widths), layers=[params.layers] * levels,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
-        schedule_name=schedule_name,
+        schedule_name=schedule_name, num_augment_labels=told or None,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from components import objective as objectives
 from components import samplers
+from components.augment import AugmentParams
 from components.networks import NetworkParams
 from components.params import Params
 from components.schedule import Levels, Name
@@ -60,6 +61,7 @@ class TrainParams(Params):
     label_dropout: float = Field(
         ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
     )
+    augment: AugmentParams = Field(description="what is done to the images of training; 0 everywhere is nothing")
     guard: GuardParams = Field(description="against a loss or gradient that leaps")
     loaders: int = Field(
         ge=0,
@@ -92,6 +94,11 @@ class TrainParams(Params):
     @model_validator(mode="after")
     def _sampled(self) -> TrainParams:
         objectives.objective(self.objective, self.schedule)
+        if self.augment.told and self.network.kind != "compact":
+            raise ValueError(
+                f"augment.label needs network.kind compact, which can be told of it, not {self.network.kind}: "
+                "take augment.label false"
+            )
         if self.network.kind == "compact" and self.objective != "v":
             raise ValueError(f"network compact predicts v, not {self.objective}")
         if self.network.kind == "compact" and not self.onnx:

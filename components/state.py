@@ -85,7 +85,7 @@ def start(params: TrainParams, pixels: data.Pixels, group: Group) -> State:
         torch.manual_seed(params.seed)
         network = networks.build(
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
-            classes=len(header.classes),
+            classes=len(header.classes), told=params.augment.told,
         )  # fmt: skip
     network = network.to(group.device)
     average = copy.deepcopy(network).eval().requires_grad_(False)

@@ -5,6 +5,8 @@ Shapes: B images of this rank's part of the batch.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -38,9 +40,11 @@ class Step:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Loss of each image, (B,), its gradients added to those of the parameters."""
+        # At sampling nobody tells the network, which is as if it were told of zeros.
+        model = self.model if batch.done is None else functools.partial(self.model, augment_labels=batch.done)
         with x0_error.autocast(self.group.device, self.params.precision):
             losses = self.params.aim.loss(
-                self.model, batch.image, batch.noise, batch.sigma, batch.labels, self.params.weighting
+                model, batch.image, batch.noise, batch.sigma, batch.labels, self.params.weighting
             )
         self.state.scaler.scale(losses.mean()).backward()
         return losses.detach()

@@ -17,7 +17,7 @@ from components.recipe import TrainParams
 __all__ = ["TrainParams", "train"]
 
 _CODE = ("loop", "step", "state", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule", "objective",
-         "networks", "compact", "denoiser", "data", "x0_error")  # fmt: skip
+         "networks", "compact", "denoiser", "data", "x0_error", "augment")  # fmt: skip
 
 
 def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path) -> dict[str, float]:

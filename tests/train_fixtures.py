@@ -37,13 +37,16 @@ def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str
 
 
 UNET = {"kind": "unet", "widths": [32], "layers_per_block": 1}
+COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+AUGMENT = {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rotate": 0.0, "crop": 0.0, "colour": COLOUR,
+           "probability": 1.0, "fill": "edge", "label": False}  # fmt: skip
 COMPACT = {"kind": "compact", "widths": [32], "layers": 1, "fold": 2, "skip_sigma": 0.1}
 
 
 def tiny(**changes: object) -> TrainParams:
     """Parameters of a training that takes a second."""
     values = {
-        "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "network": UNET,
+        "augment": AUGMENT, "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "network": UNET,
         "objective": "v", "schedule": "cosine", "levels": "schedule", "level_mean": 0.0, "level_std": 1.0,
         "weighting": "plain",
         "learning_rate": 2e-3, "weight_decay": 0.01, "warmup_images": 16, "constant_until": 0.4, "final_rate": 0.01,

@@ -1,0 +1,191 @@
+"""Augmentation: what training does to an image before it adds noise, on the batch and on its device.
+
+What an image meets is a function of (seed, place) like its noise (counters.py), so a resumed training and any number of
+ranks see the same.  Label: what was done, as numbers that are 0 where nothing was; the network is told of them and, at
+sampling, of zeros, so that what was done does not show in samples (Karras et al. 2022, arXiv:2206.00364, appendix F.2).
+
+Shapes: B images, BCHW, pixels in [-1, 1]; parameters (B,).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from components import counters
+from components.params import Params
+
+
+class ColourParams(Params):
+    """Changes of colour, each drawn uniformly on both sides of none; 0 is off."""
+
+    brightness: float = Field(ge=0, le=1, description="most that is added, of the range from black to white, 0..1")
+    contrast: float = Field(ge=0, lt=1, description="most by which distance from mid-grey changes, as a share, 0..1")
+    saturation: float = Field(ge=0, le=1, description="most by which distance from grey changes, as a share, 0..1")
+    hue: float = Field(ge=0, le=0.5, description="most of a full turn around the grey axis, 0..0.5")
+
+
+class AugmentParams(Params):
+    """What happens to the images of training; 0 is off."""
+
+    horizontal_flip: float = Field(ge=0, le=1, description="share of images turned left to right, 0..1")
+    vertical_flip: float = Field(ge=0, le=1, description="share of images turned upside down, 0..1")
+    rotate: float = Field(ge=0, le=180, description="most degrees of a rotation to either side, 0..180")
+    crop: float = Field(ge=0, lt=1, description="most of the side that is cut away before enlarging, 0..1")
+    colour: ColourParams = Field(description="changes of colour")
+    probability: float = Field(
+        ge=0, le=1, description="share of images that meet each of rotation, crop and changes of colour, 0..1"
+    )
+    fill: Literal["edge", "mean"] = Field(
+        description="outside of a rotated image: its edge drawn on, or the mean of its border"
+    )
+    label: bool = Field(
+        description="tell the network what was done, so that samples do not show it; network kind compact only"
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is ever done to an image."""
+        share = self.probability and (self.rotate or self.crop or any(self.colour.model_dump().values()))
+        return bool(self.horizontal_flip or self.vertical_flip or share)
+
+    @property
+    def told(self) -> int:
+        """Numbers that the network is told for an image; 0 for none."""
+        return LABELS if self.on and self.label else 0
+
+
+class Drawn(NamedTuple):
+    """What is done to each image, (B,) each; everything 0 where nothing is."""
+
+    mirrored: Tensor
+    """1 or 0: left to right; ``upturned``: upside down."""
+    upturned: Tensor
+    angle: Tensor
+    """Radians, counter-clockwise."""
+    cut: Tensor
+    """Share of the side cut away; ``right`` and ``down`` in -cut..cut say where the rest lies."""
+    right: Tensor
+    down: Tensor
+    brightness: Tensor
+    """Added, in pixels' unit; ``contrast`` and ``saturation`` are factors less 1."""
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    """Radians."""
+
+    def label(self) -> Tensor:
+        """What the network is told, (B, LABELS): angles by cosine less 1 and sine, as in the paper."""
+        own = self._asdict()
+        angles = [own.pop(name) for name in ("angle", "hue")]
+        return torch.stack([*own.values(), *(f for angle in angles for f in (angle.cos() - 1, angle.sin()))], 1)
+
+    def words(self, at: int) -> str:
+        """What is done to image ``at``, in words."""
+        own = {name: float(value[at]) for name, value in self._asdict().items()}
+        found = [word for name, word in (("mirrored", "mirrored"), ("upturned", "upside down")) if own[name]]
+        percent = {"brightness": 50, "contrast": 100, "saturation": 100}
+        if own["angle"]:
+            found.append(f"turned {math.degrees(own['angle']):+.0f}°")
+        if own["cut"]:
+            found.append(f"cut by {own['cut']:.0%}")
+        found += [f"{name} {own[name] * times:+.0f} %" for name, times in percent.items() if own[name]]
+        if own["hue"]:
+            found.append(f"hue {math.degrees(own['hue']):+.0f}°")
+        return ", ".join(found) or "as it is"
+
+
+LABELS = len(Drawn._fields) + 2
+_UNIFORM = 16
+"""Random numbers of an image: a value for each of ten, and whether for six."""
+
+
+def draw(params: AugmentParams, seed: int, places_B: Tensor) -> Drawn:
+    """What the images at ``places_B`` (int64) of the training meet, on their device."""
+    index = torch.arange(_UNIFORM // 4, device=places_B.device)[:, None]
+    u = torch.cat([counters.uniform(word) for word in counters.words(seed, counters.AUGMENT, places_B, index)])
+    turned, cropped, *coloured = (u[10:] < params.probability).float()
+    colour = params.colour
+    cut = u[3] * params.crop * cropped
+    both = 2 * u - 1
+    brightness, contrast, saturation, hue = (
+        both[6 + at] * most * coloured[at]
+        for at, most in enumerate((2 * colour.brightness, colour.contrast, colour.saturation, 2 * math.pi * colour.hue))
+    )
+    return Drawn(
+        mirrored=(u[0] < params.horizontal_flip).float(), upturned=(u[1] < params.vertical_flip).float(),
+        angle=both[2] * math.radians(params.rotate) * turned, cut=cut, right=both[4] * cut, down=both[5] * cut,
+        brightness=brightness, contrast=contrast, saturation=saturation, hue=hue,
+    )  # fmt: skip
+
+
+def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn) -> Tensor:
+    """``images_BCHW`` (float in [-1, 1], or uint8) after what was drawn; new memory, the same kind, in range."""
+    if images_BCHW.dtype == torch.uint8:
+        changed = apply(params, images_BCHW.float().div_(127.5).sub_(1), drawn)
+        return changed.add_(1).mul_(127.5).round_().to(torch.uint8)
+    out = images_BCHW
+    if params.horizontal_flip:
+        out = torch.where(_column(drawn.mirrored) > 0, out.flip(3), out)
+    if params.vertical_flip:
+        out = torch.where(_column(drawn.upturned) > 0, out.flip(2), out)
+    if params.probability and (params.rotate or params.crop):
+        out = _moved(out, drawn, params.fill)
+    if params.probability and any(params.colour.model_dump().values()):
+        out = _coloured(out, drawn)
+    return out.clone() if out is images_BCHW else out
+
+
+def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:
+    """Rotated, cropped and brought back to size; bicubic, since linear interpolation blurs small images."""
+    down, right = (
+        ((2 * torch.arange(length, device=images.device) + 1) / length - 1).view(shape)
+        for length, shape in zip(images.shape[2:], ((1, -1, 1), (1, 1, -1)), strict=True)
+    )  # middles of the pixels, -1 to 1
+    cosine, sine = (((1 - drawn.cut) * part).view(-1, 1, 1) for part in (drawn.angle.cos(), drawn.angle.sin()))
+    grid = torch.stack([cosine * right - sine * down + drawn.right.view(-1, 1, 1),
+                        sine * right + cosine * down + drawn.down.view(-1, 1, 1)], 3)  # fmt: skip
+    ground = _border(images) if fill == "mean" else 0.0
+    found = functional.grid_sample(
+        images - ground, grid, mode="bicubic", padding_mode="border" if fill == "edge" else "zeros", align_corners=False
+    )
+    # What is not moved keeps its bytes, which interpolation would round.
+    still = _column((drawn.angle == 0) & (drawn.cut == 0))
+    return torch.where(still, images, (found + ground).clamp_(-1, 1))
+
+
+def _border(images: Tensor) -> Tensor:
+    """The mean of each image's outermost pixels, (B, C, 1, 1)."""
+    edges = [images[:, :, 0], images[:, :, -1], images[:, :, 1:-1, 0], images[:, :, 1:-1, -1]]
+    return torch.cat(edges, 2).mean(2)[:, :, None, None]
+
+
+def _coloured(images: Tensor, drawn: Drawn) -> Tensor:
+    """Colours through one affine map for each image; only the first three channels are colours, of one or two one."""
+    count = 3 if images.shape[1] >= 3 else 1
+    matrix = (1 + drawn.contrast).view(-1, 1, 1)
+    if count == 3:
+        matrix = matrix * _turn(drawn.hue, 1 + drawn.saturation)
+    colours = images[:, :count]
+    # Sums and not a product of matrices, whose rounding may depend on how many images there are.
+    parts = [matrix[:, :, at, None, None] * colours[:, at, None] for at in range(count)]
+    changed = (sum(parts[1:], parts[0]) + _column(drawn.brightness)).clamp_(-1, 1)
+    still = (drawn.brightness == 0) & (drawn.contrast == 0) & (drawn.saturation == 0) & (drawn.hue == 0)
+    return torch.cat([torch.where(_column(still), colours, changed), images[:, count:]], 1)
+
+
+def _turn(angle: Tensor, factor: Tensor) -> Tensor:
+    """(B, 3, 3): colours turned by ``angle`` around the axis of greys, their distance from it times ``factor``."""
+    grey = torch.full((3, 3), 1 / 3, device=angle.device)
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angle.device) / math.sqrt(3)
+    cosine, sine, factor = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1), factor.view(-1, 1, 1)
+    return grey + factor * (cosine * (torch.eye(3, device=angle.device) - grey) + sine * across)
+
+
+def _column(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
