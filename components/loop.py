@@ -39,10 +39,13 @@ class Job:
     pixels: Path
     splits: Path
     folder: Path
+    start: Path | None = None
+    """data/start.json, or None to start from nothing."""
 
     def command(self) -> list[str]:
         """Arguments of Python that start one more rank of this job."""
-        paths = {name: str(getattr(self, name).absolute()) for name in ("pixels", "splits", "folder")}
+        named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start")}
+        paths = {name: str(path.absolute()) for name, path in named.items() if path}
         return ["-m", "components.loop", json.dumps({"params": self.params.model_dump(mode="json"), **paths})]
 
 
@@ -66,7 +69,7 @@ class Training:
         # Loaders are forked before this process has threads and buffers that they would share.
         self.feed = Feed(job.params, self.pixels, rows, group)
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
-        self.state = start(job.params, self.pixels, group)
+        self.state = start(job.params, self.pixels, group, job.start)
         _resume(job, self.state, group)
         self.step = Step(job.params, self.state, group)
         self.late = guards.Late(group.device)
@@ -169,7 +172,7 @@ class Training:
                 f"{self.params.guard.give_up} times: lower train.learning_rate, or raise train.guard.spike"
             )
         if not _resume(job, state, self.group, most=spike.images_seen):
-            state.unpack(start(self.params, self.pixels, self.group).pack())
+            state.unpack(start(self.params, self.pixels, self.group, job.start).pack())
         state.guard.skips = skips
         self.late.clear()
         if rank == 0:

@@ -122,7 +122,7 @@ PIPELINE = (
     ),
     Stage(
         name="train",
-        reads={"pixels": "data/pixels", "splits": "data/splits"},
+        reads={"pixels": "data/pixels", "splits": "data/splits", "start": "data/start.json"},
         writes={"model": "models/candidate"},
         scratch=True,
     ),

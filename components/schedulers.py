@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.objective import SIGMA_DATA, Objective
+from components.objective import SIGMA_DATA, Objective, objective
 from components.schedule import EDM_SIGMAS, TIMESTEPS, VE_SIGMAS
 
 if TYPE_CHECKING:
@@ -14,18 +14,18 @@ PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction", "flow": "f
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 
-def stock(objective: Objective) -> SchedulerMixin:
-    """A scheduler whose ``step`` takes what a network of ``objective`` predicts."""
+def stock(aim: Objective) -> SchedulerMixin:
+    """A scheduler whose ``step`` takes what a network of ``aim`` predicts."""
     import diffusers
 
-    if objective.kind == "edm":
+    if aim.kind == "edm":
         return diffusers.EDMDPMSolverMultistepScheduler(
             sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=SIGMA_DATA, prediction_type="epsilon",
             sigma_schedule="exponential",  # equal steps of log sigma; Karras' own spread Gaussians 9 % too wide in 16
         )  # fmt: skip
-    if objective.schedule.name == "exponential":
+    if aim.schedule.name == "exponential":
         return diffusers.ScoreSdeVeScheduler(sigma_min=VE_SIGMAS[0] / 2, sigma_max=VE_SIGMAS[1] / 2)  # pixels in [0, 1]
-    if objective.kind == "flow":
+    if aim.kind == "flow":
         # From time 0.999, the last that training meets; FlowMatchEulerDiscreteScheduler starts at 1, takes twice the
         # steps for the same spread, and has not what the pipelines for labels call.
         return diffusers.DPMSolverMultistepScheduler(
@@ -34,8 +34,8 @@ def stock(objective: Objective) -> SchedulerMixin:
         )  # fmt: skip
     return diffusers.DPMSolverMultistepScheduler(
         num_train_timesteps=TIMESTEPS,
-        beta_schedule=BETAS[objective.schedule.name],
-        prediction_type=PREDICTIONS[objective.kind],
+        beta_schedule=BETAS[aim.schedule.name],
+        prediction_type=PREDICTIONS[aim.kind],
         algorithm_type="dpmsolver++",
         solver_order=2,
         # Equal steps of log sigma. Equal steps of time leave Gaussians of std 0.1 at 0.6 of their width after 12.
@@ -43,13 +43,43 @@ def stock(objective: Objective) -> SchedulerMixin:
     )
 
 
-def pipeline(objective: Objective, *, labelled: bool) -> str:
+def pipeline(aim: Objective, *, labelled: bool) -> str:
     """The class of diffusers that draws with such a network and :func:`stock`; for model_index.json.
 
     ConsistencyModelPipeline is the plain loop that passes labels on, scales the first noise, and scales what the
     network gets, as the EDM schedulers ask for; DDPMPipeline does none of the three.  ScoreSdeVePipeline draws three
     channels and takes no labels.
     """
-    if objective.schedule.name == "exponential":
+    if aim.schedule.name == "exponential":
         return "ScoreSdeVePipeline"
-    return "ConsistencyModelPipeline" if labelled or objective.kind == "edm" else "DDPMPipeline"
+    return "ConsistencyModelPipeline" if labelled or aim.kind == "edm" else "DDPMPipeline"
+
+
+def derived(config: dict[str, Any]) -> Objective:
+    """The objective of a network whose scheduler_config.json is ``config``; ValueError says what is not known here.
+
+    Of any scheduler of diffusers: they are told apart by what they say of the network's prediction and of the noise.
+    """
+    name = str(config.get("_class_name"))
+    steps = config.get("num_train_timesteps", TIMESTEPS)
+    if name == "ScoreSdeVeScheduler":
+        return objective("eps", "exponential")
+    if name.startswith("EDM"):
+        if (config.get("prediction_type", "epsilon"), config.get("sigma_data", SIGMA_DATA)) != ("epsilon", SIGMA_DATA):
+            raise ValueError(f"{name} with other values than prediction_type epsilon and sigma_data {SIGMA_DATA}")
+        return objective("edm", "log_normal")
+    if steps != TIMESTEPS:
+        raise ValueError(f"num_train_timesteps {steps!r}, not {TIMESTEPS}")
+    predicted = config.get("prediction_type", "epsilon")
+    if name.startswith("FlowMatch") or config.get("use_flow_sigmas") or predicted == PREDICTIONS["flow"]:
+        return objective("flow", "logit_normal")
+    kinds = {told: kind for kind, told in PREDICTIONS.items()}
+    betas = (config.get("beta_schedule", "linear"), config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
+    schedules = {told: ours for ours, told in BETAS.items()}
+    if predicted not in kinds:
+        raise ValueError(f"prediction_type {predicted!r}")
+    if betas[0] not in schedules or (betas[0] == "linear" and betas[1:] != (1e-4, 0.02)):
+        raise ValueError(f"beta_schedule {betas[0]!r} from {betas[1]!r} to {betas[2]!r}")
+    if config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
+        raise ValueError("trained_betas or rescale_betas_zero_snr")
+    return objective(kinds[predicted], schedules[betas[0]])

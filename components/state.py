@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from components import data, networks, schedule
+from components import start as beginning
 from components.errors import UserError
 from components.guards import Guard
 from components.ranks import Group
@@ -74,8 +76,8 @@ _PARTS = ("network", "average", "optimiser", "scaler", "guard", "best")
 _VALUES = ("images_seen", "place", "checked", "history", "sums")
 
 
-def start(params: TrainParams, pixels: data.Pixels, group: Group) -> State:
-    """The state before the first step, equal on every rank."""
+def start(params: TrainParams, pixels: data.Pixels, group: Group, page: Path | None = None) -> State:
+    """The state before the first step, equal on every rank; ``page`` is data/start.json."""
     header = pixels.header
     if params.precision == "fp16" and group.device.type != "cuda":
         raise UserError("train.precision fp16 needs a CUDA device: take bf16 or fp32")
@@ -87,7 +89,7 @@ def start(params: TrainParams, pixels: data.Pixels, group: Group) -> State:
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
             classes=len(header.classes), told=params.augment.told,
         )  # fmt: skip
-    network = network.to(group.device)
+    network = beginning.network(page, network, params.aim, header).to(group.device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     cuda = group.device.type == "cuda"
     optimiser = torch.optim.AdamW(

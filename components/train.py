@@ -10,24 +10,28 @@ from pathlib import Path
 import torch
 
 from components import card, data, denoiser, files, loop, pack, portable
+from components import start as beginning
 from components.errors import UserError
 from components.ranks import together
 from components.recipe import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = ("loop", "step", "state", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule", "objective",
-         "networks", "compact", "denoiser", "data", "x0_error", "augment")  # fmt: skip
+_CODE = ("loop", "step", "state", "start", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule",
+         "objective", "networks", "compact", "denoiser", "data", "x0_error", "augment")  # fmt: skip
 
 
-def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path) -> dict[str, float]:
+def train(
+    params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path, start: Path | None = None
+) -> dict[str, float]:  # fmt: skip
     """Fit the denoiser to the training images and write it as a diffusers folder with its history."""
     header = pack.read_header(pixels)
     counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
     if not counts["train"]:
         raise UserError(f"{splits}: no image to train on: see the data report for what was dropped")
-    folder = scratch / key(params, pixels, splits)
-    job = loop.Job(params=params, pixels=pixels, splits=splits, folder=folder)
+    begun = beginning.noted(start)
+    folder = scratch / key(params, pixels, splits, start)
+    job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
         parameters = sum(weight.numel() for weight in state.average.parameters())
@@ -42,6 +46,7 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
                 "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
                 "images_seen": state.images_seen, "train_images": counts["train"],
             }  # fmt: skip
+            notes |= {"start": begun} if begun else {}
             words = card.text(
                 params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
@@ -56,12 +61,13 @@ def train(params: TrainParams, *, pixels: Path, splits: Path, model: Path, scrat
     return {name: float(number) for name, number in numbers.items() if number is not None}
 
 
-def key(params: TrainParams, pixels: Path, splits: Path) -> str:
+def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = None) -> str:
     """16 hex digits for all that decides the outcome: parameters, data, this code and torch."""
     deciding = params.model_dump(mode="json", exclude={"onnx"})
     digest = hashlib.sha256(json.dumps([deciding, torch.__version__]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
+    inputs += [start] if start else []
     inputs += [Path(data.__file__).with_name(f"{name}.py") for name in _CODE]
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))

@@ -96,6 +96,20 @@ app.command()(modelcommands.sample)
 
 
 @app.command()
+def start(
+    model: Annotated[
+        str,
+        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION, the folder of a diffusers pipeline, or none."),
+    ],
+    directory: Folder = Path(),
+) -> None:
+    """Have training begin with the network of a model in place of a fresh one; `none` goes back to a fresh one."""
+    from flows import starting
+
+    print(starting.begin(_enter(directory), model))
+
+
+@app.command()
 def ui(
     directory: Folder = Path(),
     prefect_port: Annotated[int, typer.Option(help="Port of Prefect on loopback.", min=1, max=65535)] = 4200,

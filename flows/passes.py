@@ -23,7 +23,8 @@ from flows import repository
 
 REF = "refs/stillroom/passes"
 KEPT = (
-    "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/profile/profile.json",
+    "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/start.json",
+    "data/profile/profile.json",
 )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
             )
         },
         "sources": _sources(done),
+        "start": json.loads(done.files.get("data/start.json", b"null")),
         "git_commit": done.commit,
         "git_dirty": done.dirty,
         "params_sha256": params_hash(done),

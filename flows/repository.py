@@ -110,6 +110,17 @@ def cached(root: Path, digest: str) -> dict[str, Path]:
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 
+def track(root: Path, path: str) -> None:
+    """Have DVC keep the folder ``path``, which no stage writes; ``path``.dvc says what is in it."""
+    with _repo(root) as repo, _explained():
+        repo.add([path])
+
+
+def forget(root: Path, path: str) -> None:
+    """Have DVC keep ``path`` no longer; nothing happens when it does not."""
+    (root / f"{path}.dvc").unlink(missing_ok=True)
+
+
 def purge(root: Path) -> None:
     """Remove from the local cache whatever the present dvc.lock does not name."""
     with _repo(root) as repo, _explained():

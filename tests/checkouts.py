@@ -15,7 +15,7 @@ from components.config import FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE,
-        "data/withdrawn.jsonl")  # fmt: skip
+        "data/withdrawn.jsonl", "data/start.json")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},
     "profile": {"embedding": "colours", "images": 100},

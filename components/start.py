@@ -1,0 +1,166 @@
+"""Where a training starts: from nothing, or from the network of a model that was there before.
+
+``data/start.json`` is null, or names the model and each of its files with its SHA-256; the files lie beside it in
+``data/start/``.  So the stage reads files only: `stillroom start` writes both, whatever place the model is in.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import files, networks, schedulers
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from components.objective import Objective
+    from components.pack import Header
+
+NETWORKS = ("unet", "transformer")
+"""Folders in which a pipeline of diffusers keeps the network that denoises."""
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+SCHEDULER, NOTES = "scheduler/scheduler_config.json", "stillroom.json"
+_KNOWN = {SCHEDULER, NOTES, *(f"{name}/{file}" for name in NETWORKS for file in (CONFIG, WEIGHTS))}
+_MOST = 1 << 20  # bytes of a JSON file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A network to begin with, and what it was trained for; ``classes`` is None where nobody noted their names."""
+
+    model: str
+    network: nn.Module
+    objective: Objective
+    classes: tuple[str, ...] | None
+
+
+def take(model: str, source: Path, page: Path) -> Start:
+    """Copy the network of pipeline folder ``source`` beside ``page`` (data/start.json) and name it there ``model``."""
+    names = sorted(name for name in _KNOWN if (source / name).is_file())
+    read(model, source)
+    with files.replacing_folder(page.with_suffix("")) as folder:
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+        listed = {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": files.sha256(folder / name)} for name in names
+        }
+        found = read(model, folder)
+    _write(page, {"format": 1, "model": model, "files": listed})
+    return found
+
+
+def clear(page: Path) -> None:
+    """Start from nothing again."""
+    _write(page, None)
+    shutil.rmtree(page.with_suffix(""), ignore_errors=True)
+
+
+def noted(page: Path | None) -> dict[str, Any] | None:
+    """What ``page`` says, None when training starts from nothing; UserError when it is not what :func:`take` wrote."""
+    told = None if page is None else _json(page)
+    if told is None:
+        return None
+    listed = told.get("files")
+    if not isinstance(told.get("model"), str) or not isinstance(listed, dict) or not set(listed) <= _KNOWN:
+        raise UserError(f"{page}: not what `stillroom start` writes: run it again")
+    return told
+
+
+def network(page: Path | None, built: nn.Module, objective: Objective, header: Header) -> nn.Module:
+    """The network to train: ``built``, fresh, or that of ``page``, which must do the same job as it."""
+    told = noted(page)
+    if page is None or told is None:
+        return built
+    folder = page.with_suffix("")
+    for name, wanted in sorted(told["files"].items()):
+        path = folder / name
+        if not path.is_file() or files.sha256(path) != wanted.get("sha256"):
+            raise UserError(f"{path}: missing, or not what {page.name} says: `dvc checkout`, `dvc pull`, or run "
+                            f"`stillroom start {told['model']}` again")  # fmt: skip
+    found = read(told["model"], folder)
+    _check(found, built, objective, header)
+    return found.network
+
+
+def read(model: str, folder: Path) -> Start:
+    """The network in pipeline folder ``folder`` and its objective; UserError when it is none that can be trained on."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    kept = next((folder / name for name in NETWORKS if (folder / name / CONFIG).is_file()), None)
+    if kept is None:
+        raise UserError(f"{model}: no {' or '.join(f'{name}/{CONFIG}' for name in NETWORKS)} in it: not a pipeline of "
+                        "diffusers that can be trained on")  # fmt: skip
+    if not (kept / WEIGHTS).is_file():
+        raise UserError(f"{model}: no {kept.name}/{WEIGHTS} in it (pickled weights are not read): save it again with "
+                        "safe_serialization")  # fmt: skip
+    scheduler = _json(folder / SCHEDULER) or {}
+    try:
+        aim = schedulers.derived(scheduler)
+    except ValueError as error:
+        raise UserError(f"{model}: its scheduler has {error}, which cannot be trained here") from None
+    notes = _json(folder / NOTES) if (folder / NOTES).is_file() else None
+    try:
+        found = networks.read(_json(kept / CONFIG) or {})
+        found.load_state_dict(load_file(kept / WEIGHTS))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{model}: its network cannot be read ({first})") from None
+    classes = None if notes is None else tuple(map(str, notes.get("classes") or ()))
+    return Start(model=model, network=found, objective=aim, classes=classes)
+
+
+def _check(found: Start, built: nn.Module, objective: Objective, header: Header) -> None:
+    """UserError unless ``found`` does the job of ``built``: widths and depths are its own."""
+    theirs, ours = found.network.config, built.config
+    side = theirs.sample_size
+    rows = (
+        ("network", type(found.network).__name__, type(built).__name__, "train.network"),
+        ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
+        ("side in pixels", list(side) if isinstance(side, (list, tuple)) else side, ours.sample_size, "resize.side"),
+        ("channels", theirs.in_channels, ours.in_channels, "the data"),
+        ("rows of labels", theirs.get("num_class_embeds"), ours.get("num_class_embeds"), "the data's classes"),
+        ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
+    )
+    for what, came, wanted, where in rows:
+        if came != wanted:
+            raise UserError(
+                f"start {found.model}: {what}: it has {_shown(came)}, wanted {_shown(wanted)} ({where}): change that, "
+                "start from another model, or from nothing with `stillroom start none`"
+            )
+
+
+def _aim(objective: Objective) -> str:
+    return f"{objective.kind} on {objective.schedule.name}"
+
+
+def _shown(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, (tuple, list)) else str(value).replace(
+        "None", "none"
+    )  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > _MOST:
+            raise ValueError(f"more than {_MOST:,} bytes")
+        read_ = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing: `git checkout` brings data/start.json back, `stillroom start` the rest") \
+            from None  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if read_ is not None and not isinstance(read_, dict):
+        raise UserError(f"{path}: holds {type(read_).__name__}, wanted an object")
+    return read_
+
+
+def _write(page: Path, told: object) -> None:
+    files.write_text(page, json.dumps(told, indent=1, sort_keys=True) + "\n")

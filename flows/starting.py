@@ -1,0 +1,62 @@
+"""`stillroom start`: put the network that training begins with where stage `train` reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from components import start
+from components.errors import UserError
+from flows import lock, repository
+from flows.processes import stoppable
+from flows.state import State
+
+PAGE = "data/start.json"
+NOTHING = "none"
+
+
+def begin(state: State, model: str) -> str:
+    """Have training begin with ``model``, a registered version or a folder, or with nothing; what there is to say."""
+    page = state.root / PAGE
+    with lock.held(state.lock, what="stillroom start", wait=True, say=_note), stoppable():
+        if model == NOTHING:
+            start.clear(page)
+            repository.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
+            return f"{PAGE}: training starts from nothing"
+        with _found(state, model) as (name, folder):
+            taken = start.take(name, folder, page)
+        repository.track(state.root, str(page.with_suffix("").relative_to(state.root)))
+    millions = sum(weight.numel() for weight in taken.network.parameters()) / 1e6
+    aim = f"{taken.objective.kind} on {taken.objective.schedule.name}"
+    return (
+        f"{PAGE}: training starts from {name}, a {type(taken.network).__name__} of {millions:.2f} M parameters "
+        f"({aim}); commit it with data/start.dvc, and `dvc push` takes the weights to where others pull from"
+    )
+
+
+@contextlib.contextmanager
+def _found(state: State, model: str) -> Iterator[tuple[str, Path]]:
+    """An alias as the number of its version, a folder as its own name; and the files."""
+    if not model.startswith("models:"):
+        if not Path(model).is_dir():
+            raise UserError(f"{model}: no such folder; a registered model is models:/NAME@ALIAS, nothing is {NOTHING}")
+        yield Path(model).resolve().name, Path(model)
+        return
+    found = re.fullmatch(r"models:/([^/@]+)(@[^/@]+|/\d+)", model)
+    if not found:
+        raise UserError(f"{model}: not a model's name: wanted models:/NAME@ALIAS or models:/NAME/VERSION")
+    from flows.tracking import Tracker
+    from flows.versions import Versions
+
+    versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1])
+    version = versions.resolve(found[2])
+    with versions.folder(version) as folder:
+        yield f"models:/{found[1]}/{version.version}", folder
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,207 @@
+"""Starting points: from a folder that Stillroom or diffusers wrote, and a clear line where it does not fit."""
+
+import json
+import shutil
+
+import diffusers
+import pytest
+import torch
+from checkouts import git, make, stillroom
+from safetensors.torch import load_file
+from train_fixtures import COMPACT, UNET, contents, make_pack, tiny
+
+from components import networks, sampling, schedulers, start
+from components.errors import UserError
+from components.objective import SCHEDULES, objective
+from components.train import key, train
+
+ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+def run(folder, params, packs, page=None):
+    pixels, splits = packs
+    train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch", start=page)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture(scope="module")
+def first(packs, tmp_path_factory):
+    """A folder that Stillroom trained."""
+    return run(tmp_path_factory.mktemp("first"), tiny(images=16, validations=1), packs)
+
+
+@pytest.fixture
+def page(tmp_path):
+    return tmp_path / "data" / "start.json"
+
+
+def foreign(folder, scheduler=None, **config):
+    """A folder that diffusers wrote and that knows nothing of Stillroom."""
+    told = {"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 4, "layers_per_block": 1,
+            "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
+            "num_class_embeds": 4}  # fmt: skip
+    unet = diffusers.UNet2DModel(**(told | config))
+    scheduler = scheduler or diffusers.DDPMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder)
+    return folder
+
+
+def test_it_starts_where_the_model_ended(first, packs, page, tmp_path):
+    """A learning rate that moves nothing leaves the weights as they came."""
+    start.take("models:/denoiser/3", first, page)
+    still = {"images": 8, "validations": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    model = run(tmp_path, tiny(**still, seed=9), packs, page)
+    before, after = load_file(first / WEIGHTS), load_file(model / WEIGHTS)
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-6)
+    notes = json.loads((model / "stillroom.json").read_text())
+    assert notes["start"]["model"] == "models:/denoiser/3"
+    assert notes["start"]["files"][WEIGHTS]["bytes"] == (first / WEIGHTS).stat().st_size
+
+
+def test_a_page_that_says_null_and_no_page_are_the_same_training(packs, page, tmp_path):
+    start.clear(page)
+    params = tiny(images=16, validations=1)
+    assert contents(run(tmp_path / "a", params, packs)) == contents(run(tmp_path / "b", params, packs, page))
+
+
+def test_another_start_is_another_training(first, packs, page, tmp_path):
+    start.take("one", first, page)
+    one = key(tiny(), *packs, page)
+    start.take("two", foreign(tmp_path / "theirs"), page)
+    assert len({one, key(tiny(), *packs, page), key(tiny(), *packs)}) == 3
+
+
+def test_a_folder_that_diffusers_wrote_is_trained_on_with_its_own_widths(packs, page, tmp_path):
+    found = start.take("theirs", foreign(tmp_path / "theirs"), page)
+    assert (found.objective.kind, found.objective.schedule.name, found.classes) == ("v", "cosine", None)
+    model = run(tmp_path, tiny(images=16, validations=1), packs, page)
+    assert list(sampling.load(model).network.config.block_out_channels) == [16, 32]
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_the_objective_is_read_from_the_scheduler(kind, name):
+    aim = objective(kind, name)
+    scheduler = schedulers.stock(aim)
+    assert schedulers.derived({**scheduler.config, "_class_name": type(scheduler).__name__}) == aim
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kind"),
+    [(diffusers.DDPMScheduler(), "eps"), (diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), "flow"),
+     (diffusers.EDMEulerScheduler(), "edm"), (diffusers.DDIMScheduler(prediction_type="sample"), "x0")],
+)  # fmt: skip
+def test_the_objective_is_read_from_other_schedulers_too(scheduler, kind):
+    assert schedulers.derived({**scheduler.config, "_class_name": type(scheduler).__name__}).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "wanted"),
+    [(diffusers.DDPMScheduler(beta_schedule="scaled_linear"), "beta_schedule 'scaled_linear'"),
+     (diffusers.DDPMScheduler(num_train_timesteps=500), "num_train_timesteps 500"),
+     (diffusers.EDMEulerScheduler(prediction_type="v_prediction"), "prediction_type epsilon"),
+     (diffusers.DDIMScheduler(rescale_betas_zero_snr=True), "rescale_betas_zero_snr")],
+)  # fmt: skip
+def test_a_schedule_that_is_none_of_ours_is_named(tmp_path, page, scheduler, wanted):
+    with pytest.raises(UserError, match=f"theirs: its scheduler has .*{wanted}"):
+        start.take("theirs", foreign(tmp_path / "theirs", scheduler), page)
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "wanted"),
+    [
+        ({"sample_size": 16}, {}, r"side in pixels: it has 16, wanted 8 \(resize.side\)"),
+        ({"in_channels": 4, "out_channels": 4}, {}, "channels: it has 4, wanted 3"),
+        ({"num_class_embeds": None}, {}, "rows of labels: it has none, wanted 4"),
+        ({}, {"objective": "eps", "schedule": "linear"}, "it has v on cosine, wanted eps on linear"),
+        ({}, {"network": COMPACT}, "network: it has UNet2DModel, wanted CompactUNet"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(packs, page, tmp_path, theirs, ours, wanted):
+    start.take("theirs", foreign(tmp_path / "theirs", **theirs), page)
+    with pytest.raises(UserError, match=f"^start theirs: .*{wanted}") as said:
+        run(tmp_path, tiny(**ours), packs, page)
+    assert "\n" not in str(said.value)
+
+
+def test_other_classes_are_named(first, page, tmp_path):
+    start.take("ours", first, page)
+    other = make_pack(tmp_path / "other", classes=("left", "right", "neither"))
+    with pytest.raises(UserError, match="it has left, right, both, wanted left, right, neither"):
+        run(tmp_path, tiny(), other, page)
+
+
+def test_weights_that_were_changed_after_they_were_taken_are_refused(first, packs, page, tmp_path):
+    start.take("ours", first, page)
+    weights = page.with_suffix("") / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(UserError, match=r"not what start\.json says: `dvc checkout`"):
+        run(tmp_path, tiny(), packs, page)
+    shutil.rmtree(page.with_suffix(""))
+    with pytest.raises(UserError, match="missing"):
+        run(tmp_path, tiny(), packs, page)
+
+
+@pytest.mark.parametrize(
+    "told", ["[]", "{", '{"model": "m", "files": {"../../x": {}}}', '{"model": 1, "files": {}}', '{"model": "m"}']
+)
+def test_a_page_that_nobody_wrote_is_refused(packs, page, tmp_path, told):
+    page.parent.mkdir(parents=True)
+    page.write_text(told)
+    with pytest.raises(UserError, match=r"start\.json"):
+        run(tmp_path, tiny(), packs, page)
+
+
+def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, page):
+    folder = foreign(tmp_path / "theirs")
+    (folder / WEIGHTS).rename(folder / "unet/diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights are not read"):
+        start.take("theirs", folder, page)
+    with pytest.raises(UserError, match="not a pipeline"):
+        start.take("nothing", tmp_path, page)
+
+
+def test_every_network_here_can_be_started_from(packs, page, tmp_path):
+    for name, network in {"unet": UNET, "compact": COMPACT}.items():
+        folder = run(tmp_path / name, tiny(images=8, validations=1, network=network), packs)
+        assert type(start.take(name, folder, page).network) is type(networks.read(json.loads(
+            (folder / "unet/config.json").read_text()
+        )))  # fmt: skip
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_command_brings_a_folder_under_dvc_and_takes_it_away_again(tmp_path):
+    root, theirs = make(tmp_path / "checkout", pictures=1), foreign(tmp_path / "theirs")
+    done = stillroom(root, "start", str(theirs))
+    assert done.returncode == 0, done.stderr
+    assert "training starts from theirs, a UNet2DModel of 0.16 M" in done.stdout and "(v on cosine)" in done.stdout
+    assert "?? data/start.dvc" in git(root, "status", "--porcelain").splitlines()
+    assert str(tmp_path) not in (root / "data/start.json").read_text() + (root / "data/start.dvc").read_text()
+    done = stillroom(root, "start", "none")
+    assert (done.returncode, (root / "data/start").exists()) == (0, False), done.stderr
+    assert git(root, "status", "--porcelain") == ""
+    done = stillroom(root, "start", "models:/denoiser")
+    assert done.returncode == 2 and "wanted models:/NAME@ALIAS" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_brings_a_registered_version_by_its_number(finished):
+    root, _ = finished
+    try:
+        done = stillroom(root, "start", "models:/denoiser@champion")
+        assert done.returncode == 0, done.stderr
+        assert json.loads((root / "data/start.json").read_text())["model"] == "models:/denoiser/1"
+        assert "would run: train" in stillroom(root, "run", "--dry-run").stdout
+    finally:
+        assert stillroom(root, "start", "none").returncode == 0
+    assert "would run nothing" in stillroom(root, "run", "--dry-run").stdout
