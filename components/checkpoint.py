@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, apart: int = 0) -> Path:
-    """Write ``state`` after ``images_seen`` images; keep the last ``keep`` and one at least ``apart`` images older."""
+    """Write ``state`` after ``images_seen`` images; keep the last ``keep``, and all since ``apart`` images ago."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{images_seen:012d}{files.BESIDE}new"
     torch.save(state, temporary)
@@ -26,10 +26,9 @@ def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, ap
     path = folder / f"{images_seen:012d}-{files.sha256(temporary)[:16]}.pt"
     temporary.replace(path)
     files.sync(folder)
-    found = _newest_first(folder)
-    far = next((old for old in found if images_seen - _images(old) >= apart), None)
-    for old in found[keep:]:
-        if old != far:
+    far = max((images for images in map(_images, _newest_first(folder)) if images_seen - images >= apart), default=0)
+    for old in _newest_first(folder)[keep:]:
+        if _images(old) < far:  # the one at least so far back stays, to go back to
             old.unlink()
     return path
 

@@ -1,0 +1,238 @@
+"""Guards: what is not finite moves nothing, a leap is undone and its images named, impatience keeps the best."""
+
+import json
+import logging
+import os
+import signal
+
+import pytest
+import safetensors.torch
+import torch
+from train_fixtures import contents, make_pack, tiny
+
+from components import checkpoint, data, guards, history, pack, x0_error
+from components import train as stage
+from components.errors import UserError
+from components.feed import Feed
+from components.recipe import GuardParams
+from components.schedule import LEVELS
+
+BATCH = 8
+
+
+def run(folder, params, packs):
+    pixels, splits = packs
+    numbers = stage.train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return numbers, contents(folder / "model")
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("packs"))
+
+
+def lines(files):
+    return [json.loads(line) for line in files["history.jsonl"].splitlines()]
+
+
+# --- what one step tells ---------------------------------------------------------------------------------------
+
+
+def told(step, loss, norm=1.0):
+    values = torch.zeros(2 * LEVELS + 3, dtype=torch.float64)
+    values[0], values[LEVELS], values[2 * LEVELS] = loss * BATCH, BATCH, norm
+    return guards.Told(step * BATCH, 1000 + step * BATCH, values)
+
+
+def guard(spike=10.0, window=16):
+    return guards.Guard(GuardParams(spike=spike, window=window, give_up=1), BATCH)
+
+
+def usual(guard, steps=30):
+    """Losses of 1 with deviations of up to 0.2, half of them above 0.1."""
+    for step in range(steps):
+        assert guard.see(told(step, 1 + 0.05 * (step * 7 % 9 - 4))) is None
+    return steps
+
+
+def test_a_leap_is_told_with_the_window_that_led_to_it():
+    watching = guard()
+    step = usual(watching)
+    assert watching.see(told(step, 1.5)) is None
+    spike = watching.see(told(step + 1, 3.0))
+    assert spike.images_seen == (step - 6) * BATCH
+    assert (spike.first, spike.last) == (1000 + (step - 6) * BATCH, 1000 + (step + 2) * BATCH)
+    assert spike.why == "loss 3 where 1.02 was usual"
+
+
+def test_a_gradient_that_leaps_is_a_spike_too_and_a_fall_is_none():
+    watching = guard()
+    step = usual(watching)
+    assert watching.see(told(step, 0.01, norm=0.01)) is None
+    assert "gradient norm 50" in watching.see(told(step + 1, 1.0, norm=50.0)).why
+
+
+def test_without_a_factor_and_before_the_window_is_full_nothing_is_a_spike():
+    off, young = guard(spike=None), guard(window=64)
+    for watching in (off, young):
+        assert watching.see(told(usual(watching), 1e9)) is None
+
+
+def test_places_that_are_left_out_are_jumped_over_also_when_windows_touch():
+    watching = guard()
+    watching.skips = [[16, 32], [24, 48], [48, 56], [80, 88]]
+    assert [watching.after(place) for place in (0, 8, 16, 24, 40, 48, 56, 80, 88)] == [0, 8, 56, 56, 56, 56, 56, 88, 88]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("fused", [False, True])
+def test_nothing_moves_in_a_step_that_is_not_finite(fused, bad):
+    """The fused optimiser is the one of CUDA; it decides on the device."""
+    weight = torch.nn.Parameter(torch.ones(5))
+    optimiser = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+
+    def step(value):
+        weight.grad = torch.full((5,), value)
+        row = told(0, 1.0, norm=abs(value)).values
+        guards.move(optimiser, row)
+
+    step(0.5)
+    after = weight.detach().clone()
+    moments = {name: value.clone() for name, value in optimiser.state[weight].items()}
+    step(bad)
+    assert torch.equal(weight, after)
+    for name, value in moments.items():
+        assert torch.equal(optimiser.state[weight][name], value), name
+    step(0.5)
+    assert (weight < after).all()
+
+
+# --- in a training ---------------------------------------------------------------------------------------------
+
+SPIKY = {"images": 240, "guard": {"spike": 100.0, "window": 8, "give_up": 2}, "checkpoint_images": 40, "validations": 1}
+
+
+def poison(monkeypatch, places):
+    """Batches at ``places`` are twenty times as bright."""
+    true_batch = Feed.batch
+
+    def batch(self, place, then=None):
+        found = true_batch(self, place, then)
+        return found._replace(image=found.image * 20) if place in places else found
+
+    monkeypatch.setattr(Feed, "batch", batch)
+
+
+def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, tmp_path, monkeypatch, caplog):
+    poison(monkeypatch, {160})
+    with caplog.at_level(logging.INFO):
+        numbers, files = run(tmp_path, tiny(**SPIKY), packs)
+    assert numbers["images_seen"] == 240 and numbers["windows_skipped"] == 1
+    assert [(line["step"], line["skipped_images"]) for line in lines(files) if "skipped_images" in line] == [(104, 64)]
+    skipped = json.loads(files["skipped.json"])
+    assert [image["place"] for image in skipped] == list(range(104, 168))
+    rows, keys = torch.tensor(list(pack.read_split(packs[1], "train"))), pack.read_keys(packs[0])
+    shown = rows[data.positions(3, torch.arange(104, 168), len(rows))].tolist()
+    assert [(image["row"], image["key"]) for image in skipped] == [(row, keys[row]) for row in shown]
+    assert "back to image 80; the 64 images of the window are left out" in caplog.text
+    assert f"rows {shown[0]} ({keys[shown[0]][:12]})" in caplog.text
+    assert max(line["loss"] for line in lines(files) if "loss" in line and line["step"] > 64) < 50
+
+
+def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_path, monkeypatch):
+    poison(monkeypatch, {160})
+    _, plain = run(tmp_path / "plain", tiny(**SPIKY), packs)
+    true_save, calls = checkpoint.save, []
+
+    def save(*arguments, **options):
+        true_save(*arguments, **options)
+        calls.append(arguments[1])
+        if len(calls) % 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    while True:
+        try:
+            found = run(tmp_path / "stopped", tiny(**SPIKY), packs)[1]
+            break
+        except KeyboardInterrupt:
+            assert len(calls) < 100
+    assert found == plain
+
+
+def test_it_gives_up_after_so_many_times(packs, tmp_path, monkeypatch):
+    poison(monkeypatch, set(range(160, 400, 8)))
+    with pytest.raises(UserError, match=r"leapt at image \d+: .* after it went back 2 times: lower"):
+        run(tmp_path, tiny(**SPIKY), packs)
+
+
+def test_a_checkpoint_from_before_the_window_is_always_kept(tmp_path):
+    for images in (8, 40, 48, 56, 64):
+        checkpoint.save(tmp_path, images, {"images_seen": images}, keep=2, apart=24)
+    assert [int(path.name[:12]) for path in sorted(tmp_path.glob("*.pt"))] == [40, 48, 56, 64]
+    assert checkpoint.load(tmp_path, most=47)["images_seen"] == 40
+    checkpoint.forget(tmp_path, 47)
+    assert checkpoint.load(tmp_path)["images_seen"] == 40
+
+
+# --- checks of the x0 error ------------------------------------------------------------------------------------
+
+
+def test_patience_ends_the_training_and_keeps_the_weights_of_the_best_check(packs, tmp_path, monkeypatch, caplog):
+    scripted, averages, true_check = iter([0.5, 0.3, 0.4, 0.31, 0.1]), [], history.validate
+    monkeypatch.setattr(x0_error, "geo", lambda errors: next(scripted))
+
+    def validate(state, *arguments):
+        averages.append({name: value.clone() for name, value in state.average.state_dict().items()})
+        return true_check(state, *arguments)
+
+    monkeypatch.setattr(history, "validate", validate)
+    params = tiny(images=320, validations=10, patience=2)
+    with caplog.at_level(logging.INFO):
+        numbers, files = run(tmp_path, params, packs)
+    assert [line["step"] for line in lines(files) if "x0_error" in line] == [32, 64, 96, 128]
+    assert (numbers["images_seen"], numbers["best_images"], numbers["x0_error"]) == (128, 64, 0.3)
+    assert "stopped at image 128: the weights are those after 64 images, of the best x0 error, 0.3000" in caplog.text
+    written = safetensors.torch.load(files["unet/diffusion_pytorch_model.safetensors"])
+    assert all(torch.equal(value, averages[1][name]) for name, value in written.items())
+    assert not all(torch.equal(value, averages[3][name]) for name, value in written.items())
+
+
+def test_the_best_weights_survive_a_stop(packs, tmp_path, monkeypatch):
+    params = tiny(images=160, validations=5, patience=4, checkpoint_images=32)
+    monkeypatch.setattr(x0_error, "geo", lambda errors: next(scripted))
+    scripted = iter([0.9, 0.3, 0.9, 0.9, 0.9])
+    _, plain = run(tmp_path / "plain", params, packs)
+    true_save = checkpoint.save
+
+    def save(*arguments, **options):
+        true_save(*arguments, **options)
+        if arguments[1] == 96:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    scripted = iter([0.9, 0.3, 0.9, 0.9, 0.9])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", params, packs)
+    assert run(tmp_path / "stopped", params, packs)[1] == plain
+    assert next(scripted, None) is None, "no check was made twice"
+
+
+def test_a_signal_in_the_middle_of_a_check_saves_and_the_check_is_made_again(packs, tmp_path, monkeypatch):
+    params = tiny(validate_images=8, checkpoint_images=1000)
+    _, plain = run(tmp_path / "plain", params, packs)
+    true_measure, calls = x0_error.measure, []
+
+    def measure(*arguments, **options):
+        for part in true_measure(*arguments, **options | {"batch": 64}):
+            if not calls:
+                os.kill(os.getpid(), signal.SIGTERM)
+            calls.append(1)
+            yield part
+
+    monkeypatch.setattr(x0_error, "measure", measure)
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "stopped", params, packs)
+    assert stopped.value.code == 143
+    assert len(list((tmp_path / "stopped").rglob("*.pt"))) == 1
+    assert run(tmp_path / "stopped", params, packs)[1] == plain

@@ -1,0 +1,139 @@
+"""Never lose a step: killed or asked to stop at twenty random moments, a training ends in the same bytes.
+
+Processes are forked from this one, which has torch loaded, so that twenty starts take seconds; test_train.py starts
+real ones.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+from train_fixtures import contents, make_pack, tiny
+
+from components import loop, ranks
+from components import train as stage
+
+MOMENTS = 20
+
+
+class Forked:
+    """What :mod:`components.ranks` needs of a Popen, for a process that runs ``work`` and is gone."""
+
+    def __init__(self, work):
+        self.returncode = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            work()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+
+    def wait(self, timeout=None):
+        end = time.monotonic() + (timeout or 200)
+        while self.poll() is None:
+            assert time.monotonic() < end, "waited too long"
+            time.sleep(0.002)
+        return self.returncode
+
+    def poll(self):
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def rank(number, size, meeting, command):
+    """In place of a fresh interpreter: a fork that follows."""
+
+    def work():
+        own = {ranks._STORE: str(meeting), ranks._RANK: str(number), ranks._SIZE: str(size)}
+        os.environ.update(own | {ranks._LEADER: str(os.getppid())})
+        sys.argv = ["loop", *command[2:]]
+        loop._follow()
+
+    return Forked(work)
+
+
+def training(folder, params, packs):
+    """A forked process, leader of its own group, that trains into ``folder``."""
+    pixels, splits = packs
+
+    def work():
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        ranks._start = rank
+        stage.train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+
+    return Forked(work)
+
+
+def left(group):
+    """Processes of ``group`` that still run."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stream:
+                state, _, member = stream.read().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(member) == group and state != "Z":
+            found.append(int(name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """A pack, trained on once so that this process has imported all that is imported late."""
+    folder = tmp_path_factory.mktemp("packs")
+    pixels, splits = make_pack(folder)
+    params = tiny(images=8, validations=1)
+    stage.train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return pixels, splits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill-9", "term"])
+@pytest.mark.parametrize("loaders", [0, 2])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_training_stopped_at_twenty_random_moments_ends_in_the_same_bytes(packs, tmp_path, size, loaders, number):
+    params = tiny(images=640, ranks=size, loaders=loaders, checkpoint_images=24, validations=5)
+    plain, stopped = tmp_path / "plain", tmp_path / "stopped"
+    began = time.monotonic()
+    assert training(plain, params, packs).wait() == 0
+    whole = time.monotonic() - began
+    chance, times = random.Random(), 0
+    for _ in range(5 * MOMENTS):
+        process = training(stopped, params, packs)
+        time.sleep(chance.random() * whole / 8)
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, number)
+        asked = time.monotonic()
+        code = process.wait()
+        assert code in (-number, 128 + number, 0)
+        assert time.monotonic() - asked < 10
+        while left(process.pid):
+            assert time.monotonic() - asked < 10, "a process outlives the training that started it"
+            time.sleep(0.002)
+        times += code != 0
+        if times == MOMENTS or (stopped / "model").exists():
+            break
+    if not (stopped / "model").exists():
+        assert training(stopped, params, packs).wait() == 0
+    assert times >= MOMENTS // 2, f"stopped {times} times only: too late to show anything"
+    assert contents(stopped / "model") == contents(plain / "model")
