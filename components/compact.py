@@ -1,7 +1,8 @@
 """The compact U-Net: for CPUs, laptops and the edge, as fast per image as the arithmetic allows.
 
-It works on squares of ``fold`` x ``fold`` pixels as channels, in channels-last memory, where LayerNorm over channels
-and 3 x 3 convolutions need no copy; attention is two plain products.  It has the signature of diffusers' networks.
+It works in channels-last memory, where LayerNorm over channels and 3 x 3 convolutions need no copy; resolutions are
+changed by folding squares of pixels into channels; attention is two plain products.  It has the signature of
+diffusers' networks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from torch.nn import functional
 
 from components.schedule import Name, schedule
 
+WAVES, EMBED = 64, 128
+"""Numbers in which the noise level is told, and channels of what blocks are told of noise and label."""
+
 
 @dataclass
 class Predicted:
@@ -31,47 +35,38 @@ class CompactUNet(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, sample_size: int, in_channels: int, widths: Sequence[int], layers: Sequence[int],
-        num_class_embeds: int | None = None, fold: int = 2, heads_from: int = 8, skip_sigma: float = 0.1,
+        self, sample_size: int, in_channels: int, widths: Sequence[int], layers: int,
+        num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
         schedule_name: Name = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
-        """``widths`` and ``layers`` (residual blocks) of each resolution, the first of sample_size / fold pixels.
+        """``widths`` of each resolution, the first of sample_size / fold pixels, ``layers`` blocks down and up at each.
 
-        Resolutions of ``heads_from`` pixels and below attend. ``skip_sigma``: see :meth:`forward`.
+        Resolutions of ``attends_from`` pixels and below attend. ``skip_sigma``: see :meth:`forward`.
         ``num_augment_labels``: numbers that say what augmentation did, 0 for nothing.
         """
         super().__init__()
         self.schedule = schedule(schedule_name)
         self.schedule.sigma_of(torch.ones(1))  # its table is made here and kept, not while a tracer watches
         self.out_channels = in_channels
-        folded, inner = in_channels * fold**2, widths[0]
-        embed = 4 * inner
-        self.time = nn.Sequential(nn.Linear(inner, embed), nn.SiLU(), nn.Linear(embed, embed))
-        self.label = nn.Embedding(num_class_embeds, embed) if num_class_embeds else None
-        self.augment = nn.Linear(num_augment_labels, embed, bias=False) if num_augment_labels else None
+        folded = in_channels * fold**2
+        self.time = nn.Sequential(nn.Linear(WAVES, EMBED), nn.SiLU(), nn.Linear(EMBED, EMBED))
+        self.label = nn.Embedding(num_class_embeds, EMBED) if num_class_embeds else None
+        self.augment = nn.Linear(num_augment_labels, EMBED, bias=False) if num_augment_labels else None
         if self.augment is not None:
             nn.init.zeros_(self.augment.weight)
-        self.enter = nn.Conv2d(folded, inner, 3, padding=1)
-        sides = [sample_size // fold >> level for level in range(len(widths))]
+        self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
-        kept, width = [inner], inner
-        for level, (wide, count, side) in enumerate(zip(widths, layers, sides, strict=True)):
-            for _ in range(count):
-                self.down.append(Block(width, wide, embed, attends=side <= heads_from))
-                width = wide
-                kept.append(width)
-            if level < len(widths) - 1:
-                self.shrink.append(nn.Conv2d(4 * width, width, 1))
-                kept.append(width)
-        self.middle = Block(width, width, embed, attends=True)
-        for level, (wide, count, side) in reversed(list(enumerate(zip(widths, layers, sides, strict=True)))):
-            for _ in range(count + 1):
-                self.up.append(Block(width + kept.pop(), wide, embed, attends=side <= heads_from))
-                width = wide
-            if level:
-                self.grow.append(nn.Conv2d(width, 4 * width, 1))
-        self.norm = Norm(width)
-        self.leave = nn.Conv2d(width, folded, 3, padding=1)
+        for level, width in enumerate(widths):
+            attends = sample_size // fold >> level <= attends_from
+            last = level == len(widths) - 1
+            self.down.append(nn.ModuleList(Block(width, width, attends=attends) for _ in range(layers)))
+            into = [width if last else 2 * width] + [width] * (layers - 1)
+            self.up.append(nn.ModuleList(Block(wide, width, attends=attends) for wide in into))
+            if not last:
+                self.shrink.append(nn.Conv2d(4 * width, widths[level + 1], 1))
+                self.grow.append(nn.Conv2d(widths[level + 1], 4 * width, 1))
+        self.norm = Norm(widths[0])
+        self.leave = nn.Conv2d(widths[0], 2 * folded, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         self.to(memory_format=torch.channels_last)
@@ -83,42 +78,47 @@ class CompactUNet(ModelMixin, ConfigMixin):
 
         ``augment_labels`` (B, num_augment_labels): what was done to the images; left out, as if nothing was.
 
-        Inside, D(x, sigma) = c_skip x + c_out F with c_skip = s**2 / (sigma**2 + s**2) and c_out = sigma /
-        sqrt(sigma**2 + s**2), s = skip_sigma: F draws the clean image above s and corrects the noisy one below.
+        Two heads draw the clean image X and the noise N; D(x, sigma) = far X + near (x - sigma N) with far = sigma**2 /
+        (sigma**2 + s**2) and near = 1 - far, s = skip_sigma: the image is drawn above s and the noise taken out below.
         """
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
-        drawn = self._network(sample, sigma.flatten(), class_labels, augment_labels).float()
+        image, noise = self._network(sample, sigma.flatten(), class_labels, augment_labels).float().chunk(2, 1)
         narrow = sigma**2 + self.config.skip_sigma**2
+        near = self.config.skip_sigma**2 / narrow
+        # v = (alpha entry - D) / beta with entry = alpha x, of which all that is divided by sigma is divided beforehand.
         skipped = sigma * (1 - self.config.skip_sigma**2) / narrow
-        return Predicted(skipped * sample.float() - ((1 + sigma**2) / narrow).sqrt() * drawn)
+        drawn = sigma / narrow * image - near * noise
+        return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)
 
     def _network(self, sample: Tensor, sigma: Tensor, labels: Tensor | None, done: Tensor | None) -> Tensor:
-        config = self.config
-        told = self.time(_waves(sigma.log() / 4, config.widths[0]).to(sample.dtype))
+        told = self.time(_waves(sigma).to(sample.dtype))
         if self.label is not None:
             told = told + self.label(labels)
         if self.augment is not None and done is not None:
-            told = told + self.augment(done)
-        told = functional.silu(told)
-        x = functional.pixel_unshuffle(sample, config.fold).contiguous(memory_format=torch.channels_last)
-        x = self.enter(x)
-        kept, down, shrink = [x], iter(self.down), iter(self.shrink)
-        for level, count in enumerate(config.layers):
-            for _ in range(count):
-                x = next(down)(x, told)
+            told = told + self.augment(done.to(sample.dtype))
+        told, fold, kept = functional.silu(told), self.config.fold, []
+        x = self.enter(_folded(sample, fold))
+        for level, blocks in enumerate(self.down):
+            for block in blocks:
+                x = block(x, told)
+            if level < len(self.shrink):
                 kept.append(x)
-            if level < len(config.layers) - 1:
-                x = next(shrink)(functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
-                kept.append(x)
-        x = self.middle(x, told)
-        up, grow = iter(self.up), iter(self.grow)
-        for level, count in reversed(list(enumerate(config.layers))):
-            for _ in range(count + 1):
-                x = next(up)(torch.cat([x, kept.pop()], 1), told)
-            if level:
-                x = functional.pixel_shuffle(next(grow)(x), 2).contiguous(memory_format=torch.channels_last)
-        return functional.pixel_shuffle(self.leave(functional.silu(self.norm(x))), config.fold)
+                x = self.shrink[level](_folded(x, 2))
+        for level in reversed(range(len(self.up))):
+            if level < len(self.grow):
+                grown = functional.pixel_shuffle(self.grow[level](x), 2).contiguous(memory_format=torch.channels_last)
+                x = torch.cat([grown, kept[level]], 1)
+            for block in self.up[level]:
+                x = block(x, told)
+        x = self.leave(functional.silu(self.norm(x)))
+        return functional.pixel_shuffle(x, fold) if fold > 1 else x  # channels of one head stay together
+
+
+def _folded(x: Tensor, fold: int) -> Tensor:
+    """Squares of ``fold`` x ``fold`` pixels as channels, in channels-last memory."""
+    x = functional.pixel_unshuffle(x, fold) if fold > 1 else x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class Norm(nn.Module):
@@ -137,18 +137,18 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """Two convolutions beside a shortcut, told of noise and label by scale and shift; then attention where asked."""
 
-    def __init__(self, into: int, width: int, embed: int, *, attends: bool) -> None:
+    def __init__(self, into: int, width: int, *, attends: bool) -> None:
         super().__init__()
         self.first, self.second = Norm(into), Norm(width)
         self.one, self.two = nn.Conv2d(into, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-        self.told = nn.Linear(embed, 2 * width)
+        self.told = nn.Linear(EMBED, 2 * width)
         self.shortcut = nn.Conv2d(into, width, 1) if into != width else nn.Identity()
         self.attention = Attention(width) if attends else None
         nn.init.zeros_(self.two.weight)
         nn.init.zeros_(self.two.bias)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """BCHW to BCHW; ``told`` (B, embed)."""
+        """BCHW to BCHW; ``told`` (B, EMBED)."""
         scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
         y = self.one(functional.silu(self.first(x)))
         y = self.two(functional.silu(torch.addcmul(shift, self.second(y), 1 + scale)))
@@ -181,8 +181,11 @@ class Attention(nn.Module):
         return tokens.view(batch, high, wide, width).permute(0, 3, 1, 2)
 
 
-def _waves(value: Tensor, width: int) -> Tensor:
-    """Cosines and sines of ``value`` (B,), of the order of 1, at ``width`` / 2 geometric rates, (B, width)."""
-    rates = torch.exp(torch.linspace(0, math.log(1000), width // 2, device=value.device))
-    turned = value.float()[:, None] * rates
+def _waves(sigma: Tensor) -> Tensor:
+    """Cosines and sines of log(sigma) / 4 at geometric rates of 1 to 16, (B, WAVES).
+
+    Smooth ones: rates up to 1,000, as for timesteps, cost 3 % of the x0 error (docs/recipe.md).
+    """
+    rates = torch.exp(torch.linspace(0, math.log(16), WAVES // 2, device=sigma.device))
+    turned = (sigma.float().log() / 4)[:, None] * rates
     return torch.cat([turned.cos(), turned.sin()], 1)

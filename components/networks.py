@@ -26,7 +26,9 @@ class CompactParams(Params):
     layers: int = Field(ge=1, le=16, description="residual blocks at each resolution, 1..16")
     fold: Literal[1, 2, 4] = Field(description="pixels of a square's edge that become channels: 1, 2 or 4")
     skip_sigma: float = Field(
-        gt=0, le=1, description="noise level below which the noisy image itself is the answer's base, 0..1"
+        gt=0,
+        le=1,
+        description="noise level above which the image is drawn anew and below which the noise is taken out, 0..1",
     )
 
 
@@ -80,11 +82,9 @@ def _compact(params: CompactParams, schedule_name: str, side: int, channels: int
 
     levels = len(params.widths)
     _check_side(side, params.fold << (levels - 1), "train.network.widths and fold")
-    for width in params.widths:
-        if width % HEAD:
-            raise UserError(f"train.network.widths: {width} is not a multiple of {HEAD}, the channels of a head")
+    _check_widths([side // params.fold >> level for level in range(levels)], params.widths)
     return CompactUNet(
-        sample_size=side, in_channels=channels, widths=list(params.widths), layers=[params.layers] * levels,
+        sample_size=side, in_channels=channels, widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
         schedule_name=schedule_name, num_augment_labels=told or None,
     )  # fmt: skip
@@ -95,10 +95,7 @@ def _unet(params: UnetParams, schedule_name: str, side: int, channels: int, clas
 
     widths = params.widths
     _check_side(side, 1 << (len(widths) - 1), "train.network.widths")
-    for level, width in enumerate(widths):
-        wanted = HEAD if side >> level <= ATTENTION_SIDE else NORM_GROUPS
-        if width % wanted:
-            raise UserError(f"train.network.widths: {width}, at {side >> level} pixels, is not a multiple of {wanted}")
+    _check_widths([side >> level for level in range(len(widths))], widths)
     attends = [side >> level <= ATTENTION_SIDE for level in range(len(widths))]
     return UNet2DModel(
         sample_size=side,
@@ -116,6 +113,13 @@ def _unet(params: UnetParams, schedule_name: str, side: int, channels: int, clas
         norm_num_groups=NORM_GROUPS,
         num_class_embeds=classes + 1 if classes else None,
     )
+
+
+def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
+    for side, width in zip(sides, widths, strict=True):
+        wanted = HEAD if side <= ATTENTION_SIDE else NORM_GROUPS
+        if width % wanted:
+            raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
 
 
 def _check_side(side: int, divisor: int, what: str) -> None:
