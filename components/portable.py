@@ -11,6 +11,7 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,13 @@ MOST_INSIDE = 2**31 - 2**20
 _log = logging.getLogger(__name__)
 
 
-def write(folder: Path, network: nn.Module, objective: Objective, *, steps: int) -> float:
+def write(
+    folder: Path, network: nn.Module, objective: Objective, *, steps: int = 0, sigmas: Sequence[float] = ()
+) -> float:
     """Write both files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
 
-    ``network`` lies on the CPU.  Equal networks give equal bytes: no path, no clock, no name of a machine in them.
+    ``network`` lies on the CPU; levels are those of ``steps``, or ``sigmas``.  Equal networks give equal bytes:
+    no path, no clock, no name of a machine in them.
     """
     network = network.eval()
     (folder / FOLDER).mkdir()
@@ -56,14 +60,14 @@ def write(folder: Path, network: nn.Module, objective: Objective, *, steps: int)
             "set train.onnx to false and report this"
         )
     _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
-    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, steps), indent=1) + "\n", "utf-8")
+    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, steps, sigmas), indent=1) + "\n", "utf-8")
     return error
 
 
-def levels(objective: Objective, steps: int) -> list[dict[str, float]]:
-    """For each of ``steps`` falling noise levels: sigma, timestep, c_in, c_shift, c_skip and c_out."""
+def levels(objective: Objective, steps: int, sigmas: Sequence[float] = ()) -> list[dict[str, float]]:
+    """For each of ``steps`` falling noise levels, or of ``sigmas``: sigma, timestep, c_in, c_shift, c_skip, c_out."""
     schedule = objective.schedule
-    sigma = torch.tensor(samplers.levels(steps, schedule.low, schedule.high), dtype=torch.float64)
+    sigma = torch.tensor(list(sigmas) or samplers.levels(steps, schedule.low, schedule.high), dtype=torch.float64)
     columns = {
         "sigma": sigma,
         "timestep": schedule.told(sigma),
@@ -72,7 +76,7 @@ def levels(objective: Objective, steps: int) -> list[dict[str, float]]:
         "c_skip": objective.c_skip(sigma),
         "c_out": objective.c_out(sigma),
     }
-    return [{name: float(column[at]) for name, column in columns.items()} for at in range(steps)]
+    return [{name: float(column[at]) for name, column in columns.items()} for at in range(len(sigma))]
 
 
 class _Plain(nn.Module):

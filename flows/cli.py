@@ -93,6 +93,7 @@ def promote(
 
 
 app.command()(modelcommands.sample)
+app.command()(modelcommands.distil)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands of the line that take a model: `stillroom sample`."""
+"""Commands that take a model: `stillroom sample` and `stillroom distil`."""
 
 from __future__ import annotations
 
@@ -91,3 +91,22 @@ def enter(directory: Path) -> states.State:
     state = states.find(directory)
     state.enter()
     return state
+
+
+def distil(
+    out: Annotated[Path, typer.Option(help="The model folder to write; a student there is replaced.", file_okay=False)],
+    directory: Folder = Path(),
+    model: Model = "models:/denoiser@champion",
+    images: Annotated[
+        int | None, typer.Option(help="Images to show the student.", min=1, show_default="distil.images of params.yaml")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="In which it shall draw.", min=1, max=16, show_default="distil.steps of params.yaml"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Make a student of a denoiser that draws in few steps, and say what it lost."""
+    from flows import distilling
+
+    distilling.distil(enter(directory), model, out.resolve(), images=images, steps=steps, dry_run=dry_run)

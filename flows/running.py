@@ -18,7 +18,7 @@ from components.pipeline import PIPELINE, stage
 from flows import lock, processes, repository, supervise
 from flows.state import State
 
-SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register")
+SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register", "distil")
 
 
 def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from components import files
 from components.contract import ContractParams
+from components.distilparams import DistilParams
 from components.pipeline import PIPELINE
 from components.promotion import RegisterParams
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def models() -> dict[str, type[BaseModel]]:
     """Which model each section of params.yaml has to satisfy."""
     stages = {stage.name: stage.params for stage in PIPELINE}
-    return stages | {"contract": ContractParams, "register": RegisterParams}
+    return stages | {"contract": ContractParams, "register": RegisterParams, "distil": DistilParams}
 
 
 def render() -> str:

@@ -1,0 +1,226 @@
+"""A student that draws in few steps, made of a denoiser: progressive distillation in sigma space.
+
+Salimans and Ho 2022, arXiv:2202.00512, algorithm 2, with ``substeps`` steps of the teacher for one of the student in
+place of two, by DPM-Solver++(2M) in place of DDIM, so that one round does; and with the teacher's guidance folded in
+(Meng et al. 2023, arXiv:2210.03142, section 3.1).  A student given as the teacher makes the next round.
+
+Shapes: B images of a batch, BCHW, pixels in [-1, 1]; sigmas (B,): each image of a batch is at a level of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components import checkpoint, data, denoiser, events, files, pack, portable, samplers, sampling, x0_error
+from components.distilparams import DistilParams
+from components.errors import UserError
+from components.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Learner:
+    """What a distillation holds between two steps."""
+
+    network: nn.Module
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    images_seen: int = 0
+
+    def pack(self) -> dict[str, Any]:
+        """As plain data and tensors."""
+        modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimiser")}
+        return modules | {"images_seen": self.images_seen}
+
+    def unpack(self, saved: dict[str, Any]) -> None:
+        """Become what :meth:`pack` gave."""
+        for name in ("network", "average", "optimiser"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.images_seen = saved["images_seen"]
+
+
+def distil(
+    params: DistilParams, *, teacher: Path, pixels: Path, splits: Path, student: Path, scratch: Path
+) -> dict[str, Any]:  # fmt: skip
+    """Teach a student of the teacher's architecture and write its folder; what came of the teaching.
+
+    What was killed goes on from its last checkpoint below ``scratch``, to the same bytes.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    master = sampling.load(teacher)
+    master.network.to(device)
+    images, rows = data.Pixels(pixels), torch.tensor(list(pack.read_split(splits, "train")))
+    _check(master, images.header, rows, teacher)
+    folder = scratch / key(params, teacher, pixels, splits)
+    learner = _started(params, master, folder, device)
+    ladder = levels(params.steps, master.objective.schedule)
+    total = params.images // params.batch * params.batch
+    saved, loss = learner.images_seen, math.nan
+    with events.Progress(total, what="distil", start=learner.images_seen) as progress:
+        while learner.images_seen < total:
+            loss = _step(params, master, learner, images, rows, ladder)
+            progress.advance(params.batch, note=f"loss {loss:.4f}")
+            if learner.images_seen - saved >= params.checkpoint_images and learner.images_seen < total:
+                saved = learner.images_seen
+                checkpoint.save(folder, saved, learner.pack(), keep=2)
+    _write(student, params, teacher, learner, ladder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"images_seen": learner.images_seen, "loss": loss, "sigmas": ladder[:-1]}
+
+
+def levels(steps: int, schedule: Schedule) -> list[float]:
+    """The levels at which a student of ``steps`` answers, falling, and the one where the last of its steps ends."""
+    return samplers.spaced("karras", steps + 1, schedule)
+
+
+def wanted(
+    master: sampling.Denoiser, x: Tensor, sigma: Tensor, following: Tensor, labels: Tensor | None, substeps: int
+) -> Tensor:  # fmt: skip
+    """The clean images at which a step of DDIM must aim to do what ``substeps`` of the teacher do (algorithm 2).
+
+    From ``x`` at ``sigma`` to ``following``, both (B,), in equal steps of log sigma of DPM-Solver++(2M).
+    """
+    ratio = (following / sigma) ** (1 / substeps)
+    y, at, before = x, sigma, None
+    for _ in range(substeps):
+        now = _believed(master, y, at, labels)
+        aim = now if before is None else now + (now - before) / 2
+        y, at, before = torch.lerp(aim, y, _column(ratio)), at * ratio, now
+    share = _column(following / sigma)
+    return (y - share * x) / (1 - share)
+
+
+def known(model: sampling.Denoiser, images: data.Pixels) -> Tensor:
+    """The class of every image as ``model`` numbers it, -1 where it has none by that name."""
+    names = images.header.classes
+    numbers = [model.classes.index(name) if name in model.classes else -1 for name in names]
+    return torch.tensor([*numbers, -1])[images.class_ids]
+
+
+def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
+    """16 hex digits for all that decides the outcome: parameters, teacher, data, this code and torch."""
+    digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), torch.__version__]).encode())
+    for path in (teacher / sampling.WEIGHTS, teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32",
+                 Path(__file__)):  # fmt: skip
+        digest.update(bytes.fromhex(files.sha256(path)))
+    return digest.hexdigest()[:16]
+
+
+def _check(master: sampling.Denoiser, header: pack.Header, rows: Tensor, teacher: Path) -> None:
+    if not len(rows):
+        raise UserError("data/splits: no image to distil on: see the data report for what was dropped")
+    if (master.side, master.channels) != (header.side, header.channels):
+        raise UserError(f"{teacher}: made for {master.side} px and {master.channels} channels, the images have "
+                        f"{header.side} and {header.channels}: distil it on its own data")  # fmt: skip
+
+
+def _started(params: DistilParams, master: sampling.Denoiser, folder: Path, device: torch.device) -> Learner:
+    """A student that is its teacher, or what the last checkpoint holds."""
+    network = copy.deepcopy(master.network).requires_grad_(True).train()
+    average = copy.deepcopy(master.network).eval()
+    cuda = device.type == "cuda"
+    # On the CPU torch 2.14.1 misapplies fused updates of some strides.
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=params.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=cuda, foreach=not cuda
+    )
+    learner = Learner(network, average, optimiser)
+    saved = checkpoint.load(folder, device)
+    if saved:
+        learner.unpack(saved)
+        _log.info("going on from the checkpoint after %d images", learner.images_seen)
+    return learner
+
+
+def _step(
+    params: DistilParams, master: sampling.Denoiser, learner: Learner, images: data.Pixels, rows: Tensor,
+    ladder: list[float],
+) -> float:  # fmt: skip
+    """One optimiser step; the loss. Its draws depend on (seed, step) alone."""
+    step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
+    source = data.generator(params.seed, "distil", step)
+    chosen = rows[torch.randint(len(rows), (params.batch,), generator=source)]
+    noise = torch.randn(params.batch, master.channels, master.side, master.side, generator=source).to(device)
+    # As many images at each level as the batch allows, in any order.
+    which = (torch.arange(params.batch) + step) % params.steps
+    ends = torch.tensor(ladder, dtype=torch.float32)
+    sigma, following = ends[which].to(device), ends[which + 1].to(device)
+    labels = x0_error.labels_for(known(master, images)[chosen], master.null_class)
+    labels = None if labels is None else labels.to(device)
+    x = data.to_network(images.gather(chosen), device) + _column(sigma) * noise
+    with x0_error.autocast(device, "auto"):
+        with torch.no_grad():
+            aim = wanted(master, x, sigma, following, labels, params.substeps).float()
+        # As if ``aim`` were the image: then the noise is what is left of x, and the loss is training's own.
+        left = (x - aim) / _column(sigma)
+        loss = master.objective.loss(learner.network, aim, left, sigma, labels, master.weighting).mean()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(learner.network.parameters(), params.gradient_clip)
+    if not math.isfinite(float(norm)):
+        raise UserError(f"distillation broke down at image {learner.images_seen}: lower distil.learning_rate")
+    for settings in learner.optimiser.param_groups:
+        settings["lr"] = params.learning_rate * (1 - learner.images_seen / params.images)
+    learner.optimiser.step()
+    learner.optimiser.zero_grad(set_to_none=True)
+    learner.images_seen += params.batch
+    keep = 0.5 ** (params.batch / (params.ema_half_life * learner.images_seen))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(learner.average.parameters()), list(learner.network.parameters()), 1 - keep)
+    return float(loss.detach())
+
+
+def _believed(master: sampling.Denoiser, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+    """D of the teacher, guided as it draws: Ho and Salimans 2022, arXiv:2207.12598."""
+    if labels is None or master.guidance == 1:
+        return master.objective.denoise(master.network, x, sigma, labels)
+    both = torch.cat([labels, torch.full_like(labels, master.null_class)])
+    found = master.objective.denoise(master.network, x.repeat(2, 1, 1, 1), sigma.repeat(2), both)
+    with_label, without = found.chunk(2)
+    return torch.lerp(without, with_label, master.guidance)
+
+
+def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner, ladder: list[float]) -> None:
+    notes = json.loads((teacher / "stillroom.json").read_text("utf-8"))
+    objective = sampling.load(teacher).objective
+    told = {
+        "sampler": "euler", "steps": params.steps, "guidance": 1.0, "sigmas": ladder[:-1],
+        "distilled": {"teacher": files.sha256(teacher / sampling.WEIGHTS), "guidance": notes["guidance"],
+                      **params.model_dump(mode="json")},
+    }  # fmt: skip
+    with files.replacing_folder(student) as folder:
+        denoiser.save(folder, learner.average.cpu(), objective, {**notes, **told})
+        if (teacher / portable.FOLDER).is_dir():
+            portable.write(folder, learner.average, objective, sigmas=ladder[:-1])
+        (folder / "README.md").write_text(_CARD.format(**told, images=learner.images_seen), "utf-8")
+
+
+def _column(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+_CARD = """---
+library_name: diffusers
+tags: [diffusion, denoiser, stillroom, distilled]
+---
+
+# A student that draws in {steps} steps
+
+Distilled (progressive distillation, arXiv:2202.00512, one round) in {images} images from a denoiser whose weights have
+the SHA-256 {distilled[teacher]}; its guidance of {distilled[guidance]:g} is folded in, so it takes none.
+`distilled.json` holds what that cost in quality, beside the teacher.
+
+It answers only at the noise levels sigma = {sigmas} (relative to the image), by Euler's method from one to the
+next, the last answer being the picture: `stillroom sample --model FOLDER` does that. The scheduler in this folder is
+the teacher's and visits other levels.
+"""
