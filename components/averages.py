@@ -1,0 +1,152 @@
+"""Averages of the weights over the training, several at once, and of any length afterwards.
+
+An average whose half-life is a share h of the images seen so far weighs the weights after t images by t**g with
+g = ln 2 / h - 1: a power-function average (Karras et al. 2023, arXiv:2312.02696, section 3.1), whose length relative
+to the training stays the same while it goes on.  A snapshot is all averages at one moment; from the snapshots of a
+training every other half-life is found afterwards by least squares (there: section 3.2 and algorithm 3).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from components import files
+from components.errors import UserError
+
+FOLDER = "averages"
+"""Of a model folder: its snapshots."""
+
+SHORTEST, LONGEST = 0.01, 0.35
+"""Half-lives that can be reconstructed; the longest is that of g about 1."""
+
+
+class Averages:
+    """One average for each of ``half_lives``, shares of the images seen; :attr:`first` is what is handed out."""
+
+    def __init__(self, first: nn.Module, half_lives: Sequence[float]) -> None:
+        """``first``: a copy of the network before its first step, to keep."""
+        self.half_lives = tuple(half_lives)
+        self.first = first.eval().requires_grad_(False)
+        self.rest = [[weight.detach().clone() for weight in first.parameters()] for _ in self.half_lives[1:]]
+
+    def update(self, network: nn.Module, seen: int, batch: int) -> None:
+        """Take in the weights of the step of ``batch`` images that ended at ``seen``; the first forgets the start."""
+        weights = [_local(weight) for weight in network.parameters()]
+        for half_life, average in zip(self.half_lives, self._lists(), strict=True):
+            kept = (1 - batch / seen) ** (exponent(half_life) + 1)  # equation 127
+            torch._foreach_lerp_([_local(weight) for weight in average], weights, 1 - kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As plain data and tensors."""
+        return {"first": self.first.state_dict(), "rest": self.rest}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Become what :meth:`state_dict` gave."""
+        self.first.load_state_dict(saved["first"])
+        self.rest = saved["rest"]
+
+    def _lists(self) -> list[list[Tensor]]:
+        return [[weight.detach() for weight in self.first.parameters()], *self.rest]
+
+
+def _local(weight: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor; averaging goes element by element."""
+    weight = weight.detach()
+    return weight.to_local() if hasattr(weight, "to_local") else weight
+
+
+class Snapshot(NamedTuple):
+    """All averages after ``seen`` images."""
+
+    seen: int
+    half_lives: tuple[float, ...]
+    path: Path
+
+
+def store(folder: Path, names: Sequence[str], averages: Averages, seen: int) -> None:
+    """Write a snapshot after ``seen`` images to ``folder``, in half precision, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for at, average in enumerate(averages._lists()):
+        for name, weight in zip(names, average, strict=True):
+            tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
+    # One entry: safetensors writes several in an order of chance.
+    told = {"averages": json.dumps({"seen": seen, "half_lives": averages.half_lives})}
+    with files.replacing(folder / f"{seen:012d}.safetensors") as path:
+        save_file(tensors, path, metadata=told)
+
+
+def stored(folder: Path) -> list[Snapshot]:
+    """The snapshots in ``folder``, in their order; UserError names one that is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as opened:
+                told = json.loads((opened.metadata() or {})["averages"])
+            half_lives = tuple(float(each) for each in told["half_lives"])
+            seen = int(told["seen"])
+            if seen < 1 or not half_lives or not all(0 < each <= 1 for each in half_lives):
+                raise ValueError(f"{seen} images, half-lives {half_lives}")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path}: not a snapshot of averages ({first}): train or pull the model again") from None
+        found.append(Snapshot(seen, half_lives, path))
+    return found
+
+
+def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Tensor]:
+    """The weights averaged with ``half_life`` at the end, float32 by name, from the snapshots of one training."""
+    from safetensors.torch import load_file
+
+    if not snapshots:
+        raise UserError("no snapshots of averages: train with train.ema_snapshots of 8 or more")
+    if not SHORTEST <= half_life <= LONGEST:
+        raise UserError(f"half-life {half_life:g}: wanted a share of the images seen, {SHORTEST} to {LONGEST}")
+    known = [(snapshot.seen, each) for snapshot in snapshots for each in snapshot.half_lives]
+    shares = iter(coefficients(known, (max(seen for seen, _ in known), half_life)))
+    weights: dict[str, Tensor] = {}
+    for snapshot in snapshots:
+        tensors = load_file(snapshot.path)
+        for at in range(len(snapshot.half_lives)):
+            share, prefix = next(shares), f"{at}."
+            for name in sorted(tensors):
+                if name.startswith(prefix):
+                    part = share * tensors[name].double()
+                    weights[name.removeprefix(prefix)] = weights.get(name.removeprefix(prefix), 0) + part
+    return {name: weight.float() for name, weight in weights.items()}
+
+
+def coefficients(known: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> list[float]:
+    """The factor of each of ``known`` in the average nearest to ``wanted``; each is (images seen, half-life)."""
+    rows = torch.tensor([[inner(one, other) for other in known] for one in known], dtype=torch.float64)
+    right = torch.tensor([[inner(one, wanted)] for one in known], dtype=torch.float64)
+    # Profiles of neighbours are nearly alike: what double precision cannot tell apart is left out.
+    return torch.linalg.lstsq(rows, right, rcond=1e-12, driver="gelsd").solution.flatten().tolist()
+
+
+def inner(one: tuple[int, float], other: tuple[int, float]) -> float:
+    """Inner product of two averages' profiles over the training: Karras et al. 2023, algorithm 3."""
+    (early, first), (late, second) = sorted([one, other])
+    first, second = exponent(first), exponent(second)
+    return (first + 1) * (second + 1) / (first + second + 1) * (early / late) ** second / late
+
+
+def exponent(half_life: float) -> float:
+    """g of the power function whose half-life is that share of the images seen."""
+    return math.log(2) / half_life - 1
+
+
+def relative_deviation(half_life: float) -> float:
+    """The length as Karras et al. 2023 give it: standard deviation over the training's length, equation 123."""
+    power = exponent(half_life)
+    return math.sqrt((power + 1) / (power + 2) ** 2 / (power + 3))
