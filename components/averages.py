@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components import files
+from components import files, flat
 from components.errors import UserError
 
 FOLDER = "averages"
@@ -30,18 +30,36 @@ SHORTEST, LONGEST = 0.01, 0.35
 class Averages:
     """One average for each of ``half_lives``, shares of the images seen; :attr:`first` is what is handed out."""
 
-    def __init__(self, first: nn.Module, half_lives: Sequence[float]) -> None:
-        """``first``: a copy of the network before its first step, to keep."""
+    def __init__(
+        self, first: nn.Module, half_lives: Sequence[float], *, names: Sequence[str] | None = None, in_one: bool = False
+    ) -> None:
+        """``first``: a copy of the network before its first step, to keep; ``names`` of the weights that learn.
+
+        ``in_one``: the weights lie in one vector (:mod:`components.flat`), and so shall the averages.
+        """
         self.half_lives = tuple(half_lives)
         self.first = first.eval().requires_grad_(False)
-        self.rest = [[weight.detach().clone() for weight in first.parameters()] for _ in self.half_lives[1:]]
+        weights = dict(first.named_parameters())
+        self._named = {name: weights[name] for name in names} if names is not None else weights
+        self._tracked = [flat.flatten(self._named.values())] if in_one else list(self._named.values())
+        self._in_one = in_one
+        self.rest = [[weight.detach().clone() for weight in self._tracked] for _ in self.half_lives[1:]]
 
-    def update(self, network: nn.Module, seen: int, batch: int) -> None:
-        """Take in the weights of the step of ``batch`` images that ended at ``seen``; the first forgets the start."""
-        weights = [_local(weight) for weight in network.parameters()]
-        for half_life, average in zip(self.half_lives, self._lists(), strict=True):
+    def update(self, weights: Sequence[Tensor], seen: int, batch: int) -> None:
+        """Take in ``weights`` after the step of ``batch`` images that ended at ``seen``; the start is forgotten."""
+        local = [_local(weight) for weight in weights]
+        for half_life, average in zip(self.half_lives, [self._tracked, *self.rest], strict=True):
             kept = (1 - batch / seen) ** (exponent(half_life) + 1)  # equation 127
-            torch._foreach_lerp_([_local(weight) for weight in average], weights, 1 - kept)
+            torch._foreach_lerp_([_local(weight) for weight in average], local, 1 - kept)
+
+    def named(self, at: int) -> dict[str, Tensor]:
+        """The weights of the average number ``at`` by name."""
+        if at == 0:
+            return {name: weight.detach() for name, weight in self._named.items()}
+        kept = self.rest[at - 1]
+        if self._in_one:
+            return {name: flat.like(kept[0], weight) for name, weight in self._named.items()}
+        return dict(zip(self._named, kept, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """As plain data and tensors."""
@@ -50,10 +68,7 @@ class Averages:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Become what :meth:`state_dict` gave."""
         self.first.load_state_dict(saved["first"])
-        self.rest = saved["rest"]
-
-    def _lists(self) -> list[list[Tensor]]:
-        return [[weight.detach() for weight in self.first.parameters()], *self.rest]
+        self.rest = [[weight.clone() for weight in average] for average in saved["rest"]]
 
 
 def _local(weight: Tensor) -> Tensor:
@@ -70,14 +85,20 @@ class Snapshot(NamedTuple):
     path: Path
 
 
-def store(folder: Path, names: Sequence[str], averages: Averages, seen: int) -> None:
-    """Write a snapshot after ``seen`` images to ``folder``, in half precision, whole or not at all."""
+def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) -> None:
+    """Write a snapshot after ``seen`` images to ``folder``, in half precision, whole or not at all.
+
+    With sharded weights every rank has to call it, to gather them, and one to ``write``.
+    """
     from safetensors.torch import save_file
 
     tensors = {}
-    for at, average in enumerate(averages._lists()):
-        for name, weight in zip(names, average, strict=True):
+    for at in range(len(averages.half_lives)):
+        for name, weight in averages.named(at).items():
+            weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
             tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
+    if not write:
+        return
     # One entry: safetensors writes several in an order of chance.
     told = {"averages": json.dumps({"seen": seen, "half_lives": averages.half_lives})}
     with files.replacing(folder / f"{seen:012d}.safetensors") as path:

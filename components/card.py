@@ -140,7 +140,7 @@ def text(
         batch=params.batch, rate=params.learning_rate, warmup=params.warmup_images, seed=params.seed,
         constant=params.constant_until, final=params.final_rate, decay=params.weight_decay,
         clip=params.gradient_clip, precision=params.precision, dropout=params.label_dropout,
-        ema=params.ema_half_life, error="not known" if error is None else f"{error:.4g}",
+        ema=params.ema_half_lives[0], error="not known" if error is None else f"{error:.4g}",
         code="\n\n".join(_blocks(params, kind, side, channels, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip

@@ -29,6 +29,10 @@ class Batch(NamedTuple):
     done: Tensor | None = None
     """(B, augment.LABELS): what augmentation did, for a network that is told."""
 
+    def part(self, piece: slice) -> Batch:
+        """Some of its images."""
+        return Batch(*(None if one is None else one[piece] for one in self))
+
 
 class Feed:
     """Batches by place; with ``params.loaders`` their images are gathered ahead by processes of their own."""

@@ -17,13 +17,14 @@ from typing import NoReturn
 
 import torch
 
-from components import checkpoint, data, events, guards, history, pack, stopping
+from components import averages, checkpoint, data, events, flat, guards, history, pack, sharding, stopping
 from components.errors import UserError
 from components.feed import Feed
 from components.ranks import Group, together
 from components.recipe import TrainParams
-from components.state import State, start
-from components.step import Step
+from components.state import State, build, start
+from components.step import Step, operations
+from components.throughput import Throughput
 
 NAMED = 16
 """Images of a window left out that the log names; skipped.json has them all."""
@@ -74,20 +75,29 @@ class Training:
         self.step = Step(job.params, self.state, group)
         self.late = guards.Late(group.device)
         self.stop = 0
+        self.speed = Throughput(
+            lambda: operations(self.state), group.device, precision=job.params.precision, ranks=group.size,
+            remembered=job.folder.parent.with_name("peaks.json"),
+        )  # fmt: skip
 
     def run(self) -> State:
         """Step until the end, a signal, or the end of patience."""
         params, state = self.params, self.state
         total, count = params.total_steps * params.batch, params.validations
         line_every = max(1, params.total_steps // history.LINES) * params.batch
-        checks = {round(params.total_steps * (i + 1) / count) * params.batch for i in range(count)}
+        checks, snapshots = (
+            {round(params.total_steps * (i + 1) / times) * params.batch for i in range(times)}
+            for times in (count, params.ema_snapshots)
+        )
         saved = state.images_seen
         with _progress(self.group, total, state.images_seen) as progress:
             while True:
                 seen = state.images_seen
                 line, check = seen % line_every == 0 or seen == total, seen in checks and state.checked != seen
                 due = seen == total or seen - saved >= params.checkpoint_images
-                if self._look(all_now=line or check or due) or (self.stop and self._look(all_now=True)):
+                if self._look(all_now=line or check or due or seen in snapshots) or (
+                    self.stop and self._look(all_now=True)
+                ):
                     saved = min(saved, state.images_seen)
                     continue
                 if line:
@@ -95,6 +105,8 @@ class Training:
                 if check and not self.stop:  # stopped in it, it is made again
                     self.stop = history.validate(state, params, self.checked, self.pixels, self.group, self._poll)
                     state.checked = state.checked if self.stop else seen
+                if seen in snapshots and not self.stop:
+                    averages.store(self.job.folder / averages.FOLDER, state.averages, seen, write=self.group.rank == 0)
                 over = seen == total or self._impatient()
                 if (due or over or self.stop) and saved != seen:
                     saved = seen
@@ -105,8 +117,10 @@ class Training:
                     return self._finished()
                 self._one()
                 if progress:
+                    self.speed.advance(params.batch, seen=state.images_seen)
                     loss = f"loss {state.guard.recent[-1][2]:.3f}" if state.guard.recent else ""
-                    progress.advance(state.images_seen - progress.done, note=loss)
+                    note = ", ".join(filter(None, (loss, self.speed.note)))
+                    progress.advance(state.images_seen - progress.done, note=note)
 
     def _one(self) -> None:
         """One step."""
@@ -139,7 +153,7 @@ class Training:
         return self.params.patience is not None and self.state.best.worse >= self.params.patience
 
     def _finished(self) -> State:
-        """The state, its average that of the best check where there is patience."""
+        """The state, its average that of the best check where there is patience, and whole."""
         state, best = self.state, self.state.best
         if best.weights:
             state.average.load_state_dict(best.weights)
@@ -147,13 +161,16 @@ class Training:
                 early = f"stopped at image {state.images_seen}: " if self._impatient() else ""
                 words = "%sthe weights are those after %d images, of the best x0 error, %.4f"
                 _log.info(words, early, best.images_seen, best.error)
+        state.averages.first = sharding.gathered(state.average, lambda: build(self.params, self.pixels, self.job.start))
+        flat.part(state.average)
         return state
 
     def _save(self) -> None:
         """Write a checkpoint (rank 0)."""
         state, apart = self.state, (guards.SKIPPED - 1) * self.params.batch
+        packed = state.pack() if self.group.rank == 0 or state.sharded else {}
         if self.group.rank == 0:
-            checkpoint.save(self.job.folder, state.images_seen, state.pack(), keep=self.params.keep, apart=apart)
+            checkpoint.save(self.job.folder, state.images_seen, packed, keep=self.params.keep, apart=apart)
 
     def _stopped(self) -> NoReturn:
         """End for the signal on which the ranks agreed."""

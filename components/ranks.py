@@ -53,6 +53,12 @@ class Group:
             dist.all_reduce(numbers)
         return numbers
 
+    def mean(self, numbers: Tensor) -> None:
+        """Put the mean over all ranks in the place of ``numbers``."""
+        if self.size > 1:
+            dist.all_reduce(numbers)
+            numbers.div_(self.size)
+
     def wait(self) -> None:
         """Return when every rank is here."""
         if self.size > 1:

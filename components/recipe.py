@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,8 +33,19 @@ class TrainParams(Params):
     batch: int = Field(ge=1, le=65536, description="images of one step over all ranks, a multiple of ranks")
     ranks: int = Field(ge=1, le=64, description="processes of one thread each; with CUDA one a device instead")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        description="of the network's arithmetic: bf16, fp32, fp16 (CUDA only); auto is bf16 where the "
+        description="of the network's arithmetic: bf16, fp32, fp16 with scaled losses; auto is bf16 where the "
         "hardware has it and fp32 elsewhere"
+    )
+    micro_batch: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        description="images that a rank computes at once, 1 or more; more are added up. auto: all of its share, on "
+        "CUDA the largest power of two that fits into memory"
+    )
+    compile: Literal["auto"] | bool = Field(
+        description="whether torch.compile compiles the network; auto: when it saves more time than it takes"
+    )
+    sharding: Literal["none", "full"] = Field(
+        description="full cuts weights, gradients, optimiser and averages over the ranks (FSDP2), for networks that "
+        "do not fit one device"
     )
     network: NetworkParams = Field(description="what is trained")
     objective: objectives.Kind = Field(description="what the network predicts")
@@ -57,7 +68,18 @@ class TrainParams(Params):
     constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
     final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")
     gradient_clip: float = Field(gt=0, description="largest norm of a step's gradient, above 0")
-    ema_half_life: float = Field(gt=0, le=1, description="of the averaged weights, as a share of the images seen, 0..1")
+    ema_half_lives: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...],
+        Field(
+            min_length=1,
+            max_length=8,
+            description="of averages of the weights, as shares of the images seen, 0..1; the first is handed out",
+        ),
+    ]
+    ema_snapshots: int = Field(
+        ge=0, le=1000, description="so often all averages are stored with the model, in half precision, for averages "
+        "of any other length (`stillroom ema`), 0..1000; two half-lives and 16 are enough"
+    )  # fmt: skip
     label_dropout: float = Field(
         ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
     )
@@ -89,6 +111,12 @@ class TrainParams(Params):
             raise ValueError(f"batch {self.batch} is not a multiple of ranks {self.ranks}")
         if self.images < self.batch:
             raise ValueError(f"images {self.images} is less than one batch of {self.batch}")
+        if len(self.ema_half_lives) > 1 and not self.ema_snapshots:
+            raise ValueError(
+                "several ema_half_lives are of use with ema_snapshots above 0 alone: give one, or store them"
+            )
+        if self.sharding == "full" and self.precision == "fp16":
+            raise ValueError("sharding full needs precision bf16 or fp32, not fp16")
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,7 @@ What is saved is whole, so that a checkpoint goes on with another number of rank
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -76,12 +75,11 @@ def norm(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def gathered(network: nn.Module, plain: nn.Module) -> nn.Module:
-    """``network`` as one whole module: itself, or its weights in a copy of ``plain``; every rank has to call it."""
+def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """``network`` as one whole module: itself, or its weights in a new one; every rank has to call it."""
     if not isinstance(network, FSDPModule):
         return network
-    out = copy.deepcopy(plain).to("cpu")
-    with torch.no_grad():
-        weights = {name: part.cpu() for name, part in whole(network.state_dict()).items()}
+    weights = {name: part.cpu() for name, part in whole(network.state_dict()).items()}
+    out = build().eval().requires_grad_(False)
     out.load_state_dict(weights)
     return out

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
-from components import data, networks, schedule
+from components import data, flat, networks, schedule, sharding
 from components import start as beginning
+from components.averages import Averages
 from components.errors import UserError
 from components.guards import Guard
 from components.ranks import Group
@@ -44,7 +47,9 @@ class State:
     """Everything that a checkpoint holds: all that decides the next step."""
 
     network: nn.Module
-    average: nn.Module
+    weights: list[nn.Parameter]
+    """What is moved: the network's that learn, or on the CPU their one vector (:mod:`components.flat`)."""
+    averages: Averages
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     guard: Guard
@@ -54,47 +59,99 @@ class State:
     """In the order of training: images seen and those left out."""
     checked: int = 0
     """Images seen at the last check of the x0 error."""
+    micro: int = 0
+    """Images of a piece that CUDA's memory was found to take; 0: not looked for."""
+    compiled: bool = False
+    """Whether compiling was found to pay."""
     history: list[dict[str, float]] = field(default_factory=list)
     sums: Tensor = field(default_factory=lambda: torch.zeros(2 * schedule.LEVELS + 3, dtype=torch.float64))
     """Since the last line: loss by level, images by level, then loss, gradient norm, steps."""
 
+    @property
+    def average(self) -> nn.Module:
+        """The averaged network that is handed out."""
+        return self.averages.first
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are cut over the ranks."""
+        return isinstance(self.network, FSDPModule)
+
+    @property
+    def in_one(self) -> bool:
+        """Whether the weights lie in one vector."""
+        return len(self.weights) == 1 and self.weights[0] is not next(_learning(self.network))
+
     def pack(self) -> dict[str, Any]:
-        """As plain data and tensors."""
+        """As plain data and whole tensors, alike for every device and number of ranks; sharded, every rank calls it."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
-        return parts | {name: copy.copy(getattr(self, name)) for name in _VALUES}
+        if self.in_one:
+            parts["optimiser"] = flat.spread(parts["optimiser"], list(_learning(self.network)))
+        return sharding.whole(parts) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
 
     def unpack(self, saved: dict[str, Any]) -> None:
         """Become what :meth:`pack` gave."""
+        parts = {name: saved[name] for name in _PARTS}
+        if self.sharded:
+            parts = self._cut(parts)
+        elif self.in_one:
+            parts["optimiser"] = flat.gathered(parts["optimiser"], list(_learning(self.network)), self.weights[0])
         for name in _PARTS:
-            getattr(self, name).load_state_dict(saved[name])
+            getattr(self, name).load_state_dict(parts[name])
         for name in _VALUES:
             setattr(self, name, copy.copy(saved[name]))
         self.sums = self.sums.cpu()
 
+    def _cut(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """This rank's share of whole tensors."""
+        average = self.average.state_dict()
+        return parts | {
+            "network": sharding.cut(parts["network"], self.network.state_dict()),
+            "averages": sharding.cut(parts["averages"], self.averages.state_dict()),
+            "optimiser": sharding.cut_moments(parts["optimiser"], self.weights),
+            "best": parts["best"] | {"weights": sharding.cut(parts["best"]["weights"], average)},
+        }
 
-_PARTS = ("network", "average", "optimiser", "scaler", "guard", "best")
-_VALUES = ("images_seen", "place", "checked", "history", "sums")
+
+_PARTS = ("network", "averages", "optimiser", "scaler", "guard", "best")
+_VALUES = ("images_seen", "place", "checked", "micro", "compiled", "history", "sums")
 
 
 def start(params: TrainParams, pixels: data.Pixels, group: Group, page: Path | None = None) -> State:
     """The state before the first step, equal on every rank; ``page`` is data/start.json."""
-    header = pixels.header
-    if params.precision == "fp16" and group.device.type != "cuda":
-        raise UserError("train.precision fp16 needs a CUDA device: take bf16 or fp32")
     if params.batch % group.size:
         raise UserError(f"train.batch {params.batch} is not a multiple of the {group.size} ranks at work")
+    network = build(params, pixels, page).to(group.device)
+    cuda, shard = group.device.type == "cuda", params.sharding == "full"
+    if cuda and not shard:
+        network.to(memory_format=torch.channels_last)  # what cuDNN's tensor cores want
+    average = copy.deepcopy(network)
+    if shard:
+        sharding.shard(network, group)
+        sharding.shard(average, group)
+    names = [name for name, weight in network.named_parameters() if weight.requires_grad]
+    in_one = not cuda and not shard
+    weights = [flat.flatten(_learning(network))] if in_one else list(_learning(network))
+    optimiser = torch.optim.AdamW(
+        weights, lr=params.learning_rate, betas=(0.9, 0.99), weight_decay=params.weight_decay,
+        fused=cuda or in_one, foreach=not (cuda or in_one),
+    )  # fmt: skip
+    scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
+    averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
+    return State(network, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
+
+
+def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) -> nn.Module:
+    """The network with its first weights, on the CPU; ``page`` is data/start.json."""
+    header = pixels.header
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         network = networks.build(
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
             classes=len(header.classes), told=params.augment.told,
         )  # fmt: skip
-    network = beginning.network(page, network, params.aim, header).to(group.device)
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    cuda = group.device.type == "cuda"
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=params.learning_rate, betas=(0.9, 0.99), weight_decay=params.weight_decay,
-        fused=cuda, foreach=not cuda,  # on the CPU torch 2.14.1 misapplies fused updates of some strides
-    )  # fmt: skip
-    scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
-    return State(network, average, optimiser, scaler, Guard(params.guard, params.batch))
+    return beginning.network(page, network, params.aim, header)
+
+
+def _learning(network: nn.Module) -> Iterator[nn.Parameter]:
+    return (weight for weight in network.parameters() if weight.requires_grad)

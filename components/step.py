@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components import guards, x0_error
+from components import accumulate, guards, sharding, throughput, x0_error
+from components.compiling import Compiling
 from components.feed import Batch
 from components.ranks import Group
 from components.recipe import TrainParams
@@ -23,40 +24,96 @@ class Step:
 
     def __init__(self, params: TrainParams, state: State, group: Group) -> None:
         self.params, self.state, self.group = params, state, group
-        self.model = state.network if group.size == 1 else DistributedDataParallel(
-            state.network, gradient_as_bucket_view=True
-        )  # fmt: skip
+        share = params.batch // group.size
+        found = state.micro if group.device.type == "cuda" else 0
+        self.micro = min(found, share) or accumulate.size(params.micro_batch, share, group, self._attempt)
+        state.micro = self.micro
+        self.model = state.network
+        if group.size > 1 and not state.in_one and not state.sharded:
+            # Without static_graph, by which weights in channels-last memory got wrong gradients (torch 2.14.1).
+            self.model = DistributedDataParallel(state.network, gradient_as_bucket_view=True)
+        self.compiling = Compiling(
+            params.compile, state.network, group.device, on=state.compiled, operations=self._operations
+        )
+        self._done = 0
 
     def __call__(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
         """Learn from ``batch``; the row of all ranks (:mod:`components.guards`), on the device."""
         state = self.state
         losses = self._backward(batch)
         state.scaler.unscale_(state.optimiser)
-        norm = nn.utils.clip_grad_norm_(state.network.parameters(), self.params.gradient_clip)
+        norm = sharding.norm(nn.utils.clip_grad_norm_(state.weights, self.params.gradient_clip))
         # Equal on all ranks already; its mean makes sure that they decide alike.
         row = self.group.total(guards.row(losses, batch.sigma, norm / self.group.size, arrived))
         self._move(row)
+        self._done += 1
+        self.compiling.step(self._done, self.params.total_steps - state.images_seen // self.params.batch)
+        state.compiled = self.compiling.on
         return row
 
     def _backward(self, batch: Batch) -> Tensor:
         """Loss of each image, (B,), its gradients added to those of the parameters."""
-        # At sampling nobody tells the network, which is as if it were told of zeros.
-        model = self.model if batch.done is None else functools.partial(self.model, augment_labels=batch.done)
-        with x0_error.autocast(self.group.device, self.params.precision):
-            losses = self.params.aim.loss(
-                model, batch.image, batch.noise, batch.sigma, batch.labels, self.params.weighting
-            )
-        self.state.scaler.scale(losses.mean()).backward()
-        return losses.detach()
+        params = self.params
+
+        def losses(piece: slice) -> Tensor:
+            part = batch.part(piece)
+            # At sampling nobody tells the network, which is as if it were told of zeros.
+            model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
+            with x0_error.autocast(self.group.device, params.precision):
+                return params.aim.loss(model, part.image, part.noise, part.sigma, part.labels, params.weighting)
+
+        found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
+        if self.state.in_one:
+            self.group.mean(self.state.weights[0].grad)
+        return found
+
+    def _attempt(self, count: int) -> None:
+        """Compute a gradient of ``count`` images and drop it; torch.OutOfMemoryError when they are too many."""
+        state, device, config = self.state, self.group.device, self.state.network.config
+        side, channels = config.sample_size, config.in_channels
+        image, sigma = torch.zeros(count, channels, side, side, device=device), torch.ones(count, device=device)
+        labels = torch.zeros(count, dtype=torch.int64, device=device) if _classes(config) else None
+        # The optimiser's moments take their room at the first step.
+        later = (
+            [] if state.optimiser.state else [torch.empty_like(weight) for weight in state.weights for _ in range(2)]
+        )
+        try:
+            with x0_error.autocast(device, self.params.precision):
+                losses = self.params.aim.loss(state.network, image, image, sigma, labels, self.params.weighting)
+            state.scaler.scale(losses.mean()).backward()
+        finally:
+            del later
+            state.optimiser.zero_grad(set_to_none=not state.in_one)
+
+    def _operations(self) -> float:
+        """FLOPs of this rank in the whole training; a bound on them where even that is little."""
+        config, images = self.state.network.config, self.params.images / self.group.size
+        bound = images * throughput.at_most(self.state.network, config.sample_size)
+        if self.state.sharded or bound < 1e12:
+            return bound
+        return images * operations(self.state)
 
     def _move(self, row: Tensor) -> None:
-        """Move the weights unless the step was not finite, then their average."""
+        """Move the weights unless the step was not finite, then their averages."""
         state, params = self.state, self.params
         for settings in state.optimiser.param_groups:
             settings["lr"] = params.rate(state.images_seen)
         guards.move(state.optimiser, row)
         state.scaler.update()
-        state.optimiser.zero_grad(set_to_none=True)
-        keep = 0.5 ** (params.batch / (params.ema_half_life * (state.images_seen + params.batch)))
+        state.optimiser.zero_grad(set_to_none=not state.in_one)  # in one, they are views of one vector for ever
         with torch.no_grad():
-            torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - keep)
+            state.averages.update(state.weights, state.images_seen + params.batch, params.batch)
+
+
+def operations(state: State) -> float:
+    """FLOPs of one image, forward and backward; of a sharded network it is not counted (a bound)."""
+    config = state.network.config
+    if state.sharded:
+        return throughput.at_most(state.network, config.sample_size)
+    return throughput.flops(
+        state.network, side=config.sample_size, channels=config.in_channels, labels=_classes(config)
+    )
+
+
+def _classes(config: object) -> bool:
+    return bool(getattr(config, "num_class_embeds", None))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components import card, data, denoiser, files, loop, pack, portable
+from components import averages, card, data, denoiser, files, loop, pack, portable
 from components import start as beginning
 from components.errors import UserError
 from components.ranks import together
@@ -18,7 +18,8 @@ from components.recipe import TrainParams
 __all__ = ["TrainParams", "train"]
 
 _CODE = ("loop", "step", "state", "start", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule",
-         "objective", "networks", "compact", "denoiser", "data", "x0_error", "augment")  # fmt: skip
+         "objective", "networks", "compact", "averages", "flat", "accumulate", "compiling", "sharding", "ranks",
+         "denoiser", "data", "x0_error", "augment")  # fmt: skip
 
 
 def train(
@@ -51,7 +52,8 @@ def train(
                 params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
-            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits))
+            stored = folder / averages.FOLDER
+            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored)
             shutil.rmtree(folder, ignore_errors=True)
         group.wait()
     losses = [line["loss"] for line in state.history if "loss" in line]
@@ -74,12 +76,16 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     return digest.hexdigest()[:16]
 
 
-def _write(model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list) -> None:
+def _write(
+    model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list, stored: Path
+) -> None:
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), params.aim, notes)
         if params.onnx:
             portable.write(folder, state.average, params.aim, steps=params.steps)
         (folder / "README.md").write_text(words, "utf-8")
+        if stored.is_dir():
+            shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))
         if skipped:
             denoiser.write_json(folder / "skipped.json", skipped)
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in state.history)

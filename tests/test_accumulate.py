@@ -9,7 +9,16 @@ from components.errors import UserError
 from components.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
-CUDA = Group(0, 1, torch.device("cuda"))
+
+
+class OnGpu(Group):
+    """A rank that believes it has a GPU."""
+
+    def sum(self, numbers):
+        return numbers
+
+
+CUDA = OnGpu(0, 1, torch.device("cuda"))
 
 
 def gradients(micro, *, scale=1.0):

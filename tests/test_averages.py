@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components import averages
+from components import averages, flat
 from components.errors import UserError
 
 STEPS, BATCH = 400, 4
@@ -32,10 +32,10 @@ def walk(half_lives, folder=None, snapshots=16):
     kept = averages.Averages(Wandering(), half_lives)
     for step in range(1, STEPS + 1):
         network.step(source)
-        kept.update(network, step * BATCH, BATCH)
+        kept.update(list(network.parameters()), step * BATCH, BATCH)
         path.append(network.b.detach().clone())
         if folder and step % (STEPS // snapshots) == 0:
-            averages.store(folder, ["a", "b"], kept, step * BATCH)
+            averages.store(folder, kept, step * BATCH)
     return kept, torch.stack(path)
 
 
@@ -56,7 +56,7 @@ def test_several_are_kept_side_by_side_and_do_not_touch_each_other():
     both, _ = walk([0.03, 0.2])
     for at, half_life in enumerate([0.03, 0.2]):
         alone, _ = walk([half_life])
-        for one, other in zip(alone.first.parameters(), both._lists()[at], strict=True):
+        for one, other in zip(alone.first.parameters(), both.named(at).values(), strict=True):
             assert torch.equal(one, other)
 
 
@@ -89,9 +89,28 @@ def test_what_is_saved_comes_back_and_goes_on_bit_for_bit():
     network = Wandering()
     network.step(torch.Generator().manual_seed(5))
     for each in (kept, other):
-        each.update(network, (STEPS + 1) * BATCH, BATCH)
-    for one, two in zip(kept._lists(), other._lists(), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+        each.update(list(network.parameters()), (STEPS + 1) * BATCH, BATCH)
+    for at in range(2):
+        one, two = kept.named(at), other.named(at)
+        assert all(torch.equal(one[name], two[name]) for name in ("a", "b"))
+
+
+def test_averages_in_one_vector_are_the_same():
+    network, source = Wandering(), torch.Generator().manual_seed(0)
+    plain, other = averages.Averages(Wandering(), [0.05, 0.1]), averages.Averages(Wandering(), [0.05, 0.1], in_one=True)
+    vector = flat.flatten(network.parameters())
+    for step in range(1, 30):
+        network.step(source)
+        plain.update(list(network.parameters()), step * BATCH, BATCH)
+        other.update([vector], step * BATCH, BATCH)
+    for at in range(2):
+        assert all(torch.allclose(plain.named(at)[name], other.named(at)[name], atol=1e-6) for name in ("a", "b"))
+
+
+def test_weights_that_do_not_learn_are_no_part_of_a_snapshot(tmp_path):
+    kept = averages.Averages(Wandering(), [0.05], names=["b"], in_one=True)
+    averages.store(tmp_path, kept, 4)
+    assert set(load_file(next(tmp_path.iterdir()))) == {"0.b"}
 
 
 def test_snapshots_are_the_same_bytes_again_and_half_precision(tmp_path):

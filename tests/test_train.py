@@ -298,7 +298,6 @@ def test_many_in_a_row_end_it_with_one_line(packs, tmp_path, monkeypatch):
     [
         ({"network": UNET | {"widths": [32] * 5}}, "a side that 16 divides, not 8"),
         ({"network": UNET | {"widths": [40]}}, "40, at 8 pixels, is not a multiple of 32"),
-        ({"precision": "fp16"}, "CUDA"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(packs, tmp_path, changes, wanted):

@@ -50,7 +50,8 @@ def tiny(**changes: object) -> TrainParams:
         "objective": "v", "schedule": "cosine", "levels": "schedule", "level_mean": 0.0, "level_std": 1.0,
         "weighting": "plain",
         "learning_rate": 2e-3, "weight_decay": 0.01, "warmup_images": 16, "constant_until": 0.4, "final_rate": 0.01,
-        "gradient_clip": 1.0, "ema_half_life": 0.06, "label_dropout": 0.2, "checkpoint_images": 16,
+        "gradient_clip": 1.0, "ema_half_lives": [0.06], "ema_snapshots": 0, "micro_batch": "auto",
+        "compile": False, "sharding": "none", "label_dropout": 0.2, "checkpoint_images": 16,
         "guard": {"spike": None, "window": 8, "give_up": 2}, "loaders": 0, "keep": 2, "patience": None,
         "validate_images": 4, "validations": 2, "sampler": "dpmpp_2m", "steps": 4, "guidance": 2.0, "onnx": False,
     }  # fmt: skip
