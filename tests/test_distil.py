@@ -141,7 +141,7 @@ def test_classes_go_by_name_and_an_unknown_one_is_none(made, tmp_path):
     pixels, _ = make_pack(tmp_path / "other", classes=("both", "cats", "left"))
     images = data.Pixels(pixels)
     found = distil.known(sampling.load(made[2]), images)
-    assert {one: two for one, two in zip(images.class_ids.tolist(), found.tolist(), strict=True)} == {
+    assert dict(zip(images.class_ids.tolist(), found.tolist(), strict=True)) == {
         -1: -1, 0: 2, 1: -1, 2: 0
     }  # fmt: skip
 
