@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from components import counters
+from components import counters, data
 from components.params import Params
 
 
@@ -93,7 +93,7 @@ class Drawn(NamedTuple):
         if own["angle"]:
             found.append(f"turned {math.degrees(own['angle']):+.0f}°")
         if own["cut"]:
-            found.append(f"cut by {own['cut']:.0%}")
+            found.append(f"cut by {100 * own['cut']:.0f} %")
         found += [f"{name} {own[name] * times:+.0f} %" for name, times in percent.items() if own[name]]
         if own["hue"]:
             found.append(f"hue {math.degrees(own['hue']):+.0f}°")
@@ -101,6 +101,8 @@ class Drawn(NamedTuple):
 
 
 LABELS = len(Drawn._fields) + 2
+DRAWS = 6
+"""Of each image on the sheet in the report."""
 _UNIFORM = 16
 """Random numbers of an image: a value for each of ten, and whether for six."""
 
@@ -139,6 +141,15 @@ def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn) -> Tensor:
     if params.probability and any(params.colour.model_dump().values()):
         out = _coloured(out, drawn)
     return out.clone() if out is images_BCHW else out
+
+
+def sheet(params: AugmentParams, seed: int, images_BHWC: Tensor) -> tuple[Tensor, list[list[str]]]:
+    """The first ``DRAWS`` draws of each image, uint8 B x DRAWS x H x W x C, and what was done in words."""
+    count = len(images_BHWC)
+    drawn = draw(params, seed, torch.arange(count * DRAWS))
+    changed = apply(params, data.to_network(images_BHWC.repeat_interleave(DRAWS, 0)), drawn)
+    words = [[drawn.words(row * DRAWS + at) for at in range(DRAWS)] for row in range(count)]
+    return data.to_pixels(changed).view(count, DRAWS, *images_BHWC.shape[1:]), words
 
 
 def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:

@@ -95,6 +95,8 @@ class CompactUNet(ModelMixin, ConfigMixin):
         told = self.time(_waves(sigma).to(sample.dtype))
         if self.label is not None:
             told = told + self.label(labels)
+        if self.augment is not None and done is None and self.training:
+            done = sample.new_zeros(len(sample), self.augment.in_features)  # DDP waits for a gradient of each weight
         if self.augment is not None and done is not None:
             told = told + self.augment(done.to(sample.dtype))
         told, fold, kept = functional.silu(told), self.config.fold, []

@@ -66,6 +66,28 @@ def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sectio
     ])  # fmt: skip
 
 
+def augmented(data: Outcome, sheet: Sprites) -> Section | None:
+    """What training did to some of its images before it added noise; None where it showed them as they are."""
+    told = data.augmented_info
+    if not told:
+        return None
+    body = []
+    for at, row in enumerate(told["of"]):
+        sheet.add(f"row/{row}", data.training(row))
+        cells = [el("td", sheet.cell(f"row/{row}", f"training image {row}"), el("small", "the image"))]
+        for number, words in enumerate(told["done"][at]):
+            sheet.add(f"{at}/{number}", data.draw(at, number))
+            cells.append(el("td", sheet.cell(f"{at}/{number}", words), el("small", words)))
+        body.append(el("tr", cells))
+    return Section("augmented", "Augmented images", [
+        note("On the left a training image, beside it draws of what training shows in its place; below each stands "
+             "what was done. No draw should look like something that a sample must not be, unless the network is "
+             "told of it (train.augment.label in params.yaml)."),
+        el("div", el("table", el("tbody", body)), class_="film drawn", role="region", aria_label="Augmented images",
+           tabindex="0"),
+    ])  # fmt: skip
+
+
 def memorised(data: Outcome) -> str:
     """The verdict on memorisation in one sentence."""
     found = data.scores["memorised"]

@@ -14,11 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import data, features, files, grid, measure, pack, sampling, schedule, scores
+from components import augment, data, features, files, grid, measure, pack, sampling, schedule, scores
 from components.errors import UserError
 from components.params import Params
 
-FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS = 8, 8, 12
+FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 
 GATE_SEED = 0
 """Noise of the errors that the gate compares, whatever the parameters of the day."""
@@ -81,6 +81,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     with files.replacing_folder(evaluation) as folder:
         told = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, told)
+        _augmented(folder, model, images, rows["train"])
     return _numbers(table)
 
 
@@ -216,6 +217,23 @@ def _write(
     (folder / "errors.f32").write_bytes((errors.byteswap() if sys.byteorder == "big" else errors).tobytes())
     grid.write(folder / "samples.png", by_class(drawn, class_ids, SHEET_COLUMNS), columns=SHEET_COLUMNS, scale=2)
     grid.write(folder / "film.png", film.flatten(0, 1), columns=film.shape[1], scale=2)
+
+
+def _augmented(folder: Path, model: Path, images: data.Pixels, rows: Sequence[int]) -> None:
+    """augmented.u8 and augmented.json: what training did to ``AUGMENTED`` of its images, if it did anything."""
+    noted = json.loads((model / "stillroom.json").read_text("utf-8")).get("augment")
+    if not noted:
+        return
+    try:
+        how, seed = augment.AugmentParams.model_validate_json(json.dumps(noted["how"])), int(noted["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{model}/stillroom.json: augment cannot be read ({first}): train it again") from None
+    chosen = [rows[at * len(rows) // AUGMENTED] for at in range(min(AUGMENTED, len(rows)))]
+    sheet, words = augment.sheet(how, seed, images.gather(chosen))
+    shape = {"rows": len(chosen), "draws": sheet.shape[1], "side": sheet.shape[2], "channels": sheet.shape[4]}
+    _json(folder / "augmented.json", {**shape, "of": chosen, "done": words})
+    (folder / "augmented.u8").write_bytes(sheet.contiguous().numpy().tobytes())
 
 
 def _json(path: Path, content: object) -> None:

@@ -21,6 +21,7 @@ class Outcome:
     """One candidate and its scores.
 
     ``samples`` is (N, H, W, C) uint8 with ``sample_info``; ``film`` (pictures, frames, H, W, C) with ``film_info``;
+    ``augmented`` (images, draws, H, W, C) with ``augmented_info``, both empty where training changed no image;
     ``settings`` the model's stillroom.json, ``network`` the configuration of its U-Net, ``history`` its curves.
     """
 
@@ -33,6 +34,8 @@ class Outcome:
     sample_info: dict[str, Any]
     film: np.ndarray
     film_info: dict[str, Any]
+    augmented: np.ndarray
+    augmented_info: dict[str, Any]
     header: pack.Header
     pixels: Path
 
@@ -43,6 +46,10 @@ class Outcome:
     def frame(self, strip: int, number: int) -> Image.Image:
         """Frame ``number`` of film strip ``strip``."""
         return _show(self.film[strip, number])
+
+    def draw(self, image: int, number: int) -> Image.Image:
+        """Draw ``number`` of augmented image ``image``."""
+        return _show(self.augmented[image, number])
 
     def training(self, row: int) -> Image.Image:
         """Row ``row`` of the pack."""
@@ -68,6 +75,8 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         raise UserError(
             f"{evaluation}: samples of {side} pixels, training images of {header.side}: run stage 'evaluate' again"
         )
+    augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
+    draws = (augmented["rows"], augmented["draws"], side, side, channels) if augmented else (0,)
     return Outcome(
         scores=_json(evaluation / "scores.json"),
         settings=_json(model / "stillroom.json"),
@@ -78,6 +87,8 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         sample_info=sample_info,
         film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], side, side, channels)),
         film_info=film_info,
+        augmented=_array(evaluation / "augmented.u8", draws) if augmented else np.empty(draws, np.uint8),
+        augmented_info=augmented,
         header=header,
         pixels=pixels,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from components import files, outcome
-from components.drawn import film, neighbours, samples
+from components.drawn import augmented, film, neighbours, samples
 from components.modelpage import card, curves, levels, scores, settings, summary
 from components.page import document
 from components.params import Params
@@ -32,18 +32,20 @@ class ReportParams(Params):
 def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path, page: Path) -> dict[str, float]:
     """Show scores with their intervals, curves, samples, film strips and nearest training images, on one page."""
     data = outcome.read(pixels=pixels, model=model, evaluation=evaluation)
-    sheets = [Sprites(name, data.header.side, scale=params.magnify) for name in ("sample", "film", "near")]
-    drawn, frames, near = sheets
+    sheets = [Sprites(name, data.header.side, scale=params.magnify) for name in ("sample", "film", "near", "aug")]
+    drawn, frames, near, changed = sheets
     sections = [
         scores(data),
         levels(data),
         samples(data, drawn, most=params.samples_per_class, characters=params.characters),
         film(data, frames, most=params.films, characters=params.characters),
         neighbours(data, near, most=params.neighbours, characters=params.characters),
+        augmented(data, changed),
         curves(data),
         settings(data, characters=params.characters),
         card(data),
     ]
+    sections = [section for section in sections if section]
     text = document("Model report", summary(data), sections, css="".join(sheet.css() for sheet in sheets))
     files.write_text(page, text)
     written = len(text.encode("utf-8"))

@@ -150,7 +150,13 @@ def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) ->
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
             classes=len(header.classes), told=params.augment.told,
         )  # fmt: skip
-    return beginning.network(page, network, params.aim, header)
+    network = beginning.network(page, network, params.aim, header)
+    if params.augment.told and network.augment is None:
+        raise UserError(
+            "train.augment.label true, but the network to start from was not trained with it: take false, or "
+            "`stillroom start none`"
+        )
+    return network
 
 
 def _learning(network: nn.Module) -> Iterator[nn.Parameter]:

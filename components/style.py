@@ -186,6 +186,8 @@ h4 { margin: 1.1rem 0 .3rem; font-size: .9rem; font-weight: 600; color: var(--so
 .film { overflow-x: auto; padding-bottom: .4rem; }
 .film table { width: auto; } .film td, .film th { border: 0; padding: 2px; }
   .film td:not(.num), .film th:not(.num) { min-width: 0; }
+.drawn td { vertical-align: top; } .drawn small { display: block; width: 6.4rem; margin: .15rem 0 .5rem;
+  color: var(--soft); font-size: .72rem; line-height: 1.25; }
   .film th { color: var(--soft); font-size: .78rem; white-space: nowrap; }
 pre { margin: .6rem 0 1rem; padding: .9rem 1rem; overflow-x: auto; border: 1px solid var(--line);
   border-radius: 10px; background: var(--wash);

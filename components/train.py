@@ -48,6 +48,8 @@ def train(
                 "images_seen": state.images_seen, "train_images": counts["train"],
             }  # fmt: skip
             notes |= {"start": begun} if begun else {}
+            if params.augment.on:
+                notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
                 params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,

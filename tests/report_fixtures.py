@@ -238,5 +238,14 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
     random.random((3, 8), np.float32).astype("<f4").tofile(folder / "errors.f32")
 
 
+def add_augmented(evaluation: Path) -> None:
+    """A sheet of three augmented images, six draws each, as stage ``evaluate`` writes it."""
+    shape = {"rows": 3, "draws": 6, "side": SIDE, "channels": 3}
+    words = [["mirrored, turned +12°, cut by 20 %, brightness +10 %", "as it is", SCRIPT, "hue -20°", "a", "b"]] * 3
+    _json(evaluation / "augmented.json", {**shape, "of": [0, 3, 5], "done": words})
+    random = np.random.default_rng(6).integers(0, 256, (3, 6, SIDE, SIDE, 3), np.uint8)
+    (evaluation / "augmented.u8").write_bytes(random.tobytes())
+
+
 def _json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content), "utf-8")

@@ -8,9 +8,12 @@ import torch
 from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 
 from components import augment, data, loop, networks
+from components import start as beginning
 from components.augment import AugmentParams
+from components.errors import UserError
 from components.feed import Feed
 from components.ranks import Group
+from components.state import start
 
 ALONE = Group(0, 1, torch.device("cpu"))
 EVERYTHING = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "rotate": 30.0, "crop": 0.3,
@@ -147,7 +150,16 @@ def test_words_say_what_is_done():
     assert none.words(0) == "as it is"
     told = none._replace(mirrored=torch.ones(1), angle=torch.tensor([-0.2]), cut=torch.tensor([0.25]),
                          brightness=torch.tensor([0.2]), hue=torch.tensor([0.1]))  # fmt: skip
-    assert told.words(0) == "mirrored, turned -11°, cut by 25%, brightness +10 %, hue +6°"
+    assert told.words(0) == "mirrored, turned -11°, cut by 25 %, brightness +10 %, hue +6°"
+
+
+def test_the_sheet_shows_what_training_will_do(pixels):
+    how, rows = params(**EVERYTHING), [0, 9]
+    sheet, words = augment.sheet(how, 3, pixels.gather(rows))
+    assert sheet.shape == (2, augment.DRAWS, 8, 8, 3) and sheet.dtype == torch.uint8
+    batch, drawn = data.to_network(pixels.gather([9])), augment.draw(how, 3, torch.tensor([augment.DRAWS]))
+    assert torch.equal(sheet[1, 0], data.to_pixels(augment.apply(how, batch, drawn))[0])
+    assert words[1][0] == drawn.words(0)
 
 
 @pytest.fixture
@@ -197,6 +209,14 @@ def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
     silent = net(noisy, t).sample
     assert torch.equal(net(noisy, t, augment_labels=torch.zeros(4, augment.LABELS)).sample, silent)
     assert not torch.allclose(net(noisy, t, augment_labels=torch.ones(4, augment.LABELS)).sample, silent)
+    assert torch.equal(net.eval()(noisy, t).sample, silent)
+
+
+def test_a_start_that_was_never_told_cannot_be(pixels, monkeypatch):
+    plain = networks.build(tiny(**COMPACTLY).network, schedule_name="cosine", side=8, channels=3, classes=3)
+    monkeypatch.setattr(beginning, "network", lambda *_: plain)
+    with pytest.raises(UserError, match=r"train\.augment\.label true, but the network to start from"):
+        start(tiny(augment=AUGMENT | {"rotate": 5.0, "label": True}, **COMPACTLY), pixels, ALONE)
 
 
 def test_a_training_that_is_told_learns_from_it_and_denoises_without(tmp_path):

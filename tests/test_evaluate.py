@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from train_fixtures import contents, make_pack, tiny
+from train_fixtures import AUGMENT, contents, make_pack, tiny
 
 from components import data, features, measure, pack, processes
 from components import evaluate as stage
@@ -36,6 +36,23 @@ def alone(monkeypatch):
 def run(made, folder, params=PARAMS):
     pixels, splits, model = made
     return stage.evaluate(params, pixels=pixels, splits=splits, model=model, evaluation=folder / "evaluation")
+
+
+def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
+    pixels, splits, model = made
+    assert "augment" not in json.loads((model / "stillroom.json").read_text())
+    how = tiny(augment=AUGMENT | {"rotate": 20.0, "horizontal_flip": 0.5}).augment
+    noted = {"augment": {"seed": 3, "how": how.model_dump(mode="json")}}
+    (tmp_path / "stillroom.json").write_text(json.dumps(noted))
+    stage._augmented(tmp_path, tmp_path, data.Pixels(pixels), list(pack.read_split(splits, "train")))
+    told = json.loads((tmp_path / "augmented.json").read_text())
+    assert told["of"] == [0, 5, 10, 16, 21, 26] and (told["rows"], told["draws"]) == (6, 6)
+    assert len((tmp_path / "augmented.u8").read_bytes()) == 36 * 8 * 8 * 3
+    assert any("mirrored, turned" in words for row in told["done"] for words in row)
+    noted["augment"]["how"]["rotate"] = 1e9
+    (tmp_path / "stillroom.json").write_text(json.dumps(noted))
+    with pytest.raises(UserError, match=r"stillroom\.json: augment cannot be read"):
+        stage._augmented(tmp_path, tmp_path, data.Pixels(pixels), [0])
 
 
 def test_it_writes_what_the_reports_read(made, tmp_path, alone):

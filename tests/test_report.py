@@ -71,6 +71,21 @@ def test_equal_inputs_give_equal_bytes_wherever_they_lie(hostile, tmp_path):
     assert str(tmp_path).encode() not in paths["page"].read_bytes()
 
 
+def test_augmented_images_are_shown_where_there_are_any(hostile, tmp_path):
+    assert "Augmented images" not in hostile[0].read_text("utf-8")
+    paths = made.model_states(tmp_path)
+    made.add_augmented(paths["evaluation"])
+    numbers = report(PARAMS, **paths)
+    assert numbers["pictures"] == hostile[1]["pictures"] + 3 * 7
+    shown = made.views(paths["page"])
+    for view in shown.values():
+        assert view.console == [] and view.requests == [] and view.overflow <= 0
+        assert "turned +12°, cut by 20 %" in view.text and made.SCRIPT in view.text
+    (paths["evaluation"] / "augmented.u8").write_bytes(b"123")
+    with pytest.raises(UserError, match=r"augmented\.u8: 3 bytes, wanted 13824"):
+        report(PARAMS, **paths)
+
+
 def test_limits_hold_and_say_what_is_missing(tmp_path):
     paths = made.model_states(tmp_path)
     report(PARAMS.model_copy(update={"samples_per_class": 1, "films": 1, "neighbours": 1}), **paths)
