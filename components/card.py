@@ -23,6 +23,7 @@ class _Kind:
 _KINDS = {
     "unet": _Kind("A `UNet2DModel` of diffusers", "diffusers", "UNet2DModel"),
     "compact": _Kind("A compact U-Net of Stillroom, for CPUs and small devices, handed out as ONNX", "onnx"),
+    "dit": _Kind("A `DiTTransformer2DModel` of diffusers", "diffusers", "DiTTransformer2DModel", "transformer"),
 }
 
 _PREDICTS = {

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import schedulers
+from components import networks, schedulers
 from components.objective import Objective
 
 if TYPE_CHECKING:
@@ -17,17 +17,19 @@ def save(folder: Path, network: ModelMixin, objective: Objective, notes: dict[st
     """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals."""
     import diffusers
 
-    network.save_pretrained(folder / "unet", safe_serialization=True)
+    kind = type(network).__name__
+    network.save_pretrained(
+        folder / ("transformer" if kind == "DiTTransformer2DModel" else "unet"), safe_serialization=True
+    )
     scheduler = schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
-    kind = type(network).__name__
     index = {
-        "_class_name": schedulers.pipeline(objective, labelled=network.config.get("num_class_embeds") is not None),
+        "_class_name": schedulers.pipeline(objective, labelled=networks.labels(network) > 0),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
         "unet": ["diffusers", kind],
     }
-    if hasattr(diffusers, kind):
+    if kind == "UNet2DModel":  # DiTPipeline wants an autoencoder, and diffusers does not know the compact network
         write_json(folder / "model_index.json", index)
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
 

@@ -190,7 +190,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Sampling steps", str(sampler["steps"]), "calls of the network for one image (twice that with guidance)"],
         ["Guidance", figures(sampler["guidance"]), "1 is none; higher follows the label more and varies less"],
         ["Seed", str(sampler["seed"]), "of the noise that the samples start from"],
-        ["Network", str(data.network.get("_class_name", "not known")), "what it is and who can load it: the model card"],
+        ["Network", str(data.network.get("_class_name", "not known")), "who can load it: see the model card"],
         ["Image", f"{own['side']} × {own['side']}", "pixels"],
         ["Images seen", count(own["images_seen"]), "in training, repeats counted"],
         ["Training images", count(own["train_images"]), f"each seen about {passes:.1f} times"],

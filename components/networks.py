@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,7 +41,17 @@ class UnetParams(Params):
     layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
 
 
-NetworkParams = Annotated[CompactParams | UnetParams, Field(discriminator="kind")]
+class DitParams(Params):
+    """A `DiTTransformer2DModel` of diffusers, a diffusion transformer, for GPUs."""
+
+    kind: Literal["dit"]
+    patch: int = Field(ge=1, le=64, description="pixels of the edge of a square that becomes a token, 1..64")
+    width: int = Field(ge=8, le=8192, description="channels of a token, a multiple of 4 and of heads, 8..8192")
+    depth: int = Field(ge=1, le=128, description="blocks, 1..128")
+    heads: int = Field(ge=1, le=256, description="attention heads, 1..256")
+
+
+NetworkParams = Annotated[CompactParams | UnetParams | DitParams, Field(discriminator="kind")]
 
 ATTENTION_SIDE = 8
 """Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""
@@ -60,6 +71,8 @@ def build(
     """
     if params.kind == "compact":
         return _compact(params, schedule_name, side, channels, classes, told)
+    if params.kind == "dit":
+        return _dit(params, side, channels, classes)
     return _unet(params, schedule_name, side, channels, classes)
 
 
@@ -74,7 +87,24 @@ def read(config: dict[str, Any]) -> nn.Module:
         from diffusers import UNet2DModel
 
         return UNet2DModel.from_config(config)
+    if name == "DiTTransformer2DModel":
+        from components.dit import DiTTransformer2DModel
+
+        return DiTTransformer2DModel.from_config(config)
     raise ValueError(f"{name!r} is no network that can be sampled here")
+
+
+def folder(model: Path) -> Path:
+    """Where a model folder holds its network: in ``transformer`` (a DiT, as in pipelines of diffusers) or ``unet``."""
+    return model / "transformer" if (model / "transformer").is_dir() else model / "unet"
+
+
+def labels(network: nn.Module) -> int:
+    """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
+    if "num_embeds_ada_norm" in network.config:
+        classes = network.config["num_embeds_ada_norm"]
+        return classes + 1 if classes else 0
+    return network.config["num_class_embeds"] or 0
 
 
 def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int, told: int) -> nn.Module:
@@ -122,8 +152,21 @@ def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
             raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
 
 
-def _check_side(side: int, divisor: int, what: str) -> None:
+def _dit(params: DitParams, side: int, channels: int, classes: int) -> nn.Module:
+    from components import dit
+
+    _check_side(side, params.patch, "train.network.patch", "take another")
+    if params.width % params.heads or params.width % 4:
+        raise UserError(f"train.network.width: {params.width} is not a multiple of 4 and of heads, {params.heads}")
+    network = dit.DiTTransformer2DModel(
+        sample_size=side, patch_size=params.patch, in_channels=channels, out_channels=channels,
+        num_layers=params.depth, num_attention_heads=params.heads, attention_head_dim=params.width // params.heads,
+        num_embeds_ada_norm=classes,  # and one more label, for none
+    )  # fmt: skip
+    dit.begin(network)
+    return network
+
+
+def _check_side(side: int, divisor: int, what: str, do: str = "give fewer widths") -> None:
     if side % divisor:
-        raise UserError(
-            f"{what} need a side that {divisor} divides, not {side} pixels: give fewer widths, or change resize.side"
-        )
+        raise UserError(f"{what}: need a side that {divisor} divides, not {side} pixels: {do}, or change resize.side")

@@ -80,7 +80,7 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
     return Outcome(
         scores=_json(evaluation / "scores.json"),
         settings=_json(model / "stillroom.json"),
-        network=_json(model / "unet" / "config.json") if (model / "unet" / "config.json").exists() else {},
+        network=next((_json(path) for path in sorted(model.glob("*/config.json"))), {}),
         history=_lines(model / "history.jsonl"),
         card=(model / "README.md").read_text("utf-8"),
         samples=_array(evaluation / "samples.u8", (sample_info["rows"], side, side, channels)),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from components import samplers
+from components import networks
 from components.errors import UserError
 from components.objective import Objective
 
@@ -41,13 +41,11 @@ MOST_INSIDE = 2**31 - 2**20
 _log = logging.getLogger(__name__)
 
 
-def write(
-    folder: Path, network: nn.Module, objective: Objective, *, steps: int = 0, sigmas: Sequence[float] = ()
-) -> float:
+def write(folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float]) -> float:
     """Write both files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
 
-    ``network`` lies on the CPU; levels are those of ``steps``, or ``sigmas``.  Equal networks give equal bytes:
-    no path, no clock, no name of a machine in them.
+    ``network`` lies on the CPU; ``sigmas`` are the falling noise levels of levels.json.  Equal networks give equal
+    bytes: no path, no clock, no name of a machine in them.
     """
     network = network.eval()
     (folder / FOLDER).mkdir()
@@ -60,14 +58,14 @@ def write(
             "set train.onnx to false and report this"
         )
     _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
-    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, steps, sigmas), indent=1) + "\n", "utf-8")
+    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, sigmas), indent=1) + "\n", "utf-8")
     return error
 
 
-def levels(objective: Objective, steps: int, sigmas: Sequence[float] = ()) -> list[dict[str, float]]:
-    """For each of ``steps`` falling noise levels, or of ``sigmas``: sigma, timestep, c_in, c_shift, c_skip, c_out."""
+def levels(objective: Objective, sigmas: Sequence[float]) -> list[dict[str, float]]:
+    """For each of ``sigmas``: sigma, timestep, c_in, c_shift, c_skip and c_out."""
     schedule = objective.schedule
-    sigma = torch.tensor(list(sigmas) or samplers.levels(steps, schedule.low, schedule.high), dtype=torch.float64)
+    sigma = torch.tensor(sigmas, dtype=torch.float64)
     columns = {
         "sigma": sigma,
         "timestep": schedule.told(sigma),
@@ -91,18 +89,12 @@ class _Plain(nn.Module):
         return self.network(sample, timestep, class_labels=class_labels).sample.float()
 
 
-def labels_of(network: nn.Module) -> int:
-    """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
-    config = network.config
-    return config.get("num_class_embeds") or 0
-
-
 def _inputs(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
     """Noise for each ``timestep`` (B,), drawn from a fixed seed, and one label after the other."""
     config, source = network.config, torch.Generator().manual_seed(0)
     shape = (len(timestep), config["in_channels"], config["sample_size"], config["sample_size"])
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
-    if count := labels_of(network):
+    if count := networks.labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count
     return given
 

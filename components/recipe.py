@@ -129,6 +129,8 @@ class TrainParams(Params):
             )
         if self.network.kind == "compact" and self.objective != "v":
             raise ValueError(f"network compact predicts v, not {self.objective}")
+        if self.network.kind == "dit" and self.schedule == "exponential":
+            raise ValueError("network dit is not told of schedule exponential finely enough: take network unet")
         if self.network.kind == "compact" and not self.onnx:
             raise ValueError("onnx false, but nobody could run network compact without our code: set it to true")
         return self

@@ -31,7 +31,7 @@ BATCH = 32
 CUDA_BATCH = 256
 """The same on CUDA; a last, smaller batch is filled up, so that every call has one shape."""
 
-WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,13 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     if not folder.is_dir():
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
     notes = _read_json(folder / "stillroom.json")
-    config = _read_json(folder / "unet" / "config.json")
+    config = _read_json(networks.folder(folder) / "config.json")
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)
     try:
         network = networks.read(config)
         channels = network.config.in_channels
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network.load_state_dict(load_file(networks.folder(folder) / WEIGHTS))
         if chosen == "onnx":
             network = engines.OnnxNetwork(folder / engines.ONNX)
         elif device.type == "cuda":

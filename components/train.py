@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, files, loop, pack, portable
+from components import averages, card, data, denoiser, files, loop, pack, portable, samplers
 from components import start as beginning
 from components.errors import UserError
 from components.ranks import together
@@ -18,7 +18,7 @@ from components.recipe import TrainParams
 __all__ = ["TrainParams", "train"]
 
 _CODE = ("loop", "step", "state", "start", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule",
-         "objective", "networks", "compact", "averages", "flat", "accumulate", "compiling", "sharding", "ranks",
+         "objective", "networks", "compact", "dit", "averages", "flat", "accumulate", "compiling", "sharding", "ranks",
          "denoiser", "data", "x0_error", "augment")  # fmt: skip
 
 
@@ -84,7 +84,9 @@ def _write(
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), params.aim, notes)
         if params.onnx:
-            portable.write(folder, state.average, params.aim, steps=params.steps)
+            schedule = params.aim.schedule
+            sigmas = samplers.levels(params.steps, schedule.low, schedule.high)
+            portable.write(folder, state.average, params.aim, sigmas)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))

@@ -48,7 +48,8 @@ def test_the_sheet_tells_where_it_came_from_but_no_path_and_no_time(model, tmp_p
     draw(model, tmp_path, labels=("right", "left"), sampler="heun", steps=3, guidance=1.5)
     found = told(tmp_path / "sheet.png")
     assert found == {
-        "model": None, "weights": files.sha256(model / sampling.WEIGHTS), "seed": 5, "sampler": "heun", "steps": 3,
+        "model": None, "weights": files.sha256(model / "unet" / sampling.WEIGHTS), "seed": 5, "sampler": "heun",
+        "steps": 3,
         "levels": "the model's", "eta": None, "guidance": 1.5, "engine": "torch", "labels": ["right", "left", "right"],
     }  # fmt: skip
     assert str(tmp_path).encode() not in (tmp_path / "sheet.png").read_bytes()

@@ -10,13 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from train_fixtures import COMPACT, UNET, make_pack, tiny
+from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
-from components import networks, portable, samplers, sampling
+from components import networks, portable, sampling
 from components.errors import UserError
 from components.objective import objective
 from components.train import train
 
+SIGMAS = [20.0, 2.0, 0.3, 0.05]
 AIMS = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]
 
 
@@ -36,11 +37,11 @@ def session(folder):
     return onnxruntime.InferenceSession(folder / "onnx/model.onnx", providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("values", [COMPACT, UNET], ids=lambda values: values["kind"])
+@pytest.mark.parametrize("values", [COMPACT, UNET, DIT], ids=lambda values: values["kind"])
 @pytest.mark.parametrize("classes", [0, 3])
 def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
     net = network(values, classes=classes)
-    assert portable.write(tmp_path, net, objective("v", "cosine"), steps=4) <= 1e-5
+    assert portable.write(tmp_path, net, objective("v", "cosine"), SIGMAS) <= 1e-5
     run, source = session(tmp_path), torch.Generator().manual_seed(5)
     for batch in (1, 2, 7):
         given = {"sample": torch.randn(batch, 3, 8, 8, generator=source),
@@ -54,12 +55,11 @@ def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
 
 @pytest.mark.parametrize("aim", AIMS, ids="-".join)
 def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, aim):
-    kind = COMPACT if aim[0] == "v" else UNET
+    kind = {"v": COMPACT, "flow": DIT}.get(aim[0], UNET)
     net, target = network(kind, aim=aim, classes=0), objective(*aim)
-    portable.write(tmp_path, net, target, steps=5)
+    portable.write(tmp_path, net, target, SIGMAS)
     run, levels = session(tmp_path), json.loads((tmp_path / "onnx/levels.json").read_text())
     noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    sigmas = [level["sigma"] for level in levels]
     for one in levels:
         x = one["sigma"] * noise.numpy()
         sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
@@ -70,28 +70,28 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, aim):
             torch.from_numpy(one["c_skip"] * x + one["c_out"] * told).float() / largest, clean / largest,
             rtol=0, atol=1e-4,
         )  # fmt: skip
-    assert sigmas == samplers.levels(5, target.schedule.low, target.schedule.high)
+    assert [level["sigma"] for level in levels] == SIGMAS
 
 
-@pytest.mark.parametrize("values", [COMPACT, UNET], ids=lambda values: values["kind"])
+@pytest.mark.parametrize("values", [COMPACT, UNET, DIT], ids=lambda values: values["kind"])
 def test_equal_networks_give_equal_bytes_that_name_no_place(tmp_path, values):
     blobs = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        portable.write(tmp_path / name, network(values), objective("v", "cosine"), steps=4)
+        portable.write(tmp_path / name, network(values), objective("v", "cosine"), SIGMAS)
         blobs.append((tmp_path / name / "onnx/model.onnx").read_bytes())
     assert blobs[0] == blobs[1]
     for word in (str(tmp_path), sys.prefix, str(Path.cwd()), "site-packages", "pytorch", torch.__version__, ".py"):
         assert word.encode() not in blobs[0]
     (tmp_path / "c").mkdir()
-    portable.write(tmp_path / "c", network(values, seed=1), objective("v", "cosine"), steps=4)
+    portable.write(tmp_path / "c", network(values, seed=1), objective("v", "cosine"), SIGMAS)
     assert (tmp_path / "c/onnx/model.onnx").read_bytes() != blobs[0]
 
 
 def test_the_weights_of_a_large_network_lie_beside_it(tmp_path, monkeypatch):
     net, aim = network(COMPACT), objective("v", "cosine")
     monkeypatch.setattr(portable, "MOST_INSIDE", 1000)
-    assert portable.write(tmp_path, net, aim, steps=2) <= 1e-5, "the file is run as it was written"
+    assert portable.write(tmp_path, net, aim, SIGMAS) <= 1e-5, "the file is run as it was written"
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
     assert set(sizes) == {"model.onnx", "model.onnx.data", "levels.json"}
     assert sizes["model.onnx.data"] > sizes["model.onnx"] / 2
@@ -111,7 +111,7 @@ def test_a_form_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(portable, "_exported", bent)
     with pytest.raises(UserError, match=r"differ from torch's by .*wanted at most 0\.0001"):
-        portable.write(tmp_path, network(COMPACT), objective("v", "cosine"), steps=2)
+        portable.write(tmp_path, network(COMPACT), objective("v", "cosine"), SIGMAS)
 
 
 def test_a_compact_network_is_never_without_it():
@@ -122,12 +122,16 @@ def test_a_compact_network_is_never_without_it():
 # --- in a model folder -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[("compact", True), ("compact", False), ("unet", True)], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[(COMPACT, True), (COMPACT, False), (UNET, True), (DIT, True)],
+    ids=lambda param: f"{param[0]['kind']}-{param[1]}",
+)
 def model(request, tmp_path_factory):
-    kind, labelled = request.param
+    values, labelled = request.param
     folder = tmp_path_factory.mktemp("model")
     pixels, splits = make_pack(folder, classes=("left", "right", "both") if labelled else ())
-    params = tiny(images=160, network=COMPACT if kind == "compact" else UNET, onnx=True)
+    params = tiny(images=160, network=values, onnx=True)
     train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
     return folder / "model"
 
@@ -158,8 +162,10 @@ def test_the_card_s_lines_need_numpy_and_onnxruntime_alone_and_draw_our_pictures
 
 
 def test_the_card_and_the_folder_say_what_the_network_is(model):
-    card, kind = (model / "README.md").read_text(), json.loads((model / "unet/config.json").read_text())["_class_name"]
-    assert ("`UNet2DModel` of diffusers" in card) == (kind == "UNet2DModel")
-    assert ("compact U-Net of Stillroom" in card) == (kind == "CompactUNet")
+    card = (model / "README.md").read_text()
+    kind = json.loads((networks.folder(model) / "config.json").read_text())["_class_name"]
+    words = {"UNet2DModel": "A `UNet2DModel` of diffusers", "CompactUNet": "A compact U-Net of Stillroom",
+             "DiTTransformer2DModel": "A `DiTTransformer2DModel` of diffusers"}  # fmt: skip
+    assert [name for name, said in words.items() if said in card] == [kind]
     assert (model / "model_index.json").exists() == (kind == "UNet2DModel")
-    assert ("from diffusers" in card) == (kind == "UNet2DModel"), "no lines that cannot work"
+    assert ("from diffusers" in card) == (kind != "CompactUNet"), "no lines that cannot work"

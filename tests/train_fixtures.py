@@ -40,6 +40,7 @@ UNET = {"kind": "unet", "widths": [32], "layers_per_block": 1}
 COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 AUGMENT = {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rotate": 0.0, "crop": 0.0, "colour": COLOUR,
            "probability": 1.0, "fill": "edge", "label": False}  # fmt: skip
+DIT = {"kind": "dit", "patch": 2, "width": 16, "depth": 2, "heads": 2}
 COMPACT = {"kind": "compact", "widths": [32], "layers": 1, "fold": 2, "skip_sigma": 0.1}
 
 
