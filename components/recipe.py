@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from components import objective as objectives
 from components import samplers
 from components.augment import AugmentParams
+from components.lora import LoraParams
 from components.networks import NetworkParams
 from components.params import Params
 from components.schedule import Levels, Name
@@ -48,6 +49,7 @@ class TrainParams(Params):
         "do not fit one device"
     )
     network: NetworkParams = Field(description="what is trained")
+    lora: LoraParams | None = Field(description="adapters trained in place of the weights, or null; needs a start")
     objective: objectives.Kind = Field(description="what the network predicts")
     schedule: Name = Field(
         description="of the noise; eps: linear, cosine or exponential; x0, v: linear or cosine; edm: log_normal; "

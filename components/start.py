@@ -126,7 +126,7 @@ def _check(found: Start, built: nn.Module, objective: Objective, header: Header)
         ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
         ("side in pixels", list(side) if isinstance(side, (list, tuple)) else side, ours.sample_size, "resize.side"),
         ("channels", theirs.in_channels, ours.in_channels, "the data"),
-        ("rows of labels", theirs.get("num_class_embeds"), ours.get("num_class_embeds"), "the data's classes"),
+        ("labels", networks.labels(found.network) or None, networks.labels(built) or None, "the data's classes"),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
     )
     for what, came, wanted, where in rows:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import data, flat, networks, schedule, sharding
+from components import data, flat, lora, networks, schedule, sharding
 from components import start as beginning
 from components.averages import Averages
 from components.errors import UserError
@@ -156,7 +156,7 @@ def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) ->
             "train.augment.label true, but the network to start from was not trained with it: take false, or "
             "`stillroom start none`"
         )
-    return network
+    return lora.added(network, params.lora, params.seed)
 
 
 def _learning(network: nn.Module) -> Iterator[nn.Parameter]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, files, loop, pack, portable, samplers
+from components import averages, card, data, denoiser, files, loop, lora, pack, portable, samplers
 from components import start as beginning
 from components.errors import UserError
 from components.ranks import together
@@ -17,9 +17,9 @@ from components.recipe import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = ("loop", "step", "state", "start", "guards", "feed", "loaders", "counters", "history", "recipe", "schedule",
-         "objective", "networks", "compact", "dit", "averages", "flat", "accumulate", "compiling", "sharding", "ranks",
-         "denoiser", "data", "x0_error", "augment")  # fmt: skip
+_CODE = ("loop", "step", "state", "start", "lora", "guards", "feed", "loaders", "counters", "history", "recipe",
+         "schedule", "objective", "networks", "compact", "dit", "averages", "flat", "accumulate", "compiling",
+         "sharding", "ranks", "denoiser", "data", "x0_error", "augment")  # fmt: skip
 
 
 def train(
@@ -31,10 +31,13 @@ def train(
     if not counts["train"]:
         raise UserError(f"{splits}: no image to train on: see the data report for what was dropped")
     begun = beginning.noted(start)
+    if params.lora and not begun:
+        raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
     folder = scratch / key(params, pixels, splits, start)
     job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
+        adapters = lora.merge(state.average)
         parameters = sum(weight.numel() for weight in state.average.parameters())
         checks = [line for line in state.history if "x0_error" in line]
         error = checks[-1]["x0_error"] if checks else None
@@ -55,7 +58,7 @@ def train(
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER
-            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored)
+            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters)
             shutil.rmtree(folder, ignore_errors=True)
         group.wait()
     losses = [line["loss"] for line in state.history if "loss" in line]
@@ -79,10 +82,13 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
 
 
 def _write(
-    model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list, stored: Path
-) -> None:
+    model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list, stored: Path,
+    adapters: dict[str, torch.Tensor],
+) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), params.aim, notes)
+        if params.lora:
+            lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
             schedule = params.aim.schedule
             sigmas = samplers.levels(params.steps, schedule.low, schedule.high)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from checkouts import git, make, stillroom
 from safetensors.torch import load_file
-from train_fixtures import COMPACT, UNET, contents, make_pack, tiny
+from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components import denoiser, networks, sampling, schedulers, start
 from components.errors import UserError
@@ -119,7 +119,7 @@ def test_a_schedule_that_is_none_of_ours_is_named(tmp_path, page, scheduler, wan
     [
         ({"sample_size": 16}, {}, r"side in pixels: it has 16, wanted 8 \(resize.side\)"),
         ({"in_channels": 4, "out_channels": 4}, {}, "channels: it has 4, wanted 3"),
-        ({"num_class_embeds": None}, {}, "rows of labels: it has none, wanted 4"),
+        ({"num_class_embeds": None}, {}, "labels: it has none, wanted 4"),
         ({}, {"objective": "eps", "schedule": "linear"}, "it has v on cosine, wanted eps on linear"),
         ({}, {"network": COMPACT, "onnx": True}, "network: it has UNet2DModel, wanted CompactUNet"),
     ],
@@ -168,7 +168,7 @@ def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, pag
         start.take("nothing", tmp_path, page)
 
 
-@pytest.mark.parametrize("told", [UNET, COMPACT], ids=["unet", "compact"])
+@pytest.mark.parametrize("told", [UNET, COMPACT, DIT], ids=["unet", "compact", "dit"])
 def test_every_network_here_can_be_started_from(page, tmp_path, told):
     params = tiny(network=told, onnx=True)
     network = networks.build(params.network, schedule_name="cosine", side=8, channels=3, classes=3)

@@ -48,7 +48,7 @@ def tiny(**changes: object) -> TrainParams:
     """Parameters of a training that takes a second."""
     values = {
         "augment": AUGMENT, "seed": 3, "images": 64, "batch": 8, "ranks": 1, "precision": "fp32", "network": UNET,
-        "objective": "v", "schedule": "cosine", "levels": "schedule", "level_mean": 0.0, "level_std": 1.0,
+        "lora": None, "objective": "v", "schedule": "cosine", "levels": "schedule", "level_mean": 0.0, "level_std": 1.0,
         "weighting": "plain",
         "learning_rate": 2e-3, "weight_decay": 0.01, "warmup_images": 16, "constant_until": 0.4, "final_rate": 0.01,
         "gradient_clip": 1.0, "ema_half_lives": [0.06], "ema_snapshots": 0, "micro_batch": "auto",

@@ -1,0 +1,81 @@
+"""Low-rank adapters: W + (alpha / rank) B A in place of W, only A and B trained: Hu et al. 2021, arXiv:2106.09685, (3).
+
+They are merged before a model is written, so that what is handed out is a plain denoiser; A and B lie beside it in
+peft's form, for those who have the model that training started from.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.errors import UserError, nearest
+from components.params import Params
+
+FOLDER = "lora"
+_PREFIX = "base_model.model."  # of the names in peft's files
+
+
+class LoraParams(Params):
+    """Low-rank adapters in place of training every weight."""
+
+    rank: int = Field(ge=1, le=1024, description="of the adapters, 1..1024")
+    alpha: float = Field(gt=0, description="their scale is alpha / rank, above 0")
+    targets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=1, description="names, or ends of names, of the linear layers and convolutions that get one"
+    )
+
+
+def added(network: nn.Module, params: LoraParams | None, seed: int) -> nn.Module:
+    """``network`` with fresh adapters, B = 0, and everything else frozen; as it is when ``params`` is None."""
+    if params is None:
+        return network
+    from peft import LoraConfig, inject_adapter_in_model
+
+    layers = [name for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    for target in params.targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            ends = sorted({end for name in layers for end in (name.rsplit(".", 1)[-1], name)})
+            known = [end for end in ends if "." not in end and not end.isdigit()]
+            raise UserError(f"train.lora.targets: {target!r} is no layer of the network ({', '.join(known)})"
+                            f"{nearest(target, ends)}")  # fmt: skip
+    config = LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=list(params.targets))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return inject_adapter_in_model(config, network)
+
+
+def merge(network: nn.Module) -> dict[str, Tensor]:
+    """Put the adapters of ``network`` into its weights and take them out; what they were, by peft's names."""
+    found = {
+        _PREFIX + name.replace(".default.", "."): weight.detach().cpu().contiguous().clone()
+        for name, weight in network.state_dict().items()
+        if ".lora_" in name
+    }
+    if found:
+        from peft.tuners.lora import LoraLayer
+
+        for name, layer in list(network.named_modules()):
+            if isinstance(layer, LoraLayer):
+                layer.merge()
+                above, _, last = name.rpartition(".")
+                setattr(network.get_submodule(above), last, layer.get_base_layer())
+        # peft leaves its mark, which save_pretrained would take for adapters.
+        vars(network).pop("peft_config", None)
+    return found
+
+
+def save(folder: Path, adapters: dict[str, Tensor], params: LoraParams) -> None:
+    """Write ``adapters`` as peft reads them."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file(adapters, folder / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "r": params.rank, "lora_alpha": params.alpha, "lora_dropout": 0.0, "bias": "none",
+            "target_modules": sorted(params.targets), "inference_mode": True}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", "utf-8")
