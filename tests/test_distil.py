@@ -127,7 +127,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(made, whole, tmp_path, monkeyp
 def test_another_seed_gives_other_weights(made, whole, tmp_path):
     for seed in (0, 1):
         run(made, tmp_path / str(seed), wanted(seed=seed, images=8))
-    one, two = (contents(tmp_path / str(seed) / "student")[str(sampling.WEIGHTS)] for seed in (0, 1))
+    one, two = (contents(tmp_path / str(seed) / "student")[f"unet/{sampling.WEIGHTS}"] for seed in (0, 1))
     assert one != two
 
 
