@@ -112,7 +112,7 @@ def known(model: sampling.Denoiser, images: data.Pixels) -> Tensor:
 def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
     """16 hex digits for all that decides the outcome: parameters, teacher, data, this code and torch."""
     digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), torch.__version__]).encode())
-    for path in (networks.folder(teacher) / sampling.WEIGHTS, teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32",
+    for path in (_weights(teacher), teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32",
                  Path(__file__)):  # fmt: skip
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
@@ -195,7 +195,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
     objective = sampling.load(teacher).objective
     told = {
         "sampler": "euler", "steps": params.steps, "guidance": 1.0, "sigmas": ladder[:-1],
-        "distilled": {"teacher": files.sha256(networks.folder(teacher) / sampling.WEIGHTS), "guidance": notes["guidance"],
+        "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": notes["guidance"],
                       **params.model_dump(mode="json")},
     }  # fmt: skip
     with files.replacing_folder(student) as folder:
@@ -203,6 +203,10 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
         if (teacher / portable.FOLDER).is_dir():
             portable.write(folder, learner.average, objective, sigmas=ladder[:-1])
         (folder / "README.md").write_text(_CARD.format(**told, images=learner.images_seen), "utf-8")
+
+
+def _weights(model: Path) -> Path:
+    return networks.folder(model) / sampling.WEIGHTS
 
 
 def _column(values: Tensor) -> Tensor:
