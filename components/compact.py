@@ -86,7 +86,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
         image, noise = self._network(sample, sigma.flatten(), class_labels, augment_labels).float().chunk(2, 1)
         narrow = sigma**2 + self.config.skip_sigma**2
         near = self.config.skip_sigma**2 / narrow
-        # v = (alpha entry - D) / beta with entry = alpha x, of which all that is divided by sigma is divided beforehand.
+        # v = (alpha entry - D) / beta with entry = alpha x; what is divided by a small sigma is divided beforehand.
         skipped = sigma * (1 - self.config.skip_sigma**2) / narrow
         drawn = sigma / narrow * image - near * noise
         return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)

@@ -1,0 +1,112 @@
+"""What a change of the recipe is worth: every variant trained by stage `train` itself, on one core, one after another.
+
+    python benchmarks/recipe.py --pixels data/pixels --splits data/splits --images 8000 \\
+      network.skip_sigma=1.0 learning_rate=0.002,batch=8
+
+The first row is section `train` of params.yaml; each argument is one more variant, settings joined by commas
+(key=value with dots for sections, values as in YAML).  x0 errors are those of `validate_images` validation images
+with the averaged weights; several --seeds give their mean and range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import peers
+
+from components import config
+from components.recipe import TrainParams
+
+RUN = """
+import json, sys
+from pathlib import Path
+from components.recipe import TrainParams
+from components.train import train
+told = json.loads(sys.argv[1])
+params = TrainParams.model_validate_json(json.dumps(told["params"]))
+paths = {name: Path(told[name]) for name in ("pixels", "splits", "model", "scratch")}
+train(params, **paths)
+"""
+
+
+def main() -> int:
+    """Train the variants and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pixels", type=Path, default=peers.ROOT / "data/pixels", help="a finished data/pixels")
+    parser.add_argument("--splits", type=Path, default=peers.ROOT / "data/splits", help="its data/splits")
+    parser.add_argument("--images", type=int, default=8000, help="shown to each variant that names no number")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of weights, order and noise")
+    parser.add_argument("variants", nargs="*", metavar="KEY=VALUE[,KEY=VALUE]", help="what differs from params.yaml")
+    told = parser.parse_args()
+    base = config.read(peers.ROOT / config.FILE)["train"] | {"images": told.images, "ranks": 1}
+    print("| variant | parameters | images | images a CPU second | CPU s | x0 error | range | by sigma |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for variant in ["", *told.variants]:
+        params = changed(base, variant)
+        found = [trained(params | {"seed": seed}, told.pixels, told.splits) for seed in told.seeds]
+        print(row(variant or "params.yaml", params, found), flush=True)
+    print(f"\n{peers.machine()}")
+    return 0
+
+
+def changed(base: dict[str, Any], variant: str) -> dict[str, Any]:
+    """``base`` with the settings of ``variant``."""
+    params = copy.deepcopy(base)
+    for setting in filter(None, variant.split(",")):
+        name, _, text = setting.partition("=")
+        *path, last = name.split(".")
+        part = params
+        for step in path:
+            part = part[step]
+        part[last] = config.parse(f"value: {text.replace(';', ',')}", name)["value"]
+    TrainParams.model_validate_json(json.dumps(params))
+    return params
+
+
+def trained(params: dict[str, Any], pixels: Path, splits: Path) -> dict[str, Any]:
+    """CPU seconds of one training in a process of its own, and its last validation."""
+    few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with tempfile.TemporaryDirectory(prefix="stillroom-recipe-") as name, contextlib.chdir(name):
+        spec = {"params": params, "pixels": str(pixels.resolve()), "splits": str(splits.resolve()), "model": "model",
+                "scratch": "scratch"}  # fmt: skip
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, json.dumps(spec)], check=True,
+                       env=os.environ | few | {"PYTHONPATH": str(peers.ROOT)})  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        lines = [json.loads(line) for line in Path("model/history.jsonl").read_text("utf-8").splitlines()]
+        config_file = json.loads(Path("model/unet/config.json").read_text("utf-8"))
+        size = Path("model/unet/diffusion_pytorch_model.safetensors").stat().st_size / 4
+    check = [line for line in lines if "x0_error" in line][-1]
+    levels = [value for key, value in check.items() if key.startswith("x0_error/sigma")]
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "error": check["x0_error"], "levels": levels, "parameters": size,
+            "network": config_file["_class_name"]}  # fmt: skip
+
+
+def row(variant: str, params: dict[str, Any], found: list[dict[str, Any]]) -> str:
+    """One row of the table."""
+    images = params["images"] // params["batch"] * params["batch"]
+    cpu = statistics.mean(one["cpu"] for one in found)
+    errors = [one["error"] for one in found]
+    levels = [statistics.mean(column) for column in zip(*(one["levels"] for one in found), strict=True)]
+    spread = f"{min(errors):.4f} to {max(errors):.4f}" if len(errors) > 1 else ""
+    shown = " ".join(f"{level:.2g}" for level in levels)
+    size = found[0]["parameters"] / 1e6
+    cells = [f"`{variant}`", f"{size:.2f} M", f"{images:,}", f"{images / cpu:.0f}", f"{cpu:.0f}",
+             f"{statistics.mean(errors):.4f}", spread, shown]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
