@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from components.errors import UserError
 
 FOLDER = "averages"
 """Of a model folder: its snapshots."""
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 SHORTEST, LONGEST = 0.01, 0.35
 """Half-lives that can be reconstructed; the longest is that of g about 1."""
@@ -145,6 +148,31 @@ def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Te
                     part = share * tensors[name].double()
                     weights[name.removeprefix(prefix)] = weights.get(name.removeprefix(prefix), 0) + part
     return {name: weight.float() for name, weight in weights.items()}
+
+
+def remake(model: Path, half_life: float, out: Path) -> None:
+    """Write model folder ``model`` to ``out`` with the weights of another half-life, at the end of its training.
+
+    What was made of its own weights (ONNX, snapshots, scores, manifest) does not go along.
+    """
+    from safetensors.torch import load_file, save_file
+
+    found = reconstruct(stored(model / FOLDER), half_life)
+    weights = next(iter(sorted(model.glob(f"*/{WEIGHTS}"))), None)
+    if weights is None or not (model / "stillroom.json").is_file():
+        raise UserError(f"{model}: not a whole denoiser: train or pull it again")
+    tensors = load_file(weights)
+    if not set(found) <= set(tensors) or any(found[name].shape != tensors[name].shape for name in found):
+        raise UserError(f"{model / FOLDER}: snapshots of another network than {weights.parent.name}: train it again")
+    with files.replacing_folder(out) as folder:
+        for name in (weights.parent.name, "scheduler"):
+            shutil.copytree(model / name, folder / name)
+        for name in ("model_index.json", "README.md"):
+            if (model / name).is_file():
+                shutil.copyfile(model / name, folder / name)
+        notes = json.loads((model / "stillroom.json").read_text("utf-8")) | {"ema_half_life": half_life}
+        (folder / "stillroom.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        save_file(tensors | found, folder / weights.parent.name / WEIGHTS, metadata={"format": "pt"})
 
 
 def coefficients(known: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> list[float]:

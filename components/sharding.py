@@ -29,13 +29,15 @@ def shard(network: nn.Module, group: Group) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def _blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The members of the outermost lists, as far as they have weights."""
+def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
+    """The members of the outermost lists (of lists), as far as they have weights."""
     for part in network.children():
         if isinstance(part, nn.ModuleList):
-            yield from (block for block in part if next(block.parameters(), None) is not None)
-        else:
+            yield from _blocks(part, listed=True)
+        elif not listed:
             yield from _blocks(part)
+        elif next(part.parameters(), None) is not None:
+            yield part
 
 
 def whole(tree: Any) -> Any:

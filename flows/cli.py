@@ -94,6 +94,7 @@ def promote(
 
 app.command()(modelcommands.sample)
 app.command()(modelcommands.distil)
+app.command()(modelcommands.ema)
 
 
 @app.command()

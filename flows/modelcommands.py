@@ -1,4 +1,4 @@
-"""Commands that take a model: `stillroom sample` and `stillroom distil`."""
+"""Commands that take a model: `stillroom sample`, `stillroom distil` and `stillroom ema`."""
 
 from __future__ import annotations
 
@@ -110,3 +110,18 @@ def distil(
     from flows import distilling
 
     distilling.distil(enter(directory), model, out.resolve(), images=images, steps=steps, dry_run=dry_run)
+
+
+def ema(
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a model trained with train.ema_snapshots.", file_okay=False, exists=True)
+    ],
+    half_life: Annotated[float, typer.Option(help="Of the averaged weights, as a share of the images seen.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; what is there is replaced.", file_okay=False)],
+) -> None:
+    """Make the denoiser that another half-life of the averaged weights would have given, without training again."""
+    from components import averages
+
+    averages.remake(model, half_life, out)
+    deviation = averages.relative_deviation(half_life)
+    print(f"{out}: averaged with half-life {half_life:g} (sigma_rel {deviation:.3f}); `stillroom sample --model {out}`")

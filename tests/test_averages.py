@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from train_fixtures import make_pack, tiny
 
-from components import averages, flat
+from components import averages, flat, sampling
 from components.errors import UserError
+from components.train import train
 
 STEPS, BATCH = 400, 4
 
@@ -80,6 +82,25 @@ def test_a_length_that_was_tracked_comes_back_as_it_was_but_for_half_precision(t
 @pytest.mark.parametrize(("half_life", "deviation"), [(0.0386, 0.05), (0.0873, 0.1)])
 def test_half_lives_are_lengths_as_the_paper_gives_them(half_life, deviation):
     assert averages.relative_deviation(half_life) == pytest.approx(deviation, rel=1e-3)
+
+
+def test_a_trained_model_is_made_again_with_another_half_life(tmp_path):
+    pixels, splits = make_pack(tmp_path / "packs")
+
+    def trained(name, **changes):
+        params = tiny(images=160, validations=1, **changes)
+        train(params, pixels=pixels, splits=splits, model=tmp_path / name, scratch=tmp_path / "scratch")
+        return load_file(tmp_path / name / "unet" / averages.WEIGHTS)
+
+    trained("model", ema_half_lives=[0.04, 0.1], ema_snapshots=10)
+    wanted = trained("other", ema_half_lives=[0.06])
+    averages.remake(tmp_path / "model", 0.06, tmp_path / "remade")
+    got = load_file(tmp_path / "remade" / "unet" / averages.WEIGHTS)
+    for name, weight in wanted.items():
+        torch.testing.assert_close(got[name], weight, rtol=0.02, atol=2e-3, msg=name)
+    assert len(list((tmp_path / "model" / averages.FOLDER).iterdir())) == 10
+    assert not (tmp_path / "remade" / averages.FOLDER).exists()
+    assert sampling.load(tmp_path / "remade").steps == 4
 
 
 def test_what_is_saved_comes_back_and_goes_on_bit_for_bit():

@@ -1,0 +1,321 @@
+"""One GPU in at most ten minutes: Hugging Face's recipe and ours on one `UNet2DModel`, a DiT, sampling, the loader.
+
+    PYTHONPATH=. python benchmarks/gpu.py                  # on a GPU, one Markdown table
+    PYTHONPATH=. python benchmarks/gpu.py --minutes 4      # what matters most, as far as four minutes go
+    PYTHONPATH=. python benchmarks/gpu.py --smoke          # that it runs: tiny, on the CPU; its figures mean nothing
+
+``Script`` is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers (its network,
+batch 16, AdamW 1e-4, DDPM with linear betas, fp32 unless told), written anew on accelerate, with its data loader: PIL
+images, torchvision transforms, no workers.  Ours is the step of components/step.py on that network.  Everything waits
+for the device at both ends of a timing, and nowhere else.  It has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peers
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from components import config, data, denoiser, networks, pack, sampling, throughput
+from components.feed import Feed
+from components.ranks import Group, _device
+from components.recipe import TrainParams
+from components.state import start
+from components.step import Step
+
+WIDTHS = (128, 128, 256, 256, 512, 512)
+"""Of the script's network; attention at the last but one."""
+
+DIT = {"kind": "dit", "patch": 4, "width": 768, "depth": 12, "heads": 12}
+SAMPLE_STEPS, PEER_STEPS = 16, 1000
+
+
+class Bench:
+    """The device, the size of everything, and the time that is left."""
+
+    def __init__(self, minutes: float, smoke: bool) -> None:
+        self.smoke, self.end = smoke, time.monotonic() + 60 * minutes
+        self.group = Group(0, 1, torch.device("cpu") if smoke else _device(0))
+        self.seconds, self.warm = (0.1, 1) if smoke else (8.0, 8)
+        self.widths = (32, 32) if smoke else WIDTHS
+        self.rows: list[str] = []
+        self.rates: dict[str, float] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything runs."""
+        return self.group.device
+
+    def rate(self, step: Callable[[], int]) -> float:
+        """Images a second of ``step``, which returns its images."""
+        for _ in range(self.warm):
+            step()
+        self._wait()
+        began, images = time.perf_counter(), 0
+        while time.perf_counter() - began < self.seconds or not images:
+            images += sum(step() for _ in range(1 if self.smoke else 4))
+        self._wait()
+        return images / (time.perf_counter() - began)
+
+    def add(self, name: str, rate: float, note: str = "") -> None:
+        """One row of the table."""
+        self.rates[name] = rate
+        self.rows.append(f"| {name} | {rate:,.1f} | {note} |")
+        print(self.rows[-1], flush=True)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def unet(side: int, widths: tuple[int, ...]) -> nn.Module:
+    """The script's network without labels."""
+    from diffusers import UNet2DModel
+
+    down = ["AttnDownBlock2D" if at == len(widths) - 2 else "DownBlock2D" for at in range(len(widths))]
+    return UNet2DModel(
+        sample_size=side, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=widths,
+        down_block_types=down, up_block_types=[name.replace("Down", "Up") for name in reversed(down)],
+    )  # fmt: skip
+
+
+def pictures(count: int, side: int) -> Tensor:
+    """Smooth random images, uint8 NHWC."""
+    source = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, side // 8, side // 8, generator=source)
+    return (255 * functional.interpolate(coarse, size=side, mode="bilinear")).byte().permute(0, 2, 3, 1).contiguous()
+
+
+class Script:
+    """Hugging Face's loop."""
+
+    def __init__(self, bench: Bench, images: Tensor, precision: str, batch: int) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from diffusers import DDPMScheduler
+        from diffusers.optimization import get_scheduler
+
+        AcceleratorState._reset_state(reset_partial_state=True)  # another precision than the one before
+        self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=bench.smoke)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+        model = unet(images.shape[1], bench.widths)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+        loader = torch.utils.data.DataLoader(Files(images), batch_size=batch, shuffle=True, drop_last=True)
+        rate = get_scheduler("cosine", optimizer=optimiser, num_warmup_steps=500, num_training_steps=10**6)
+        self.model, self.optimiser, self.loader, self.rate = self.accelerator.prepare(model, optimiser, loader, rate)
+        self.batches = itertools.chain.from_iterable(self.loader for _ in itertools.count())
+
+    def step(self) -> int:
+        """One optimiser step; the images it showed."""
+        clean = next(self.batches).to(self.dtype)
+        noise = torch.randn(clean.shape, dtype=self.dtype, device=clean.device)
+        timesteps = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
+        noisy = self.schedule.add_noise(clean, noise, timesteps)
+        with self.accelerator.accumulate(self.model):
+            loss = functional.mse_loss(self.model(noisy, timesteps).sample.float(), noise.float())
+            self.accelerator.backward(loss)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.rate.step()
+            self.optimiser.zero_grad()
+        loss.detach().item()  # its logs want it in every step
+        return len(clean)
+
+
+class Files(torch.utils.data.Dataset):
+    """Encoded images that are decoded and transformed one by one, as the script does."""
+
+    def __init__(self, images: Tensor) -> None:
+        from torchvision import transforms
+
+        side = images.shape[1]
+        self.blobs = []
+        for image in images:
+            stream = io.BytesIO()
+            Image.fromarray(image.numpy()).save(stream, "PNG")
+            self.blobs.append(stream.getvalue())
+        self.transform = transforms.Compose([
+            transforms.Resize(side, interpolation=transforms.InterpolationMode.BILINEAR), transforms.CenterCrop(side),
+            transforms.ToTensor(), transforms.Normalize([0.5], [0.5]),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.blobs)
+
+    def __getitem__(self, at: int) -> Tensor:
+        return self.transform(Image.open(io.BytesIO(self.blobs[at])).convert("RGB"))
+
+
+class Ours:
+    """The step of components/step.py on ``model``, or on the network of ``changes``."""
+
+    def __init__(
+        self, bench: Bench, images: Tensor, batch: int, folder: Path, model: nn.Module | None = None, **changes: Any
+    ) -> None:
+        side, pixels = images.shape[1], folder / "pixels"
+        if not pixels.is_dir():
+            pixels.mkdir()
+            blobs = [image.numpy().tobytes() for image in images]
+            keys = [f"{at:064x}" for at in range(len(blobs))]
+            pack.write(pixels, blobs, keys=keys, classes=(), class_ids=[-1] * len(blobs), side=side)
+        self.pixels = data.Pixels(pixels)
+        values = config.read(peers.ROOT / "params.yaml")["train"]
+        # The network of params.yaml may want options of its own; the one that is built is another.
+        plain = {"kind": "unet", "widths": [32], "layers_per_block": 1}
+        values |= {
+            "batch": batch, "images": 10**7, "ranks": 1, "network": plain, "objective": "v", "schedule": "cosine",
+            "levels": "schedule", "weighting": "plain", "compile": False, "onnx": False, **changes,
+        }  # fmt: skip
+        self.params = TrainParams.model_validate_json(json.dumps(values))
+        built = networks.build
+        if model is not None:
+            networks.build = lambda *_, **__: model
+        try:
+            self.state = start(self.params, self.pixels, bench.group)
+        finally:
+            networks.build = built
+        self.feed = Feed(self.params, self.pixels, torch.arange(len(images)), bench.group)
+        self.one, self.place, self.kept = Step(self.params, self.state, bench.group), 0, None
+
+    def step(self, fed: bool = True) -> int:
+        """One optimiser step, on a new batch unless it is not to be ``fed``; the images it showed."""
+        if fed or self.kept is None:
+            self.kept = self.feed.batch(self.place)
+            self.place += self.params.batch
+        self.one(self.kept, (False, False))
+        self.state.images_seen += self.params.batch
+        return self.params.batch
+
+
+def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
+    """The script at its defaults and in bf16, then ours; with ``largest`` the script at our batch and ours compiled."""
+    images = pictures(64 if bench.smoke else max(256, 2**23 // side**2), side)
+    small = 4 if bench.smoke else 16
+    with tempfile.TemporaryDirectory() as name:
+        if not largest:
+            for precision in ("fp32", "bf16"):
+                rate = bench.rate(Script(bench, images, precision, small).step)
+                bench.add(f"script, {side} px, {precision}, batch {small}", rate)
+            mine, label = Ours(bench, images, batch, Path(name), unet(side, bench.widths)), "ours"
+        else:
+            rate = bench.rate(Script(bench, images, "bf16", batch).step)
+            bench.add(f"script, {side} px, bf16, batch {batch}", rate)
+            network = unet(side, bench.widths)
+            mine, label = Ours(bench, images, batch, Path(name), network, compile=not bench.smoke), "ours, compiled"
+        rate = bench.rate(mine.step)
+        known = {one: bench.rates.get(f"script, {side} px, {one}, batch {small}") for one in ("fp32", "bf16")}
+        told = [f"{rate / base:.2f} of the script in {one}" for one, base in known.items() if base]
+        bench.add(f"{label}, {side} px, bf16, batch {batch}", rate, "; ".join([*told, used(bench, mine, rate)]))
+        if not largest:
+            still = bench.rate(lambda: mine.step(fed=False))
+            bench.add(
+                f"the same without a loader, {side} px", still, f"loader: {100 * (1 - rate / still):.1f} % of a step"
+            )
+
+
+def used(bench: Bench, mine: Ours, rate: float) -> str:
+    """The share of the measured peak that ``rate`` images a second are."""
+    config = mine.state.network.config
+    each = throughput.flops(mine.state.network, side=config.sample_size, channels=3, labels=False)
+    peak = throughput.peak(bench.device, "fp32" if bench.smoke else "bf16")
+    return f"{each * rate / 1e12:.3g} TFLOP/s, {100 * each * rate / peak:.0f} % of the measured {peak / 1e12:.3g}"
+
+
+def transformer(bench: Bench) -> None:
+    """A DiT of 12 blocks at 64 px."""
+    side, batch = (16, 4) if bench.smoke else (64, 256)
+    chosen = DIT | ({"width": 32, "depth": 1, "heads": 2} if bench.smoke else {})
+    with tempfile.TemporaryDirectory() as name:
+        mine = Ours(bench, pictures(64, side), batch, Path(name), network=chosen, compile=not bench.smoke)
+        rate = bench.rate(mine.step)
+        bench.add(
+            f"DiT {chosen['depth']} x {chosen['width']}, {side} px, bf16, batch {batch}", rate, used(bench, mine, rate)
+        )
+
+
+def drawing(bench: Bench) -> None:
+    """Pictures a second: `DDPMPipeline`'s loop with 1,000 steps in fp32 (from a few) and `sampling.sample`."""
+    from diffusers import DDPMScheduler
+
+    side, count, steps = (16, 4, 2) if bench.smoke else (64, 64, 20)
+    network = unet(side, bench.widths)
+    with tempfile.TemporaryDirectory() as name:
+        images = pictures(16, side)
+        mine = Ours(bench, images, 4, Path(name), network)
+        denoiser.save(Path(name) / "model", network, mine.params.aim, {
+            "format": 2, "classes": [], "null_class": None, "side": side, "weighting": "plain", "steps": SAMPLE_STEPS,
+            "guidance": 1.0, "images_seen": 0, "train_images": 0,
+        })  # fmt: skip
+        model = sampling.load(Path(name) / "model", bench.device)
+        network, schedule = network.to(bench.device).eval(), DDPMScheduler(num_train_timesteps=PEER_STEPS)
+
+        @torch.no_grad()
+        def walk() -> int:
+            x = torch.randn(count, 3, side, side, device=bench.device)
+            for timestep in schedule.timesteps[:steps]:
+                x = schedule.step(network(x, timestep).sample, timestep, x).prev_sample
+            return count
+
+        base = bench.rate(walk) * steps / PEER_STEPS
+        bench.add(f"DDPMPipeline, {PEER_STEPS} steps, {side} px", base, f"from {steps} steps")
+        rate = bench.rate(lambda: len(sampling.sample(model, [-1] * count, seed=0)))
+        bench.add(f"ours, {SAMPLE_STEPS} steps of {model.sampler}, {side} px", rate, f"{rate / base:.1f} times")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0, help="that it may take; the last rows are left out first")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU, to see that it runs")
+    told = parser.parse_args()
+    if not told.smoke and not torch.cuda.is_available():
+        parser.error("no CUDA device: --smoke runs it in small on the CPU")
+    bench = Bench(told.minutes, told.smoke)
+    small, large = (16, 32) if told.smoke else (64, 256)
+    # Seconds that each may take, in order of worth.
+    plan = [
+        ("training in small", 75, lambda: training(bench, small, 8 if told.smoke else 256, largest=False)),
+        ("training in large", 75, lambda: training(bench, large, 8 if told.smoke else 32, largest=False)),
+        ("the DiT", 60, lambda: transformer(bench)),
+        ("sampling", 45, lambda: drawing(bench)),
+        ("training in small, compiled", 120, lambda: training(bench, small, 8 if told.smoke else 256, largest=True)),
+        ("training in large, compiled", 120, lambda: training(bench, large, 8 if told.smoke else 32, largest=True)),
+    ]
+    print("| what | images/s | |\n|---|---|---|", flush=True)
+    for name, seconds, work in plan[:4] if told.smoke else plan:
+        if time.monotonic() + seconds > bench.end and not told.smoke:
+            print(f"| {name}: left out, the time was short | | |", flush=True)
+            continue
+        try:
+            work()
+        except Exception as error:  # one row that fails must not cost a lent GPU's other rows
+            first = str(error).splitlines()[0] if str(error) else ""
+            print(f"| {name}: failed, {type(error).__name__}: {first[:200]} | | |", flush=True)
+            if told.smoke and not _no_dit(name):
+                raise
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+    device = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"smoke on {peers.machine()}"
+    print(f"\n{device}, torch {torch.__version__}")
+
+
+def _no_dit(name: str) -> bool:
+    """Whether ``name`` is the DiT and this checkout has none."""
+    return name == "the DiT" and not hasattr(networks, "DitParams")
+
+
+if __name__ == "__main__":
+    main()

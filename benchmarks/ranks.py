@@ -1,0 +1,101 @@
+"""Two ranks on two cores beside one rank on one core: training steps at the same global batch.
+
+    PYTHONPATH=. python benchmarks/ranks.py [--rounds 5] [--batch 32]
+
+One rank and two take turns, each as processes of their own, pinned to their cores; the best round of each counts, and
+the ratio of the two bests is printed.  A busy machine makes the second rank wait for a core that is not there: run it
+when nothing else runs (the load is printed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import peers
+import torch
+
+from components import config, data, pack
+from components.feed import Feed
+from components.ranks import together
+from components.recipe import TrainParams
+from components.state import start
+from components.step import Step
+
+NETWORKS = {
+    "UNet2DModel": {"kind": "unet", "widths": [32, 64, 128], "layers_per_block": 2},
+    "compact": {"kind": "compact", "widths": [32, 64, 128], "layers": 2, "fold": 2, "skip_sigma": 0.1},
+}
+STEPS, WARM_UP = {"UNet2DModel": 4, "compact": 10}, 2
+
+
+def work(told: dict) -> None:
+    """Be a rank: train, and print the seconds of a step (rank 0)."""
+    params = TrainParams.model_validate_json(json.dumps(told["params"]))
+    pixels, steps = data.Pixels(Path(told["pixels"])), told["steps"]
+    with together(params.ranks, Path(told["scratch"]), [__file__, "--work", json.dumps(told)]) as group:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[group.rank]})
+        state = start(params, pixels, group)
+        step, feed = Step(params, state, group), Feed(params, pixels, torch.arange(pixels.header.rows), group)
+        best = float("inf")
+        for at in range(WARM_UP + steps):
+            group.wait()
+            began = time.perf_counter()
+            step(feed.batch(at * params.batch), (False, False))
+            group.wait()
+            state.images_seen += params.batch
+            if at >= WARM_UP:
+                best = min(best, time.perf_counter() - began)
+        if group.rank == 0:
+            print(json.dumps(best), flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--batch", type=int, default=32, help="images of a step over all ranks")
+    parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.work)
+        return
+    print("| network | one rank, images/s | two ranks, images/s | ratio | target |\n|---|---|---|---|---|")
+    for name, network in NETWORKS.items():
+        best = {1: float("inf"), 2: float("inf")}
+        for _ in range(options.rounds):
+            for ranks in best:
+                best[ranks] = min(best[ranks], _seconds(network, ranks, options.batch, STEPS[name]))
+        rates = {ranks: options.batch / seconds for ranks, seconds in best.items()}
+        print(f"| {name} | {rates[1]:.1f} | {rates[2]:.1f} | {rates[2] / rates[1]:.2f} | 1.8 |", flush=True)
+    print(f"\nload {os.getloadavg()[0]:.1f} (2 is this alone), global batch {options.batch}. {peers.machine()}")
+
+
+def _seconds(network: dict, ranks: int, batch: int, steps: int) -> float:
+    """Of the best step."""
+    values = config.read(peers.ROOT / "params.yaml")["train"] | {
+        "network": network, "ranks": ranks, "batch": batch, "images": 10**6, "objective": "v", "schedule": "cosine",
+        "levels": "schedule", "weighting": "plain", "precision": "fp32", "compile": False,
+        "onnx": network["kind"] == "compact",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = Path(folder) / "pixels"
+        pixels.mkdir()
+        blobs = [os.urandom(32 * 32 * 3) for _ in range(512)]
+        pack.write(pixels, blobs, keys=[f"{at:064x}" for at in range(512)], classes=(), class_ids=[-1] * 512, side=32)
+        told = {"params": values, "pixels": str(pixels), "scratch": folder, "steps": steps}
+        done = subprocess.run(
+            [sys.executable, __file__, "--work", json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(peers.ROOT)},
+        )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

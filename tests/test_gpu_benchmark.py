@@ -1,0 +1,35 @@
+"""benchmarks/gpu.py runs in small on the CPU, so that a lent GPU's ten minutes are not spent on its mistakes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def bench(*arguments):
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-W", "ignore", "benchmarks/gpu.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_it_prints_a_row_for_each_measurement():
+    done = bench("--smoke")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for wanted in ("script, 16 px, fp32", "ours, 32 px, bf16", "loader:", "DDPMPipeline", "times |", "smoke on"):
+        assert wanted in done.stdout, wanted
+
+
+@pytest.mark.slow
+def test_without_a_gpu_it_says_what_to_do():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = bench()
+    assert done.returncode == 2
+    assert "--smoke" in done.stderr

@@ -1,0 +1,73 @@
+"""Two real processes under torchrun: what they learn together is what one learns, sharded or not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_fixtures import COMPACT, UNET, make_pack, tiny
+
+from components import checkpoint
+from components.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+CHILD = """
+import sys
+from pathlib import Path
+from components import loop
+from components.recipe import TrainParams
+from components.train import train
+pixels, splits, folder = map(Path, sys.argv[1:4])
+if len(sys.argv) > 5:
+    loop.Training._finished = lambda self: sys.exit(7)
+train(TrainParams.model_validate_json(sys.argv[4]), pixels=pixels, splits=splits, model=folder / "model",
+      scratch=folder / "scratch")
+"""
+WEIGHTS = "model/unet/diffusion_pytorch_model.safetensors"
+
+
+def torchrun(folder, params, packs, *more):
+    script = folder / "child.py"
+    folder.mkdir(exist_ok=True)
+    script.write_text(CHILD, "utf-8")
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+        "--nproc-per-node", "2", str(script), *map(str, packs), str(folder), params.model_dump_json(), *more,
+    ]  # fmt: skip
+    return subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=300)
+
+
+def weights(folder):
+    return load_file(folder / WEIGHTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "sharding"), [(UNET, "none"), (UNET, "full"), (COMPACT, "full")])
+def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding):
+    packs = make_pack(tmp_path / "packs")
+    told = {"images": 48, "validations": 1, "network": kind, "onnx": kind is COMPACT, "micro_batch": 3}
+    done = torchrun(tmp_path / "two", tiny(**told, ranks=2, sharding=sharding), packs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = tmp_path / "one"
+    train(tiny(**told), pixels=packs[0], splits=packs[1], model=one / "model", scratch=one / "scratch")
+    wanted = weights(one)
+    for name, weight in weights(tmp_path / "two").items():
+        torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_is_whole(tmp_path):
+    params = tiny(images=16, validations=1, ranks=2, sharding="full", checkpoint_images=8)
+    done = torchrun(tmp_path, params, make_pack(tmp_path / "packs"), "stop")
+    assert done.returncode, "it was to end before it wrote a model"
+    (folder,) = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
+    saved = checkpoint.load(folder)
+    assert saved["images_seen"] == 16
+    shapes = {name: weight.shape for name, weight in saved["network"].items()}
+    assert {name: weight.shape for name, weight in saved["averages"]["first"].items()} == shapes
+    moments = [part["exp_avg"].shape for part in saved["optimiser"]["state"].values()]
+    assert moments == list(shapes.values())
