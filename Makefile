@@ -7,7 +7,7 @@ JOBS ?= 2
 
 .PHONY: demo test slow lint fix dvc lock setup
 
-demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
+demo: $(READY)  ## images to a registered denoiser, seven to ten minutes; again: nothing to do
 	@$(BIN)/stillroom run
 
 test: $(READY)  ## every test that is not marked slow
@@ -39,7 +39,7 @@ setup: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "error: Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "setting up $(VENV): about 280 packages, 7.2 GB, two to five minutes"
+	@echo "setting up $(VENV): about 290 packages, 7.5 GB, two to five minutes"
 	@$(PYTHON) -m venv $(VENV)
 	@# The lock is whole, so nothing is left to resolve; pip's resolver trips over a pinned name with extras.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
