@@ -80,7 +80,7 @@ class Schedule:
             return sigma.float().log() / 4
         if self.name == "logit_normal":
             return TIMESTEPS * (sigma / (1 + sigma)).float()
-        table = self._log_sigmas.to(sigma.device)
+        table = self._log_sigmas(sigma.device)
         value = sigma.double().log().clamp(table[0], table[-1])
         at = torch.searchsorted(table, value).clamp(1, TIMESTEPS - 1)
         low, high = table[at - 1], table[at]
@@ -95,14 +95,20 @@ class Schedule:
         if self.name == "logit_normal":
             time = (told.float() / TIMESTEPS).clamp(max=TIMESTEPS / (TIMESTEPS + 1))  # some begin at 1: no image at all
             return time / (1 - time)
-        table = self._log_sigmas.float().to(told.device)
+        table = self._log_sigmas(told.device).float()
         below = told.float().clamp(0, TIMESTEPS - 1).floor().clamp(max=TIMESTEPS - 2)
         at = below.long()
         return torch.lerp(table[at], table[at + 1], told.float() - below).exp()
 
+    def _log_sigmas(self, device: torch.device) -> Tensor:
+        """Of each step, float64; kept for each device, since a copy at every call would make a GPU wait."""
+        if device not in self._tables:
+            self._tables[device] = self.sigmas.double().log().to(device)
+        return self._tables[device]
+
     @functools.cached_property
-    def _log_sigmas(self) -> Tensor:
-        return self.sigmas.double().log()
+    def _tables(self) -> dict[torch.device, Tensor]:
+        return {}
 
 
 @functools.cache
