@@ -17,11 +17,15 @@ sys.path[:0] = [str(GUARD), str(ROOT / "tests")]
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 from checkouts import make, stillroom  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from websites import site  # noqa: E402
 
 from flows.state import QUIET  # noqa: E402
 
 loopback_only.install()
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("stillroom", deadline=None)
+settings.load_profile("stillroom")
 os.environ.update(QUIET)
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
     os.environ.pop(name, None)

@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import settings
 from PIL import Image
 
 from components.clean import CleanParams, clean
@@ -20,10 +19,6 @@ from components.resize import ResizeParams
 from components.split import SplitParams
 
 WHITE = "#ffffff"
-
-# A busy machine is no failure: each test has pytest's own time limit.
-settings.register_profile("data", deadline=None)
-settings.load_profile("data")
 
 
 def pixels(seed: int, side: int = 32, channels: int = 3) -> np.ndarray:
