@@ -68,20 +68,23 @@ def histogram(values: pd.Series) -> list[tuple[str, int]]:
     """
     exact = values.value_counts().sort_index()
     if len(exact) <= 6:
-        return [(_short(value), int(number)) for value, number in exact.items()]
+        steps: dict[str, int] = {}
+        for value, number in exact.items():  # values that read alike are one column
+            steps[_short(value)] = steps.get(_short(value), 0) + int(number)
+        return list(steps.items())
     for leads in ((1, 2, 5), (1,)):
         edges = _edges(float(values[values > 0].min()), float(values.max()), leads)
         if len(edges) <= _COLUMNS:
             break
     edges = edges[-_COLUMNS:]
     at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 1)
-    steps = []
+    columns = []
     for number, low in enumerate(edges):
         name = f"{_short(low)}+"
         if number == 0 and float(values.min()) < low:
             name = f"< {_short(edges[1])}"
-        steps.append((name, int((at == number).sum())))
-    return steps
+        columns.append((name, int((at == number).sum())))
+    return columns
 
 
 def _edges(low: float, high: float, leads: tuple[int, ...]) -> list[float]:
