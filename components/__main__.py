@@ -37,9 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         events.emit(kind="start", stage=stage.name)
         stage.run(params, Path.cwd())
     except Stopped as stopped:
-        name = signal.Signals(stopped.number).name
-        line = f"stage '{options.stage}' was stopped by {name}: run it again, it goes on from what is whole"
-        return _fail(line, 128 + stopped.number)
+        return _fail(_stopped(options.stage, stopped.number), 128 + stopped.number)
+    except SystemExit as ended:  # training saves what it has before it heeds a signal
+        if not isinstance(ended.code, int) or ended.code <= 128:
+            raise
+        return _fail(_stopped(options.stage, ended.code - 128), ended.code)
     except UserError as error:
         return _fail(str(error), 2)
     except Exception as error:
@@ -48,6 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _fail(f"stage '{options.stage}': {mine}", 2)
     return 0
+
+
+def _stopped(stage: str, number: int) -> str:
+    name = signal.Signals(number).name
+    return f"stage '{stage}' was stopped by {name}: run it again, it goes on from what is whole"
 
 
 def _leave_pandas_out() -> None:
