@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from components import start
-from components.errors import UserError
 from flows import lock, repository
+from flows.drawing import fetched
 from flows.processes import stoppable
 from flows.state import State
 
@@ -41,21 +39,8 @@ def begin(state: State, model: str) -> str:
 @contextlib.contextmanager
 def _found(state: State, model: str) -> Iterator[tuple[str, Path]]:
     """An alias as the number of its version, a folder as its own name; and the files."""
-    if not model.startswith("models:"):
-        if not Path(model).is_dir():
-            raise UserError(f"{model}: no such folder; a registered model is models:/NAME@ALIAS, nothing is {NOTHING}")
-        yield Path(model).resolve().name, Path(model)
-        return
-    found = re.fullmatch(r"models:/([^/@]+)(@[^/@]+|/\d+)", model)
-    if not found:
-        raise UserError(f"{model}: not a model's name: wanted models:/NAME@ALIAS or models:/NAME/VERSION")
-    from flows.tracking import Tracker
-    from flows.versions import Versions
-
-    versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1])
-    version = versions.resolve(found[2])
-    with versions.folder(version) as folder:
-        yield f"models:/{found[1]}/{version.version}", folder
+    with fetched(state, model) as (folder, version):
+        yield f"models:/{version}" if version else folder.resolve().name, folder
 
 
 def _note(line: str) -> None:

@@ -52,3 +52,11 @@ def here(server):
     """The module's web server, with no page yet and nothing asked."""
     server.pages.clear(), server.asked.clear(), server.headers.clear(), server.connections.clear()
     return server
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory):
+    """Pixels and splits of a few small images, to train on."""
+    from train_fixtures import make_pack
+
+    return make_pack(tmp_path_factory.mktemp("packs"))

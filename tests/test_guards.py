@@ -8,27 +8,15 @@ import signal
 import pytest
 import safetensors.torch
 import torch
-from train_fixtures import contents, make_pack, tiny
+from train_fixtures import run, tiny
 
 from components import checkpoint, data, guards, history, pack, x0_error
-from components import train as stage
 from components.errors import UserError
 from components.feed import Feed
 from components.recipe import GuardParams
 from components.schedule import LEVELS
 
 BATCH = 8
-
-
-def run(folder, params, packs):
-    pixels, splits = packs
-    numbers = stage.train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
-    return numbers, contents(folder / "model")
-
-
-@pytest.fixture(scope="module")
-def packs(tmp_path_factory):
-    return make_pack(tmp_path_factory.mktemp("packs"))
 
 
 def lines(files):

@@ -26,11 +26,6 @@ def run(folder, params, packs, page=None):
 
 
 @pytest.fixture(scope="module")
-def packs(tmp_path_factory):
-    return make_pack(tmp_path_factory.mktemp("packs"))
-
-
-@pytest.fixture(scope="module")
 def first(packs, tmp_path_factory):
     """A folder that Stillroom trained."""
     return run(tmp_path_factory.mktemp("first"), tiny(images=16, validations=1), packs)

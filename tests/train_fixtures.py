@@ -10,6 +10,7 @@ import torch
 
 from components import pack
 from components.recipe import TrainParams
+from components.train import train
 
 CLASSES = ("left", "right", "both")
 
@@ -62,3 +63,10 @@ def tiny(**changes: object) -> TrainParams:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder`` by relative name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def run(folder: Path, params: TrainParams, packs: tuple[Path, Path]) -> tuple[dict[str, float], dict[str, bytes]]:
+    """Train in ``folder``; what it tells, and every file of the model."""
+    pixels, splits = packs
+    numbers = train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
+    return numbers, contents(folder / "model")
