@@ -1,7 +1,8 @@
 """The processes that train together: started here, or joined when torchrun has started them already.
 
 Each rank works on one thread (CPU) or one device (CUDA).  Without torchrun, this process is rank 0
-and starts the others; they meet in a file of the scratch folder and talk over loopback.
+and starts the others; they meet in a file of the scratch folder, talk over loopback and, on the CPU under Linux,
+add up gradients in memory that they share.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from torch import Tensor
 from torch import distributed as dist
 
 import components
+from components import shared
 from components.errors import UserError
 from components.processes import die_with_parent
 
 _TIMEOUT = datetime.timedelta(minutes=5)
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
-_LEADER = "STILLROOM_LEADER"
+_LEADER, _SHARED = "STILLROOM_LEADER", "STILLROOM_SHARED"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Group:
     rank: int
     size: int
     device: torch.device
+    shared: shared.Shared | None = None
+    """Of ranks on the CPU of one machine."""
 
     def part(self, whole: Tensor) -> Tensor:
         """This rank's rows of ``whole`` (B, ...); B is a multiple of the size."""
@@ -53,10 +57,17 @@ class Group:
             dist.all_reduce(numbers)
         return numbers
 
-    def mean(self, numbers: Tensor) -> None:
-        """Put the mean over all ranks in the place of ``numbers``."""
-        if self.size > 1:
+    def pool(self, numbers: Tensor) -> None:
+        """Add up ``numbers`` (N,), float32, over all ranks in place; the first call's N is the largest."""
+        if self.shared:
+            self.shared.total(numbers)
+        elif self.size > 1:
             dist.all_reduce(numbers)
+
+    def mean(self, numbers: Tensor) -> None:
+        """Put the mean over all ranks in the place of ``numbers``, as :meth:`pool` takes them."""
+        if self.size > 1:
+            self.pool(numbers)
             numbers.div_(self.size)
 
     def wait(self) -> None:
@@ -99,7 +110,8 @@ def _follow() -> Group:
     rank, size = int(os.environ[_RANK]), int(os.environ[_SIZE])
     store = dist.FileStore(os.environ[_STORE], size)
     store.set(f"here/{rank}", "1")
-    return Group(rank, size, _meet(store, rank, size))
+    told = os.environ.get(_SHARED)
+    return Group(rank, size, _meet(store, rank, size), shared.Shared.join(told, rank, size) if told else None)
 
 
 @contextlib.contextmanager
@@ -110,13 +122,16 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
     scratch.mkdir(parents=True, exist_ok=True)
     meeting = scratch / f"ranks-{secrets.token_hex(4)}"
     children: list[subprocess.Popen] = []
+    own, theirs = shared.lead(size) if _can_share() else (None, [()] * (size - 1))
     try:
-        for rank in range(1, size):
-            children.append(_start(rank, size, meeting, command))
+        for rank, inherited in enumerate(theirs, 1):
+            children.append(_start(rank, size, meeting, command, inherited))
+            for line in inherited[1:]:
+                os.close(line)
         store = dist.FileStore(str(meeting), size)
         for rank, child in enumerate(children, 1):
             _await(store, rank, child)
-        yield Group(0, size, _meet(store, 0, size))
+        yield Group(0, size, _meet(store, 0, size), own)
         for child in children:
             child.wait(timeout=60)
     except RuntimeError as error:
@@ -133,15 +148,26 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
             child.kill()
             child.wait()
         meeting.unlink(missing_ok=True)
+        if own:
+            own.close()
 
 
-def _start(rank: int, size: int, meeting: Path, command: Sequence[str]) -> subprocess.Popen:
+def _can_share() -> bool:
+    return hasattr(os, "memfd_create") and not torch.cuda.is_available()
+
+
+def _start(
+    rank: int, size: int, meeting: Path, command: Sequence[str], inherited: Sequence[int]
+) -> subprocess.Popen:  # fmt: skip
+    """A process that follows; ``inherited``: file descriptors of :func:`components.shared.lead`, or none."""
     source = str(Path(components.__file__).parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), _LEADER: str(os.getpid()), "PYTHONPATH": path,
-           "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
+           "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", _SHARED: ",".join(map(str, inherited))}  # fmt: skip
     environment: Mapping[str, str] = {**os.environ, **own}
-    return subprocess.Popen([sys.executable, *command], env=environment, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment, stdin=subprocess.DEVNULL, pass_fds=inherited
+    )  # fmt: skip
 
 
 def _code(child: subprocess.Popen) -> int | None:

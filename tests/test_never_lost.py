@@ -57,12 +57,12 @@ class Forked:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def rank(number, size, meeting, command):
+def rank(number, size, meeting, command, inherited):
     """In place of a fresh interpreter: a fork that follows."""
 
     def work():
         own = {ranks._STORE: str(meeting), ranks._RANK: str(number), ranks._SIZE: str(size)}
-        os.environ.update(own | {ranks._LEADER: str(os.getppid())})
+        os.environ.update(own | {ranks._LEADER: str(os.getppid()), ranks._SHARED: ",".join(map(str, inherited))})
         sys.argv = ["loop", *command[2:]]
         loop._follow()
 
