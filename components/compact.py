@@ -1,12 +1,12 @@
 """The compact U-Net: for CPUs, laptops and the edge, as fast per image as the arithmetic allows.
 
-It works in channels-last memory, where LayerNorm over channels and 3 x 3 convolutions need no copy; resolutions are
-changed by folding squares of pixels into channels; attention is two plain products.  It has the signature of
-diffusers' networks.
+It works in channels-last memory, where LayerNorm over channels and convolutions need no copy; what goes down is added
+to what comes up, not set beside it; attention is two plain products.  It has the signature of diffusers' networks.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Predicted:
 
 
 class CompactUNet(ModelMixin, ConfigMixin):
-    """U-Net over folded pixels that predicts v; see :meth:`forward`."""
+    """U-Net that predicts v; see :meth:`forward`."""
 
     @register_to_config
     def __init__(
@@ -39,7 +39,9 @@ class CompactUNet(ModelMixin, ConfigMixin):
         num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
         schedule_name: Name = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
-        """``widths`` of each resolution, the first of sample_size / fold pixels, ``layers`` blocks down and up at each.
+        """``widths`` of each resolution, ``layers`` blocks down and up at each.
+
+        The first resolution is sample_size / ``fold`` pixels: squares of fold x fold enter as channels.
 
         Resolutions of ``attends_from`` pixels and below attend. ``skip_sigma``: see :meth:`forward`.
         ``num_augment_labels``: numbers that say what augmentation did, 0 for nothing.
@@ -58,13 +60,11 @@ class CompactUNet(ModelMixin, ConfigMixin):
         self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
         for level, width in enumerate(widths):
             attends = sample_size // fold >> level <= attends_from
-            last = level == len(widths) - 1
-            self.down.append(nn.ModuleList(Block(width, width, attends=attends) for _ in range(layers)))
-            into = [width if last else 2 * width] + [width] * (layers - 1)
-            self.up.append(nn.ModuleList(Block(wide, width, attends=attends) for wide in into))
-            if not last:
-                self.shrink.append(nn.Conv2d(4 * width, widths[level + 1], 1))
-                self.grow.append(nn.Conv2d(widths[level + 1], 4 * width, 1))
+            for blocks in (self.down, self.up):
+                blocks.append(nn.ModuleList(Block(width, attends=attends) for _ in range(layers)))
+        for width, below in itertools.pairwise(widths):
+            self.shrink.append(nn.Conv2d(width, below, 2, stride=2))
+            self.grow.append(nn.ConvTranspose2d(below, width, 2, stride=2))
         self.norm = Norm(widths[0])
         self.leave = nn.Conv2d(widths[0], 2 * folded, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
@@ -100,27 +100,21 @@ class CompactUNet(ModelMixin, ConfigMixin):
         if self.augment is not None and done is not None:
             told = told + self.augment(done.to(sample.dtype))
         told, fold, kept = functional.silu(told), self.config.fold, []
-        x = self.enter(_folded(sample, fold))
+        sample = functional.pixel_unshuffle(sample, fold) if fold > 1 else sample
+        x = self.enter(sample.contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.down):
             for block in blocks:
                 x = block(x, told)
             if level < len(self.shrink):
                 kept.append(x)
-                x = self.shrink[level](_folded(x, 2))
+                x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
             if level < len(self.grow):
-                grown = functional.pixel_shuffle(self.grow[level](x), 2).contiguous(memory_format=torch.channels_last)
-                x = torch.cat([grown, kept[level]], 1)
+                x = self.grow[level](x) + kept[level]
             for block in self.up[level]:
                 x = block(x, told)
         x = self.leave(functional.silu(self.norm(x)))
         return functional.pixel_shuffle(x, fold) if fold > 1 else x  # channels of one head stay together
-
-
-def _folded(x: Tensor, fold: int) -> Tensor:
-    """Squares of ``fold`` x ``fold`` pixels as channels, in channels-last memory."""
-    x = functional.pixel_unshuffle(x, fold) if fold > 1 else x
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 class Norm(nn.Module):
@@ -139,12 +133,11 @@ class Norm(nn.Module):
 class Block(nn.Module):
     """Two convolutions beside a shortcut, told of noise and label by scale and shift; then attention where asked."""
 
-    def __init__(self, into: int, width: int, *, attends: bool) -> None:
+    def __init__(self, width: int, *, attends: bool) -> None:
         super().__init__()
-        self.first, self.second = Norm(into), Norm(width)
-        self.one, self.two = nn.Conv2d(into, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.first, self.second = Norm(width), Norm(width)
+        self.one, self.two = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.told = nn.Linear(EMBED, 2 * width)
-        self.shortcut = nn.Conv2d(into, width, 1) if into != width else nn.Identity()
         self.attention = Attention(width) if attends else None
         nn.init.zeros_(self.two.weight)
         nn.init.zeros_(self.two.bias)
@@ -154,8 +147,7 @@ class Block(nn.Module):
         scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
         y = self.one(functional.silu(self.first(x)))
         y = self.two(functional.silu(torch.addcmul(shift, self.second(y), 1 + scale)))
-        y = self.shortcut(x) + y
-        return y if self.attention is None else self.attention(y)
+        return x + y if self.attention is None else self.attention(x + y)
 
 
 class Attention(nn.Module):
