@@ -55,10 +55,10 @@ The images' sources and licences are in the data report of the same version of t
 
 ## Recipe
 
-{images} images seen ({passes:.1f} passes), batches of {batch}, AdamW at {rate:g} (rising over {warmup} images, constant
-up to {constant:.0%}, falling in a line to {final:.0%}), weight decay {decay:g}, gradient norm at most {clip:g},
-precision {precision}, labels dropped for {dropout:.0%}, half-life of the average {ema:.0%} of the images seen,
-seed {seed}.
+{images} images seen ({passes:.1f} passes), batches of {batch}, {optimiser}
+(rising over {warmup} images, constant up to {constant:.0%}, falling in a line to {final:.0%}), weight decay {decay:g},
+gradient norm at most {clip:g}, precision {precision}, labels dropped for {dropout:.0%}, half-life of the average
+{ema:.0%} of the images seen, seed {seed}.
 At the end the x0 error on validation images is {error} (mean squared error of the predicted clean image, pixels
 in [-1, 1], geometric mean over 8 noise levels from sigma 0.05 to 20).
 
@@ -138,13 +138,20 @@ def text(
         sampler=type(schedulers.stock(params.aim)).__name__,
         side=side, millions=parameters / 1e6, classes=named, steps=params.steps, guidance=params.guidance,
         images=params.total_steps * params.batch, passes=params.images / max(1, counts["train"]),
-        batch=params.batch, rate=params.learning_rate, warmup=params.warmup_images, seed=params.seed,
+        batch=params.batch, optimiser=_optimiser(params), warmup=params.warmup_images, seed=params.seed,
         constant=params.constant_until, final=params.final_rate, decay=params.weight_decay,
         clip=params.gradient_clip, precision=params.precision, dropout=params.label_dropout,
         ema=params.ema_half_lives[0], error="not known" if error is None else f"{error:.4g}",
         code="\n\n".join(_blocks(params, kind, side, channels, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
+
+
+def _optimiser(params: TrainParams) -> str:
+    adamw = f"AdamW at {params.learning_rate:g}"
+    if not params.muon_moves:
+        return adamw
+    return f"Muon at {params.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
 
 
 def _blocks(params: TrainParams, kind: _Kind, side: int, channels: int, classes: int) -> list[str]:

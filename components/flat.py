@@ -8,6 +8,7 @@ of its gradient; here both are plain vectors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,28 +48,72 @@ def like(vector: Tensor, weight: Tensor) -> Tensor:
     return vector.as_strided(weight.shape, weight.stride(), weight.storage_offset())
 
 
+def halves(vector: nn.Parameter, weights: list[nn.Parameter], matrices: int) -> tuple[Tensor, list[Tensor]]:
+    """``vector`` before the last ``matrices`` of ``weights``, and each of those as rows; views, as their gradients."""
+    kept = weights[len(weights) - matrices :]
+    end = kept[0].storage_offset() if kept else len(vector)
+    return _view(vector, 0, (end,)), [_view(vector, each.storage_offset(), rows(each)) for each in kept]
+
+
+def rows(weight: Tensor) -> tuple[int, int]:
+    """The shape of ``weight`` as a matrix of its outputs; channels-last ones are rows in memory as well."""
+    return weight.shape[0], weight.numel() // weight.shape[0]
+
+
 def spread(state: dict[str, Any], weights: list[nn.Parameter]) -> dict[str, Any]:
-    """The state of an optimiser over the vector of ``weights`` as that of one over them, one by one."""
-    moments = state["state"].get(0, {})
-    parts = {
-        number: {name: like(value, weight) if value.dim() else value for name, value in moments.items()}
-        for number, weight in enumerate(weights)
-    }  # fmt: skip
-    groups = [{**state["param_groups"][0], "params": list(range(len(weights)))}]
-    return {"state": parts if moments else {}, "param_groups": groups}
+    """The state of an optimiser over the :func:`halves` of ``weights`` as that of one over them, one by one."""
+    apart = len(weights) - _matrices(state)
+
+    def moments(number: int, weight: nn.Parameter) -> dict[str, Tensor]:
+        at, start = (0, weight.storage_offset()) if number < apart else (1 + number - apart, 0)
+        known = state["state"].get(at, {}).items()
+        return {name: _part(value, weight, start) if value.dim() else value for name, value in known}
+
+    parts = {number: moments(number, weight) for number, weight in enumerate(weights)} if state["state"] else {}
+    return {"state": parts, "param_groups": _groups(state, apart, len(weights))}
 
 
 def gathered(state: dict[str, Any], weights: list[nn.Parameter], vector: Tensor) -> dict[str, Any]:
-    """What :func:`spread` gave as the state of an optimiser over ``vector``, that of ``weights``, again."""
-    moments: dict[str, Tensor] = {}
+    """What :func:`spread` gave as the state of an optimiser over the halves of ``vector``, that of ``weights``."""
+    matrices = _matrices(state)
+    apart = len(weights) - matrices
+    head = weights[apart].storage_offset() if matrices else len(vector)
+    found: dict[int, dict[str, Tensor]] = {}
     for number, weight in enumerate(weights):
+        at, start, shape = 0, weight.storage_offset(), (head,)
+        if number >= apart:
+            at, start, shape = 1 + number - apart, 0, rows(weight)
         for name, value in state["state"].get(number, {}).items():
-            if value.dim():
-                like(moments.setdefault(name, torch.zeros_like(vector)), weight).copy_(value)
-            else:
-                moments[name] = value
-    groups = [{**state["param_groups"][0], "params": [0]}]
-    return {"state": {0: moments} if moments else {}, "param_groups": groups}
+            known = found.setdefault(at, {})
+            if not value.dim():
+                known[name] = value
+                continue
+            if name not in known:
+                known[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
+            _part(known[name], weight, start).copy_(value)
+    return {"state": found, "param_groups": _groups(state, 1, 1 + matrices)}
+
+
+def _part(moment: Tensor, weight: Tensor, start: int) -> Tensor:
+    """The numbers of ``moment`` from ``start`` on, in the shape of ``weight``."""
+    return moment.as_strided(weight.shape, weight.stride(), start)
+
+
+def _matrices(state: dict[str, Any]) -> int:
+    """How many weights the second group of an optimiser has."""
+    return sum(len(group["params"]) for group in state["param_groups"][1:])
+
+
+def _groups(state: dict[str, Any], apart: int, end: int) -> list[dict[str, Any]]:
+    numbers = [list(range(apart)), list(range(apart, end))]
+    return [{**group, "params": own} for group, own in zip(state["param_groups"], numbers, strict=False)]
+
+
+def _view(vector: nn.Parameter, start: int, shape: tuple[int, ...]) -> nn.Parameter:
+    place = slice(start, start + math.prod(shape))
+    out = nn.Parameter(vector.detach()[place].view(shape))
+    out.grad = vector.grad[place].view(shape)
+    return out
 
 
 def part(network: nn.Module) -> None:

@@ -65,7 +65,11 @@ class TrainParams(Params):
         description="of the squared error by noise level: plain is that of the network's own output"
     )
     learning_rate: float = Field(gt=0, le=1, description="of AdamW after the warm-up, 0..1")
-    weight_decay: float = Field(ge=0, le=1, description="of AdamW, 0..1")
+    muon_rate: float = Field(
+        ge=0, le=1, description="learning rate of Muon, which moves kernels and matrices in the blocks, 0..1; with 0, "
+        "LoRA or sharding full AdamW moves all"
+    )  # fmt: skip
+    weight_decay: float = Field(ge=0, le=1, description="of both, a share of the learning rate, 0..1")
     warmup_images: int = Field(ge=0, description="images over which the learning rate rises, 0 or more")
     constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
     final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")
@@ -143,6 +147,11 @@ class TrainParams(Params):
         return objectives.objective(self.objective, self.schedule)
 
     @property
+    def muon_moves(self) -> bool:
+        """Whether Muon moves anything."""
+        return self.muon_rate > 0 and self.sharding == "none" and self.lora is None
+
+    @property
     def levels_met(self) -> Levels:
         """The distribution of noise levels in training."""
         if self.levels == "schedule":
@@ -155,8 +164,12 @@ class TrainParams(Params):
         return self.images // self.batch
 
     def rate(self, images_seen: int) -> float:
-        """The learning rate of the step that starts after ``images_seen``: up, constant, down in a line."""
+        """The learning rate of AdamW in the step that starts after ``images_seen``."""
+        return self.learning_rate * self.pace(images_seen)
+
+    def pace(self, images_seen: int) -> float:
+        """The share of the learning rates that a step takes: up, constant, down in a line."""
         done = images_seen / (self.total_steps * self.batch)
         warm = min(1.0, (images_seen + self.batch) / self.warmup_images) if self.warmup_images else 1.0
         fall = max(0.0, done - self.constant_until) / max(1e-9, 1 - self.constant_until)
-        return self.learning_rate * warm * (1 - (1 - self.final_rate) * fall)
+        return warm * (1 - (1 - self.final_rate) * fall)

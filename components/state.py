@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import data, flat, lora, networks, schedule, sharding
+from components import data, flat, lora, muon, networks, schedule, sharding
 from components import start as beginning
 from components.averages import Averages
 from components.errors import UserError
 from components.guards import Guard
+from components.muon import Muon
 from components.ranks import Group
 from components.recipe import TrainParams
 
@@ -47,8 +47,10 @@ class State:
     """Everything that a checkpoint holds: all that decides the next step."""
 
     network: nn.Module
+    learning: list[nn.Parameter]
+    """The network's weights that learn, those that Muon moves last."""
     weights: list[nn.Parameter]
-    """What is moved: the network's that learn, or on the CPU their one vector (:mod:`components.flat`)."""
+    """The same, or on the CPU their one vector (:mod:`components.flat`)."""
     averages: Averages
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -80,13 +82,13 @@ class State:
     @property
     def in_one(self) -> bool:
         """Whether the weights lie in one vector."""
-        return len(self.weights) == 1 and self.weights[0] is not next(_learning(self.network))
+        return self.weights[0] is not self.learning[0]
 
     def pack(self) -> dict[str, Any]:
         """As plain data and whole tensors, alike for every device and number of ranks; sharded, every rank calls it."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
         if self.in_one:
-            parts["optimiser"] = flat.spread(parts["optimiser"], list(_learning(self.network)))
+            parts["optimiser"] = flat.spread(parts["optimiser"], self.learning)
         return sharding.whole(parts) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
 
     def unpack(self, saved: dict[str, Any]) -> None:
@@ -95,7 +97,7 @@ class State:
         if self.sharded:
             parts = self._cut(parts)
         elif self.in_one:
-            parts["optimiser"] = flat.gathered(parts["optimiser"], list(_learning(self.network)), self.weights[0])
+            parts["optimiser"] = flat.gathered(parts["optimiser"], self.learning, self.weights[0])
         for name in _PARTS:
             getattr(self, name).load_state_dict(parts[name])
         for name in _VALUES:
@@ -129,16 +131,16 @@ def start(params: TrainParams, pixels: data.Pixels, group: Group, page: Path | N
     if shard:
         sharding.shard(network, group)
         sharding.shard(average, group)
-    names = [name for name, weight in network.named_parameters() if weight.requires_grad]
     in_one = not cuda and not shard
-    weights = [flat.flatten(_learning(network))] if in_one else list(_learning(network))
-    optimiser = torch.optim.AdamW(
-        weights, lr=params.learning_rate, betas=(0.9, 0.99), weight_decay=params.weight_decay,
-        fused=cuda or in_one, foreach=not (cuda or in_one),
-    )  # fmt: skip
+    matrices = muon.matrices(network) if params.muon_moves else []
+    learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    names = sorted(learning, key=lambda name: any(learning[name] is each for each in matrices))
+    learning = [learning[name] for name in names]
+    weights = [flat.flatten(learning)] if in_one else learning
+    optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=cuda or in_one)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
     averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
-    return State(network, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
+    return State(network, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
 
 
 def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) -> nn.Module:
@@ -159,5 +161,16 @@ def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) ->
     return lora.added(network, params.lora, params.seed)
 
 
-def _learning(network: nn.Module) -> Iterator[nn.Parameter]:
-    return (weight for weight in network.parameters() if weight.requires_grad)
+def _optimiser(
+    params: TrainParams, learning: list[nn.Parameter], weights: list[nn.Parameter], matrices: int, group: Group,
+    *, fused: bool,
+) -> Muon:  # fmt: skip
+    """AdamW, and Muon for the last ``matrices`` of ``learning``."""
+    others, last = learning[: len(learning) - matrices], learning[len(learning) - matrices :]
+    if weights is not learning:
+        head, last = flat.halves(weights[0], learning, matrices)
+        others = [head]
+    return Muon(
+        others, last, muon_rate=params.muon_rate, group=group, lr=params.learning_rate, betas=(0.9, 0.99),
+        weight_decay=params.weight_decay, fused=fused, foreach=not fused,
+    )  # fmt: skip

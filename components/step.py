@@ -97,7 +97,7 @@ class Step:
         """Move the weights unless the step was not finite, then their averages."""
         state, params = self.state, self.params
         for settings in state.optimiser.param_groups:
-            settings["lr"] = params.rate(state.images_seen)
+            settings["lr"] = settings["peak"] * params.pace(state.images_seen)
         guards.move(state.optimiser, row)
         state.scaler.update()
         state.optimiser.zero_grad(set_to_none=not state.in_one)  # in one, they are views of one vector for ever

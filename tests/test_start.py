@@ -50,7 +50,7 @@ def foreign(folder, scheduler=None, **config):
 def test_it_starts_where_the_model_ended(first, packs, page, tmp_path):
     """A learning rate that moves nothing leaves the weights as they came."""
     start.take("models:/denoiser/3", first, page)
-    still = {"images": 8, "validations": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    still = {"images": 8, "validations": 1, "learning_rate": 1e-12, "muon_rate": 0.0, "weight_decay": 0.0}
     model = run(tmp_path, tiny(**still, seed=9), packs, page)
     before, after = load_file(first / WEIGHTS), load_file(model / WEIGHTS)
     for name, weight in before.items():

@@ -1,0 +1,147 @@
+"""Muon: matrices move along all singular vectors of their gradient alike; AdamW moves the rest.
+
+The momentum of a matrix, U S V', is replaced by about U V' (Jordan et al. 2024, kellerjordan.github.io/posts/muon;
+Bernstein and Newhouse 2024, arXiv:2409.20325, proposition 5), so that directions which the loss seldom shows are
+learned as fast as those that it always shows.  What it gives here: docs/recipe.md.  Torch's own takes matrices alone,
+no kernels, and iterates in bf16, which is slow on CPUs without it.
+
+Shapes: a kernel (out, in, high, wide) is a matrix of ``out`` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components import flat
+from components.ranks import Group
+
+MOMENTUM = 0.95
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of X <- a X + b (X X') X + c (X X')**2 X, by which singular values come near 1: Jordan et al. 2024."""
+
+STEPS = 3
+"""Jordan et al. take 5; 3 cost half and learn as well here (docs/recipe.md)."""
+
+LEAST = 16
+"""Rows and columns of a matrix for which it pays."""
+
+
+def matrices(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that Muon moves: those in the blocks that are matrices or kernels, of some rows and columns."""
+    listed = [blocks for blocks in network.modules() if isinstance(blocks, nn.ModuleList)]
+    found = dict.fromkeys(weight for blocks in listed for weight in blocks.parameters())
+    return [weight for weight in found if weight.requires_grad and weight.dim() > 1 and min(flat.rows(weight)) >= LEAST]
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW on ``others``, Muon on ``matrices``; a step whose ``found_inf`` is 1 leaves everything as it is."""
+
+    def __init__(
+        self, others: Sequence[Tensor], matrices: Sequence[Tensor], *, muon_rate: float, group: Group | None = None,
+        **adam: Any,
+    ) -> None:  # fmt: skip
+        """``muon_rate``: the learning rate of ``matrices``; ``adam``: arguments of AdamW.
+
+        Each rank of a ``group`` on the CPU works out its share of the updates; a GPU is faster than the exchange.
+        """
+        groups = [{"params": list(others), "muon": False}]
+        groups += [{"params": list(matrices), "muon": True, "lr": muon_rate}] if matrices else []
+        super().__init__(groups, **adam)
+        for each in self.param_groups:
+            each["peak"] = each["lr"]
+        self._group = group if group and group.size > 1 and group.device.type == "cpu" else None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move the weights by their gradients."""
+        every = self.param_groups
+        try:
+            self.param_groups = [group for group in every if not group["muon"]]
+            super().step()
+        finally:
+            self.param_groups = every
+        bad = getattr(self, "found_inf", None)
+        if bad is not None and bad.device.type == "cpu":
+            if bad:
+                return
+            bad = None
+        for group in every:
+            if group["muon"]:
+                self._turn(group, bad if bad is None else bad.bool())
+
+    def _turn(self, group: dict[str, Any], bad: Tensor | None) -> None:
+        """Muon's part; on a device the host does not look at ``bad``, the device does."""
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        for weight in weights:
+            if not self.state[weight]:  # AdamW wants a step of every weight
+                start = {"momentum_buffer": torch.zeros_like(weight), "step": torch.tensor(0.0, device=weight.device)}
+                self.state[weight].update(start)
+            self.state[weight]["step"] += 1
+        moments, gradients = [self.state[each]["momentum_buffer"] for each in weights], [each.grad for each in weights]
+        kept: Any = 1 - group["lr"] * group["weight_decay"]
+        if bad is not None:
+            gradients = [torch.where(bad, *pair) for pair in zip(moments, gradients, strict=True)]
+            kept = torch.where(bad, 1.0, kept)
+        torch._foreach_lerp_(moments, gradients, 1 - MOMENTUM)
+        updates = self._orthogonal(torch._foreach_lerp(gradients, moments, MOMENTUM))  # Nesterov's
+        if bad is not None:
+            updates = [torch.where(bad, 0.0, each) for each in updates]
+        torch._foreach_mul_(weights, kept)
+        sizes = [max(1.0, rows / columns) ** 0.5 * group["lr"] for rows, columns in map(flat.rows, weights)]
+        torch._foreach_mul_(updates, sizes)
+        torch._foreach_sub_(weights, updates)
+
+    def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
+        """:func:`orthogonal` of each, worked out by the ranks together."""
+        if self._group is None:
+            return orthogonal(matrices)
+        sizes = [each.numel() for each in matrices]
+        mine = shares([flat.rows(each) for each in matrices], self._group.size)[self._group.rank]
+        out = torch.zeros(sum(sizes), device=matrices[0].device)
+        parts = [part.view(each.shape) for part, each in zip(out.split(sizes), matrices, strict=True)]
+        for at, update in zip(mine, orthogonal([matrices[at] for at in mine]), strict=True):
+            parts[at].copy_(update)
+        self._group.pool(out)
+        return parts
+
+
+def shares(shapes: Sequence[tuple[int, int]], size: int) -> list[list[int]]:
+    """Which matrices of ``shapes`` each of ``size`` ranks works out: the dearest first, to who has least to do."""
+    work = [min(shape) ** 2 * (max(shape) + 2 * STEPS * min(shape)) for shape in shapes]
+    out: list[list[int]] = [[] for _ in range(size)]
+    for at in sorted(range(len(shapes)), key=lambda at: (-work[at], at)):
+        min(out, key=lambda own: sum(work[each] for each in own)).append(at)
+    return out
+
+
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """About U V' of each of ``matrices`` = U S V', shapes as they are; those of one shape are worked out together."""
+    out: dict[int, Tensor] = {}
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for at, each in enumerate(matrices):
+        shapes.setdefault(flat.rows(each), []).append(at)
+    for shape, members in shapes.items():
+        stacked = torch.stack([matrices[at].reshape(shape) for at in members])
+        wide = shape[0] <= shape[1]
+        found = _iterated(stacked if wide else stacked.mT)
+        for at, update in zip(members, found if wide else found.mT, strict=True):
+            out[at] = update.reshape(matrices[at].shape)
+    return [out[at] for at in range(len(matrices))]
+
+
+def _iterated(x: Tensor) -> Tensor:
+    """The iteration on (K, m, n), m <= n, in m x m matrices alone: all its factors are polynomials of X X'."""
+    a, b, c = COEFFICIENTS
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+    one = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
+    gram = x @ x.mT
+    turn = factor = a * one + b * gram + c * (gram @ gram)
+    for _ in range(STEPS - 1):
+        gram = turn @ gram @ turn
+        turn = a * one + b * gram + c * (gram @ gram)
+        factor = turn @ factor
+    return factor @ x
