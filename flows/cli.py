@@ -27,6 +27,9 @@ app = typer.Typer(
 
 app.add_typer(data.app, name="data")
 
+_WRONG = typer.BadParameter.__base__
+"""click's error of a command line, which typer has a copy of and no public name for."""
+
 
 @app.command()
 def run(
@@ -143,11 +146,27 @@ def serve(
 def main() -> None:
     """Run the command: 0 done, 2 for the user's mistake in one line, 130 or 143 when stopped; bugs keep a traceback."""
     try:
-        code = told(lambda: app(standalone_mode=True))
+        code = told(_command)
     except Stopped as stopped:
         name = "Ctrl-C" if stopped.number == signal.SIGINT else signal.Signals(stopped.number).name
         code = _fail(f"stopped by {name}; the same command goes on from here", 128 + stopped.number)
     sys.exit(code)
+
+
+def _command() -> None:
+    """What the command line asks for; click's three lines about a wrong one become one."""
+    try:
+        code = app(prog_name="stillroom", standalone_mode=False)
+    except _WRONG as error:
+        why = error.format_message().rstrip(".")
+        if "\n" in why:  # the help, for who asked for nothing
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        raise UserError(f"{why}: see `{error.ctx.command_path} --help`" if error.ctx else why) from None
+    except typer.Abort:
+        raise UserError("stopped before an answer: nothing was done") from None
+    if code:
+        raise SystemExit(code)
 
 
 def told(work: Callable[[], None]) -> int:

@@ -1,0 +1,46 @@
+"""A wrong command line is told in one line, like every other mistake of the user's."""
+
+import sys
+
+import pytest
+
+from flows import cli
+
+
+def said(capsys, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["stillroom", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out = capsys.readouterr()
+    return ended.value.code, out.out, out.err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["sample", "--steps", "0"], "'--steps'"),
+        (["sample", "--modle", "x"], "--model"),
+        (["sample", "--num"], "'--num' requires"),
+        (["promote"], "'version': see `stillroom promote --help`"),
+        (["promote", "one"], "'version'"),
+        (["polish"], "'polish': see `stillroom --help`"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_one_line_and_code_2(capsys, monkeypatch, words, wanted):
+    code, out, err = said(capsys, monkeypatch, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert wanted in err
+
+
+def test_no_command_at_all_is_answered_with_the_help(capsys, monkeypatch):
+    code, _, err = said(capsys, monkeypatch)
+    assert code == 2
+    assert "sample" in err
+
+
+def test_help_is_no_mistake(capsys, monkeypatch):
+    code, out, err = said(capsys, monkeypatch, "sample", "--help")
+    assert (code, err) == (0, "")
+    assert "--steps" in out
