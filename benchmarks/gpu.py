@@ -177,7 +177,8 @@ class Ours:
         plain = {"kind": "unet", "widths": [32], "layers_per_block": 1}
         values |= {
             "batch": batch, "images": 10**7, "ranks": 1, "network": plain, "objective": "v", "schedule": "cosine",
-            "levels": "schedule", "weighting": "plain", "compile": False, "onnx": False, **changes,
+            "levels": "schedule", "weighting": "plain", "compile": False, "onnx": False,
+            "muon_rate": 0.0, **changes,
         }  # fmt: skip
         self.params = TrainParams.model_validate_json(json.dumps(values))
         built = networks.build
@@ -224,6 +225,9 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
             bench.add(
                 f"the same without a loader, {side} px", still, f"loader: {100 * (1 - rate / still):.1f} % of a step"
             )
+            del mine
+            moved = Ours(bench, images, batch, Path(name), unet(side, bench.widths), muon_rate=0.01)
+            bench.add(f"the same with Muon, {side} px", bench.rate(moved.step))
 
 
 def used(bench: Bench, mine: Ours, rate: float) -> str:

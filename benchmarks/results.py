@@ -27,11 +27,13 @@ come from one run of both sides on one machine, which the last line of each sect
 tar of CIFAR-10's 60,000 training and test images as JPEG files.
 """
 KEPT = ".stillroom/benchmarks/refresh"
-# The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read.
+# The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read, and
+# `make demo` what `sampling` and `page` do.
 SCRIPTS = {
     "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "decode": [], "loader": ["CIFAR"],
     "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
-    "train": ["--quality", "60", "--seeds", "0", "1", "2"],
+    "train": ["--quality", "60", "--seeds", "0", "1", "2"], "step": [], "ranks": ["--rounds", "3"],
+    "sampling": ["models/candidate", "data/pixels", "data/splits"], "page": ["reports/data.html", "reports/model.html"],
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ a CPU-second of this process; the peer is timed over 50 of its 1,000 steps, whic
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,11 @@ CONVERGED = 40
 TIMED, OF = 50, 1000
 CALLS = 16
 CLOSE = 0.02
+LABELLED = (
+    ("dpmpp_2m", 16, 2.5), ("dpmpp_2m", 16, 1.5), ("dpmpp_2m_sde", 16, 2.5), ("dpmpp_2m_sde", 16, 2.0),
+    ("dpmpp_2m_sde", 16, 1.5), ("dpmpp_2m", 4, 2.5), ("dpmpp_2m", 3, 2.5), ("dpmpp_2m", 2, 2.5), ("dpmpp_2m", 4, 1.0),
+)  # fmt: skip
+"""Samplers, steps and guidance beside each other; the short ones are what a student has to beat."""
 
 
 def main() -> None:
@@ -37,6 +43,7 @@ def main() -> None:
     for name in ("model", "pixels", "splits"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--images", type=int, default=128, help="pictures behind each distance")
+    parser.add_argument("--labelled", type=int, default=320, help="pictures with labels for each sampler; 0: none")
     parser.add_argument("--exact", type=int, default=4, help="pictures drawn in 1,000 steps of DDIM too")
     told = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,6 +56,8 @@ def main() -> None:
         print(f"| {name} | {rate:.1f} | {rate / peer:.2f} |", flush=True)
     enough = bench.steps()
     bench.samplers()
+    if told.labelled and bench.model.classes:
+        bench.labelled(told.labelled)
     ours = rates[fastest] / enough
     print(f"\nDDPMPipeline, {OF:,} steps: {peer / OF:.4f} images a CPU-s. Ours at equal quality, {enough} steps by "
           f"{fastest}: {ours:.2f}. Ratio {ours * OF / peer:.0f}.  {peers.machine()}")  # fmt: skip
@@ -64,7 +73,8 @@ class Bench:
         held, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
         self.net = features.network()
         self.real = features.of(self.net, held.gather(sorted(rows["val"] + rows["test"])))
-        self.ids = class_mix(held.class_ids[rows["train"]].tolist(), images)
+        self.mix = functools.partial(class_mix, held.class_ids[rows["train"]].tolist())
+        self.ids = self.mix(images)
         self.exact = self.drawn([-1] * exact, sampler="ddim", steps=OF, levels="log")
 
     def drawn(self, ids: list[int], **wishes: object) -> Tensor:
@@ -79,9 +89,7 @@ class Bench:
         network = self.model.network
         if null is not None:  # the pipeline knows no labels: the network is told that there is none
             plain = network.forward
-            network.forward = lambda x, t, return_dict=True: plain(
-                x, t, class_labels=torch.full((len(x),), null), return_dict=return_dict
-            )
+            network.forward = lambda x, t, **_: plain(x, t, class_labels=torch.full((len(x),), null))
         scheduler = DDPMScheduler(
             beta_schedule={"cosine": "squaredcos_cap_v2"}.get(self.model.objective.schedule.name, "linear"),
             prediction_type={"v": "v_prediction", "eps": "epsilon", "x0": "sample"}[self.model.objective.kind],
@@ -143,6 +151,17 @@ class Bench:
             kid, _ = self.distance(self.drawn([-1] * (len(self.ids) // 2), **wishes))
             drawn = "" if sampler.draws and sampler.eta != 0 else f"{100 * self._far(self._same(wishes)):.2f}"
             print(f"| {name} | {steps} | {kid:.2f} | {drawn} |", flush=True)
+
+    def labelled(self, count: int) -> None:
+        """The table of samplers with labels and guidance."""
+        print(f"\nWith labels, {count} pictures\n")
+        print("| sampler | steps | guidance | calls a picture | KID |\n|---|---|---|---|---|")
+        for name, steps, guidance in LABELLED:
+            wishes = {"sampler": name, "steps": steps, "guidance": guidance, "levels": "log"}
+            kid, _ = self.distance(self.drawn(self.mix(count), **wishes))
+            print(
+                f"| {name} | {steps} | {guidance:g} | {steps * (1 if guidance == 1 else 2)} | {kid:.2f} |", flush=True
+            )
 
     def _same(self, wishes: dict[str, object]) -> Tensor:
         return self.drawn([-1] * len(self.exact), **wishes)

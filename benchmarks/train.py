@@ -35,7 +35,9 @@ SCRIPT = "script 32 64 128"
 UNET = {
     "network": {"kind": "unet", "widths": [32, 32, 64, 128], "layers_per_block": 1}, "objective": "v",
     "schedule": "cosine", "levels": "schedule", "weighting": "plain", "learning_rate": 2e-3,
+    "muon_rate": 0.0,
 }  # fmt: skip
+"""A peer: it has the optimiser that it was tuned with; the quality table shows it with ours as well."""
 COMPACT = {
     "network": {"kind": "compact", "widths": [32, 64, 128], "layers": 2, "fold": 2, "skip_sigma": 0.1},
     "objective": "v", "schedule": "cosine", "levels": "uniform", "weighting": "velocity", "learning_rate": 2e-3,
@@ -212,6 +214,7 @@ def quality(
     kinds = {
         "Hugging Face's recipe": ("recipe", tuned, {"layout": SCRIPT}),
         "a tuned `UNet2DModel`": ("ours", tuned, {}),
+        "the same with Muon": ("ours", tuned | {"muon_rate": default["muon_rate"]}, {}),
         "ours": ("ours", default, {}),
     }
     found: dict[str, list[Answer]] = {name: [] for name in kinds}
