@@ -15,14 +15,22 @@ REPLICATES, CONFIDENCE = 200, 0.95
 
 
 def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, samples: int, seed: int) -> dict[str, Any]:
-    """KID and x0 error of both, and the student's KID less the teacher's, with intervals; as plain data."""
+    """KID and x0 error of both, and the student's KID less the teacher's, with intervals; as plain data.
+
+    ``hurried`` is the teacher in as few steps as the student: what a student has to beat.
+    """
     images, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     class_ids = class_mix(known(sampling.load(teacher), images)[rows["train"]].tolist(), samples)
     found, described = {}, {}
+    few = sampling.load(student).steps
     for name, folder in (("teacher", teacher), ("student", student)):
         model = sampling.load(folder)
         with measure.workers(folder) as run:
             described[name] = measure.described(run, measure.samples(run, class_ids, seed=seed), f"features of {name}")
+            if name == "teacher" and not model.sigmas:
+                hurried = measure.samples(run, class_ids, seed=seed, steps=few)
+                described["hurried"] = measure.described(run, hurried, f"features in {few} steps")
+                found["hurried"] = {"steps": few, "guidance": model.guidance}
             errors = measure.errors(run, pixels, rows["test"], seed=seed)
             real = measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features")
         found[name] = {
@@ -47,10 +55,12 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The comparison as a table."""
     kid = f"kid_{features.NAME}"
     told = [f"{'':8} {'steps':>5} {'KID':>26} {'x0 error':>26}"]
-    for name in ("teacher", "student"):
-        cells = [f"{part['value']:.3g} ({part['low']:.3g} to {part['high']:.3g})"
-                 for part in (found[name][kid], found[name]["x0_error"])]  # fmt: skip
-        told.append(f"{name:8} {found[name]['steps']:>5} {cells[0]:>26} {cells[1]:>26}")
+    for name in ("teacher", "hurried", "student"):
+        if name in found:
+            parts = [found[name][score] for score in (kid, "x0_error") if score in found[name]]
+            cells = [f"{part['value']:.3g} ({part['low']:.3g} to {part['high']:.3g})" for part in parts]
+            who = "teacher" if name == "hurried" else name
+            told.append(f"{who:8} {found[name]['steps']:>5}" + "".join(f" {cell:>26}" for cell in cells))
     lost = found["kid_lost"]
     return [*told, f"KID lost {lost['value']:+.3g} ({lost['low']:+.3g} to {lost['high']:+.3g}), of {found['samples']} "
                    "pictures from the same noise"]  # fmt: skip

@@ -54,9 +54,10 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
         yield run
 
 
-def samples(run: Run, class_ids: Sequence[int], *, seed: int) -> Tensor:
-    """A picture for each class id (:func:`components.sampling.sample`), uint8 NHWC."""
-    tasks = [(list(class_ids[at : at + CHUNK]), seed, at) for at in range(0, len(class_ids), CHUNK)]
+def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:
+    """A picture for each class id (:func:`components.sampling.sample`), uint8 NHWC, in ``steps`` or the model's own."""
+    wishes = {} if steps is None else {"steps": steps}
+    tasks = [(list(class_ids[at : at + CHUNK]), seed, at, wishes) for at in range(0, len(class_ids), CHUNK)]
     return run(_sample, tasks, "evaluate: samples")
 
 
@@ -90,8 +91,8 @@ def _plain(work: Callable[..., Tensor], task: tuple) -> Any:
     return work(*task).numpy()  # a tensor would travel as shared memory, which containers have little of
 
 
-def _sample(class_ids: list[int], seed: int, start: int) -> Tensor:
-    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start)
+def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, int]) -> Tensor:
+    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, **wishes)
 
 
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:

@@ -165,6 +165,9 @@ def test_the_comparison_holds_both_with_intervals(made, whole, monkeypatch):
     same = compared.compared(teacher, teacher, pixels=pixels, splits=splits, samples=12, seed=0)
     assert same["kid_lost"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert any("KID lost" in line for line in compared.lines(found))
+    assert found["hurried"]["steps"] == found["student"]["steps"] < found["teacher"]["steps"]
+    assert found["hurried"]["kid_efficientnet_lite0"]["value"] != found["teacher"]["kid_efficientnet_lite0"]["value"]
+    assert "hurried" not in compared.compared(whole[1], whole[1], pixels=pixels, splits=splits, samples=12, seed=0)
 
 
 # --- the command -----------------------------------------------------------------------------------------------
