@@ -7,7 +7,7 @@ JOBS ?= 2
 
 .PHONY: demo test slow lint fix dvc lock setup
 
-demo: $(READY)  ## images to a registered denoiser, about ten minutes; again: nothing to do
+demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
 
 test: $(READY)  ## every test that is not marked slow
