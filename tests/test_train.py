@@ -69,6 +69,13 @@ def test_another_seed_gives_other_weights(whole, packs, tmp_path):
     assert run(tmp_path, tiny(seed=4), packs)[1][name] != whole[1][name]
 
 
+def test_half_precision_with_scaled_losses_trains_as_full_precision_does(packs, tmp_path):
+    half, full = (run(tmp_path / kind, tiny(images=32, precision=kind), packs)[0] for kind in ("fp16", "fp32"))
+    assert half["loss"] != full["loss"]
+    assert half["loss"] == pytest.approx(full["loss"], rel=1e-2)
+    assert half["x0_error"] == pytest.approx(full["x0_error"], rel=1e-2)
+
+
 def test_images_without_labels_make_a_network_without_labels(tmp_path):
     _, files = run(tmp_path, tiny(images=16), make_pack(tmp_path / "packs", classes=()))
     assert json.loads(files["unet/config.json"])["num_class_embeds"] is None
