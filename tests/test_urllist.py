@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pyarrow as pa
@@ -176,11 +177,20 @@ fetch_all(source(), rows, Path(sys.argv[2]), max_bytes=10_000)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_look_goes_on_where_it_stopped(tmp_path, number):
-    def slow(data):
-        return lambda handler: time.sleep(0.02) or reply(handler, 200, {}, data)
+    killed = threading.Event()
+
+    def answer(at):
+        """The last third comes when the look has been killed: a busy machine is late to kill it."""
+
+        def reply_late(handler):
+            if at >= 40:
+                killed.wait(30)
+            reply(handler, 200, {}, png(at, 8))
+
+        return reply_late
 
     with site() as here:
-        urls = [here.say(f"/{at}", slow(png(at, 8))) for at in range(60)]
+        urls = [here.say(f"/{at}", answer(at)) for at in range(60)]
         (tmp_path / "list.txt").write_text("\n".join(urls))
         store = tmp_path / "store"
         child = subprocess.Popen(
@@ -190,6 +200,7 @@ def test_a_killed_look_goes_on_where_it_stopped(tmp_path, number):
         while time.monotonic() < until and len(Store(store).entries) < 10:
             time.sleep(0.005)
         os.kill(child.pid, number)
+        killed.set()
         child.communicate(timeout=10)
         there = dict(Store(store).entries)
         assert 10 <= len(there) < 60, "killed in the middle"
