@@ -166,7 +166,8 @@ def test_an_image_that_rots_on_the_disk_is_told_and_fetched_again(tmp_path):
 
 
 SCRIPT = """
-import sys; sys.path.insert(0, "tests")
+import signal, sys; sys.path.insert(0, "tests")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background has it ignored
 from pathlib import Path
 from websites import source
 from components.urllist import fetch_all, read_list
