@@ -120,9 +120,9 @@ def _params(batch: int) -> TrainParams:
         "network": COMPACT,
         "objective": "v",
         "schedule": "cosine",
-        "images": 1 << 20,
+        "images": 1 << 20, "compile": False,
     }
-    return TrainParams.model_validate(values | changes | {"images": 1 << 20}, strict=False)
+    return TrainParams.model_validate(values | changes, strict=False)
 
 
 def _pixels(folder: Path, count: int, side: int) -> data.Pixels:
