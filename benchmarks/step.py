@@ -120,7 +120,8 @@ def _params(batch: int) -> TrainParams:
         "network": COMPACT,
         "objective": "v",
         "schedule": "cosine",
-        "images": 1 << 20, "compile": False,
+        "images": 1 << 20,
+        "compile": False,
     }
     return TrainParams.model_validate(values | changes, strict=False)
 
