@@ -29,6 +29,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         look(state, say=_note)
         stale = repository.stale(state.root)
         if dry_run:
+            check(state.root)
             _plan(state, stale, force)
             return
         from flows import contract, recording

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from checkouts import edit, make, stillroom
 
 from flows import cli
 
@@ -44,3 +45,14 @@ def test_help_is_no_mistake(capsys, monkeypatch):
     code, out, err = said(capsys, monkeypatch, "sample", "--help")
     assert (code, err) == (0, "")
     assert "--steps" in out
+
+
+def test_a_dry_run_tells_a_value_that_no_stage_would_take(tmp_path):
+    folder = make(tmp_path / "checkout", pictures=3)
+    assert stillroom(folder, "run", "--dry-run").returncode == 0
+    edit(folder, "train", muon_rate=2)
+    done = stillroom(folder, "run", "--dry-run")
+    assert (done.returncode, "would run" in done.stdout) == (2, False)
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: params.yaml: train.muon_rate should be less than or equal to 1"
+    )
