@@ -1,4 +1,4 @@
-"""Two ranks on two cores beside one rank on one core: training steps at the same global batch.
+"""Two ranks on two cores beside one rank on one core: training steps at the same global batch; and what they exchange.
 
     PYTHONPATH=. python benchmarks/ranks.py [--rounds 5] [--batch 32]
 
@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import peers
 import torch
+from torch import distributed as dist
 
 from components import config, data, pack
 from components.feed import Feed
@@ -33,6 +36,9 @@ NETWORKS = {
     "default": {},
 }
 """What differs from section `train` of params.yaml."""
+
+NUMBERS, EXCHANGES = 1_200_000, 60
+"""About the weights of the default network, and how often they are added up."""
 
 STEPS, WARM_UP = {"UNet2DModel": 4, "default": 10}, 2
 
@@ -58,15 +64,33 @@ def work(told: dict) -> None:
             print(json.dumps(best), flush=True)
 
 
+def exchange(told: dict) -> None:
+    """Be a rank: print the median milliseconds of adding up gradients in shared memory and by gloo (rank 0)."""
+    with together(2, Path(told["scratch"]), [__file__, "--exchange", json.dumps(told)]) as group:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[group.rank]})
+        numbers, medians = torch.ones(told["numbers"]), []
+        for add in (group.pool, dist.all_reduce):
+            spent = []
+            for _ in range(EXCHANGES):
+                group.wait()
+                began = time.perf_counter()
+                add(numbers)
+                spent.append(1000 * (time.perf_counter() - began))
+            medians.append(statistics.median(spent))
+        if group.rank == 0:
+            print(json.dumps(medians), flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--batch", type=int, default=32, help="images of a step over all ranks")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--exchange", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        work(options.work)
+    if options.work or options.exchange:
+        work(options.work) if options.work else exchange(options.exchange)
         return
     print("| network | one rank, images/s | two ranks, images/s | ratio | target |\n|---|---|---|---|---|")
     for name, changes in NETWORKS.items():
@@ -76,6 +100,9 @@ def main() -> None:
                 best[ranks] = min(best[ranks], _seconds(changes, ranks, options.batch, STEPS[name]))
         rates = {ranks: options.batch / seconds for ranks, seconds in best.items()}
         print(f"| {name} | {rates[1]:.1f} | {rates[2]:.1f} | {rates[2] / rates[1]:.2f} | 1.8 |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shared, gloo = _answer("--exchange", {"numbers": NUMBERS, "scratch": folder})
+    print(f"\n{NUMBERS:,} numbers added up over two ranks: {shared:.1f} ms in shared memory, {gloo:.1f} ms by gloo")
     print(f"\nload {os.getloadavg()[0]:.1f} (2 is this alone), global batch {options.batch}. {peers.machine()}")
 
 
@@ -89,10 +116,15 @@ def _seconds(changes: dict, ranks: int, batch: int, steps: int) -> float:
         blobs = [os.urandom(32 * 32 * 3) for _ in range(512)]
         pack.write(pixels, blobs, keys=[f"{at:064x}" for at in range(512)], classes=(), class_ids=[-1] * 512, side=32)
         told = {"params": values, "pixels": str(pixels), "scratch": folder, "steps": steps}
-        done = subprocess.run(
-            [sys.executable, __file__, "--work", json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(peers.ROOT)},
-        )  # fmt: skip
+        return _answer("--work", told)
+
+
+def _answer(order: str, told: dict) -> Any:
+    """What rank 0 of the ranks that get ``order`` prints."""
+    done = subprocess.run(
+        [sys.executable, __file__, order, json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(peers.ROOT)},
+    )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
