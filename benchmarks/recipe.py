@@ -77,9 +77,9 @@ def changed(base: dict[str, Any], variant: str) -> dict[str, Any]:
 def trained(params: dict[str, Any], pixels: Path, splits: Path) -> dict[str, Any]:
     """CPU seconds of one training in a process of its own, and its last validation."""
     few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    paths = {"pixels": str(pixels.resolve()), "splits": str(splits.resolve())}
     with tempfile.TemporaryDirectory(prefix="stillroom-recipe-") as name, contextlib.chdir(name):
-        spec = {"params": params, "pixels": str(pixels.resolve()), "splits": str(splits.resolve()), "model": "model",
-                "scratch": "scratch"}  # fmt: skip
+        spec = {"params": params, **paths, "model": "model", "scratch": "scratch"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, json.dumps(spec)], check=True,
                        env=os.environ | few | {"PYTHONPATH": str(peers.ROOT)})  # fmt: skip
