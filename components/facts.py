@@ -7,8 +7,6 @@ add at once (a segment is called by its content); a segment that is not whole is
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 import logging
@@ -18,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components import files
+from components import files, imports
 
 log = logging.getLogger(__name__)
 
@@ -40,35 +38,11 @@ def keys(names: Sequence[bytes]) -> np.ndarray:
 
 
 def rule(params: Mapping[str, object], *, code: Sequence[str], dtype: np.dtype) -> str:
-    """16 hex digits that change with ``params``, with the source of the modules ``code`` and with ``dtype``."""
+    """16 hex digits that change with ``params``, ``dtype`` and the source of the modules ``code`` (dotted names)."""
     digest = hashlib.sha256(json.dumps([dict(params), dtype.descr], sort_keys=True, default=str).encode())
     for name in sorted(code):
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+        digest.update(imports.path(name).read_bytes())
     return digest.hexdigest()[:16]
-
-
-def sources(*modules: str) -> list[str]:
-    """``modules`` of this package and those that they import, at any depth: the ``code`` of a rule."""
-    found: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name not in found and Path(__file__).with_name(f"{name}.py").is_file():
-            found.add(name)
-            waiting += _imports(name)
-    return sorted(found)
-
-
-@functools.cache
-def _imports(name: str) -> tuple[str, ...]:
-    """The modules of this package that module ``name`` imports; a process reads each once."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(Path(__file__).with_name(f"{name}.py").read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.module == "components":
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
-            names.append(node.module.removeprefix("components."))
-    return tuple(names)
 
 
 class Store:

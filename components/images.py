@@ -19,7 +19,14 @@ from components.picture import Damaged, Picture, one_line
 __all__ = ["CODE", "FORMATS", "Damaged", "Picture", "decode", "lost", "versions"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-CODE = ("colour", "containers", "images", "jpeg", "picture", "png")
+CODE = (
+    "components.colour",
+    "components.containers",
+    "components.images",
+    "components.jpeg",
+    "components.picture",
+    "components.png",
+)
 """The modules that the pixels depend on, for components.facts.rule."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, facts, fingerprints, images, keypoints, parallel, shards, vectors
+from components import embedding, facts, fingerprints, images, imports, keypoints, parallel, shards, vectors
 from components.events import Progress
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
@@ -31,13 +31,13 @@ class Known:
         contents, mattes = index["sha256"].to_pylist(), index["matte"].to_pylist()
         self.keys = facts.keys([facts.key(*both) for both in zip(contents, mattes, strict=True)])
         self.stored = np.asarray(index["row"].to_numpy()) >= 0
-        code = facts.sources("fingerprints")
+        code = imports.reached("components.fingerprints")
         names = {"max_pixels": max_pixels}
         self._details = facts.Store(folder, "image", facts.rule(names, code=code, dtype=DETAILS), DETAILS)
         self._thumbs = facts.Store(folder, "thumb", facts.rule(names, code=code, dtype=THUMB), THUMB)
         self._corners = facts.Store(
             folder, "corners",
-            facts.rule({}, code=facts.sources("keypoints"), dtype=keypoints.FEATURES), keypoints.FEATURES,
+            facts.rule({}, code=imports.reached("components.keypoints"), dtype=keypoints.FEATURES), keypoints.FEATURES,
         )  # fmt: skip
         self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
         self.details = np.zeros(len(index), DETAILS)
@@ -60,7 +60,7 @@ class Known:
     def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
         """The unit vectors at ``positions`` by embedding ``name``, in whole numbers; zero where the bytes are gone."""
         kind = vectors.dtype(name)
-        code = facts.sources("embedding", "features") if name in vectors.NETWORKS else facts.sources("embedding")
+        code = imports.reached("components.embedding", *(["components.features"] * (name in vectors.NETWORKS)))
         store = facts.Store(self._folder, "vector", facts.rule({"name": name}, code=code, dtype=kind), kind)
         missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
         work = partial(embedding.embed, name=name)

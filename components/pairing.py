@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components import duplicates, embedding, facts, files, fingerprints, parallel
+from components import duplicates, embedding, facts, files, fingerprints, imports, parallel
 from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
 from components.events import Progress
 from components.known import Known
@@ -88,7 +88,11 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     hashes = np.ascontiguousarray(known.details["phash"][firsts])
     shown = known.details["pixels"][firsts]
     names = {"radius": rule.max_distance, "embedding": rule.embedding, "cosine": rule.min_cosine}
-    place = folder / "candidates" / facts.rule(names, code=facts.sources("duplicates", "pairing"), dtype=CANDIDATE)
+    place = (
+        folder
+        / "candidates"
+        / facts.rule(names, code=imports.reached("components.duplicates", "components.pairing"), dtype=CANDIDATE)
+    )
     since, old = _searched(place, shown)
     thumbs = known.thumbs(firsts[since:])
     new = duplicates.candidates(hashes, thumbs, since, rule.max_distance)
@@ -144,7 +148,7 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
     names = {
         "difference": rule.max_difference, "correlation": rule.min_correlation, "inliers": rule.min_inliers,
     }  # fmt: skip
-    code = facts.sources("duplicates", "pairing")
+    code = imports.reached("components.duplicates", "components.pairing")
     store = facts.Store(folder, "pair", facts.rule(names, code=code, dtype=VERDICT), VERDICT)
     rows = np.empty(len(near), [("a", facts.KEY), ("b", facts.KEY), ("orientation", "u1")])
     rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from components import files
+from components import files, imports
 from components.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ class Stage:
     """Takes ``facts``: the folder of components/facts.py, shared by all stages and no output."""
 
     @property
+    def module_name(self) -> str:
+        """The dotted name of the module that holds the function."""
+        package = f"components.{self.name}"
+        return f"{package}.stage" if imports.path(f"{package}.stage").is_file() else package
+
+    @property
     def module(self) -> ModuleType:
         """The module that holds the function and its parameters."""
-        return importlib.import_module(f"components.{self.name}")
+        return importlib.import_module(self.module_name)
 
     @property
     def function(self) -> Callable[..., dict[str, float]]:

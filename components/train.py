@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, files, loop, lora, pack, portable, samplers
+from components import averages, card, data, denoiser, files, imports, loop, lora, pack, portable, samplers
 from components import start as beginning
 from components.errors import UserError
 from components.ranks import together
@@ -17,9 +17,14 @@ from components.recipe import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = ("loop", "step", "state", "start", "lora", "guards", "feed", "loaders", "counters", "history", "recipe",
-         "schedule", "objective", "networks", "compact", "dit", "averages", "flat", "accumulate", "compiling",
-         "sharding", "ranks", "denoiser", "data", "x0_error", "augment")  # fmt: skip
+_CODE = (
+    "components.loop", "components.step", "components.state", "components.start", "components.lora",
+    "components.guards", "components.feed", "components.loaders", "components.counters", "components.history",
+    "components.recipe", "components.schedule", "components.objective", "components.networks",
+    "components.compact", "components.dit", "components.averages", "components.flat", "components.accumulate",
+    "components.compiling", "components.sharding", "components.ranks", "components.denoiser", "components.data",
+    "components.x0_error", "components.augment",
+)  # fmt: skip
 
 
 def train(
@@ -75,7 +80,7 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [start] if start else []
-    inputs += [Path(data.__file__).with_name(f"{name}.py") for name in _CODE]
+    inputs += [imports.path(name) for name in _CODE]
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]

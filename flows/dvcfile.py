@@ -6,7 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
-from components import files
+from components import files, imports
 from components.pipeline import PIPELINE, Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +22,7 @@ def render() -> str:
             f"    desc: {_quote(description(stage))}",
             f"    cmd: python -m components {stage.name}",
             "    deps:",
-            *(f"    - {path}" for path in [*code(stage.name), *stage.reads.values()]),
+            *(f"    - {path}" for path in [*code(stage), *stage.reads.values()]),
             "    params:",
             f"    - {stage.name}",
             "    outs:",
@@ -33,39 +33,18 @@ def render() -> str:
     return "\n".join(lines) + "\n"
 
 
-def code(name: str) -> list[str]:
-    """Every file of components/ that module ``name`` imports, at any depth and in any function, sorted."""
-    found: set[str] = set()
-    queue = [name]
-    while queue:
-        module = queue.pop()
-        path = f"components/{module}.py"
-        if path in found:
-            continue
-        found.add(path)
-        queue += _imports(ast.parse((ROOT / path).read_text("utf-8")))
-    return sorted(found)
+def code(stage: Stage) -> list[str]:
+    """Every file of components/ that the stage's module imports, at any depth and in any function, sorted."""
+    return sorted(str(imports.path(name).relative_to(ROOT)) for name in imports.reached(stage.module_name))
 
 
 def description(stage: Stage) -> str:
     """The first line of the stage's docstring, read without importing the module."""
-    tree = ast.parse((ROOT / f"components/{stage.name}.py").read_text("utf-8"))
-    for node in tree.body:
+    path = imports.path(stage.module_name)
+    for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == stage.name:
             return (ast.get_docstring(node) or "").splitlines()[0]
-    raise LookupError(f"components/{stage.name}.py has no function {stage.name}")
-
-
-def _imports(tree: ast.Module) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "components":
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("components."):
-            names.append(str(node.module).split(".")[1])
-        elif isinstance(node, ast.Import):
-            names += [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("components.")]
-    return names
+    raise LookupError(f"{path} has no function {stage.name}")
 
 
 def _quote(text: str) -> str:
