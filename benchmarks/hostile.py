@@ -18,7 +18,8 @@ from pathlib import Path
 
 from peers import machine
 
-from components import images, parallel
+from components import images
+from components.base import parallel
 
 MAX_PIXELS = 50_000_000
 

@@ -24,7 +24,8 @@ import peers
 import torch
 from torch import distributed as dist
 
-from components import config, data, pack
+from components import data, pack
+from components.base import config
 from components.feed import Feed
 from components.ranks import together
 from components.recipe import TrainParams

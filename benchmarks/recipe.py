@@ -25,7 +25,7 @@ from typing import Any
 
 import peers
 
-from components import config
+from components.base import config
 from components.recipe import TrainParams
 
 RUN = """

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from components import config  # noqa: E402
+from components.base import config  # noqa: E402
 from components.pipeline import STATE, stage  # noqa: E402
 
 BUILD = ("look", "collect", "clean", "resize", "split")
@@ -35,7 +35,8 @@ PEAKS: dict[str, int] = {}
 """Most bytes that a stage's own process had in memory, the last time it ran."""
 LOOK = """
 from pathlib import Path
-from components import config, look
+from components import look
+from components.base import config
 from components.collectparams import CollectParams
 root = Path.cwd()
 params = config.section(config.read(root / config.FILE), "collect", CollectParams)

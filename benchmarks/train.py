@@ -27,7 +27,8 @@ import peers
 import torch
 from PIL import Image
 
-from components import config, data, look, pack
+from components import data, look, pack
+from components.base import config
 from components.pipeline import PIPELINE
 
 CONTENDERS = str(peers.ROOT / "benchmarks" / "contenders.py")

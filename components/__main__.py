@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from components import config, events, pipeline
-from components.errors import UserError, environment_error
-from components.processes import die_with_parent
+from components import pipeline
+from components.base import config, events
+from components.base.errors import UserError, environment_error
+from components.base.processes import die_with_parent
 
 
 class Stopped(BaseException):
@@ -67,7 +68,7 @@ def _leave_pandas_out() -> None:
         return
     import pyarrow
 
-    from components.parallel import engine
+    from components.base.parallel import engine
 
     if engine() == "ray":
         return

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.ranks import Group
 
 Micro = Literal["auto"] | int

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.sources import File, Item, Refusal, sift
 
 # Packed images do not pack again: what shrinks more than this is a bomb (deflate reaches 1,032).

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from components import counters, data
-from components.params import Params
+from components.base.params import Params
 
 
 class ColourParams(Params):

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components import files, flat
-from components.errors import UserError
+from components import flat
+from components.base import files
+from components.base.errors import UserError
 
 FOLDER = "averages"
 """Of a model folder: its snapshots."""

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 Row = dict[str, Any]
 State = dict[tuple[str, str, str], Row]

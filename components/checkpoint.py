@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from components import files
+from components.base import files
 
 _log = logging.getLogger(__name__)
 

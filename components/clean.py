@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components import files, fingerprints, judging, manifest, pairing, remembered, shards
+from components import fingerprints, judging, manifest, pairing, remembered, shards
+from components.base import files
+from components.base.errors import UserError
+from components.base.params import Params
 from components.duplicates import HOWS, Rule
-from components.errors import UserError
 from components.known import Known
-from components.params import Params
 from components.remembered import Tombstone
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from components import ledger, shards, tombstones
 from components import withdrawn as record
+from components.base.errors import UserError
+from components.base.events import Progress
 from components.collectparams import AnySource, CollectParams
-from components.errors import UserError
-from components.events import Progress
 from components.index import Arrivals, Index, Refused, part_of
 from components.kinds import Opened, open_source
 from components.look import FORMAT, MEMORY

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from components.params import Params, told
+from components.base.params import Params, told
 
 _SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
 

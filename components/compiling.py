@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 CPU_COST, CPU_GAIN = 106.0, 0.115
 """Seconds that compiling takes on one core, and the share of the step that it saves (measured: even after 920 s)."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from components.params import Params
+from components.base.params import Params
 
 
 class ContractParams(Params):

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components import evidence, files
+from components import evidence
+from components.base import files
+from components.base.params import Params
 from components.datapage import Limits, came_in, changes, refused, summary
 from components.dropped import rejected, withdrawn
 from components.grouppage import groups, quarantine
 from components.labelpage import balance, captions, labels
 from components.packpage import MAP_SIDE, embedding_map, seen
 from components.page import document
-from components.params import Params
 from components.sizepage import sizes
 from components.sprites import Sprites
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from components.params import Params
+from components.base.params import Params
 
 
 class DistilParams(Params):

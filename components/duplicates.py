@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components import alignment, fingerprints, keypoints, parallel, search
+from components import alignment, fingerprints, keypoints, search
+from components.base import parallel
 from components.fingerprints import SIDE
 
 LARGE = 128  # px: the shorter side from which corners are looked for

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from components import x0_error
-from components.errors import UserError
+from components.base.errors import UserError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -14,9 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import augment, data, features, files, grid, measure, pack, sampling, schedule, scores
-from components.errors import UserError
-from components.params import Params
+from components import augment, data, features, grid, measure, pack, sampling, schedule, scores
+from components.base import files
+from components.base.errors import UserError
+from components.base.params import Params
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from components import images, manifest, pack, shards
-from components.errors import UserError
+from components.base.errors import UserError
 from components.page import Safe
 from components.sprites import Sprites, blank, unpack
 

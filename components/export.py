@@ -15,9 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from components import exportformats, files, manifest, pack, shards
-from components.errors import UserError
-from components.events import Progress
+from components import exportformats, manifest, pack, shards
+from components.base import files
+from components.base.errors import UserError
+from components.base.events import Progress
 from components.sprites import unpack
 
 FORMATS = ("webdataset", "parquet", "imagefolder")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components import files, imports
+from components.base import files, imports
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.sources import Item, Refusal, printable, safe_key, why
 
 

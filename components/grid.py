@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from components import files
+from components.base import files
 
 
 def encode(images_NHWC: Tensor, *, columns: int, scale: int = 1, text: Mapping[str, str] | None = None) -> bytes:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from components import schedule
-from components.errors import UserError
+from components.base.errors import UserError
 from components.recipe import GuardParams
 
 BAD_STEPS = 10

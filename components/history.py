@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import data, events, guards, pack, schedule, x0_error
+from components import data, guards, pack, schedule, x0_error
+from components.base import events
 from components.ranks import Group
 from components.recipe import TrainParams
 from components.state import State

@@ -9,8 +9,8 @@ from functools import cached_property
 
 from components import metadata
 from components.archives import Tar, Zip
+from components.base.errors import UserError
 from components.collectparams import FilesSource
-from components.errors import UserError
 from components.folders import Folder
 from components.memory import Memory
 from components.remote import RemoteFolder

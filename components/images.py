@@ -61,7 +61,7 @@ def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
 
 
 def lost(item: tuple[bytes, str], why: str) -> tuple[str, str]:
-    """(reason, detail) of an image whose worker was lost: ``why`` comes from components.parallel."""
+    """(reason, detail) of an image whose worker was lost: ``why`` comes from components.base.parallel."""
     return ("too_large" if "memory" in why else "damaged"), f"{why}, on these {len(item[0])} bytes"
 
 

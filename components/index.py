@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components import files, manifest, shards
+from components import manifest, shards
+from components.base import files
 from components.collectparams import AnySource
 from components.sources import Refusal, Said
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from components import fingerprints, manifest
+from components.base.grouping import Groups
 from components.duplicates import HOWS
-from components.grouping import Groups
 
 KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
 

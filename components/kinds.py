@@ -9,8 +9,8 @@ from pathlib import Path
 
 from components import folders, remote
 from components.archives import open_archive
+from components.base.errors import UserError
 from components.collectparams import AnySource
-from components.errors import UserError
 from components.folders import Folder
 from components.imagefiles import ImageFiles, add
 from components.memory import Memory

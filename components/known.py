@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, facts, fingerprints, images, imports, keypoints, parallel, shards, vectors
-from components.events import Progress
+from components import embedding, facts, fingerprints, images, keypoints, shards, vectors
+from components.base import imports, parallel
+from components.base.events import Progress
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
 DETAILS = np.dtype([(name, fingerprints.FACTS[name]) for name in _SPLIT])

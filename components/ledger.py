@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import files
+from components.base import files
 from components.collectparams import AnySource
 
 NAME = "collected.json"

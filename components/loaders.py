@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from components import data
-from components.errors import UserError
-from components.processes import die_with_parent
+from components.base.errors import UserError
+from components.base.processes import die_with_parent
 
 AHEAD = 2
 _REQUEST = struct.Struct("<qq")

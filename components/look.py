@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components import files
+from components.base import files
+from components.base.errors import UserError
 from components.collectparams import CollectParams
-from components.errors import UserError
 from components.kinds import open_source
 from components.memory import Memory
 

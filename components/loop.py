@@ -17,8 +17,9 @@ from typing import NoReturn
 
 import torch
 
-from components import averages, checkpoint, data, events, flat, guards, history, pack, sharding, stopping
-from components.errors import UserError
+from components import averages, checkpoint, data, flat, guards, history, pack, sharding, stopping
+from components.base import events
+from components.base.errors import UserError
 from components.feed import Feed
 from components.ranks import Group, together
 from components.recipe import TrainParams

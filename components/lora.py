@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.errors import UserError, nearest
-from components.params import Params
+from components.base.errors import UserError, nearest
+from components.base.params import Params
 
 FOLDER = "lora"
 _PREFIX = "base_model.model."  # of the names in peft's files

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 
 def _schema(**columns: str) -> pa.Schema:

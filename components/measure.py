@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, events, features, pack, processes, sampling, schedule, x0_error
-from components.errors import UserError
+from components import data, features, pack, sampling, schedule, x0_error
+from components.base import events, processes
+from components.base.errors import UserError
 
 CHUNK = 32
 _MOST = 8

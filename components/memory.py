@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from components import files
+from components.base import files
 
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read may change again unseen
 

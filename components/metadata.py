@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from components.errors import UserError, nearest
+from components.base.errors import UserError, nearest
 from components.sources import safe_key
 
 FILE_COLUMN = "file_name"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from components.errors import UserError
-from components.params import Params
+from components.base.errors import UserError
+from components.base.params import Params
 
 if TYPE_CHECKING:
     from torch import nn

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 SHARD_BYTES = 256 * 2**20
 SPLITS = ("train", "val", "test", "quarantine")

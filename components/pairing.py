@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from components import duplicates, embedding, facts, files, fingerprints, imports, parallel
+from components import duplicates, embedding, facts, fingerprints
+from components.base import files, imports, parallel
+from components.base.events import Progress
 from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
-from components.events import Progress
 from components.known import Known
 
 PAIR = np.dtype([

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components import metadata
+from components.base.errors import UserError, nearest
 from components.collectparams import ParquetSource
-from components.errors import UserError, nearest
 from components.imagefiles import of_file, too_big
 from components.memory import Memory
 from components.sources import File, Item, Print, Refusal, Said, Survey, safe_key, why

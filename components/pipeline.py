@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from components import files, imports
-from components.errors import UserError, nearest
+from components.base import files, imports
+from components.base.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from components import networks
-from components.errors import UserError
+from components.base.errors import UserError
 from components.objective import Objective
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import Field
 
 from components import facts as known
-from components import files, manifest, pack, parallel, shards, vectors
-from components.errors import UserError
-from components.events import Progress
-from components.params import Params
+from components import manifest, pack, shards, vectors
+from components.base import files, parallel
+from components.base.errors import UserError
+from components.base.events import Progress
+from components.base.params import Params
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from components.params import Params
+from components.base.params import Params
 
 TIMES = 2000
 """Bootstrap samples of the comparison."""

@@ -24,8 +24,8 @@ from torch import distributed as dist
 
 import components
 from components import shared
-from components.errors import UserError
-from components.processes import die_with_parent
+from components.base.errors import UserError
+from components.base.processes import die_with_parent
 
 _TIMEOUT = datetime.timedelta(minutes=5)
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"

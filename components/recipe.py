@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from components import objective as objectives
 from components import samplers
 from components.augment import AugmentParams
+from components.base.params import Params
 from components.lora import LoraParams
 from components.networks import NetworkParams
-from components.params import Params
 from components.schedule import Levels, Name
 
 

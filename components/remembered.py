@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.sources import Item, Refusal, sift, why
 
 _READERS = 16  # requests under way at a time: what takes the time is the way there

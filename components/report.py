@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components import files, outcome
+from components import outcome
+from components.base import files
+from components.base.params import Params
 from components.drawn import augmented, film, neighbours, samples
 from components.modelpage import card, curves, levels, scores, settings, summary
 from components.page import document
-from components.params import Params
 from components.sprites import Sprites
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from components import data, engines, networks, samplers, x0_error
-from components.errors import UserError, nearest
+from components.base.errors import UserError, nearest
 from components.objective import Objective, Weighting, noted
 
 if TYPE_CHECKING:

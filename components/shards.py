@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components import files, manifest
-from components.errors import UserError
+from components import manifest
+from components.base import files
+from components.base.errors import UserError
 
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next shard begins
 ROW_GROUP_BYTES = 8 * 2**20  # image bytes held in memory before they are written

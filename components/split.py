@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute
 from pydantic import Field, model_validator
 
-from components import files, manifest, pack
-from components.errors import UserError
-from components.grouping import Groups
-from components.params import Params
+from components import manifest, pack
+from components.base import files
+from components.base.errors import UserError
+from components.base.grouping import Groups
+from components.base.params import Params
 
 log = logging.getLogger(__name__)
 

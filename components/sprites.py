@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from components import pack
-from components.errors import UserError
+from components.base.errors import UserError
 from components.page import Safe, el
 
 COLUMNS = 32

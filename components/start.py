@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import files, networks, schedulers
-from components.errors import UserError
+from components import networks, schedulers
+from components.base import files
+from components.base.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

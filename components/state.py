@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from components import data, flat, lora, muon, networks, schedule, sharding
 from components import start as beginning
 from components.averages import Averages
-from components.errors import UserError
+from components.base.errors import UserError
 from components.guards import Guard
 from components.muon import Muon
 from components.ranks import Group

@@ -1,6 +1,6 @@
 """How fast a training goes: images and model FLOPs a second, the share of what the device can do, energy.
 
-Everything here is told to who watches (components/events.py) and to nobody else: outputs hold no clock.  FLOPs are
+Everything here is told to who watches (components/base/events.py) and to nobody else: outputs hold no clock.  FLOPs are
 those of the network's forward and backward pass, counted once on shapes alone; the device's peak is what its matrix
 product reaches, measured for a fraction of a second in the step's precision and remembered for each device.
 """
@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from components import events, files, x0_error
+from components import x0_error
+from components.base import events, files
 from components.energy import Energy
 
 EVERY = 10.0

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, files, imports, loop, lora, pack, portable, samplers
+from components import averages, card, data, denoiser, loop, lora, pack, portable, samplers
 from components import start as beginning
-from components.errors import UserError
+from components.base import files, imports
+from components.base.errors import UserError
 from components.ranks import together
 from components.recipe import TrainParams
 

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components import metadata
+from components.base.errors import UserError, nearest
+from components.base.events import Progress
 from components.download import Download, Task
-from components.errors import UserError, nearest
-from components.events import Progress
 from components.exchange import Client
 from components.fetch import Fetcher
 from components.sources import Item, Refusal

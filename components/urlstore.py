@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from io import RawIOBase
 from pathlib import Path
 
-from components import files
-from components.errors import UserError
+from components.base import files
+from components.base.errors import UserError
 
 log = logging.getLogger(__name__)
 

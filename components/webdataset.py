@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from components import metadata
 from components.archives import Tar, open_archive
+from components.base.errors import UserError, nearest
 from components.collectparams import WebdatasetSource
-from components.errors import UserError, nearest
 from components.imagefiles import of_file, too_big
 from components.memory import Memory
 from components.sources import IMAGE_SUFFIXES, File, Item, Print, Refusal, Said, Survey, sift

@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components import files
-from components.errors import UserError
+from components.base import files
+from components.base.errors import UserError
 
 Row = dict[str, Any]
 LEAST_DIGITS = 8  # of a SHA-256 that may stand for it

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from components import parallel
-from components.errors import UserError, environment_error
+from components.base import parallel
+from components.base.errors import UserError, environment_error
 from flows import data, modelcommands
 from flows.modelcommands import Folder
 from flows.modelcommands import enter as _enter

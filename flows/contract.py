@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components import config, contractpage, files
+from components import contractpage
+from components.base import config, files
+from components.base.errors import UserError
 from components.contract import Clause, ContractParams, broken, judge, line
-from components.errors import UserError
 from flows import passes
 
 PROFILE = "data/profile/profile.json"

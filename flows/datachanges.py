@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from components import changes as comparing
-from components import changespage, files, withdrawn
+from components import changespage, withdrawn
+from components.base import files
 from components.changes import Changes
 from components.page import visible
 from flows import revisions

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, stage
 from flows.freshness import Freshness
 from flows.state import State

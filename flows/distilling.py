@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components import config, files
+from components.base import config, files
+from components.base.errors import UserError
 from components.distilparams import DistilParams
-from components.errors import UserError
 from components.pipeline import STATE
 from flows.drawing import fetched
 from flows.processes import stoppable

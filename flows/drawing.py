@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import events, files
-from components.errors import UserError
+from components.base import events, files
+from components.base.errors import UserError
 from flows.processes import stoppable
 from flows.state import State
 

@@ -6,7 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
-from components import files, imports
+from components.base import files, imports
 from components.pipeline import PIPELINE, Stage
 
 ROOT = Path(__file__).resolve().parent.parent

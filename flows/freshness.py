@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components import config, files
+from components.base import config, files
 from components.pipeline import PIPELINE, downstream
 
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen

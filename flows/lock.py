@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 
 @contextlib.contextmanager

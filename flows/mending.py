@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from components import files
+from components.base import files
 
 KEPT = "tmp/stillroom.lock.before"
 """Below ``.dvc``: dvc.lock as it was when DVC began to work on it; there only while it does."""

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import lock, pipeline, recording, repository, running
 from flows.state import State
 

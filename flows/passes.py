@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import config
-from components.errors import UserError
+from components.base import config
+from components.base.errors import UserError
 from components.pipeline import PIPELINE, STATE
 from flows import repository
 

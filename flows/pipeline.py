@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
 from flows import contract, datachanges, passes, recording, repository
 from flows.curves import Curves

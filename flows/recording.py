@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components import config, files
-from components.errors import UserError
+from components.base import config, files
+from components.base.errors import UserError
 from components.promotion import RegisterParams
 from flows import passes
 from flows.curves import Curves

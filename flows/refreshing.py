@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.events import clock
+from components.base.events import clock
 from flows import datachanges, datastatus, passes, processes, repository, running, watch
 from flows.state import State
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import config, files
-from components.errors import UserError
+from components.base import config, files
+from components.base.errors import UserError
 from flows import repository
 from flows.passes import Pass
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import config, events
-from components.errors import UserError
+from components.base import config, events
+from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
 from flows import mending, processes
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import passes, repository
 from flows.state import State
 

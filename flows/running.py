@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components import config
 from components import look as looking
-from components.errors import UserError, nearest
-from components.events import clock
+from components.base import config
+from components.base.errors import UserError, nearest
+from components.base.events import clock
 from components.pipeline import PIPELINE, stage
 from flows import lock, processes, repository, supervise
 from flows.state import State

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from components import files
+from components.base import files
 from components.contract import ContractParams
 from components.distilparams import DistilParams
 from components.pipeline import PIPELINE

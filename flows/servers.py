@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import IO
 
-from components import files
-from components.errors import UserError
-from components.processes import die_with_parent
+from components.base import files
+from components.base.errors import UserError
+from components.base.processes import die_with_parent
 from flows.state import State
 
 HOST = "127.0.0.1"

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from components import config, files
+from components.base import config, files
+from components.base.errors import UserError
 from components.collectparams import CollectParams
-from components.errors import UserError
 from components.page import visible
 from flows import guessing
 from flows.state import State

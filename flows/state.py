@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.pipeline import STATE
 
 QUIET = {

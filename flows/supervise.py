@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from components.errors import UserError
-from components.processes import die_with_parent
+from components.base.errors import UserError
+from components.base.processes import die_with_parent
 from flows.processes import Stopped
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import config, files
-from components.errors import UserError
+from components.base import config, files
+from components.base.errors import UserError
 from flows import repository
 from flows.passes import Pass
 from flows.state import State

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components import pack
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import passes, recording, repository
 from flows.passes import Pass
 from flows.state import State

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components import config, files, pack
-from components.errors import UserError
+from components import pack
+from components.base import config, files
+from components.base.errors import UserError
 from components.promotion import Decision, RegisterParams, decide
 from flows import registry, repository
 from flows.passes import Pass

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from components.events import clock
+from components.base.events import clock
 
 Points = Callable[[str, int, dict[str, float]], None]
 """Takes the stage's name, a step and the values of its curves at that step."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import withdrawn
-from components.errors import UserError
+from components.base.errors import UserError
 from components.page import visible
 from components.withdrawn import Known
 from flows import forgetting, lock, refreshing, repository, trained

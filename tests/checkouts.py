@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from components.config import FILE
+from components.base.config import FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE,

@@ -15,7 +15,8 @@ from checkouts import git, make
 from data_fixtures import encoded, pixels, png, zipped
 from PIL import Image
 
-from components import config, files, manifest, pack, shards
+from components import manifest, pack, shards
+from components.base import config, files
 from flows import datastatus, running
 from flows.state import State
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from components import accumulate, compiling
-from components.errors import UserError
+from components.base.errors import UserError
 from components.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))

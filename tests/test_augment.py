@@ -10,7 +10,7 @@ from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 from components import augment, data, loop, networks
 from components import start as beginning
 from components.augment import AugmentParams
-from components.errors import UserError
+from components.base.errors import UserError
 from components.feed import Feed
 from components.ranks import Group
 from components.state import start

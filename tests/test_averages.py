@@ -9,7 +9,7 @@ from torch import nn
 from train_fixtures import make_pack, tiny
 
 from components import averages, flat, sampling
-from components.errors import UserError
+from components.base.errors import UserError
 from components.train import train
 
 STEPS, BATCH = 400, 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from checkouts import command, edit, environment, make, point, stillroom, tree
 
-from components.config import FILE
+from components.base.config import FILE
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(checkout, tmp_path):
 def test_the_machines_faults_are_told_in_one_line_and_bugs_are_not():
     import errno
 
-    from components.errors import environment_error
+    from components.base.errors import environment_error
 
     for number, words in (
         (errno.ENOSPC, "disk is full"),

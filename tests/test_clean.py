@@ -10,8 +10,8 @@ import pytest
 from data_fixtures import digests, encoded, folder, gather, judge, pixels, png
 from PIL import Image
 
-from components import parallel
-from components.errors import UserError
+from components.base import parallel
+from components.base.errors import UserError
 
 
 def verdicts(root, **changes):

@@ -13,8 +13,8 @@ import pytest
 from data_fixtures import collect_params, digests, folder, gather, png, tarred, zipped
 
 from components import shards
+from components.base.errors import UserError
 from components.collect import collect
-from components.errors import UserError
 from components.look import look
 
 

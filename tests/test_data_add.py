@@ -8,9 +8,9 @@ import pytest
 from checkouts import ROOT
 from data_fixtures import folder, png, tarred, zipped
 
-from components import config
+from components.base import config
+from components.base.errors import UserError
 from components.collectparams import CollectParams
-from components.errors import UserError
 from flows import guessing, sourcing
 from flows.state import State
 

@@ -11,7 +11,7 @@ from data_checkout import HOSTILE, built, commit, copied, members, refresh
 from data_fixtures import png, zipped
 from typer.testing import CliRunner
 
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import cli, datachanges, datastatus, repository, revisions
 from flows.freshness import Freshness
 from flows.state import State

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components import evidence
+from components.base.errors import UserError
 from components.describe import DescribeParams, describe
-from components.errors import UserError
 from components.packpage import MAP_SIDE, ZOOMS, zoom_levels
 from components.sizepage import histogram
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from train_fixtures import contents, make_pack, tiny
 
-from components import checkpoint, compared, data, distil, processes, sampling
+from components import checkpoint, compared, data, distil, sampling
+from components.base import processes
+from components.base.errors import UserError
 from components.distilparams import DistilParams
-from components.errors import UserError
 from components.objective import objective
 from components.schedule import schedule
 from components.train import train

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from train_fixtures import DIT, contents, make_pack, tiny
 
 from components import networks, sampling
-from components.errors import UserError
+from components.base.errors import UserError
 from components.objective import SCHEDULES, objective
 from components.train import train
 

@@ -11,8 +11,9 @@ from PIL import Image
 from train_fixtures import make_pack, tiny
 from typer.testing import CliRunner
 
-from components import files, samplers, sampling
-from components.errors import UserError
+from components import samplers, sampling
+from components.base import files
+from components.base.errors import UserError
 from components.train import train
 from flows import cli, drawing, modelcommands
 

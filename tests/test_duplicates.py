@@ -5,7 +5,8 @@ import pytest
 from data_fixtures import encoded, pixels
 from PIL import Image
 
-from components import alignment, duplicates, embedding, fingerprints, keypoints, parallel, search
+from components import alignment, duplicates, embedding, fingerprints, keypoints, search
+from components.base import parallel
 from components.duplicates import Look, Rule
 
 RULE = Rule(max_distance=64, max_difference=0.06, min_correlation=0.8, min_inliers=12)

@@ -9,7 +9,7 @@ import torch
 from train_fixtures import CLASSES, make_pack, tiny
 
 from components import engines, sampling, x0_error
-from components.errors import UserError
+from components.base.errors import UserError
 from components.train import train
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from data_fixtures import digests, gather
 from PIL import Image
 
 from components import export, exportformats, manifest, shards
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import dataexport
 from flows.state import State
 

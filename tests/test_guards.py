@@ -11,7 +11,7 @@ import torch
 from train_fixtures import run, tiny
 
 from components import checkpoint, data, guards, history, pack, x0_error
-from components.errors import UserError
+from components.base.errors import UserError
 from components.feed import Feed
 from components.recipe import GuardParams
 from components.schedule import LEVELS

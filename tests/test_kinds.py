@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components import shards
-from components.errors import UserError
+from components.base.errors import UserError
 from components.look import MEMORY, fingerprint
 
 PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}

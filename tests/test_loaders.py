@@ -8,7 +8,7 @@ import torch
 from train_fixtures import make_pack, tiny
 
 from components import data, feed
-from components.errors import UserError
+from components.base.errors import UserError
 from components.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import lock
 
 HOLDER = """

@@ -6,7 +6,7 @@ import os
 import pytest
 from data_fixtures import collect_params, folder, png, tarred, zipped
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.look import fingerprint, look
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from train_fixtures import COMPACT, contents, make_pack, tiny
 
 from components import checkpoint, lora, networks, sampling, start
-from components.errors import UserError
+from components.base.errors import UserError
 from components.train import train
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

@@ -4,7 +4,7 @@ import pytest
 from checkouts import git
 from dvc.repo import Repo
 
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import mending, repository
 
 PIPELINE = "stages:\n  one:\n    cmd: cp in out\n    deps: [in]\n    outs: [out]\n"

@@ -13,7 +13,7 @@ import torch
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components import networks, portable, sampling
-from components.errors import UserError
+from components.base.errors import UserError
 from components.objective import objective
 from components.train import train
 

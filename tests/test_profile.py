@@ -13,7 +13,7 @@ from data_fixtures import digests, pixels
 from report_fixtures import data_states
 
 from components import manifest, vectors
-from components.errors import UserError
+from components.base.errors import UserError
 from components.profile import ProfileParams, counts, profile, summary
 
 PARAMS = ProfileParams(embedding="colours", images=100)

@@ -8,7 +8,7 @@ import re
 import pytest
 import report_fixtures as made
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.modelpage import markdown
 from components.report import ReportParams, report
 

@@ -14,7 +14,7 @@ import torch
 from train_fixtures import CLASSES, make_pack, tiny
 
 from components import grid, sampling
-from components.errors import UserError
+from components.base.errors import UserError
 from components.train import train
 
 

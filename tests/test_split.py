@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components import pack
-from components.errors import UserError
+from components.base.errors import UserError
 from components.resize import resize
 from components.split import decide, draw, split
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components import denoiser, networks, sampling, schedulers, start
-from components.errors import UserError
+from components.base.errors import UserError
 from components.objective import SCHEDULES, objective
 from components.train import key, train
 

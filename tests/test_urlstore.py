@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.errors import UserError
+from components.base.errors import UserError
 from components.urlstore import JOURNAL, Entry, Store, Writer
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from components import events
+from components.base import events
 from flows.watch import following
 
 
@@ -44,7 +44,7 @@ def test_a_tracking_server_that_fails_stops_the_curves_and_not_the_stage(tmp_pat
 
 
 def test_progress_without_a_watcher_goes_to_standard_error():
-    code = "from components import events\nwith events.Progress(10, what='clean') as p:\n    p.advance(10)\n"
+    code = "from components.base import events\nwith events.Progress(10, what='clean') as p:\n    p.advance(10)\n"
     env = {k: v for k, v in os.environ.items() if k != events.VARIABLE}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == ""
@@ -53,7 +53,7 @@ def test_progress_without_a_watcher_goes_to_standard_error():
 
 def test_events_of_two_processes_do_not_mix(tmp_path):
     path = tmp_path / "events.jsonl"
-    code = "from components import events\nfor i in range(500): events.emit(kind='log', message='x' * 300)\n"
+    code = "from components.base import events\nfor i in range(500): events.emit(kind='log', message='x' * 300)\n"
     env = {**os.environ, events.VARIABLE: str(path)}
     both = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from checkouts import command, edit, emoji, environment, git, make, stillroom, tree
 
-from components import config
+from components.base import config
 from components.pipeline import PIPELINE
 from flows import passes, repository
 from flows.state import State

@@ -11,7 +11,7 @@ from data_checkout import built, copied, members, refresh
 from data_fixtures import png
 
 from components import facts, manifest, pack, shards, urlstore
-from components.errors import UserError
+from components.base.errors import UserError
 from flows import datachanges, refreshing, repository, withdrawal
 from flows.state import State
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from components import files
+from components.base import files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -44,7 +44,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
     script = """
         import os, sys
         from pathlib import Path
-        from components import files
+        from components.base import files
         with files.replacing_folder(Path(sys.argv[1])) as beside:
             (beside / "half").write_text("half")
             os.kill(os.getpid(), 9)

@@ -24,7 +24,7 @@ from itertools import chain
 from multiprocessing import connection
 from typing import TypeVar
 
-from components.errors import UserError
+from components.base.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,7 +67,7 @@ def ordered(
     ``why`` beginning 'out of time', 'out of memory' or 'the decoder crashed'; without ``lost`` that is a UserError.
     """
     if engine() == "ray":
-        from components import on_ray
+        from components.base import on_ray
 
         yield from on_ray.ordered(function, batches, lost=lost, preload=preload)
         return

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from components import parallel
-from components.errors import UserError
+from components.base import parallel
+from components.base.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def slow_first(batch):
@@ -160,7 +160,7 @@ def test_batches_end_at_a_count_and_at_a_size():
 SLEEPERS = """
 import os, sys, time
 sys.path.insert(0, "tests")
-from components import parallel
+from components.base import parallel
 import sleepers
 if __name__ == "__main__":
     parallel.workers = lambda: 2

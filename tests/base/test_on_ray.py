@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from data_fixtures import WHITE, png
 
-from components import fingerprints, on_ray, parallel
-from components.errors import UserError
+from components import fingerprints
+from components.base import on_ray, parallel
+from components.base.errors import UserError
 
 LOOPBACK = {"node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
 
@@ -38,7 +39,7 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     # This module is none that the stages ship to other machines.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, Path(__file__).parents[:2]), os.environ["PYTHONPATH"]])
     head = {**LOOPBACK, "num_cpus": 1, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(num_cpus=1, **LOOPBACK)

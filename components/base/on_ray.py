@@ -1,10 +1,10 @@
-"""A pure function over batches on the processes of a Ray cluster, through Ray Data: what components/parallel.py does
-on one machine, with the same results in the same order.
+"""A pure function over batches on the processes of a Ray cluster, through Ray Data: what components/base/parallel.py
+does on one machine, with the same results in the same order.
 
 Batches are handed to a queue in the cluster by a thread of this process; a read task of Ray Data takes them from
 there, one block each, and `map_batches` spreads the blocks.  A few are under way at a time, so neither this process
 nor the object store holds them all.  In each Ray worker the function runs in a child of its own, the very process
-that components/parallel.py uses: a decoder that dies costs one image and Ray sees no crash.
+that components/base/parallel.py uses: a decoder that dies costs one image and Ray sees no crash.
 
 Within the cluster everything travels by Ray's own serialisation, which is pickle: name only a cluster that is yours.
 """
@@ -24,8 +24,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from components import parallel
-from components.errors import UserError
+from components.base import parallel
+from components.base.errors import UserError
 
 LOCAL = "local"
 """The address that means: processes of this machine, started for this stage and ended with it."""
@@ -167,7 +167,7 @@ def _connected(address: str) -> Any:
         how = {"num_cpus": parallel.workers(), "include_dashboard": False, "_node_ip_address": _LOOPBACK,
                "runtime_env": {"env_vars": {"PYTHONPATH": path}}}  # fmt: skip
     else:  # the other machines get this very code, and the same code gives the same bytes
-        how = {"runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
+        how = {"runtime_env": {"py_modules": [str(Path(__file__).parents[1])]}}
         if address.startswith("127."):
             how["_node_ip_address"] = address.rsplit(":", 1)[0]
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from components.errors import UserError, nearest
-from components.params import TOLD
+from components.base.errors import UserError, nearest
+from components.base.params import TOLD
 
 FILE = "params.yaml"
 

@@ -6,11 +6,11 @@ import ast
 import functools
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def path(module: str) -> Path:
-    """The file of ``module``, a dotted name such as ``components.files``."""
+    """The file of ``module``, a dotted name such as ``components.base.files``."""
     return ROOT.joinpath(*module.split(".")).with_suffix(".py")
 
 

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import Field
 
-from components import config
+from components.base import config
+from components.base.errors import UserError
+from components.base.params import Params
 from components.collectparams import CollectParams
-from components.errors import UserError
-from components.params import Params
 
 
 class CleanParams(Params):

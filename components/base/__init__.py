@@ -1,0 +1,1 @@
+"""What every room stands on: errors, events, parameters, files, processes. Nothing of images or of training."""
