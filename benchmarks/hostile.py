@@ -18,8 +18,8 @@ from pathlib import Path
 
 from peers import machine
 
-from components import images
 from components.base import parallel
+from components.decode import images
 
 MAX_PIXELS = 50_000_000
 

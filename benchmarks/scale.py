@@ -27,7 +27,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from components import images, search
+from components import search
+from components.decode import images
 
 COUNTS = (10**6, 10**8, 10**9)
 RADIUS = 40  # bits of 256: only the work matters here, and it hardly depends on this

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from components import images, shards
+from components import shards
 from components.changes import SAID, Change, Changes, Row, judged
+from components.decode import images
 from components.page import (
     Child,
     Safe,

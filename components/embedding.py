@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from components import search, vectors
-from components.images import Damaged, decode
+from components.decode.images import Damaged, decode
 
 NEAREST = 8  # earlier images that a picture is compared with
 _SIDES = (64, 128)  # px: the picture is scaled to the smallest that is not less than its longer side, or the last

@@ -14,7 +14,7 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from components.images import Damaged, decode
+from components.decode.images import Damaged, decode
 
 SIDE = 32  # px: side of the thumbnail, and of the luma that is transformed
 BITS = 256

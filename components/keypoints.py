@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from components.images import Damaged, decode
+from components.decode.images import Damaged, decode
 
 MOST = 500  # corners of a picture
 _LONG = 400  # px: the longer side at which corners are looked for

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, facts, fingerprints, images, keypoints, shards, vectors
+from components import embedding, facts, fingerprints, keypoints, shards, vectors
 from components.base import imports, parallel
 from components.base.events import Progress
+from components.decode import images
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
 DETAILS = np.dtype([(name, fingerprints.FACTS[name]) for name in _SPLIT])

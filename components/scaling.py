@@ -8,7 +8,7 @@ from importlib import metadata
 import numpy as np
 from PIL import Image
 
-from components import images
+from components.decode import images
 
 CHANNELS = 3
 CODE = ("components.scaling", *images.CODE)

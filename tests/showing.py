@@ -7,7 +7,7 @@ import zlib
 import pytest
 from data_fixtures import WHITE
 
-from components.images import Damaged, decode
+from components.decode.images import Damaged, decode
 
 
 def show(data, matte=WHITE, max_pixels=10**6):

@@ -220,7 +220,7 @@ def test_states_that_do_not_belong_together_are_one_line(tmp_path):
 
 
 def test_a_broken_thumbnail_is_crossed_out_and_counted(tmp_path, monkeypatch):
-    from components import images
+    from components.decode import images
 
     def broken(*args: object, **options: object):
         raise images.Damaged("damaged", "gone bad since")

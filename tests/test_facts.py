@@ -87,12 +87,12 @@ def test_what_is_forgotten_is_gone_from_the_disk(tmp_path):
 
 
 def test_the_rule_follows_parameters_code_and_type():
-    same = facts.rule({"side": 32}, code=["components.images"], dtype=KIND)
-    assert same == facts.rule({"side": 32}, code=["components.images"], dtype=KIND)
+    same = facts.rule({"side": 32}, code=["components.decode.images"], dtype=KIND)
+    assert same == facts.rule({"side": 32}, code=["components.decode.images"], dtype=KIND)
     others = {
-        facts.rule({"side": 33}, code=["components.images"], dtype=KIND),
-        facts.rule({"side": 32}, code=["components.images", "components.png"], dtype=KIND),
-        facts.rule({"side": 32}, code=["components.images"], dtype=np.dtype([("width", "<i8")])),
+        facts.rule({"side": 33}, code=["components.decode.images"], dtype=KIND),
+        facts.rule({"side": 32}, code=["components.decode.images", "components.decode.png"], dtype=KIND),
+        facts.rule({"side": 32}, code=["components.decode.images"], dtype=np.dtype([("width", "<i8")])),
     }
     assert len(others) == 3 and same not in others
 

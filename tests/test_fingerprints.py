@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components import fingerprints
-from components.images import decode
+from components.decode.images import decode
 from components.search import hamming
 
 

@@ -122,7 +122,7 @@ class Careful:
 
 
 def _prepare(preload: Sequence[str]) -> None:
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["components.images", *preload])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["components.decode.images", *preload])
 
 
 class _Worker:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from showing import chunk, saved, show, why
 
-from components import png as png_walk
-from components.images import Damaged, decode
+from components.decode import png as png_walk
+from components.decode.images import Damaged, decode
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])

@@ -9,8 +9,8 @@ from data_fixtures import WHITE, encoded, pixels
 from PIL import Image, ImageCms
 from showing import chunk, saved, show, why
 
-from components import png as png_walk
-from components.images import decode
+from components.decode import png as png_walk
+from components.decode.images import decode
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])

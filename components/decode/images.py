@@ -13,19 +13,19 @@ from importlib import metadata
 import numpy as np
 from PIL import Image, ImageFile
 
-from components import colour, containers, jpeg, png
-from components.picture import Damaged, Picture, one_line
+from components.decode import colour, containers, jpeg, png
+from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["CODE", "FORMATS", "Damaged", "Picture", "decode", "lost", "versions"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 CODE = (
-    "components.colour",
-    "components.containers",
-    "components.images",
-    "components.jpeg",
-    "components.picture",
-    "components.png",
+    "components.decode.colour",
+    "components.decode.containers",
+    "components.decode.images",
+    "components.decode.jpeg",
+    "components.decode.picture",
+    "components.decode.png",
 )
 """The modules that the pixels depend on, for components.facts.rule."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on

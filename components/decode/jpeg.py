@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from components.picture import Damaged, one_line
+from components.decode.picture import Damaged, one_line
 
 START = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
