@@ -23,22 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import (
-    data,
-    denoiser,
-    evaluate,
-    features,
-    networks,
-    objective,
-    pack,
-    sampling,
-    scores,
-    state,
-    x0_error,
-)
+from components import data, denoiser, evaluate, features, networks, objective, sampling, scores, state, x0_error
 from components.feed import Feed
 from components.ranks import Group
 from components.recipe import TrainParams
+from components.samples import pack
 from components.step import Step
 
 BATCH, SAMPLER_STEPS = 16, 16

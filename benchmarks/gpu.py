@@ -28,11 +28,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components import data, denoiser, networks, pack, sampling, throughput
+from components import data, denoiser, networks, sampling, throughput
 from components.base import config
 from components.feed import Feed
 from components.ranks import Group, _device
 from components.recipe import TrainParams
+from components.samples import pack
 from components.state import start
 from components.step import Step
 

@@ -24,11 +24,12 @@ import peers
 import torch
 from torch import distributed as dist
 
-from components import data, pack
+from components import data
 from components.base import config
 from components.feed import Feed
 from components.ranks import together
 from components.recipe import TrainParams
+from components.samples import pack
 from components.state import start
 from components.step import Step
 

@@ -21,8 +21,9 @@ import peers
 import torch
 from torch import Tensor
 
-from components import data, features, pack, sampling, scores
+from components import data, features, sampling, scores
 from components.evaluate import class_mix
+from components.samples import pack
 
 STEPS = (6, 8, 10, 12, 16, 20)
 CONVERGED = 40

@@ -19,10 +19,11 @@ from pathlib import Path
 import peers
 import torch
 
-from components import counters, data, guards, pack
+from components import counters, data, guards
 from components.feed import Feed
 from components.ranks import Group
 from components.recipe import TrainParams
+from components.samples import pack
 from components.state import start
 from components.step import Step
 

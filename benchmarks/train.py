@@ -27,9 +27,10 @@ import peers
 import torch
 from PIL import Image
 
-from components import data, look, pack
+from components import data, look
 from components.base import config
 from components.pipeline import PIPELINE
+from components.samples import pack
 
 CONTENDERS = str(peers.ROOT / "benchmarks" / "contenders.py")
 SCRIPT = "script 32 64 128"

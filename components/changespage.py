@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from components import shards
 from components.changes import SAID, Change, Changes, Row, judged
 from components.decode import images
 from components.page import (
@@ -27,6 +26,7 @@ from components.page import (
     table,
     tiles,
 )  # fmt: skip
+from components.samples import shards
 from components.sprites import Sprites, blank
 
 _WORDS = 80  # characters of a name or caption beside a picture

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components import fingerprints, judging, manifest, pairing, remembered, shards
+from components import fingerprints, judging, pairing
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
 from components.duplicates import HOWS, Rule
 from components.known import Known
-from components.remembered import Tombstone
+from components.samples import manifest, remembered, shards
+from components.samples.remembered import Tombstone
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import ledger, shards, tombstones
-from components import withdrawn as record
+from components import ledger, tombstones
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.collectparams import AnySource, CollectParams
@@ -25,6 +24,8 @@ from components.index import Arrivals, Index, Refused, part_of
 from components.kinds import Opened, open_source
 from components.look import FORMAT, MEMORY
 from components.memory import Memory
+from components.samples import shards
+from components.samples import withdrawn as record
 from components.sources import Item, Part, Refusal, Said, Survey
 
 __all__ = ["CollectParams", "collect"]

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from components import data, features, measure, pack, sampling, scores
+from components import data, features, measure, sampling, scores
 from components.distil import known
 from components.evaluate import class_mix
+from components.samples import pack
 
 REPLICATES, CONFIDENCE = 200, 0.95
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import counters, pack
+from components import counters
+from components.samples import pack
 
 _AT_ONCE = 4096
 

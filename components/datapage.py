@@ -9,8 +9,8 @@ import pandas as pd
 
 from components import charts, page
 from components.evidence import Evidence
-from components.pack import SPLITS
 from components.page import Child, Safe, Section, cut, el
+from components.samples.pack import SPLITS
 
 REASONS = {
     "duplicate": "The same bytes, or the same pixels, as an image that came before it.",

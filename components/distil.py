@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint, data, denoiser, networks, pack, portable, samplers, sampling, x0_error
+from components import checkpoint, data, denoiser, networks, portable, samplers, sampling, x0_error
 from components.base import events, files
 from components.base.errors import UserError
 from components.distilparams import DistilParams
+from components.samples import pack
 from components.schedule import Schedule
 
 _log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from components import manifest, pack, shards
 from components.base.errors import UserError
 from components.decode import images
 from components.page import Safe
+from components.samples import manifest, pack, shards
 from components.sprites import Sprites, blank, unpack
 
 UNSHOWABLE = {

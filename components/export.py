@@ -15,10 +15,11 @@ from typing import Any
 
 from PIL import Image
 
-from components import exportformats, manifest, pack, shards
+from components import exportformats
 from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
+from components.samples import manifest, pack, shards
 from components.sprites import unpack
 
 FORMATS = ("webdataset", "parquet", "imagefolder")

@@ -9,8 +9,8 @@ import pandas as pd
 from components import charts, page, paircards
 from components.datapage import Limits, grouped
 from components.evidence import Evidence, Gallery
-from components.pack import SPLITS
 from components.page import Child, Safe, Section, el
+from components.samples.pack import SPLITS
 
 _PAIRS = 6  # pairs enlarged under one group
 _JOINED = 3  # members shown of each group that a quarantined image would join

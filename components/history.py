@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import data, guards, pack, schedule, x0_error
+from components import data, guards, schedule, x0_error
 from components.base import events
 from components.ranks import Group
 from components.recipe import TrainParams
+from components.samples import pack
 from components.state import State
 
 LINES = 100

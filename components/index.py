@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components import manifest, shards
 from components.base import files
 from components.collectparams import AnySource
+from components.samples import manifest, shards
 from components.sources import Refusal, Said
 
 Place = tuple[str, int]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from components import fingerprints, manifest
+from components import fingerprints
 from components.base.grouping import Groups
 from components.duplicates import HOWS
+from components.samples import manifest
 
 KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, facts, fingerprints, keypoints, shards, vectors
+from components import embedding, fingerprints, keypoints, vectors
 from components.base import imports, parallel
 from components.base.events import Progress
 from components.decode import images
+from components.samples import facts, shards
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
 DETAILS = np.dtype([(name, fingerprints.FACTS[name]) for name in _SPLIT])

@@ -9,8 +9,8 @@ import pandas as pd
 from components import charts, page
 from components.datapage import NO_LABEL, Limits, split_counts
 from components.evidence import Evidence
-from components.pack import SPLITS
 from components.page import Child, Section, cut, el
+from components.samples.pack import SPLITS
 from components.sizepage import histogram
 
 _BARS = 30  # labels in one chart; past that the rest are one bar

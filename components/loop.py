@@ -17,12 +17,13 @@ from typing import NoReturn
 
 import torch
 
-from components import averages, checkpoint, data, flat, guards, history, pack, sharding, stopping
+from components import averages, checkpoint, data, flat, guards, history, sharding, stopping
 from components.base import events
 from components.base.errors import UserError
 from components.feed import Feed
 from components.ranks import Group, together
 from components.recipe import TrainParams
+from components.samples import pack
 from components.state import State, build, start
 from components.step import Step, operations
 from components.throughput import Throughput

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, features, pack, sampling, schedule, x0_error
+from components import data, features, sampling, schedule, x0_error
 from components.base import events, processes
 from components.base.errors import UserError
+from components.samples import pack
 
 CHUNK = 32
 _MOST = 8

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import pack
 from components.base.errors import UserError
+from components.samples import pack
 from components.sprites import picture, unpack
 
 

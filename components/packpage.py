@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import pack, page, paircards
+from components import page, paircards
 from components.datapage import NO_LABEL, Limits
 from components.evidence import Evidence
-from components.pack import SPLITS
 from components.page import Child, Safe, Section, cut, el
+from components.samples import pack
+from components.samples.pack import SPLITS
 from components.sprites import Sprites
 
 MAP_SIDE = 32  # pixels of a picture on the map, stored and shown

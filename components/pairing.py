@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components import duplicates, embedding, facts, fingerprints
+from components import duplicates, embedding, fingerprints
 from components.base import files, imports, parallel
 from components.base.events import Progress
 from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
 from components.known import Known
+from components.samples import facts
 
 PAIR = np.dtype([
     ("a", "<i8"), ("b", "<i8"), ("same", "?"), ("how", "u1"), ("orientation", "u1"), ("distance", "<i2"),

@@ -33,7 +33,7 @@ class Stage:
     scratch: bool = False
     """Takes ``scratch``: a folder that outlives a killed run and is no output."""
     facts: bool = False
-    """Takes ``facts``: the folder of components/facts.py, shared by all stages and no output."""
+    """Takes ``facts``: the folder of components/samples/facts.py, shared by all stages and no output."""
 
     @property
     def module_name(self) -> str:

@@ -14,12 +14,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from components import facts as known
-from components import manifest, pack, shards, vectors
+from components import vectors
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.base.params import Params
+from components.samples import facts as known
+from components.samples import manifest, pack, shards
 
 log = logging.getLogger(__name__)
 

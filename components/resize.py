@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from components import facts as known
-from components import manifest, pack, scaling, shards
+from components import scaling
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.base.params import Params
+from components.samples import facts as known
+from components.samples import manifest, pack, shards
 
 log = logging.getLogger(__name__)
 

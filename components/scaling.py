@@ -12,13 +12,13 @@ from components.decode import images
 
 CHANNELS = 3
 CODE = ("components.scaling", *images.CODE)
-"""The modules that a scaled picture depends on, for components.facts.rule."""
+"""The modules that a scaled picture depends on, for components.samples.facts.rule."""
 LARGE = 256 * 256  # px: above this torchvision is worth the two seconds that it takes to load
 TORCH = ("torch", "torchvision.transforms.v2.functional")  # what a worker for large pictures loads beforehand
 
 
 def versions() -> dict[str, str]:
-    """The libraries that a scaled picture depends on, for components.facts.rule."""
+    """The libraries that a scaled picture depends on, for components.samples.facts.rule."""
     return images.versions() | {name: metadata.version(name) for name in ("torch", "torchvision")}
 
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute
 from pydantic import Field, model_validator
 
-from components import manifest, pack
 from components.base import files
 from components.base.errors import UserError
 from components.base.grouping import Groups
 from components.base.params import Params
+from components.samples import manifest, pack
 
 log = logging.getLogger(__name__)
 

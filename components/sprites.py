@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components import pack
 from components.base.errors import UserError
 from components.page import Safe, el
+from components.samples import pack
 
 COLUMNS = 32
 SHEET = COLUMNS * 16  # cells; as few as one look at the page needs, as many as share a header well

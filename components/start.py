@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from components.objective import Objective
-    from components.pack import Header
+    from components.samples.pack import Header
 
 NETWORKS = ("unet", "transformer")
 """Folders in which a pipeline of diffusers keeps the network that denoises."""

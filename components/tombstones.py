@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components import manifest, shards
 from components.base import files
 from components.base.errors import UserError
+from components.samples import manifest, shards
 
 
 def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:

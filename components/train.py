@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, loop, lora, pack, portable, samplers
+from components import averages, card, data, denoiser, loop, lora, portable, samplers
 from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
 from components.ranks import together
 from components.recipe import TrainParams
+from components.samples import pack
 
 __all__ = ["TrainParams", "train"]
 

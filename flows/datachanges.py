@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from components import changes as comparing
-from components import changespage, withdrawn
+from components import changespage
 from components.base import files
 from components.changes import Changes
 from components.page import visible
+from components.samples import withdrawn
 from flows import revisions
 from flows.state import State
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components import facts, pack, urlstore
+from components import urlstore
+from components.samples import facts, pack
 from flows.state import State
 
 PAGES = ("reports/changes.html", "reports/model.html", "reports/contract.html")

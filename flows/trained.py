@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from components import pack
 from components.base.errors import UserError
+from components.samples import pack
 from flows import passes, recording, repository
 from flows.passes import Pass
 from flows.state import State

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components import pack
 from components.base import config, files
 from components.base.errors import UserError
 from components.promotion import Decision, RegisterParams, decide
+from components.samples import pack
 from flows import registry, repository
 from flows.passes import Pass
 from flows.tracking import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained

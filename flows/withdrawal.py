@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import withdrawn
 from components.base.errors import UserError
 from components.page import visible
-from components.withdrawn import Known
+from components.samples import withdrawn
+from components.samples.withdrawn import Known
 from flows import forgetting, lock, refreshing, repository, trained
 from flows.state import State
 

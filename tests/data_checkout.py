@@ -15,8 +15,8 @@ from checkouts import git, make
 from data_fixtures import encoded, pixels, png, zipped
 from PIL import Image
 
-from components import manifest, pack, shards
 from components.base import config, files
+from components.samples import manifest, pack, shards
 from flows import datastatus, running
 from flows.state import State
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from browser import Browser, Shown
 from PIL import Image
 
-from components import manifest, pack
+from components.samples import manifest, pack
 
 SCRIPT = "<script>document.title='stolen';alert(1)</script>"
 BREAKOUT = "</style></title></details></svg>\"'><img src=x onerror=alert(2)>"

@@ -84,7 +84,7 @@ def test_imports_only_go_down(path):
         assert not {".".join(name.split(".")[:2]) for name in names} & others, "a stage imports no stage, nor the table"
 
 
-@pytest.mark.parametrize("name", ["pipeline", "base.config", "pack", "base.files", "promotion", "base.events"])
+@pytest.mark.parametrize("name", ["pipeline", "base.config", "samples.pack", "base.files", "promotion", "base.events"])
 def test_the_base_starts_without_a_heavy_library(name):
     code = (
         f"import sys, components.{name}; print(sorted({{'torch','pandas','PIL','numpy','pyarrow'}} & set(sys.modules)))"
@@ -104,7 +104,7 @@ def test_a_stage_that_needs_no_pandas_does_not_import_it_to_write_a_table():
     code = """if True:
         import sys
         from components import __main__ as entry
-        from components import manifest
+        from components.samples import manifest
         entry._leave_pandas_out()
         manifest.rows([{"row": 1, "x": 0.5, "y": 0.5}], manifest.MAP)
         print("pandas" in sys.modules)

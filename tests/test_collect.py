@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from data_fixtures import collect_params, digests, folder, gather, png, tarred, zipped
 
-from components import shards
 from components.base.errors import UserError
 from components.collect import collect
 from components.look import look
+from components.samples import shards
 
 
 def index(root):

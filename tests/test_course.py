@@ -96,7 +96,7 @@ def test_the_ranks_share_a_batch_and_each_draws_its_part_alone(packs, ranks):
 
 
 def test_rows_of_several_shards_are_gathered_in_the_order_asked_for(tmp_path):
-    from components import pack
+    from components.samples import pack
 
     blobs = [bytes([i] * 12) for i in range(10)]
     keys = [f"{i:064x}" for i in range(10)]

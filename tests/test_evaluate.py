@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import AUGMENT, contents, make_pack, tiny
 
-from components import data, features, measure, pack
+from components import data, features, measure
 from components import evaluate as stage
 from components.base import processes
 from components.base.errors import UserError
+from components.samples import pack
 from components.train import train
 
 PARAMS = stage.EvaluateParams(seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02)

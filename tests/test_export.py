@@ -12,8 +12,9 @@ from data_checkout import HOSTILE, built
 from data_fixtures import digests, gather
 from PIL import Image
 
-from components import export, exportformats, manifest, shards
+from components import export, exportformats
 from components.base.errors import UserError
+from components.samples import manifest, shards
 from flows import dataexport
 from flows.state import State
 

@@ -13,9 +13,9 @@ from data_fixtures import collect_params, folder, gather, png, tarred, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components import shards
 from components.base.errors import UserError
 from components.look import MEMORY, fingerprint
+from components.samples import shards
 
 PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}
 WEB = {"name": "wds", "kind": "webdataset", "location": "wds", "text_column": "txt", "label_column": "json.kind.name"}

@@ -12,9 +12,10 @@ import pytest
 from data_fixtures import digests, pixels
 from report_fixtures import data_states
 
-from components import manifest, vectors
+from components import vectors
 from components.base.errors import UserError
 from components.profile import ProfileParams, counts, profile, summary
+from components.samples import manifest
 
 PARAMS = ProfileParams(embedding="colours", images=100)
 

@@ -9,8 +9,8 @@ from data_fixtures import digests, folder, gather, png, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import shards
 from components.look import MEMORY
+from components.samples import shards
 
 PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}
 WEB = {"name": "wds", "kind": "webdataset", "location": "wds", "text_column": "txt", "label_column": "json.kind.name"}

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components import pack
 from components.base.errors import UserError
 from components.resize import resize
+from components.samples import pack
 from components.split import decide, draw, split
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

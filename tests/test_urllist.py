@@ -17,10 +17,10 @@ import pytest
 from data_fixtures import collect_params, png
 from websites import reply, site, source
 
-from components import shards
 from components.base.errors import UserError
 from components.collect import collect
 from components.look import look
+from components.samples import shards
 from components.urllist import UrlList, fetch_all, read_list
 from components.urlstore import Store
 

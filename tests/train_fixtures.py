@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from components import pack
 from components.recipe import TrainParams
+from components.samples import pack
 from components.train import train
 
 CLASSES = ("left", "right", "both")

@@ -27,7 +27,7 @@ CODE = (
     "components.decode.picture",
     "components.decode.png",
 )
-"""The modules that the pixels depend on, for components.facts.rule."""
+"""The modules that the pixels depend on, for components.samples.facts.rule."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
 
@@ -41,7 +41,7 @@ _TURNS = {
 
 
 def versions() -> dict[str, str]:
-    """The libraries that the pixels depend on, for components.facts.rule."""
+    """The libraries that the pixels depend on, for components.samples.facts.rule."""
     return {name: metadata.version(name) for name in ("numpy", "opencv-python-headless", "pillow", "simplejpeg")}
 
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from components import facts
+from components.samples import facts
 
 KIND = np.dtype([("width", "<i4"), ("thumb", "u1", (2, 2))])
 

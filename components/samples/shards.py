@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components import manifest
 from components.base import files
 from components.base.errors import UserError
+from components.samples import manifest
 
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next shard begins
 ROW_GROUP_BYTES = 8 * 2**20  # image bytes held in memory before they are written
