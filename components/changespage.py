@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.changes import SAID, Change, Changes, Row, judged
 from components.decode import images
-from components.page import (
+from components.html.page import (  # fmt: skip
     Child,
     Safe,
     Section,
@@ -25,9 +25,9 @@ from components.page import (
     plural,
     table,
     tiles,
-)  # fmt: skip
+)
+from components.html.sprites import Sprites, blank
 from components.samples import shards
-from components.sprites import Sprites, blank
 
 _WORDS = 80  # characters of a name or caption beside a picture
 _BROKEN = frozenset({"damaged", "not_an_image", "format", "too_large", "unsafe"})  # rejected so: never decoded here

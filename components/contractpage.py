@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.contract import Clause, broken
-from components.page import Section, count, cut, document, el, note, share, table
+from components.html.page import Section, count, cut, document, el, note, share, table
 
 _ROWS, _CHARACTERS = 200, 160
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from components import charts, page
 from components.evidence import Evidence
-from components.page import Child, Safe, Section, cut, el
+from components.html import charts, page
+from components.html.page import Child, Safe, Section, cut, el
 from components.samples.pack import SPLITS
 
 REASONS = {

@@ -13,11 +13,11 @@ from components.base.params import Params
 from components.datapage import Limits, came_in, changes, refused, summary
 from components.dropped import rejected, withdrawn
 from components.grouppage import groups, quarantine
+from components.html.page import document
+from components.html.sprites import Sprites
 from components.labelpage import balance, captions, labels
 from components.packpage import MAP_SIDE, embedding_map, seen
-from components.page import document
 from components.sizepage import sizes
-from components.sprites import Sprites
 
 log = logging.getLogger(__name__)
 

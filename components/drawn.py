@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural, share
+from components.html.sprites import Sprites
 from components.outcome import Outcome
-from components.page import Child, Section, cut, el, empty, figures, hidden, note, plural, share
-from components.sprites import Sprites
 
 UNLABELLED = "(no label)"
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from components import page, paircards
+from components import paircards
 from components.datapage import REASONS, Limits
 from components.evidence import Evidence, Gallery
-from components.page import Child, Safe, Section, cut, el
+from components.html import page
+from components.html.page import Child, Safe, Section, cut, el
 
 _GONE = {
     "gone": "No longer in its source. Should it come back, it takes its place again.",

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from components.base.errors import UserError
 from components.decode import images
-from components.page import Safe
+from components.html.page import Safe
+from components.html.sprites import Sprites, blank, unpack
 from components.samples import manifest, pack, shards
-from components.sprites import Sprites, blank, unpack
 
 UNSHOWABLE = {
     "damaged": "damaged", "not_an_image": "not an image", "format": "format", "too_large": "too large",

@@ -19,8 +19,8 @@ from components import exportformats
 from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
+from components.html.sprites import unpack
 from components.samples import manifest, pack, shards
-from components.sprites import unpack
 
 FORMATS = ("webdataset", "parquet", "imagefolder")
 _CHUNK_BYTES = 64 * 2**20  # image bytes held in memory at a time

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from components import charts, page, paircards
+from components import paircards
 from components.datapage import Limits, grouped
 from components.evidence import Evidence, Gallery
-from components.page import Child, Safe, Section, el
+from components.html import charts, page
+from components.html.page import Child, Safe, Section, el
 from components.samples.pack import SPLITS
 
 _PAIRS = 6  # pairs enlarged under one group

@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
-from components import charts, page
 from components.datapage import NO_LABEL, Limits, split_counts
 from components.evidence import Evidence
-from components.page import Child, Section, cut, el
+from components.html import charts, page
+from components.html.page import Child, Section, cut, el
 from components.samples.pack import SPLITS
 from components.sizepage import histogram
 

@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from components import charts
-from components.charts import Series, Whisker
-from components.outcome import Outcome
-from components.page import (
+from components.html import charts
+from components.html.charts import Series, Whisker
+from components.html.page import (  # fmt: skip
     Child,
     Safe,
     Section,
@@ -25,7 +24,8 @@ from components.page import (
     side_by_side,
     table,
     tiles,
-)  # fmt: skip
+)
+from components.outcome import Outcome
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
 FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0"}

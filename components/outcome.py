@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from components.base.errors import UserError
+from components.html.sprites import picture, unpack
 from components.samples import pack
-from components.sprites import picture, unpack
 
 
 @dataclass(frozen=True)

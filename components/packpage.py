@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import page, paircards
+from components import paircards
 from components.datapage import NO_LABEL, Limits
 from components.evidence import Evidence
-from components.page import Child, Safe, Section, cut, el
+from components.html import page
+from components.html.page import Child, Safe, Section, cut, el
+from components.html.sprites import Sprites
 from components.samples import pack
 from components.samples.pack import SPLITS
-from components.sprites import Sprites
 
 MAP_SIDE = 32  # pixels of a picture on the map, stored and shown
 _VIEW = (960, 640)  # CSS pixels of the whole map, for which pictures are picked that do not overlap

@@ -11,9 +11,9 @@ from components import outcome
 from components.base import files
 from components.base.params import Params
 from components.drawn import augmented, film, neighbours, samples
+from components.html.page import document
+from components.html.sprites import Sprites
 from components.modelpage import card, curves, levels, scores, settings, summary
-from components.page import document
-from components.sprites import Sprites
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from components import charts, page
 from components.datapage import Limits, ranked
 from components.evidence import Evidence
-from components.page import Child, Section
+from components.html import charts, page
+from components.html.page import Child, Section
 
 _COLUMNS = 9  # columns of a histogram, as many as have room for their names
 _SHAPES = (0.5, 0.8, 0.995, 1.005, 1.25, 2.0)  # width over height, between one name and the next

@@ -8,7 +8,7 @@ from components import changes as comparing
 from components import changespage
 from components.base import files
 from components.changes import Changes
-from components.page import visible
+from components.html.page import visible
 from components.samples import withdrawn
 from flows import revisions
 from flows.state import State

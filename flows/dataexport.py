@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import export as exporting
-from components.page import size as spelled
+from components.html.page import size as spelled
 from flows import revisions
 from flows.processes import stoppable
 from flows.state import State

@@ -41,7 +41,7 @@ def status(state: State) -> dict[str, Any]:
 
 def told(found: dict[str, Any]) -> str:
     """What `status` found, as lines for a terminal."""
-    from components.page import visible
+    from components.html.page import visible
 
     counts = found["images"]
     came = sum(counts.values())

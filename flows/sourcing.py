@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from components.base import config, files
 from components.base.errors import UserError
 from components.collectparams import CollectParams
-from components.page import visible
+from components.html.page import visible
 from flows import guessing
 from flows.state import State
 

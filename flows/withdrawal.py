@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.base.errors import UserError
-from components.page import visible
+from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
 from flows import forgetting, lock, refreshing, repository, trained

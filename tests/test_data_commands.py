@@ -49,13 +49,13 @@ TOUCHES = {
     "nothing": lambda root: None,
     "a table": lambda root: (root / "data/clean/pairs.parquet").write_bytes(b"other"),
     "a parameter": lambda root: edit(root, "describe", rows=199),
-    "code": lambda root: changed(root / "components/page.py", "def size(", "def  size("),
+    "code": lambda root: changed(root / "components/html/page.py", "def size(", "def  size("),
     "a file more": lambda root: (root / "data/splits/more").write_bytes(b"x"),
     "a file less": lambda root: (root / "data/splits/val.i32").unlink(),
     "numbers lost": lambda root: (root / "metrics/split.json").unlink(),
     "a command": lambda root: changed(root / "dvc.yaml", "components split", "components  split"),
     "a dependency more": lambda root: changed(
-        root / "dvc.yaml", "- components/split.py\n", "- components/split.py\n    - components/style.py\n"
+        root / "dvc.yaml", "- components/split.py\n", "- components/split.py\n    - components/html/style.py\n"
     ),
     "the lock lost": lambda root: (root / "dvc.lock").unlink(),
 }

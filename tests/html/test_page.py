@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components import charts, page
-from components.sprites import COLUMNS, SHEET, Sprites, blank
+from components.html import charts, page
+from components.html.sprites import COLUMNS, SHEET, Sprites, blank
 
 
 class Reader(HTMLParser):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from components.page import Safe, cut, el, escape, figures
+from components.html.page import Safe, cut, el, escape, figures
 
 WIDTH = 384
 _TOP, _RIGHT, _BOTTOM, _LEFT = 30, 14, 38, 50

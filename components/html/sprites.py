@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from components.base.errors import UserError
-from components.page import Safe, el
+from components.html.page import Safe, el
 from components.samples import pack
 
 COLUMNS = 32

@@ -1,0 +1,1 @@
+"""Self-contained pages: markup that escapes by default, charts, sheets of small pictures, one style."""
