@@ -21,7 +21,8 @@ import peers
 import torch
 from torch import Tensor
 
-from components import data, features, sampling, scores
+from components import data, sampling, scores
+from components.embed import features
 from components.evaluate import class_mix
 from components.samples import pack
 

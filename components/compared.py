@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from components import data, features, measure, sampling, scores
+from components import data, measure, sampling, scores
 from components.distil import known
+from components.embed import features
 from components.evaluate import class_mix
 from components.samples import pack
 

@@ -1,7 +1,7 @@
 """Candidates that no hash finds, such as a crop that was mirrored too: pictures whose features lie near each other.
 
-The features are those of components/vectors.py, and torch is imported only where a picture's are not known yet.  An
-image is paired with the nearest few of the images before it, so that what comes later changes no pair.
+The features are those of components/embed/vectors.py, and torch is imported only where a picture's are not known
+yet.  An image is paired with the nearest few of the images before it, so that what comes later changes no pair.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from components import search, vectors
+from components import search
 from components.decode.images import Damaged, decode
+from components.embed import vectors
 
 NEAREST = 8  # earlier images that a picture is compared with
 _SIDES = (64, 128)  # px: the picture is scaled to the smallest that is not less than its longer side, or the last

@@ -14,10 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import augment, data, features, grid, measure, sampling, schedule, scores
+from components import augment, data, grid, measure, sampling, schedule, scores
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
+from components.embed import features
 from components.samples import pack
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6

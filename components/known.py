@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, fingerprints, keypoints, vectors
+from components import embedding, fingerprints, keypoints
 from components.base import imports, parallel
 from components.base.events import Progress
 from components.decode import images
+from components.embed import vectors
 from components.samples import facts, shards
 
 _SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
@@ -63,7 +64,7 @@ class Known:
     def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
         """The unit vectors at ``positions`` by embedding ``name``, in whole numbers; zero where the bytes are gone."""
         kind = vectors.dtype(name)
-        code = imports.reached("components.embedding", *(["components.features"] * (name in vectors.NETWORKS)))
+        code = imports.reached("components.embedding", *(["components.embed.features"] * (name in vectors.NETWORKS)))
         store = facts.Store(self._folder, "vector", facts.rule({"name": name}, code=code, dtype=kind), kind)
         missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
         work = partial(embedding.embed, name=name)

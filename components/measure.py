@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, features, sampling, schedule, x0_error
+from components import data, sampling, schedule, x0_error
 from components.base import events, processes
 from components.base.errors import UserError
+from components.embed import features
 from components.samples import pack
 
 CHUNK = 32

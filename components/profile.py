@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from components import vectors
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.base.params import Params
+from components.embed import vectors
 from components.samples import facts as known
 from components.samples import manifest, pack, shards
 
@@ -122,7 +122,7 @@ def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple
     # By the pixels themselves: the same image at another size, or on another matte, has another vector.
     names = known.keys([known.key(str(each.shape), hashlib.sha256(each).hexdigest()) for each in pictures])
     kind = vectors.dtype(name)
-    rule = known.rule({"embedding": name}, code=["components.vectors", "components.features"], dtype=kind)
+    rule = known.rule({"embedding": name}, code=["components.embed.vectors", "components.embed.features"], dtype=kind)
     store = known.Store(facts, "vectors", rule, kind)
     new = np.flatnonzero(store.find(names) < 0)
     if len(new):
@@ -131,7 +131,9 @@ def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple
         made = np.empty(len(new), kind)
         done = 0
         with Progress(len(new), what="profile") as progress:
-            pool = partial(parallel.ordered, preload=("components.features",)) if name in vectors.NETWORKS else map
+            pool = (
+                partial(parallel.ordered, preload=("components.embed.features",)) if name in vectors.NETWORKS else map
+            )
             for results in pool(work, batches):
                 made["vector"][done : done + len(results)] = results
                 done += len(results)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import AUGMENT, contents, make_pack, tiny
 
-from components import data, features, measure
+from components import data, measure
 from components import evaluate as stage
 from components.base import processes
 from components.base.errors import UserError
+from components.embed import features
 from components.samples import pack
 from components.train import train
 

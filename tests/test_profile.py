@@ -12,8 +12,8 @@ import pytest
 from data_fixtures import digests, pixels
 from report_fixtures import data_states
 
-from components import vectors
 from components.base.errors import UserError
+from components.embed import vectors
 from components.profile import ProfileParams, counts, profile, summary
 from components.samples import manifest
 

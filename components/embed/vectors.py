@@ -1,6 +1,6 @@
 """Pictures as vectors: what a data set looks like as a whole is measured in their space.
 
-``efficientnet_lite0``: 1280 features of a pretrained network (components/features.py), which tell what is shown.
+``efficientnet_lite0``: 1280 features of a pretrained network (components/embed/features.py), which tell what is shown.
 ``colours``: 256 numbers without any weights or torch: the mean colour of 8 x 8 cells and the edges in 4 x 4 cells,
 in whole numbers up to one division, so that they are the same on every machine.
 """
@@ -36,7 +36,7 @@ def embed(batch: list[np.ndarray], *, name: str) -> list[np.ndarray]:
 def _features(pictures: np.ndarray) -> np.ndarray:
     import torch  # here only: a profile of colours, and one that knows every picture, start without it
 
-    from components import features
+    from components.embed import features
 
     torch.set_num_threads(1)  # the pool has a process a core
     lacking = -len(pictures) % _BATCH
