@@ -35,9 +35,9 @@ PEAKS: dict[str, int] = {}
 """Most bytes that a stage's own process had in memory, the last time it ran."""
 LOOK = """
 from pathlib import Path
-from components import look
+from components.collect import look
 from components.base import config
-from components.collectparams import CollectParams
+from components.collect.params import CollectParams
 root = Path.cwd()
 params = config.section(config.read(root / config.FILE), "collect", CollectParams)
 look.look(params, root=root, page=root / "data/source.json", cache=root / ".stillroom/looked.json")

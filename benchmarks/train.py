@@ -27,8 +27,9 @@ import peers
 import torch
 from PIL import Image
 
-from components import data, look
+from components import data
 from components.base import config
+from components.collect import look
 from components.pipeline import PIPELINE
 from components.samples import pack
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components import urlstore
+from components.collect.web import store as urlstore
 from components.samples import facts, pack
 from flows.state import State
 

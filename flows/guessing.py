@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.sources import IMAGE_SUFFIXES
+from components.collect.sources.source import IMAGE_SUFFIXES
 
 _LISTS = (".txt", ".csv", ".jsonl")
 _TOLD = (".json", ".txt", ".cls")  # what stands beside an image in a WebDataset

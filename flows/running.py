@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components import look as looking
 from components.base import config
 from components.base.errors import UserError, nearest
 from components.base.events import clock
+from components.collect import look as looking
 from components.pipeline import PIPELINE, stage
 from flows import lock, processes, repository, supervise
 from flows.state import State
@@ -49,7 +49,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
 
 def look(state: State, *, say: Callable[[str], None]) -> None:
     """Write data/source.json when a source is not what it was; say what is there."""
-    from components.collectparams import CollectParams
+    from components.collect.params import CollectParams
 
     sections = config.read(state.root / config.FILE)
     for name in sections:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.collectparams import CollectParams
+from components.collect.params import CollectParams
 from components.html.page import visible
 from flows import guessing
 from flows.state import State
@@ -113,8 +113,9 @@ def appended(text: str, entry: dict[str, Any]) -> str:
 
 def survey(params: CollectParams, root: Path) -> Found:
     """What the last source holds; nothing is decoded, and nothing is downloaded."""
-    from components import kinds, urllist
-    from components.memory import Memory
+    from components.collect import kinds
+    from components.collect.memory import Memory
+    from components.collect.web import urllist
 
     source, at = params.sources[-1], len(params.sources) - 1
     if source.kind == "urls":

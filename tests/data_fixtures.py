@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from components.clean import CleanParams, clean
-from components.collect import collect
-from components.collectparams import CollectParams
-from components.look import look
+from components.collect.look import look
+from components.collect.params import CollectParams
+from components.collect.stage import collect
 from components.resize import ResizeParams
 from components.split import SplitParams
 

@@ -6,11 +6,11 @@ import time
 import pytest
 from data_fixtures import png
 
-from components.download import Download, Task
-from components.exchange import Client
-from components.fetch import Fetcher
-from components.weburl import parse
-from components.wire import FetchError
+from components.collect.web.download import Download, Task
+from components.collect.web.exchange import Client
+from components.collect.web.fetch import Fetcher
+from components.collect.web.url import parse
+from components.collect.web.wire import FetchError
 
 PNG = png(1, 16)
 MOST = 20_000

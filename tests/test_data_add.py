@@ -10,7 +10,7 @@ from data_fixtures import folder, png, tarred, zipped
 
 from components.base import config
 from components.base.errors import UserError
-from components.collectparams import CollectParams
+from components.collect.params import CollectParams
 from flows import guessing, sourcing
 from flows.state import State
 

@@ -18,7 +18,7 @@ from data_fixtures import (
 )
 
 from components import pipeline
-from components.look import MEMORY, look
+from components.collect.look import MEMORY, look
 
 PARAMS = {"collect": collect_params, "clean": clean_params, "resize": resize_params, "split": split_params}
 
@@ -68,10 +68,13 @@ def test_no_output_holds_a_path_of_the_machine(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", PARAMS)
 def test_data_stages_start_without_torch(name):
-    code = f"import sys, components.{name}; sys.exit(any(m in sys.modules for m in ('torch', 'torchvision')))"
+    heavy = ("torch", "torchvision")
+    code = f"import sys; from components.pipeline import stage; stage({name!r}).module; "
+    code += f"sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
 def test_looking_starts_without_tables():
-    code = "import sys, components.look; sys.exit(any(m in sys.modules for m in ('pandas', 'pyarrow', 'numpy', 'PIL')))"
+    heavy = ("pandas", "pyarrow", "numpy", "PIL")
+    code = f"import sys, components.collect.look; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

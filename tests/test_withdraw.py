@@ -10,8 +10,8 @@ from checkouts import stillroom, tree
 from data_checkout import built, copied, members, refresh
 from data_fixtures import png
 
-from components import urlstore
 from components.base.errors import UserError
+from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
 from flows import datachanges, refreshing, repository, withdrawal
 from flows.state import State

@@ -6,7 +6,7 @@ from pydantic import Field
 from components.base import config
 from components.base.errors import UserError
 from components.base.params import Params
-from components.collectparams import CollectParams
+from components.collect.params import CollectParams
 
 
 class CleanParams(Params):

@@ -1,0 +1,1 @@
+"""Stage ``collect``: what the sources hold, into data/raw."""

@@ -1,0 +1,106 @@
+"""Opens a source of any kind: which parts it has, and what of it belongs to none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.base.errors import UserError
+from components.collect.memory import Memory
+from components.collect.params import AnySource
+from components.collect.sources import folders, remote
+from components.collect.sources.archives import open_archive
+from components.collect.sources.folders import Folder
+from components.collect.sources.imagefiles import ImageFiles, add
+from components.collect.sources.remote import RemoteFolder
+from components.collect.sources.source import File, Part, Refusal, role
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that is there: its parts by name ('' for the only one), and what belongs to no part."""
+
+    form: str
+    parts: dict[str, Part]
+    refusals: list[Refusal] = field(default_factory=list)
+    ignored: int = 0
+
+    def fingerprint(self, memory: Memory) -> dict:
+        """Form, bytes, number of images and a SHA-256 of it all; with several parts also that of each."""
+        prints = {name: part.fingerprint(memory) for name, part in self.parts.items()}
+        size, images = sum(each.bytes for each in prints.values()), sum(each.files for each in prints.values())
+        told = {"form": self.form, "bytes": size, "files": images}
+        if list(prints) == [""]:
+            only = prints[""]
+            return {**told, **({} if only.refused is None else {"refused": only.refused}), "sha256": only.sha256}
+        digest = hashlib.sha256()
+        for name, each in prints.items():
+            add(digest, name, each.sha256)
+        for refusal in self.refusals:
+            add(digest, refusal.key, refusal.reason, refusal.detail)
+        parts = {name: each.sha256 for name, each in prints.items()}
+        return {**told, "sha256": digest.hexdigest(), "parts": parts}
+
+
+def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | None, at: int, fetch: bool) -> Opened:
+    """Source number ``at``, below ``root`` or in a store; UserError when it is not there or of another kind.
+
+    ``store`` is the folder of what kind urls downloads; with ``fetch`` what is missing there is downloaded first.
+    """
+    place = locate(source.location, root=root, at=at)
+    if source.kind == "files":
+        tree = place if isinstance(place, Folder | RemoteFolder) else open_archive(place, max_bytes=max_bytes)
+        part = ImageFiles(tree, source, max_bytes=max_bytes)
+        return Opened(part.form, {"": part})
+    if source.kind == "parquet":
+        from components.collect.sources.parquet import (
+            ParquetRows,  # pyarrow takes a moment, and looking shall not wait for it
+        )
+
+        return _shards(
+            place, (".parquet",), source, lambda file, key: ParquetRows(file, source, key=key, max_bytes=max_bytes)
+        )
+    if source.kind == "webdataset":
+        from components.collect.sources.webdataset import SUFFIXES, Samples
+
+        return _shards(place, SUFFIXES, source, lambda file, key: Samples(file, source, key=key, max_bytes=max_bytes))
+    if isinstance(place, Folder | RemoteFolder):
+        wanted = f"collect.sources[{at}].location in params.yaml"
+        raise UserError(f"{source.location}: a folder, wanted a list of URLs ({wanted})")
+    from components.collect.web import urllist
+    from components.collect.web.urlpart import Downloads
+
+    assert store is not None, "whoever has a list of URLs has a folder for what comes of them"
+    if fetch:
+        urllist.look(source, place, store, max_bytes=max_bytes)
+    return Opened("urls", {"": Downloads(urllist.open_list(source, place, store))})
+
+
+def locate(location: str, *, root: Path, at: int) -> Folder | RemoteFolder | File:
+    """What lies at ``location`` of source number ``at``; UserError when nothing does."""
+    where = f"collect.sources[{at}].location"
+    if remote.is_remote(location):
+        return remote.locate(location, where=where)
+    return folders.locate(location, root, where=where)
+
+
+def _shards(place: Folder | RemoteFolder | File, suffixes: tuple[str, ...], source: AnySource,
+            make: Callable[[File, str], Part]) -> Opened:  # fmt: skip
+    """Each file of ``place`` that ends in one of ``suffixes`` as a part; one file is a part whatever its name."""
+    if not isinstance(place, Folder | RemoteFolder):
+        return Opened(source.kind, {place.name: make(place, place.name)})
+    items, refusals = place.listing()
+    parts, ignored = {}, 0
+    for item in items:
+        if item.key.lower().endswith(suffixes):
+            parts[item.key] = make(place.file(item), item.key)
+        elif role(item.key) == "paper":
+            ignored += 1
+        else:
+            wanted = f"kind {source.kind} reads {', '.join(suffixes)}"
+            refusals.append(Refusal(item.key, "not_read", f"its name does not end as {wanted}"))
+    if not parts:
+        raise UserError(f"{source.location}: holds no {' or '.join(suffixes)}, which kind {source.kind} wants")
+    return Opened(source.kind, parts, refusals, ignored)

@@ -1,0 +1,57 @@
+"""What data/raw was collected from last, so that what did not change need not be read again.
+
+``collected.json`` lies beside the index: for each source a hash of what params.yaml said (but where it lies), and
+for each part (the one folder or archive, or each shard) its fingerprint, how many papers it held and which withdrawn
+images it still offers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.base import files
+from components.collect.params import AnySource
+
+NAME = "collected.json"
+FORMAT = 1  # another one when the same source would be collected otherwise
+
+
+def read(raw: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each source, by name; nothing when the file is not there or of another format."""
+    try:
+        found = json.loads((raw / NAME).read_text("utf-8"))
+        return {each["name"]: each for each in found["sources"]} if found["format"] == FORMAT else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # then everything is read, which gives the same
+
+
+def said(source: AnySource, max_bytes: int) -> str:
+    """SHA-256 of everything that params.yaml says of ``source`` and that may change what is collected."""
+    values = {**source.model_dump(exclude={"location"}), "max_bytes": max_bytes}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write(raw: Path, sources: Mapping[str, dict[str, Any]]) -> None:
+    """Say what each source was, in order of names."""
+    told = {"format": FORMAT, "sources": [sources[name] for name in sorted(sources)]}
+    text = json.dumps(told, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    path = raw / NAME
+    if not path.is_file() or path.read_text("utf-8") != text:
+        files.write_text(path, text)
+
+
+def unchanged(before: Mapping[str, Any] | None, told: str, prints: Mapping[str, str],
+              withdrawn: set[str]) -> set[str]:  # fmt: skip
+    """The parts that hold what they held when ``before`` was written, under the same parameters ``told``."""
+    if not before or before.get("told") != told:
+        return set()
+    # An image that was withdrawn and is no more has to be read again, from wherever it still lies.
+    return {
+        name
+        for name, sha256 in prints.items()
+        if (known := before["parts"].get(name)) and known["sha256"] == sha256 and withdrawn.issuperset(known["offers"])
+    }

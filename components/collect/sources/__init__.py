@@ -1,0 +1,1 @@
+"""The kinds of sources: folders, archives, remote stores, Parquet, WebDataset."""

@@ -1,0 +1,147 @@
+"""Files and folders of this machine, opened with care: nothing but regular files, no link out of the folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from components.base.errors import UserError
+from components.collect.sources.source import Item, Refusal, printable, safe_key, why
+
+
+class Place(NamedTuple):
+    """Where a file of a folder lies, and what it was when it was listed."""
+
+    path: str
+    state: tuple[int, int, int]
+
+
+class LocalFile:
+    """A file of this machine."""
+
+    mark = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        found = path.stat()
+        self.size = found.st_size
+        self.state = _state(found)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> BinaryIO:
+        """A stream of its bytes."""
+        return _open(str(self.path), follow=True)
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+        with self.open() as stream:
+            return stream.read()
+
+
+class Folder:
+    """A folder and all below it; links may point at files inside it, at nothing else."""
+
+    form = "folder"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._real = path.resolve()
+
+    def listing(self) -> tuple[list[Item], list[Refusal]]:
+        """Every regular file and every refusal, each sorted by key."""
+        items, refusals = [], []
+        for entry, shown in self._walk():
+            key, unsafe = safe_key(shown)
+            if unsafe:
+                refusals.append(Refusal(printable(shown), "unsafe_name", unsafe))
+                continue
+            found = self._inspect(entry, key)
+            (items if isinstance(found, Item) else refusals).append(found)
+        return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda refusal: refusal.key)
+
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
+        """The bytes of ``items`` in the order given."""
+        for item in items:
+            with self.open(item) as stream:
+                yield item, stream.read()
+
+    def open(self, item: Item) -> BinaryIO:
+        """A binary stream of ``item``; it was a regular file when listed and must still be one."""
+        return _open(item.place.path, follow=False)
+
+    def file(self, item: Item) -> LocalFile:
+        """``item`` as a file."""
+        return LocalFile(Path(item.place.path))
+
+    def identity(self, item: Item) -> tuple[str, tuple | None, None]:
+        """What memory knows ``item`` by, its state, and the store's mark (none here)."""
+        return item.place.path, item.place.state, None
+
+    def _walk(self) -> Iterator[tuple[os.DirEntry, str]]:
+        waiting = [(str(self.path), "")]
+        while waiting:
+            folder, prefix = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                        else:
+                            yield entry, prefix + entry.name
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be listed ({why(error)})") from None
+
+    def _inspect(self, entry: os.DirEntry, key: str) -> Item | Refusal:
+        path, found = entry.path, entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            try:
+                target = Path(path).resolve(strict=True)
+            except (OSError, RuntimeError):
+                return Refusal(key, "link", "a link that points at nothing")
+            if not target.is_relative_to(self._real):
+                return Refusal(key, "link", "a link that leaves the source")
+            path, found = str(target), target.lstat()
+        if stat.S_ISDIR(found.st_mode):
+            return Refusal(key, "link", "a link to a folder")
+        if not stat.S_ISREG(found.st_mode):
+            return Refusal(key, "device", "a pipe, socket or device, not a file")
+        return Item(key, found.st_size, Place(path, _state(found)))
+
+
+def locate(location: str, root: Path, *, where: str) -> LocalFile | Folder:
+    """What lies at ``location``, ``root`` being where relative ones start; ``where`` names the parameter."""
+    path = root / location
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"{location}: not there: set {where} in params.yaml to a folder or archive") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{location}: cannot be reached ({why(error)})") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{location}: neither a folder nor a file ({where} in params.yaml)")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{location}: permission denied: give this user the right to read it")
+    return Folder(path) if stat.S_ISDIR(mode) else LocalFile(path)
+
+
+def _open(path: str, *, follow: bool) -> BinaryIO:
+    # NOFOLLOW and NONBLOCK: between listing and opening, a file can turn into a link or a FIFO.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({why(error)})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: changed while it was read: run the same command again")
+    return os.fdopen(handle, "rb")
+
+
+def _state(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -1,0 +1,171 @@
+"""What a source is: named items, read and never extracted, and what was refused.
+
+Whatever a source holds is hostile until shown otherwise.  A name that could leave its folder, a link, a
+device, an item said twice becomes a ``Refusal``, which is listed; it is never opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, Protocol
+
+from components.collect.memory import Memory
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+# Text that people put beside images and that is no image gone wrong: counted, not refused.
+PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
+PAPER_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
+LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
+# Most names: no part is empty or begins with a dot, so nothing is left to look for.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
+
+
+class Item(NamedTuple):
+    """A file of a source: its name from the source's top, its size in bytes, where it lies, its hash if known."""
+
+    key: str
+    size: int
+    place: object
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What was not taken in, and why: ``reason`` is one word, ``detail`` one sentence."""
+
+    key: str
+    reason: str
+    detail: str
+
+
+class Said(NamedTuple):
+    """Caption, label and group of an image, None for none."""
+
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The images of a part in order of their keys, what is said of each, and the rest; ``ignored`` counts papers."""
+
+    items: list[Item]
+    said: list[Said]
+    refusals: list[Refusal]
+    ignored: int
+
+
+class Print(NamedTuple):
+    """A fingerprint: bytes, number of images, and a SHA-256 that changes when what would be read changes."""
+
+    bytes: int
+    files: int
+    sha256: str
+    refused: dict[str, int] | None = None
+    """How often which reason was given, where that is known without a survey."""
+
+
+class File(Protocol):
+    """A file of this machine or of a store; ``str`` gives its whole address, for messages."""
+
+    name: str
+    size: int
+    state: Sequence | None
+    """What changes when the file does, None when the store does not say."""
+    mark: str | None
+    """What the store says of the content (an etag), None when one has to read it."""
+
+    def open(self) -> BinaryIO:
+        """A seekable stream of its bytes."""
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+
+
+class Part(Protocol):
+    """What is looked at and read as a whole: a source's one folder or archive, or one of its shards."""
+
+    form: str
+
+    def fingerprint(self, memory: Memory) -> Print:
+        """What it holds now, as short as can be."""
+
+    def survey(self, memory: Memory) -> Survey:
+        """Its images, unread."""
+
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Refusal]]:
+        """The bytes of ``items``, each once, in the order that suits it, or why there are none."""
+
+    def remember(self, item: Item, sha256: str, memory: Memory) -> None:
+        """Keep what reading ``item`` told, if that spares reading it again."""
+
+
+def safe_key(name: str) -> tuple[str, str]:
+    """``name`` without empty and ``.`` parts, and what is unsafe about it ('' when nothing is)."""
+    if len(name) <= LONGEST_NAME and _PLAIN.fullmatch(name):
+        return name, ""
+    parts = name.replace("\\", "/").split("/")
+    key = "/".join(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
+        return key, "an absolute name"
+    if ".." in parts:
+        return key, "a name that leaves its folder"
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        return key, "a name with control characters"
+    if printable(name) != name:
+        return key, "a name that is not UTF-8 text"
+    if not key or len(key) > LONGEST_NAME:
+        return key, f"a name that is empty or longer than {LONGEST_NAME} characters"
+    return key, ""
+
+
+def printable(name: str) -> str:
+    """``name`` with what is not Unicode text written as escapes, so that any table can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def suffix(key: str) -> str:
+    """The last suffix of a name in lower case with its dot; '' for none, and for a name that begins with it."""
+    name = key.rpartition("/")[2]
+    at = name.rfind(".")
+    return name[at:].lower() if 0 < at < len(name) - 1 else ""
+
+
+def role(key: str) -> str:
+    """What a file's name says it is: ``image``, ``metadata``, ``paper`` (licence, readme) or ``other``."""
+    name = key.rpartition("/")[2]
+    if name.startswith("._") or "__MACOSX" in key.split("/"):
+        return "other"  # macOS resource forks carry an image's suffix and are none
+    end = suffix(name)
+    if end in IMAGE_SUFFIXES:
+        return "image"
+    if name.lower() in METADATA_NAMES:
+        return "metadata"
+    return "paper" if end in PAPER_SUFFIXES and PAPERS.match(name) else "other"
+
+
+def sift(found: Iterable[tuple[str, int, object, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
+    """(name, size, place, trouble) of every member into items and refusals; the first of a name counts."""
+    items: dict[str, Item] = {}
+    refusals = []
+    for name, size, place, trouble in found:
+        key, unsafe = safe_key(name)
+        if unsafe:
+            refusals.append(Refusal(printable(name), "unsafe_name", unsafe))
+        elif trouble:
+            refusals.append(Refusal(key, *trouble))
+        elif key in items:
+            refusals.append(Refusal(key, "duplicate_name", "the source holds this name more than once"))
+        else:
+            items[key] = Item(key, size, place)
+    return sorted(items.values(), key=lambda item: item.key), sorted(refusals, key=lambda each: each.key)
+
+
+def why(error: BaseException) -> str:
+    """What ``error`` says, in one line of at most 200 characters."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return said.splitlines()[0][:200]

@@ -1,0 +1,153 @@
+"""Kind ``webdataset``: tar shards in which a sample's members share what stands before the first dot of their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from components.base.errors import UserError, nearest
+from components.collect.memory import Memory
+from components.collect.params import WebdatasetSource
+from components.collect.sources import metadata
+from components.collect.sources.archives import Tar, open_archive
+from components.collect.sources.imagefiles import of_file, too_big
+from components.collect.sources.source import IMAGE_SUFFIXES, File, Item, Print, Refusal, Said, Survey, sift
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+TEXTS = ("txt", "cls", "json")
+MOST_TEXT = 2**20  # bytes of the largest member with text
+
+
+@dataclass
+class _Sample:
+    """The members of a sample: its images, its texts by extension, and whether an image of it was refused."""
+
+    images: list[Item] = field(default_factory=list)
+    texts: dict[str, bytes] = field(default_factory=dict)
+    refused: bool = False
+
+
+class Samples:
+    """One tar shard; an image is called ``shard/member``."""
+
+    form = "webdataset"
+
+    def __init__(self, file: File, source: WebdatasetSource, *, key: str, max_bytes: int) -> None:
+        self._file, self._source, self._key, self._max_bytes = file, source, key, max_bytes
+        names = ("text", "label", "group")
+        columns = {name: getattr(source, f"{name}_column") for name in names}
+        self._columns = {name: column.split(".") for name, column in columns.items() if column}
+        self._texts = {path[0] for path in self._columns.values()}
+
+    def fingerprint(self, memory: Memory) -> Print:
+        """The shard's bytes, or what its store says of them."""
+        return of_file(self._file, memory, self._count)
+
+    def survey(self, memory: Memory) -> Survey:
+        """Its images, unread, and what the other members of their samples say."""
+        blobs, found = {}, []
+        for member, data in self._tar().members(lambda name, size: _ends(name)[1] in self._texts and size <= MOST_TEXT):
+            found.append(member)
+            if data is not None:
+                blobs[member[2]] = data
+        items, refusals = sift(found)
+        refusals = [Refusal(f"{self._key}/{each.key}", each.reason, each.detail) for each in refusals]
+        samples, ignored = self._group(items, blobs, refusals)
+        if samples:
+            self._check(samples)
+        images, said = [], []
+        for name, sample in samples.items():
+            try:
+                told = Said(**{what: _said(path, sample.texts) for what, path in self._columns.items()})
+            except UserError as error:
+                refusals += [Refusal(item.key, "bad_text", str(error)) for item in sample.images]
+                continue
+            if not sample.images and not sample.refused:
+                refusals.append(Refusal(f"{self._key}/{name}", "file_missing", "a sample without an image"))
+            images += sample.images
+            said += [told] * len(sample.images)
+        order = sorted(range(len(images)), key=lambda at: images[at].key)
+        return Survey([images[at] for at in order], [said[at] for at in order], refusals, ignored)
+
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
+        """The bytes of ``items`` in the order in which they lie in the shard."""
+        return self._tar().read(items) if items else iter(())
+
+    def remember(self, item: Item, sha256: str, memory: Memory) -> None:
+        """Nothing: a shard that did not change is not read again."""
+
+    def _tar(self) -> Tar:
+        opened = open_archive(self._file, max_bytes=self._max_bytes)
+        if not isinstance(opened, Tar):
+            raise UserError(f"{self._file}: a {opened.form}, wanted a tar (kind webdataset)")
+        return opened
+
+    def _count(self) -> int:
+        return sum(_is_image(member[0]) and not member[3] for member, _ in self._tar().members())
+
+    def _group(
+        self, items: list[Item], blobs: dict[object, bytes], refusals: list[Refusal]
+    ) -> tuple[dict[str, _Sample], int]:
+        """The members by sample, in order of names; how many were texts that nobody asked for."""
+        samples: dict[str, _Sample] = {}
+        ignored = 0
+        for item in items:
+            name, end = _ends(item.key)
+            key = f"{self._key}/{item.key}"
+            if _is_image(item.key):
+                if item.size > self._max_bytes:
+                    refusals.append(too_big(key, item.size, self._max_bytes))
+                    samples.setdefault(name, _Sample()).refused = True
+                else:
+                    samples.setdefault(name, _Sample()).images.append(item._replace(key=key))
+            elif end in self._texts:
+                if item.place in blobs:
+                    samples.setdefault(name, _Sample()).texts[end] = blobs[item.place]
+                else:
+                    refusals.append(Refusal(key, "too_big", f"{item.size} bytes of text, at most {MOST_TEXT}"))
+            elif end in TEXTS:
+                ignored += 1
+            else:
+                refusals.append(Refusal(key, "not_an_image", "its extension is not one that is read here"))
+        return samples, ignored
+
+    def _check(self, samples: dict[str, _Sample]) -> None:
+        """UserError when a column names an extension that no sample of the shard has."""
+        there = {end for sample in samples.values() for end in sample.texts}
+        for end in sorted(self._texts - there):
+            listed = ", ".join(sorted(there)) or "no text at all"
+            raise UserError(f"{self._file}: no member ends in '.{end}'{nearest(end, TEXTS)}; its samples have {listed}")
+
+
+def _ends(name: str) -> tuple[str, str]:
+    """The sample's name and the extension: what stands before and behind the first dot of the file's name."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, end = last.partition(".")
+    return folder + slash + stem, end.lower()
+
+
+def _is_image(name: str) -> bool:
+    stem, end = _ends(name)
+    return f".{end}" in IMAGE_SUFFIXES and not stem.endswith("/") and stem != ""
+
+
+def _said(path: list[str], texts: dict[str, bytes]) -> str | None:
+    """The value at ``path``: an extension, and behind it the keys of a JSON member."""
+    end, *keys = path
+    blob = texts.get(end)
+    if blob is None:
+        return None
+    try:
+        text = blob.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"'.{end}': not UTF-8 text ({error.reason} at byte {error.start})") from None
+    if not keys:
+        return metadata.plain(text, f"'.{end}'")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"'.{end}': not JSON ({error})") from None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return metadata.plain(value, f"'{'.'.join(path)}'")

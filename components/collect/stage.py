@@ -1,0 +1,219 @@
+"""Bring source images, captions and labels into data/raw, which only grows.
+
+A refresh appends what was never seen before, in order of the sources and of the names in each; what vanished stays
+and is no member any more; captions and labels follow the source; the bytes of what was withdrawn go.  What did not
+change since it was collected last is not read again.  The index is written after the shards and before old ones are
+removed: a killed run leaves it as it was, or as it shall be, and shards that it does not name go at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.base.errors import UserError
+from components.base.events import Progress
+from components.collect import ledger, tombstones
+from components.collect.index import Arrivals, Index, Refused, part_of
+from components.collect.kinds import Opened, open_source
+from components.collect.look import FORMAT, MEMORY
+from components.collect.memory import Memory
+from components.collect.params import AnySource, CollectParams
+from components.collect.sources.source import Item, Part, Refusal, Said, Survey
+from components.samples import shards
+from components.samples import withdrawn as record
+
+__all__ = ["CollectParams", "collect"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Plan:
+    """What is to be done about a source: the parts that stay as they are, and the others with their surveys."""
+
+    source: AnySource
+    told: str
+    sha256: str
+    prints: dict[str, str]
+    stays: set[str]
+    opened: Opened | None
+    surveys: dict[str, Survey]
+
+
+def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
+    """Bring images, captions and labels into Parquet shards that only grow, and list what was refused."""
+    gone = set(record.names(withdrawn))
+    memory = Memory(scratch / MEMORY)
+    before = ledger.read(raw) if (raw / shards.INDEX).exists() and (raw / shards.REFUSED).exists() else {}
+    plans = _plan(params, look, before, gone, memory, scratch)
+    raw.mkdir(parents=True, exist_ok=True)
+    index, refused = Index(raw), Refused(raw)
+    orphans = shards.clear_orphans(raw, index.columns["shard"])
+    if orphans:
+        log.info("removed %d shards that a killed run left", len(orphans))
+    offered = index.offered(gone)
+    erased = tombstones.erase(raw, index.columns, gone)
+    after = _refresh(plans, index, refused, before, gone, raw, memory)
+    _repeat(offered, plans, refused, after)
+    # Until all is written, what it says of the sources that changed would not be true of the tables.
+    ledger.write(raw, {name: told for name, told in before.items() if after.get(name) == told})
+    refused.write(raw)
+    index.write(raw)
+    ledger.write(raw, after)
+    for name in erased:
+        (raw / name).unlink()
+    memory.save(all_seen=False)
+    return _numbers(index, refused, after)
+
+
+def _plan(params: CollectParams, look: Path, before: dict, gone: set[str], memory: Memory, scratch: Path) -> list[Plan]:
+    """Open and survey what changed; nothing is written before all of it is understood."""
+    root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
+    page = _page(look, params)
+    plans = []
+    for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
+        told = ledger.said(source, params.max_bytes)
+        prints = seen.get("parts", {"": seen["sha256"]})
+        stays = ledger.unchanged(before.get(source.name), told, prints, gone)
+        known = before.get(source.name, {})
+        if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
+            plans.append(Plan(source, told, seen["sha256"], prints, stays, None, {}))
+            continue
+        opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
+                             fetch=False)  # fmt: skip
+        if {**seen, **opened.fingerprint(memory)} != seen:
+            raise UserError(f"{source.location}: not what {look.name} says it is any more: run `stillroom look`")
+        surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
+        refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
+        if not stays and not any(survey.items for survey in surveys.values()):
+            raise UserError(f"{source.location}: no image in it that can be taken in{_reasons(refusals)}")
+        plans.append(Plan(source, told, seen["sha256"], prints, stays, opened, surveys))
+    return plans
+
+
+def _page(look: Path, params: CollectParams) -> list[dict]:
+    """What was seen of each source, in the order of params.yaml."""
+    try:
+        page = json.loads(look.read_text("utf-8"))
+        found = [(each["name"], each["kind"], each["location"]) for each in page["sources"]]
+        whole = page["format"] == FORMAT and all(isinstance(each["sha256"], str) for each in page["sources"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{look}: cannot be understood: run `stillroom look`") from None
+    if not whole or found != [(source.name, source.kind, source.location) for source in params.sources]:
+        raise UserError(f"{look}: tells of other sources than params.yaml: run `stillroom look`")
+    return page["sources"]
+
+
+def _refresh(plans: list[Plan], index: Index, refused: Refused, before: dict, gone: set[str], raw: Path,
+             memory: Memory) -> dict[str, dict]:  # fmt: skip
+    """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
+    total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
+    after = {}
+    with ExitStack() as stack:
+        writer = stack.enter_context(shards.ShardWriter(raw, first=shards.following(raw)))
+        progress = Progress(total, what="collect")
+        if total:  # nothing to read is nothing to tell
+            stack.enter_context(progress)
+        for plan in plans:
+            name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name)
+            index.stay(name, plan.stays)
+            refused.stay(name, plan.stays if opened else None)
+            told = {part: known["parts"][part] for part in plan.stays}
+            if opened:
+                for refusal in opened.refusals:
+                    refused.add(name, refusal)
+                arrivals = index.arrivals(plan.source)
+                for part, survey in plan.surveys.items():
+                    taker = _Taker(plan.source, arrivals, index, refused, gone, writer, progress)
+                    taker.take(opened.parts[part], survey, memory)
+                    told[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
+                    told[part]["offers"] = sorted(taker.offers)
+                arrivals.append()
+            ignored = opened.ignored if opened else known["ignored"]
+            after[name] = {"name": name, "told": plan.told, "sha256": plan.sha256, "ignored": ignored, "parts": told}
+    return after
+
+
+class _Taker:
+    """Reads the images of a part and takes them in, or refuses them."""
+
+    def __init__(self, source: AnySource, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
+                 writer: shards.ShardWriter, progress: Progress) -> None:  # fmt: skip
+        self._source, self._arrivals, self._places = source, arrivals, index.places
+        self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
+        self.offers: set[str] = set()
+        """The withdrawn images that the part holds still."""
+
+    def take(self, part: Part, survey: Survey, memory: Memory) -> None:
+        """Take in every image of ``survey``; what is known and stored is not read."""
+        said = {item.key: each for item, each in zip(survey.items, survey.said, strict=True)}
+        for refusal in survey.refusals:
+            self._refused.add(self._source.name, refusal)
+        unread = []
+        for item in survey.items:
+            if item.sha256 and (item.sha256 in self._places or item.sha256 in self._gone):
+                self._one(item, item.sha256, item.size, said[item.key], None)
+            else:
+                unread.append(item)
+        for item, data in part.read(unread):
+            if isinstance(data, Refusal):
+                self._refused.add(self._source.name, data)
+                self._progress.advance()
+                continue
+            sha256 = hashlib.sha256(data).hexdigest()
+            if item.sha256 not in (None, sha256):
+                raise UserError(f"{self._source.location}: {item.key} changed while it was read: run `stillroom look`")
+            part.remember(item, sha256, memory)
+            self._one(item, sha256, len(data), said[item.key], data)
+
+    def _one(self, item: Item, sha256: str, size: int, said: Said, data: bytes | None) -> None:
+        self._progress.advance()
+        if sha256 in self._gone:
+            self._refused.add(self._source.name, _withdrawn(item.key))
+            self.offers.add(sha256)
+            return
+        if sha256 not in self._places:  # the same bytes are stored once
+            record = (sha256, data, self._source.name, item.key, said.text, said.label, self._source.licence)
+            self._places[sha256] = self._writer.add(record)
+        self._arrivals.take(item.key, sha256, size, said, self._places[sha256])
+
+
+def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: dict[str, dict]) -> None:
+    """Refuse what was withdrawn just now and lies in a part that was not read again: it offers the image still."""
+    stays = {plan.source.name: plan.stays for plan in plans}
+    for source, key, sha256 in offered:
+        part = part_of(key, stays.get(source, ()))
+        if part is not None:
+            refused.add(source, _withdrawn(key))
+            told = after[source]["parts"][part]
+            after[source]["parts"][part] = {**told, "offers": sorted({*told["offers"], sha256})}
+
+
+def _withdrawn(key: str) -> Refusal:
+    return Refusal(key, "withdrawn", "the same bytes were withdrawn by hand (data/withdrawn.jsonl)")
+
+
+def _numbers(index: Index, refused: Refused, after: dict[str, dict]) -> dict[str, float]:
+    columns, reasons = index.columns, refused.reasons()
+    sizes = [size for size, member in zip(columns["size"], columns["member"], strict=True) if member]
+    log.info(
+        "%d images: %d new, %d gone, %d with another caption, label, group, licence or matte; %d refused",
+        len(sizes), index.counts["arrived"], index.vanished, index.counts["updated"], reasons.total(),
+    )  # fmt: skip
+    ignored = sum(told["ignored"] + sum(part["ignored"] for part in told["parts"].values()) for told in after.values())
+    return {
+        "items": len(sizes), "bytes": sum(sizes), "ever": len(columns["member"]),
+        "withdrawn": len(columns["member"]) - len(sizes), "refused": reasons.total(), "ignored": ignored,
+        **{f"refused_{reason}": n for reason, n in sorted(reasons.items())},
+    }  # fmt: skip
+
+
+def _reasons(refusals: list[Refusal]) -> str:
+    counts = Counter(refusal.reason for refusal in refusals)
+    return f" (refused: {', '.join(f'{reason} {n}' for reason, n in sorted(counts.items()))})" if counts else ""

@@ -1,0 +1,1 @@
+"""Lists of URLs: fetched politely, from checked addresses, and kept."""

@@ -1,0 +1,146 @@
+"""The image behind one URL: redirects followed, robots obeyed, told to be an image by its bytes."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from components.collect.web import robots
+from components.collect.web.exchange import Answer, Client
+from components.collect.web.url import Url
+from components.collect.web.wire import Deadline, FetchError
+
+REDIRECTS = 5
+_MOVED = (301, 302, 303, 307, 308)
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the header that follows the first 14
+
+
+def is_image(head: bytes) -> bool:
+    """Whether ``head`` starts like a PNG, JPEG, GIF, WEBP, BMP or TIFF, whatever its server calls it."""
+    if head[:2] == b"BM":
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+class Fetcher:
+    """Fetches images by one set of rules, from many threads at once."""
+
+    def __init__(
+        self, client: Client, *, seconds: float, attempts: int, most: int, obey: bool,
+        pause: Callable[[int], float] = lambda failed: 2.0**failed,
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._seconds, self._most, self._obey = seconds, most, obey
+        self._attempts, self._pause = attempts, pause
+        self._lock = threading.Lock()
+        self._rules: dict[str, Future] = {}
+
+    def fetch(self, url: Url) -> bytes:
+        """The bytes of the image at ``url``; FetchError says why there are none."""
+        deadline = Deadline(self._seconds)
+        for _ in range(REDIRECTS + 1):
+            if self._obey:
+                with deadline.standing_still():
+                    self._ask_leave(url)
+            answer = self._client.get(url, deadline, most=self._most, check=self._check, peek=_peek)
+            if answer.status not in _MOVED:
+                _judge(answer)
+                return answer.body
+            url = _next(url, answer)
+        raise FetchError("redirect", f"more than {REDIRECTS} redirects")
+
+    def _check(self, headers: http.client.HTTPMessage) -> None:
+        word = robots.forbidding(headers.get_all("X-Robots-Tag", ())) if self._obey else ""
+        if word:
+            raise FetchError("noai", f"its server says X-Robots-Tag: {word}")
+
+    def _ask_leave(self, url: Url) -> None:
+        """FetchError unless the robots.txt of ``url``'s origin, read once, lets it be fetched."""
+        with self._lock:
+            future = self._rules.get(url.origin)
+            mine = future is None
+            if mine:
+                future = self._rules[url.origin] = Future()
+        if mine:
+            try:
+                future.set_result(self._read_rules(url.join("/robots.txt")))
+            except BaseException as error:
+                future.set_exception(error)
+        if not future.result().allow(url.target):
+            raise FetchError("robots", "robots.txt asks not to fetch it")
+
+    def _read_rules(self, url: Url) -> robots.Rules:
+        """RFC 9309, 2.3.1: 4xx means that all is allowed; no answer and 5xx that nothing is, for now."""
+        for failed in range(self._attempts):
+            try:
+                return self._read_rules_once(url)
+            except FetchError as error:
+                if failed + 1 == self._attempts or not error.again or error.wait:
+                    raise FetchError(*_about_rules(error), wait=error.wait) from None
+                time.sleep(self._pause(failed))
+        raise AssertionError("at least one attempt")
+
+    def _read_rules_once(self, url: Url) -> robots.Rules:
+        deadline = Deadline(self._seconds)
+        for _ in range(REDIRECTS + 1):
+            answer = self._client.get(url, deadline, most=robots.MOST_BYTES, cut=True)
+            if answer.status in _MOVED:
+                url = _next(url, answer)
+            elif 400 <= answer.status < 500 and answer.status != 429:
+                return robots.EVERYTHING
+            else:
+                _judge(answer)
+                return robots.parse(answer.body)
+        return robots.EVERYTHING  # 2.3.1.2: after five redirects, as if there were none
+
+
+def _about_rules(error: FetchError) -> tuple[str, str]:
+    """The reason and detail of an image whose robots.txt could not be read."""
+    if error.reason in ("unreachable", "unresolved", "private_address", "tls"):
+        return error.reason, error.detail  # it is the host, not its robots.txt
+    return "robots", f"robots.txt could not be read ({error.detail}), so nothing is fetched for now"
+
+
+def _peek(head: bytes) -> None:
+    if not is_image(head):
+        raise FetchError("not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, BMP or TIFF")
+
+
+def _judge(answer: Answer) -> None:
+    """FetchError unless ``answer`` has the body that was asked for."""
+    status = answer.status
+    if status in (200, 203):
+        return
+    if status == 429 or status >= 500:
+        reason = "rate_limited" if status == 429 else "http_5xx"
+        raise FetchError(reason, f"HTTP {status}", again=True, wait=retry_after(answer.headers))
+    raise FetchError("http_4xx" if 400 <= status < 500 else "http", f"HTTP {status}")
+
+
+def retry_after(headers: http.client.HTTPMessage) -> float | None:
+    """Seconds from now that Retry-After asks for, as a number or as a date; None when it does not."""
+    value = (headers.get("Retry-After") or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _next(url: Url, answer: Answer) -> Url:
+    location = answer.headers.get("Location")
+    if not location:
+        raise FetchError("redirect", f"HTTP {answer.status} without a Location")
+    try:
+        there = url.join(location.encode("latin-1", "replace").decode("utf-8", "replace"))
+    except ValueError as error:
+        raise FetchError("redirect", f"leads nowhere: {error}") from None
+    if url.scheme == "https" and there.scheme == "http":
+        raise FetchError("redirect", "leads from https to http")
+    return there

@@ -1,0 +1,255 @@
+"""A list of URLs as a source: csv, jsonl, parquet, or plain text with one URL a line.
+
+``fetch_all`` goes to the network, at ``stillroom look`` only; ``UrlList`` reads what it left in the store.
+A list is data from outside: one bad line is a refusal, a column that is not there an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.base.errors import UserError, nearest
+from components.base.events import Progress
+from components.collect.sources import metadata
+from components.collect.sources.source import Item, Refusal
+from components.collect.web.download import Download, Task
+from components.collect.web.exchange import Client
+from components.collect.web.fetch import Fetcher
+from components.collect.web.store import Entry, Store, Writer
+from components.collect.web.url import Url, parse
+from components.collect.web.wire import FetchError
+
+SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
+_NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")
+
+
+class UrlSource(Protocol):
+    """The parameters of a source of kind ``urls``."""
+
+    name: str
+    location: str
+    url_column: str | None
+    text_column: str | None
+    label_column: str | None
+    group_column: str | None
+    seconds: float
+    attempts: int
+    private: bool
+    obey: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: its URL and what is said about the image there."""
+
+    url: Url = field(repr=False)
+    key: str
+    """What the image is called everywhere."""
+    text: str | None
+    label: str | None
+    group: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a look did: how many URLs were there already, came and failed."""
+
+    kept: int
+    fetched: int
+    failed: int
+
+
+def read_list(name: str, blob: bytes, source: UrlSource) -> tuple[list[Row], list[Refusal]]:
+    """The rows of the list ``name``, each URL once, and the lines that are no URL; UserError when it is no list."""
+    rows: dict[str, Row] = {}
+    refusals = []
+    for line, record in _records(name, blob, source):
+        where = f"{name} line {line}"
+        text, label, group = (
+            metadata.plain(record[column], f"{where}, column '{column}'") if column else None
+            for column in (source.text_column, source.label_column, source.group_column)
+        )
+        said = record[source.url_column] if source.url_column else record[""]
+        try:
+            if not isinstance(said, str) or not said.strip():
+                raise ValueError("no text")
+            url = parse(said)
+        except ValueError as error:  # the line's number, and not what stands there: it may hold a password
+            refusals.append(Refusal(where, "bad_url", f"{error}"))
+            continue
+        key = url.shown
+        if key in rows:
+            refusals.append(Refusal(key, "url_twice", f"{where}; what {rows[key].where} says counts"))
+        else:
+            rows[key] = Row(url, key, text, label, group, where)
+    return list(rows.values()), refusals
+
+
+def fetch_all(
+    source: UrlSource, rows: Sequence[Row], store: Path, *, max_bytes: int,
+    client: Client | None = None, pause: Callable[[int], float] = lambda failed: 2.0**failed, **limits: float,
+) -> Report:  # fmt: skip
+    """Fetch what ``store`` does not hold yet of ``rows``, and what failed before; killed, it goes on from there."""
+    client = client or Client(private=source.private)
+    fetcher = Fetcher(
+        client, seconds=source.seconds, attempts=source.attempts, most=max_bytes, obey=source.obey, pause=pause
+    )
+    fetched = failed = 0
+    with Writer(store, name=source.name) as writer:
+        todo = [Task(row.key, row.url) for row in rows if not _settled(writer.entries.get(row.key))]
+        kept = len(rows) - len(todo)
+        progress = Progress(len(rows), what=f"fetch {source.name}", unit="URLs", start=kept)
+        results = iter(Download(fetcher, todo, attempts=source.attempts, pause=pause, **limits))
+        with contextlib.closing(client), contextlib.closing(results), progress:
+            for task, result in results:
+                if isinstance(result, FetchError):
+                    writer.fail(task.key, result.reason, result.detail)
+                    failed += 1
+                else:
+                    writer.put(task.key, result)
+                    fetched += 1
+                progress.advance(note=f"{failed} failed" if failed else "")
+    return Report(kept, fetched, failed)
+
+
+def look(source: UrlSource, path: Path, store: Path, *, max_bytes: int) -> None:
+    """Fetch what the list at ``path`` names and ``store`` lacks; UserError when not one image is there then."""
+    rows, refusals = read_list(path.name, path.read_bytes(), source)
+    report = fetch_all(source, rows, store, max_bytes=max_bytes)
+    if not report.kept + report.fetched:
+        reasons = UrlList(rows, refusals, store, path, name=source.name).summary()["refused"]
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise UserError(f"{source.location}: none of its URLs gave an image ({told or 'it is empty'})")
+
+
+def open_list(source: UrlSource, path: Path, store: Path) -> UrlList:
+    """The list at ``path`` with what ``store`` holds of it."""
+    return UrlList(*read_list(path.name, path.read_bytes(), source), store, path, name=source.name)
+
+
+class UrlList:
+    """What the store holds of a list's URLs, as a source that is read without any network."""
+
+    kind = "urls"
+
+    def __init__(
+        self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, path: Path = Path(), *, name: str
+    ) -> None:
+        self._rows, self._refusals, self._name = rows, refusals, name
+        self.path = path
+        self._store = Store(store)
+
+    def listing(self) -> tuple[list[Item], list[Refusal]]:
+        """Every image that came and every refusal, each sorted by key."""
+        items, refusals = [], list(self._refusals)
+        for row in self._rows:
+            entry = self._store.entries.get(row.key, _NOT_YET)
+            if entry.sha256:
+                items.append(Item(row.key, entry.size, entry))
+            else:
+                refusals.append(Refusal(row.key, entry.reason, entry.detail))
+        return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda each: (each.key, each.detail))
+
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
+        """The bytes of ``items`` in the order given; UserError when the store is damaged, which the next look mends."""
+        for item in items:
+            data = self._store.read(item.place)
+            if data is None:
+                with Writer(self._store.folder, name=self._name) as writer:
+                    writer.forget([item.key])
+                raise UserError(
+                    f"source {self._name}: the bytes of {item.key} were damaged on the disk: run `stillroom look`, "
+                    "which fetches them again"
+                )
+            yield item, data
+
+    def captions(self) -> dict[str, metadata.Caption]:
+        """What the list says of each image."""
+        return {row.key: metadata.Caption(row.key, row.text, row.label, row.group, "", row.where) for row in self._rows}
+
+    def summary(self) -> dict:
+        """What data/source.json says: bytes, images, refusals by reason, and a SHA-256 of all of it."""
+        items, refusals = self.listing()
+        reasons = sorted(Counter(refusal.reason for refusal in refusals).items())
+        size = sum(item.size for item in items)
+        return {"bytes": size, "files": len(items), "refused": dict(reasons), "sha256": self.sha256()}
+
+    def sha256(self) -> str:
+        """Changes with what came of any URL, and with what the list says of it."""
+        digest = hashlib.sha256()
+        for row in sorted(self._rows, key=lambda row: row.key):
+            entry = self._store.entries.get(row.key, _NOT_YET)
+            said = [row.key, row.text, row.label, row.group, entry.sha256, entry.reason, entry.detail]
+            digest.update(json.dumps(said).encode() + b"\n")
+        for refusal in self._refusals:
+            digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
+        return digest.hexdigest()
+
+
+def _settled(entry: Entry | None) -> bool:
+    return entry is not None and (bool(entry.sha256) or entry.reason == "withdrawn")
+
+
+def _records(name: str, blob: bytes, source: UrlSource) -> Iterator[tuple[int, dict]]:
+    """The lines of a list with their numbers; in plain text the URL's column is called ''."""
+    suffix = Path(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{name}: not a list of URLs: its name should end in {', '.join(SUFFIXES)}")
+    wanted = [source.url_column, source.text_column, source.label_column, source.group_column]
+    if suffix == ".txt":
+        if any(wanted):
+            raise UserError(f"{name}: plain text has no columns: set {_columns(wanted)} to null in params.yaml")
+        for number, line in enumerate(metadata.decode(name, blob).splitlines(), start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield number, {"": line}
+        return
+    if not source.url_column:
+        raise UserError(f"{name}: url_column is null: name the column that holds the URLs (params.yaml)")
+    if suffix == ".parquet":
+        yield from _parquet(name, blob, [column for column in wanted if column])
+        return
+    lines = metadata.csv_rows(name, blob) if suffix == ".csv" else metadata.jsonl_rows(name, blob)
+    for number, record in lines:
+        for column in filter(None, wanted):
+            if column not in record:
+                raise _missing(f"{name} line {number}", column, list(record))
+        yield number, record
+
+
+def _parquet(name: str, blob: bytes, wanted: list[str]) -> Iterator[tuple[int, dict]]:
+    try:
+        file = pq.ParquetFile(io.BytesIO(blob))
+        for column in wanted:
+            if column not in file.schema_arrow.names:
+                raise _missing(name, column, file.schema_arrow.names)
+        number = 0
+        for batch in file.iter_batches(columns=sorted(set(wanted)), use_threads=False):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, record
+    except (pa.ArrowException, OSError, ValueError):
+        raise UserError(f"{name}: not a Parquet table that can be read: write it again") from None
+
+
+def _missing(where: str, column: str, names: list[str]) -> UserError:
+    return UserError(
+        f"{where}: no column '{column}'{nearest(column, [str(name) for name in names])}; "
+        f"it has {metadata.listed([str(name) for name in names])} (params.yaml, section collect)"
+    )
+
+
+def _columns(wanted: list[str | None]) -> str:
+    names = ("url_column", "text_column", "label_column", "group_column")
+    return ", ".join(name for name, value in zip(names, wanted, strict=True) if value)

@@ -1,0 +1,129 @@
+"""A connected socket that http.client reads and writes, each byte of it under one deadline and one budget."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+
+from components.collect.web import robots
+from components.collect.web.url import Url
+
+PIECE = 64 * 1024  # bytes read at once
+_HEADERS = {
+    "User-Agent": f"{robots.NAME}/0.1 (collects images for training)",
+    "Accept": "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, */*;q=0.1",
+    "Accept-Encoding": "identity",
+}
+
+
+class FetchError(Exception):
+    """Why there is nothing at a URL: one word and one sentence, neither with anything secret in it."""
+
+    def __init__(self, reason: str, detail: str, *, again: bool = False, wait: float | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+        self.again = again
+        """Whether it may go better in a moment."""
+        self.wait = wait
+        """Seconds that the server asks everybody to stay away."""
+
+
+class Deadline:
+    """A moment after which an exchange is cut off, wherever it is; waiting for one's turn does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left, more than 0; FetchError when there are none."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise FetchError("timeout", f"not done within {self._seconds:g} seconds")
+        return left
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Time does not pass inside."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._until += time.monotonic() - began
+
+
+class StaleError(Exception):
+    """A connection that was kept had been closed by the server meanwhile: no request was answered on it."""
+
+
+class Wire:
+    """A connected socket as http.client wants it, each of its reads and writes under the deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.deadline = Deadline(0)
+        self.budget = 0
+        """Bytes that may still come: http.client reads without limit after a chunk of length -1, for one."""
+        self.used = False
+
+    def ask(self, url: Url) -> http.client.HTTPResponse:
+        """Send the request for ``url`` and read the answer up to the end of its headers."""
+        connection = http.client.HTTPConnection(url.host, url.port)
+        connection.sock = self
+        connection.auto_open = 0
+        try:
+            connection.putrequest("GET", url.target, skip_host=True, skip_accept_encoding=True)
+            connection.putheader("Host", url.authority)
+            for name, value in _HEADERS.items():
+                connection.putheader(name, value)
+            if url.authorization:
+                connection.putheader("Authorization", url.authorization)
+            connection.endheaders()
+            return connection.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError) as error:
+            if self.used and not isinstance(error, TimeoutError):
+                raise StaleError from None
+            raise
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        self._sock.settimeout(self.deadline.left())
+        self._sock.sendall(data)
+
+    def makefile(self, *_: object, **__: object) -> io.BufferedReader:
+        """What the socket receives, as a stream."""
+        return io.BufferedReader(_Stream(self), PIECE)
+
+    def receive(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` with what has come; how many bytes, 0 at the end."""
+        self._sock.settimeout(self.deadline.left())
+        count = self._sock.recv_into(buffer)
+        self.budget -= count
+        if self.budget < 0:
+            raise FetchError("too_big", "more than twice what may be taken in, headers and chunks counted")
+        return count
+
+    def close(self) -> None:
+        """Nothing: http.client closes while an answer is still being read."""
+
+    def shut(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+
+class _Stream(io.RawIOBase):
+    """The bytes that come over a wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._wire.receive(buffer)
