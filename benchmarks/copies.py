@@ -22,8 +22,8 @@ import peers
 import photographs
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from components import duplicates, embedding, fingerprints, keypoints, search
-from components.duplicates import Look, Rule
+from components.clean import embedding, fingerprints, keypoints, search, verify
+from components.clean.verify import Look, Rule
 
 RULE = Rule(max_distance=72, max_difference=0.06, min_correlation=0.8, min_inliers=12)
 COSINE = 0.4
@@ -104,7 +104,7 @@ class Prints:
         self.hashes = fingerprints.hashes(self.thumbs)
         vectors = embedding.embed([(_png(picture), "#ffffff") for picture in pictures], name="efficientnet_lite0")
         self.units = embedding.whole(vectors["vector"])
-        large = min(arrays[0].shape[:2]) >= duplicates.LARGE
+        large = min(arrays[0].shape[:2]) >= verify.LARGE
         self.looks = [
             Look(thumb, array.shape[1], array.shape[0], keypoints.corners(array) if large else None)
             for thumb, array in zip(self.thumbs, arrays, strict=True)
@@ -169,7 +169,7 @@ def _among(one: Prints, other: Prints) -> set[tuple[int, int]]:
             rows |= {(int(a), int(b), 0), (int(a), int(b), 1), (int(a), int(b), int(bits.argmin()))}
     rows = sorted(row for row in rows if one is not other or row[0] < row[1])
     batch = [(one.looks[a], other.looks[b], turn, 256) for a, b, turn in rows]
-    verdicts = [duplicates.verify(batch[at : at + 256], rule=RULE) for at in range(0, len(batch), 256)]
+    verdicts = [verify.verify(batch[at : at + 256], rule=RULE) for at in range(0, len(batch), 256)]
     kept = np.concatenate(verdicts)["found"] if verdicts else []
     return {row[:2] for row, found in zip(rows, kept, strict=True) if found}
 

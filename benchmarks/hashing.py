@@ -19,7 +19,7 @@ import peers
 import photographs
 from PIL import Image, ImageEnhance
 
-from components import fingerprints, search
+from components.clean import fingerprints, search
 
 COUNT = 300
 THEIRS = """

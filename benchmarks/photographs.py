@@ -18,7 +18,7 @@ import numpy as np
 import peers
 from PIL import Image
 
-from components import fingerprints, search
+from components.clean import fingerprints, search
 
 WHEELS = ("scikit-image", "scikit-learn", "gradio", "psychopy", "mezzanine", "matplotlib")
 SOURCES = ("face_recognition", "pillow", "opencv-python-headless", "thumbor", "wand", "pyiqa", "pillow-heif", "sigal",

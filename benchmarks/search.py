@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import peers
 
-from components import search
+from components.clean import search
 
 SIZES = (10_000, 20_000, 60_000)
 MEASURED = 10_000  # hashes: beyond, the peer is extrapolated

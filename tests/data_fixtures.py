@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components.clean import CleanParams, clean
+from components.clean.stage import CleanParams, clean
 from components.collect.look import look
 from components.collect.params import CollectParams
 from components.collect.stage import collect

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from data_fixtures import WHITE, png
 
-from components import fingerprints
 from components.base import on_ray, parallel
 from components.base.errors import UserError
+from components.clean import fingerprints
 
 LOOPBACK = {"node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import search
+from components.clean import search
 
 
 def codes(count, width, *, spread=4, seed=0):

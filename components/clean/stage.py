@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components import fingerprints, judging, pairing
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
-from components.duplicates import HOWS, Rule
-from components.known import Known
+from components.clean import fingerprints, judge
+from components.clean import pairs as pairing
+from components.clean.known import Known
+from components.clean.verify import HOWS, Rule
 from components.samples import manifest, remembered, shards
 from components.samples.remembered import Tombstone
 
@@ -65,7 +66,7 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
     )  # fmt: skip
     pairs = pairs_of(index, known, gone, stones, rule, facts)
     barred = _barred(known.details, index, gone)
-    table = judging.judge(index, known.details, pairs, barred=barred, min_side=params.min_side)
+    table = judge.judge(index, known.details, pairs, barred=barred, min_side=params.min_side)
     counts = Counter(table["verdict"].to_pylist())
     reasons = Counter(table.filter(pa.compute.equal(table["verdict"], "rejected"))["reason"].to_pylist())
     if not counts["kept"]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from components import search
+from components.clean import search
 from components.decode.images import Damaged, decode
 from components.embed import vectors
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from components import duplicates, embedding, fingerprints
 from components.base import files, imports, parallel
 from components.base.events import Progress
-from components.duplicates import CANDIDATE, HOWS, VERDICT, Look, Rule
-from components.known import Known
+from components.clean import embedding, fingerprints, verify
+from components.clean.known import Known
+from components.clean.verify import CANDIDATE, HOWS, VERDICT, Look, Rule
 from components.samples import facts
 
 PAIR = np.dtype([
@@ -93,11 +93,11 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     place = (
         folder
         / "candidates"
-        / facts.rule(names, code=imports.reached("components.duplicates", "components.pairing"), dtype=CANDIDATE)
+        / facts.rule(names, code=imports.reached("components.clean.verify", "components.clean.pairs"), dtype=CANDIDATE)
     )
     since, old = _searched(place, shown)
     thumbs = known.thumbs(firsts[since:])
-    new = duplicates.candidates(hashes, thumbs, since, rule.max_distance)
+    new = verify.candidates(hashes, thumbs, since, rule.max_distance)
     near = np.concatenate([old, new, *_by_features(known, firsts, hashes, thumbs, since, rule)])
     if since < len(firsts):
         with files.replacing(place / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
@@ -150,7 +150,7 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
     names = {
         "difference": rule.max_difference, "correlation": rule.min_correlation, "inliers": rule.min_inliers,
     }  # fmt: skip
-    code = imports.reached("components.duplicates", "components.pairing")
+    code = imports.reached("components.clean.verify", "components.clean.pairs")
     store = facts.Store(folder, "pair", facts.rule(names, code=code, dtype=VERDICT), VERDICT)
     rows = np.empty(len(near), [("a", facts.KEY), ("b", facts.KEY), ("orientation", "u1")])
     rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]
@@ -162,7 +162,7 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
             looks = _looks(known, near[some])
             batches = [looks[at : at + _VERIFIED] for at in range(0, len(looks), _VERIFIED)]
             results = []
-            for result in parallel.ordered(partial(duplicates.verify, rule=rule), batches):
+            for result in parallel.ordered(partial(verify.verify, rule=rule), batches):
                 results.append(result)
                 progress.advance(len(result))
             store.add(keys[some], np.concatenate(results))
@@ -173,7 +173,7 @@ def _looks(known: Known, near: np.ndarray) -> list[tuple[Look, Look, int, int]]:
     ends, where = np.unique(np.concatenate([near["a"], near["b"]]), return_inverse=True)
     thumbs, details = known.thumbs(ends), known.details[ends]
     sizes = list(zip(details["width"].tolist(), details["height"].tolist(), strict=True))
-    large = np.minimum(details["width"], details["height"]) >= duplicates.LARGE
+    large = np.minimum(details["width"], details["height"]) >= verify.LARGE
     one, other = where[: len(near)], where[len(near) :]
     both = large[one] & large[other]
     wanted = np.unique(np.concatenate([one[both], other[both]]))

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components import alignment, fingerprints, keypoints, search
 from components.base import parallel
-from components.fingerprints import SIDE
+from components.clean import alignment, fingerprints, keypoints, search
+from components.clean.fingerprints import SIDE
 
 LARGE = 128  # px: the shorter side from which corners are looked for
 _BLOCK = 4096  # images whose earlier neighbours are searched at a time

@@ -5,9 +5,9 @@ import pytest
 from data_fixtures import encoded, pixels
 from PIL import Image
 
-from components import alignment, duplicates, embedding, fingerprints, keypoints, search
 from components.base import parallel
-from components.duplicates import Look, Rule
+from components.clean import alignment, embedding, fingerprints, keypoints, search, verify
+from components.clean.verify import Look, Rule
 
 RULE = Rule(max_distance=64, max_difference=0.06, min_correlation=0.8, min_inliers=12)
 
@@ -30,21 +30,21 @@ def crowd(count):
 def test_candidates_are_the_same_at_once_and_in_steps(flat, monkeypatch):
     """Also past FLAT, where lists are looked into that the first images laid out."""
     monkeypatch.setattr(search, "FLAT", flat)
-    monkeypatch.setattr(duplicates, "_BLOCK", 8)
+    monkeypatch.setattr(verify, "_BLOCK", 8)
     monkeypatch.setattr(parallel, "workers", lambda: 1)
     hashes, thumbs = prints(crowd(61))
-    whole = duplicates.candidates(hashes, thumbs, 0, 64)
+    whole = verify.candidates(hashes, thumbs, 0, 64)
     assert len(whole) > 60 and set(whole["orientation"].tolist()) >= {0, 1}
     for cut in (5, 16, 17, 40, 60):
-        early = duplicates.candidates(hashes[:cut], thumbs[:cut], 0, 64)
-        late = duplicates.candidates(hashes, thumbs[cut:], cut, 64)
+        early = verify.candidates(hashes[:cut], thumbs[:cut], 0, 64)
+        late = verify.candidates(hashes, thumbs[cut:], cut, 64)
         np.testing.assert_array_equal(np.sort(np.concatenate([early, late])), np.sort(whole))
 
 
 def test_a_candidate_comes_in_its_nearest_orientation():
     array = pixels(1, 48)
     hashes, thumbs = prints([array, np.ascontiguousarray(array[::-1])])
-    (found,) = duplicates.candidates(hashes, thumbs, 0, 64)
+    (found,) = verify.candidates(hashes, thumbs, 0, 64)
     assert (found["a"], found["b"], fingerprints.ORIENTATIONS[found["orientation"]]) == (0, 1, "flip turn 180")
 
 
@@ -82,7 +82,7 @@ EDITS = {
 def test_edited_copies_are_found_and_other_pictures_are_not(edit, large):
     array, other = (photo(1), photo(2)) if large else (pixels(1, 48), pixels(2, 48))
     batch = [(look(array, large), look(EDITS[edit](each), large), 0, 90) for each in (array, other)]
-    copy, stranger = duplicates.verify(batch, rule=RULE)
+    copy, stranger = verify.verify(batch, rule=RULE)
     assert copy["found"] and not stranger["found"]
     assert (copy["inliers"] >= 12) == large
     if edit in ("grey", "crop"):
@@ -92,7 +92,7 @@ def test_edited_copies_are_found_and_other_pictures_are_not(edit, large):
 def test_the_same_logo_on_two_photographs_does_not_make_them_one():
     one, other = photo(1), photo(2)
     one[:60, :90] = other[:60, :90] = photo(3)[:60, :90]
-    verdict = duplicates.verify([(look(one, True), look(other, True), 0, 90)], rule=RULE)[0]
+    verdict = verify.verify([(look(one, True), look(other, True), 0, 90)], rule=RULE)[0]
     assert verdict["inliers"] > 0 and not verdict["found"]
 
 
@@ -100,7 +100,7 @@ def test_corners_tell_how_the_later_one_lies():
     array = photo(4)
     for number in range(8):
         back = fingerprints.seen(array[None], fingerprints.INVERSE[number])[0]
-        verdict = duplicates.verify([(look(array, True), look(np.ascontiguousarray(back), True), 0, 90)], rule=RULE)[0]
+        verdict = verify.verify([(look(array, True), look(np.ascontiguousarray(back), True), 0, 90)], rule=RULE)[0]
         assert verdict["found"] and verdict["orientation"] == number
 
 
@@ -113,8 +113,8 @@ def test_flat_pictures_are_alike_among_themselves_only(levels, correlation):
 
 def test_a_batch_changes_no_verdict():
     batch = [(look(pixels(n % 4, 48)), look(np.roll(pixels(n % 3, 48), n, axis=1)), n % 8, 90) for n in range(70)]
-    alone = np.concatenate([duplicates.verify([each], rule=RULE) for each in batch])
-    np.testing.assert_array_equal(duplicates.verify(batch, rule=RULE), alone)
+    alone = np.concatenate([verify.verify([each], rule=RULE) for each in batch])
+    np.testing.assert_array_equal(verify.verify(batch, rule=RULE), alone)
 
 
 def test_features_pair_an_image_with_the_nearest_before_it_at_once_and_in_steps():

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components import embedding, fingerprints, keypoints
 from components.base import imports, parallel
 from components.base.events import Progress
+from components.clean import embedding, fingerprints, keypoints
 from components.decode import images
 from components.embed import vectors
 from components.samples import facts, shards
@@ -35,14 +35,12 @@ class Known:
         contents, mattes = index["sha256"].to_pylist(), index["matte"].to_pylist()
         self.keys = facts.keys([facts.key(*both) for both in zip(contents, mattes, strict=True)])
         self.stored = np.asarray(index["row"].to_numpy()) >= 0
-        code = imports.reached("components.fingerprints")
+        code = imports.reached("components.clean.fingerprints")
         names = {"max_pixels": max_pixels}
         self._details = facts.Store(folder, "image", facts.rule(names, code=code, dtype=DETAILS), DETAILS)
         self._thumbs = facts.Store(folder, "thumb", facts.rule(names, code=code, dtype=THUMB), THUMB)
-        self._corners = facts.Store(
-            folder, "corners",
-            facts.rule({}, code=imports.reached("components.keypoints"), dtype=keypoints.FEATURES), keypoints.FEATURES,
-        )  # fmt: skip
+        corners = facts.rule({}, code=imports.reached("components.clean.keypoints"), dtype=keypoints.FEATURES)
+        self._corners = facts.Store(folder, "corners", corners, keypoints.FEATURES)
         self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
         self.details = np.zeros(len(index), DETAILS)
         self.details[self.stored] = self._details.take(self._details.find(self.keys[self.stored]))
@@ -64,7 +62,9 @@ class Known:
     def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
         """The unit vectors at ``positions`` by embedding ``name``, in whole numbers; zero where the bytes are gone."""
         kind = vectors.dtype(name)
-        code = imports.reached("components.embedding", *(["components.embed.features"] * (name in vectors.NETWORKS)))
+        code = imports.reached(
+            "components.clean.embedding", *(["components.embed.features"] * (name in vectors.NETWORKS))
+        )
         store = facts.Store(self._folder, "vector", facts.rule({"name": name}, code=code, dtype=kind), kind)
         missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
         work = partial(embedding.embed, name=name)
@@ -107,7 +107,7 @@ class Known:
         parts: list[np.ndarray] = []
         held = done = 0
         with Progress(len(positions), what=what) as progress:
-            preload = ["components.fingerprints"]
+            preload = ["components.clean.fingerprints"]
             for results in parallel.ordered(work, parallel.batched(load()), lost=lost, preload=preload):
                 parts.append(np.stack(list(results)) if isinstance(results, list) else results)
                 held += len(results)

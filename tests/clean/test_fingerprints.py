@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components import fingerprints
+from components.clean import fingerprints
+from components.clean.search import hamming
 from components.decode.images import decode
-from components.search import hamming
 
 
 def phash(*pictures):

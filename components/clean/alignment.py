@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.fingerprints import SIDE, luma, seen
+from components.clean.fingerprints import SIDE, luma, seen
 
 _HALF = SIDE // 2
 _CHUNK = 64  # pairs at a time

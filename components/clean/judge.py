@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from components import fingerprints
 from components.base.grouping import Groups
-from components.duplicates import HOWS
+from components.clean import fingerprints
+from components.clean.verify import HOWS
 from components.samples import manifest
 
 KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
