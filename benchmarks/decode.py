@@ -19,8 +19,8 @@ from peers import machine
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from components import scaling
 from components.decode import images
+from components.resize import scaling
 
 SIDE = 256
 MEGAPIXELS = (0.2, 0.5, 1.0, 3.0)

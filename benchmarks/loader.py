@@ -23,7 +23,8 @@ import peers
 import torch
 from PIL import Image
 
-from components import data, scaling
+from components import data
+from components.resize import scaling
 from components.samples import pack
 
 COUNTS = {32: 6_000, 64: 3_000, 256: 500}  # images at each size

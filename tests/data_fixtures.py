@@ -15,7 +15,7 @@ from components.clean.stage import CleanParams, clean
 from components.collect.look import look
 from components.collect.params import CollectParams
 from components.collect.stage import collect
-from components.resize import ResizeParams
+from components.resize.stage import ResizeParams
 from components.split import SplitParams
 
 WHITE = "#ffffff"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.base.errors import UserError
-from components.resize import resize
+from components.resize.stage import resize
 from components.samples import pack
 from components.split import decide, draw, split
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from components import scaling
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.base.params import Params
+from components.resize import scaling
 from components.samples import facts as known
 from components.samples import manifest, pack, shards
 

@@ -11,7 +11,7 @@ from PIL import Image
 from components.decode import images
 
 CHANNELS = 3
-CODE = ("components.scaling", *images.CODE)
+CODE = ("components.resize.scaling", *images.CODE)
 """The modules that a scaled picture depends on, for components.samples.facts.rule."""
 LARGE = 256 * 256  # px: above this torchvision is worth the two seconds that it takes to load
 TORCH = ("torch", "torchvision.transforms.v2.functional")  # what a worker for large pictures loads beforehand

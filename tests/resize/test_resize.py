@@ -6,12 +6,12 @@ import pytest
 from data_fixtures import digests, encoded, folder, gather, judge, pixels, png, resize_params
 from PIL import Image
 
-from components import scaling
 from components.base import parallel
 from components.base.errors import UserError
-from components.resize import _names, resize
+from components.resize import scaling
+from components.resize.scaling import scale
+from components.resize.stage import _names, resize
 from components.samples import facts, pack
-from components.scaling import scale
 
 
 def packed(root, *, gather_again=True, **changes):

@@ -1,0 +1,1 @@
+"""Stage ``resize``: kept images to one size, packed."""
