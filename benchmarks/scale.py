@@ -72,7 +72,7 @@ def main() -> None:
 
 def _starts() -> dict[str, float]:
     """CPU seconds of a stage that does nothing, and the bytes that it holds then."""
-    code = "import resource, components.clean.stage, components.split, components.resize.stage as r; "
+    code = "import resource, components.clean.stage, components.split.stage, components.resize.stage as r; "
     code += "u = resource.getrusage(0); print([u.ru_utime + u.ru_stime, u.ru_maxrss * 1024])"
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

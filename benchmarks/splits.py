@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from components.base.grouping import Groups
-from components.split import decide, draw
+from components.split.stage import decide, draw
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 SALT = "stillroom"

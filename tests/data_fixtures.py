@@ -16,7 +16,7 @@ from components.collect.look import look
 from components.collect.params import CollectParams
 from components.collect.stage import collect
 from components.resize.stage import ResizeParams
-from components.split import SplitParams
+from components.split.stage import SplitParams
 
 WHITE = "#ffffff"
 

@@ -55,7 +55,9 @@ TOUCHES = {
     "numbers lost": lambda root: (root / "metrics/split.json").unlink(),
     "a command": lambda root: changed(root / "dvc.yaml", "components split", "components  split"),
     "a dependency more": lambda root: changed(
-        root / "dvc.yaml", "- components/split.py\n", "- components/split.py\n    - components/html/style.py\n"
+        root / "dvc.yaml",
+        "- components/split/stage.py\n",
+        "- components/split/stage.py\n    - components/html/style.py\n",
     ),
     "the lock lost": lambda root: (root / "dvc.lock").unlink(),
 }

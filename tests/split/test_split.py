@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from components.base.errors import UserError
 from components.resize.stage import resize
 from components.samples import pack
-from components.split import decide, draw, split
+from components.split.stage import decide, draw, split
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
