@@ -1,6 +1,6 @@
 """What a data set must look like before anything is trained on it: pure functions of its profile.
 
-A profile is data/profile/profile.json as plain data (components/profile.py).
+A profile is data/profile/profile.json as plain data (components/profile/stage.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Stage ``profile``: what the data set looks like as a whole."""
