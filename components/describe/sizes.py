@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from components.datapage import Limits, ranked
-from components.evidence import Evidence
+from components.describe.evidence import Evidence
+from components.describe.overview import Limits, ranked
 from components.html import charts, page
 from components.html.page import Child, Section
 

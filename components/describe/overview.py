@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from components.evidence import Evidence
+from components.describe.evidence import Evidence
 from components.html import charts, page
 from components.html.page import Child, Safe, Section, cut, el
 from components.samples.pack import SPLITS

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import paircards
-from components.datapage import NO_LABEL, Limits
-from components.evidence import Evidence
+from components.describe import paircards
+from components.describe.evidence import Evidence
+from components.describe.overview import NO_LABEL, Limits
 from components.html import page
 from components.html.page import Child, Safe, Section, cut, el
 from components.html.sprites import Sprites

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components import evidence
 from components.base import files
 from components.base.params import Params
-from components.datapage import Limits, came_in, changes, refused, summary
-from components.dropped import rejected, withdrawn
-from components.grouppage import groups, quarantine
+from components.describe import evidence
+from components.describe.dropped import rejected, withdrawn
+from components.describe.groups import groups, quarantine
+from components.describe.labels import balance, captions, labels
+from components.describe.overview import Limits, came_in, changes, refused, summary
+from components.describe.packed import MAP_SIDE, embedding_map, seen
+from components.describe.sizes import sizes
 from components.html.page import document
 from components.html.sprites import Sprites
-from components.labelpage import balance, captions, labels
-from components.packpage import MAP_SIDE, embedding_map, seen
-from components.sizepage import sizes
 
 log = logging.getLogger(__name__)
 

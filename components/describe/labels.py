@@ -6,12 +6,12 @@ import math
 
 import pandas as pd
 
-from components.datapage import NO_LABEL, Limits, split_counts
-from components.evidence import Evidence
+from components.describe.evidence import Evidence
+from components.describe.overview import NO_LABEL, Limits, split_counts
+from components.describe.sizes import histogram
 from components.html import charts, page
 from components.html.page import Child, Section, cut, el
 from components.samples.pack import SPLITS
-from components.sizepage import histogram
 
 _BARS = 30  # labels in one chart; past that the rest are one bar
 _LONGEST = 10  # captions shown

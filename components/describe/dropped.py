@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from components import paircards
-from components.datapage import REASONS, Limits
-from components.evidence import Evidence, Gallery
+from components.describe import paircards
+from components.describe.evidence import Evidence, Gallery
+from components.describe.overview import REASONS, Limits
 from components.html import page
 from components.html.page import Child, Safe, Section, cut, el
 

@@ -13,11 +13,11 @@ import report_fixtures as made
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components import evidence
 from components.base.errors import UserError
-from components.describe import DescribeParams, describe
-from components.packpage import MAP_SIDE, ZOOMS, zoom_levels
-from components.sizepage import histogram
+from components.describe import evidence
+from components.describe.packed import MAP_SIDE, ZOOMS, zoom_levels
+from components.describe.sizes import histogram
+from components.describe.stage import DescribeParams, describe
 
 PARAMS = DescribeParams(**made.DESCRIBE)
 MAP_USE = """...(() => {

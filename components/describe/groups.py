@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from components import paircards
-from components.datapage import Limits, grouped
-from components.evidence import Evidence, Gallery
+from components.describe import paircards
+from components.describe.evidence import Evidence, Gallery
+from components.describe.overview import Limits, grouped
 from components.html import charts, page
 from components.html.page import Child, Safe, Section, el
 from components.samples.pack import SPLITS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from components.evidence import Evidence, Gallery
+from components.describe.evidence import Evidence, Gallery
 from components.html.page import Child, Safe, cut, el, figures, plural
 
 CARD = 60  # characters of a name beside a thumbnail

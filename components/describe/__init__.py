@@ -1,0 +1,1 @@
+"""Stage ``describe``: the data report."""
