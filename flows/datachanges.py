@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components import changes as comparing
-from components import changespage
 from components.base import files
-from components.changes import Changes
+from components.diff import changes as comparing
+from components.diff import page as changespage
+from components.diff.changes import Changes
 from components.html.page import visible
 from components.samples import withdrawn
 from flows import revisions

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from components.changes import SAID, Change, Changes, Row, judged
 from components.decode import images
+from components.diff.changes import SAID, Change, Changes, Row, judged
 from components.html.page import (  # fmt: skip
     Child,
     Safe,
