@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components import contractpage
 from components.base import config, files
 from components.base.errors import UserError
-from components.contract import Clause, ContractParams, broken, judge, line
+from components.contract import page
+from components.contract.clauses import Clause, ContractParams, broken, judge, line
 from flows import passes
 
 PROFILE = "data/profile/profile.json"
@@ -27,7 +27,7 @@ def check(root: Path) -> str:
     if not bad:
         clear(root)
         return f"contract holds: {'; '.join(clause.found for clause in clauses)}"
-    files.write_text(root / PAGE, contractpage.render(clauses, now, before))
+    files.write_text(root / PAGE, page.render(clauses, now, before))
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     raise UserError(f"{line(bad[0])}{more}: nothing was trained; {PAGE} says what is behind it")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from components.base import files
-from components.contract import ContractParams
+from components.contract.clauses import ContractParams
 from components.distilparams import DistilParams
 from components.pipeline import PIPELINE
 from components.promotion import RegisterParams

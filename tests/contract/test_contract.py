@@ -12,10 +12,10 @@ from browser import Browser
 from checkouts import edit, git, stillroom
 from report_fixtures import BREAKOUT, SCRIPT
 
-from components import contractpage
 from components.base import config
 from components.base.errors import UserError
-from components.contract import Clause, ContractParams, broken, judge, line, shift
+from components.contract import page as contractpage
+from components.contract.clauses import Clause, ContractParams, broken, judge, line, shift
 from components.pipeline import PIPELINE
 from flows import contract, passes
 from flows.passes import Pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.contract import Clause, broken
+from components.contract.clauses import Clause, broken
 from components.html.page import Section, count, cut, document, el, note, share, table
 
 _ROWS, _CHARACTERS = 200, 160
