@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import export as exporting
+from components.export import writer as exporting
 from components.html.page import size as spelled
 from flows import revisions
 from flows.processes import stoppable

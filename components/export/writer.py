@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from components import exportformats
 from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
+from components.export import formats
 from components.html.sprites import unpack
 from components.samples import manifest, pack, shards
 
@@ -80,8 +80,8 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
     if not made.images:
         raise UserError(f"{', '.join(made.splits)}: no kept image in these splits: name another with --split")
     load = _packed(pixels) if size == "pixels" else _originals(raw)
-    write = {"webdataset": exportformats.webdataset, "parquet": exportformats.parquet,
-             "imagefolder": exportformats.imagefolder}[layout]  # fmt: skip
+    write = {"webdataset": formats.webdataset, "parquet": formats.parquet,
+             "imagefolder": formats.imagefolder}[layout]  # fmt: skip
     with files.replacing_folder(target) as folder, Progress(made.images, what="export") as progress:
 
         def images(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -92,7 +92,7 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
         for split, rows in made.splits.items():
             if rows:
                 write(folder, split, images(rows), rows, made.classes)
-        (folder / "README.md").write_text(exportformats.card(made.splits, made.classes, layout), "utf-8", newline="\n")
+        (folder / "README.md").write_text(formats.card(made.splits, made.classes, layout), "utf-8", newline="\n")
         written = [path for path in folder.rglob("*") if path.is_file()]
         return {"images": made.images, "files": len(written), "bytes": sum(path.stat().st_size for path in written)}
 

@@ -12,8 +12,8 @@ from data_checkout import HOSTILE, built
 from data_fixtures import digests, gather
 from PIL import Image
 
-from components import export, exportformats
 from components.base.errors import UserError
+from components.export import formats, writer
 from components.samples import manifest, shards
 from flows import dataexport
 from flows.state import State
@@ -36,7 +36,7 @@ def kept():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    for layout in export.FORMATS:
+    for layout in writer.FORMATS:
         write(folder / layout, layout)
     return folder
 
@@ -94,7 +94,7 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
             found[name.split("/")[-1].split(".")[0]] = hashlib.sha256(data).hexdigest()
             assert (data[:2] == b"\xff\xd8") == name.endswith(".jpg")
     assert found == {name: name for name in kept}
-    names = [path.name for layout in export.FORMATS for path in (written / layout).rglob("*")]
+    names = [path.name for layout in writer.FORMATS for path in (written / layout).rglob("*")]
     assert not [name for name in names if "script" in name or "cmd" in name]
 
 
@@ -113,14 +113,14 @@ def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path, layout)
     assert {row["sha256"]: (row["label"], row["text"]) for row in index} == kept
 
 
-@pytest.mark.parametrize("layout", export.FORMATS)
+@pytest.mark.parametrize("layout", writer.FORMATS)
 def test_the_same_state_gives_the_same_bytes(written, layout, tmp_path):
     write(tmp_path / layout, layout)
     assert digests(tmp_path / layout) == digests(written / layout)
 
 
 def test_shards_end_when_they_are_full_and_names_say_how_many(kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(exportformats, "SHARD_BYTES", 4000)
+    monkeypatch.setattr(formats, "SHARD_BYTES", 4000)
     write(tmp_path / "parquet", "parquet", splits=("train",))
     write(tmp_path / "tar", "webdataset", splits=("train",))
     parts = sorted(path.name for path in (tmp_path / "parquet/data").iterdir())
@@ -162,7 +162,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("no more")
 
-    monkeypatch.setattr(exportformats, "card", broken)
+    monkeypatch.setattr(formats, "card", broken)
     with pytest.raises(OSError, match="no more"):
         write(tmp_path / "out", "parquet")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""The kept images for other tools."""
