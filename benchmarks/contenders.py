@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import data, denoiser, evaluate, networks, objective, sampling, scores, state, x0_error
+from components import data, denoiser, evaluate, networks, sampling, scores, state
+from components.diffusion import objective, x0_error
 from components.embed import features
 from components.feed import Feed
 from components.ranks import Group

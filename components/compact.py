@@ -17,7 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.schedule import Name, schedule
+from components.diffusion.schedule import Name, schedule
 
 WAVES, EMBED = 64, 128
 """Numbers in which the noise level is told, and channels of what blocks are told of noise and label."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import networks, schedulers
-from components.objective import Objective
+from components.diffusion.objective import Objective
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin

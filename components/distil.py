@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint, data, denoiser, networks, portable, samplers, sampling, x0_error
+from components import checkpoint, data, denoiser, networks, portable, sampling
 from components.base import events, files
 from components.base.errors import UserError
+from components.diffusion import samplers, x0_error
+from components.diffusion.schedule import Schedule
 from components.distilparams import DistilParams
 from components.samples import pack
-from components.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 

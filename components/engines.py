@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components import x0_error
 from components.base.errors import UserError
+from components.diffusion import x0_error
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

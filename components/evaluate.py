@@ -14,10 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import augment, data, grid, measure, sampling, schedule, scores
+from components import augment, data, grid, measure, sampling, scores
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
+from components.diffusion import schedule
 from components.embed import features
 from components.samples import pack
 

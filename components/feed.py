@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import augment, counters, data, loaders, x0_error
+from components import augment, counters, data, loaders
+from components.diffusion import x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import schedule
 from components.base.errors import UserError
+from components.diffusion import schedule
 from components.recipe import GuardParams
 
 BAD_STEPS = 10

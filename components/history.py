@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import data, guards, schedule, x0_error
+from components import data, guards
 from components.base import events
+from components.diffusion import schedule, x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
 from components.samples import pack

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, sampling, schedule, x0_error
+from components import data, sampling
 from components.base import events, processes
 from components.base.errors import UserError
+from components.diffusion import schedule, x0_error
 from components.embed import features
 from components.samples import pack
 
@@ -65,7 +66,7 @@ def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None 
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
-    """Squared x0 errors on ``rows`` of a pack, N x 8 (:func:`components.x0_error.measure`)."""
+    """Squared x0 errors on ``rows`` of a pack, N x 8 (:func:`components.diffusion.x0_error.measure`)."""
     tasks = [(list(rows[at : at + CHUNK]), str(pixels), seed) for at in range(0, len(rows), CHUNK)]
     return run(_errors, tasks, "evaluate: errors")
 

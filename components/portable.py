@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from components import networks
 from components.base.errors import UserError
-from components.objective import Objective
+from components.diffusion.objective import Objective
 
 if TYPE_CHECKING:
     import onnx

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from components import objective as objectives
-from components import samplers
 from components.augment import AugmentParams
 from components.base.params import Params
+from components.diffusion import objective as objectives
+from components.diffusion import samplers
+from components.diffusion.schedule import Levels, Name
 from components.lora import LoraParams
 from components.networks import NetworkParams
-from components.schedule import Levels, Name
 
 
 class GuardParams(Params):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import data, engines, networks, samplers, x0_error
+from components import data, engines, networks
 from components.base.errors import UserError, nearest
-from components.objective import Objective, Weighting, noted
+from components.diffusion import samplers, x0_error
+from components.diffusion.objective import Objective, Weighting, noted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from components.objective import SIGMA_DATA, Objective, objective
-from components.schedule import EDM_SIGMAS, TIMESTEPS, VE_SIGMAS
+from components.diffusion.objective import SIGMA_DATA, Objective, objective
+from components.diffusion.schedule import EDM_SIGMAS, TIMESTEPS, VE_SIGMAS
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from components.schedule import TIMESTEPS, VE_SIGMAS
+from components.diffusion.schedule import TIMESTEPS, VE_SIGMAS
 
 BETAS = (1e-4 * TIMESTEPS, 0.02 * TIMESTEPS)
 """Ends of beta(t) of the linear process: those of a discrete step, for time 0..1 (appendix C)."""

@@ -19,7 +19,7 @@ from components.base.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from components.objective import Objective
+    from components.diffusion.objective import Objective
     from components.samples.pack import Header
 
 NETWORKS = ("unet", "transformer")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import data, flat, lora, muon, networks, schedule, sharding
+from components import data, flat, lora, muon, networks, sharding
 from components import start as beginning
 from components.averages import Averages
 from components.base.errors import UserError
+from components.diffusion import schedule
 from components.guards import Guard
 from components.muon import Muon
 from components.ranks import Group

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components import accumulate, guards, sharding, throughput, x0_error
+from components import accumulate, guards, sharding, throughput
 from components.compiling import Compiling
+from components.diffusion import x0_error
 from components.feed import Batch
 from components.ranks import Group
 from components.recipe import TrainParams

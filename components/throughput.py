@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from components import x0_error
 from components.base import events, files
+from components.diffusion import x0_error
 from components.energy import Energy
 
 EVERY = 10.0

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, loop, lora, portable, samplers
+from components import averages, card, data, denoiser, loop, lora, portable
 from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
+from components.diffusion import samplers
 from components.ranks import together
 from components.recipe import TrainParams
 from components.samples import pack
@@ -22,10 +23,10 @@ __all__ = ["TrainParams", "train"]
 _CODE = (
     "components.loop", "components.step", "components.state", "components.start", "components.lora",
     "components.guards", "components.feed", "components.loaders", "components.counters", "components.history",
-    "components.recipe", "components.schedule", "components.objective", "components.networks",
+    "components.recipe", "components.diffusion.schedule", "components.diffusion.objective", "components.networks",
     "components.compact", "components.dit", "components.averages", "components.flat", "components.accumulate",
     "components.compiling", "components.sharding", "components.ranks", "components.denoiser", "components.data",
-    "components.x0_error", "components.augment",
+    "components.diffusion.x0_error", "components.augment",
 )  # fmt: skip
 
 

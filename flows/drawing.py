@@ -119,7 +119,7 @@ def _provenance(
 
 def _tell(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs, shown: str) -> None:
     """What would be done."""
-    from components.samplers import SAMPLERS
+    from components.diffusion.samplers import SAMPLERS
 
     calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
     print(f"would draw {request.num} pictures of {denoiser.side} x {denoiser.side} pixels, in turn {shown}")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.compact import CompactUNet
-from components.objective import objective
+from components.diffusion.objective import objective
 
 AIM = objective("v", "cosine")
 

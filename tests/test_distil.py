@@ -12,9 +12,9 @@ from train_fixtures import contents, make_pack, tiny
 from components import checkpoint, compared, data, distil, sampling
 from components.base import processes
 from components.base.errors import UserError
+from components.diffusion.objective import objective
+from components.diffusion.schedule import schedule
 from components.distilparams import DistilParams
-from components.objective import objective
-from components.schedule import schedule
 from components.train import train
 from flows import distilling
 

@@ -12,7 +12,7 @@ from train_fixtures import DIT, contents, make_pack, tiny
 
 from components import networks, sampling
 from components.base.errors import UserError
-from components.objective import SCHEDULES, objective
+from components.diffusion.objective import SCHEDULES, objective
 from components.train import train
 
 AIMS = [(kind, name) for kind, names in SCHEDULES.items() for name in names if name != "exponential"]

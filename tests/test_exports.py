@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
 from components import denoiser, networks, sampling
-from components.objective import SCHEDULES, Objective, objective
+from components.diffusion.objective import SCHEDULES, Objective, objective
 from components.train import train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]

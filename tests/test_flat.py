@@ -8,7 +8,7 @@ import torch
 from train_fixtures import COMPACT, UNET, tiny
 
 from components import flat, networks
-from components.objective import objective
+from components.diffusion.objective import objective
 
 
 def network(kind):

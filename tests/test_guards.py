@@ -10,12 +10,13 @@ import safetensors.torch
 import torch
 from train_fixtures import run, tiny
 
-from components import checkpoint, data, guards, history, x0_error
+from components import checkpoint, data, guards, history
 from components.base.errors import UserError
+from components.diffusion import x0_error
+from components.diffusion.schedule import LEVELS
 from components.feed import Feed
 from components.recipe import GuardParams
 from components.samples import pack
-from components.schedule import LEVELS
 
 BATCH = 8
 

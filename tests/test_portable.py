@@ -14,7 +14,7 @@ from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components import networks, portable, sampling
 from components.base.errors import UserError
-from components.objective import objective
+from components.diffusion.objective import objective
 from components.train import train
 
 SIGMAS = [20.0, 2.0, 0.3, 0.05]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components import sde
-from components.schedule import schedule
+from components.diffusion.schedule import schedule
 
 TIMES = torch.linspace(0.02, 0.97, 20, dtype=torch.float64)
 

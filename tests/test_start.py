@@ -12,7 +12,7 @@ from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components import denoiser, networks, sampling, schedulers, start
 from components.base.errors import UserError
-from components.objective import SCHEDULES, objective
+from components.diffusion.objective import SCHEDULES, objective
 from components.train import key, train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]

@@ -18,7 +18,7 @@ from train_fixtures import UNET, contents, make_pack, run, tiny
 from components import checkpoint
 from components import train as stage
 from components.base.errors import UserError
-from components.objective import Objective
+from components.diffusion.objective import Objective
 from components.ranks import Group
 from components.step import Step
 

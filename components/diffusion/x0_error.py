@@ -1,9 +1,8 @@
 """The x0 error: one number that compares recipes, and its parts by noise level.
 
 Each image gets the same noise every time (a function of the seed, its key and the level) at each of
-:data:`components.schedule.SIGMAS`; the error is the mean over an image's values of (D - image)**2, pixels in [-1, 1],
-so it compares any two objectives.  "geo" is the geometric mean over
-the levels of the mean over the images.
+:data:`components.diffusion.schedule.SIGMAS`; the error is the mean over an image's values of (D - image)**2, pixels in
+[-1, 1], so it compares any two objectives.  "geo" is the geometric mean over the levels of the mean over the images.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from components import data
-from components.objective import Objective
-from components.schedule import LEVELS, SIGMAS
+from components.diffusion.objective import Objective
+from components.diffusion.schedule import LEVELS, SIGMAS
 
 
 def labels_for(class_ids: Tensor, null_class: int | None) -> Tensor | None:

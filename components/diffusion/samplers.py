@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from components import solvers, stochastic
-from components.schedule import TIMESTEPS, Schedule
-from components.solvers import Denoise, Watch, dpmpp_2m
+from components.diffusion import solvers, stochastic
+from components.diffusion.schedule import TIMESTEPS, Schedule
+from components.diffusion.solvers import Denoise, Watch, dpmpp_2m
 
 __all__ = ["LEVELS", "SAMPLERS", "Denoise", "Levels", "Name", "Sampler", "Watch", "dpmpp_2m", "draw", "levels",
            "spaced"]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from components.schedule import Levels, Name, Schedule, schedule
+from components.diffusion.schedule import Levels, Name, Schedule, schedule
 
 Kind = Literal["eps", "x0", "v", "edm", "flow"]
 Weighting = Literal["plain", "velocity", "min_snr", "edm", "soft"]

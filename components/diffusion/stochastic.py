@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from components.solvers import Denoise, Watch, extrapolated, heun_step
+from components.diffusion.solvers import Denoise, Watch, extrapolated, heun_step
 
 Noise = Callable[[int], Tensor]
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import samplers
-from components.samplers import SAMPLERS
-from components.schedule import schedule
+from components.diffusion import samplers
+from components.diffusion.samplers import SAMPLERS
+from components.diffusion.schedule import schedule
 
 ODE = ("ddim", "euler", "heun", "dpmpp_2m", "unipc")
 # Steps for 2 % of a spread: reverse diffusion needs hundreds, which Langevin steps mend only in part.

@@ -1,0 +1,1 @@
+"""The noise process and its inverse, as pure functions of tensors."""
