@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import data, denoiser, evaluate, networks, sampling, scores, state
+from components import data, denoiser, evaluate, sampling, scores, state
 from components.diffusion import objective, x0_error
 from components.embed import features
 from components.feed import Feed
+from components.networks import registry
 from components.ranks import Group
 from components.recipe import TrainParams
 from components.samples import pack
@@ -53,7 +54,7 @@ def build(layout: str, params: TrainParams, header: pack.Header) -> nn.Module:
     name, *widths = layout.split()
     if name == "script":
         return unet(header.side, header.channels, len(header.classes), tuple(map(int, widths)))
-    return networks.build(
+    return registry.build(
         params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
         classes=len(header.classes),
     )  # fmt: skip
@@ -133,10 +134,10 @@ class Ours:
         group, pixels = Group(0, 1, torch.device("cpu")), data.Pixels(Path(spec["pixels"]))
         pixels.header = header
         rows = torch.tensor(list(pack.read_split(Path(spec["splits"]), "train")))
-        built = networks.build
-        networks.build = lambda *_, **__: build(spec["layout"], params, header) if spec["layout"] else built(*_, **__)
+        built = registry.build
+        registry.build = lambda *_, **__: build(spec["layout"], params, header) if spec["layout"] else built(*_, **__)
         self.state = state.start(params, pixels, group)
-        networks.build = built
+        registry.build = built
         self.feed, self.one = Feed(params, pixels, rows, group), Step(params, self.state, group)
 
     def step(self) -> int:

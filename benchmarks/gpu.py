@@ -28,9 +28,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components import data, denoiser, networks, sampling, throughput
+from components import data, denoiser, sampling, throughput
 from components.base import config
 from components.feed import Feed
+from components.networks import registry
 from components.ranks import Group, _device
 from components.recipe import TrainParams
 from components.samples import pack
@@ -183,13 +184,13 @@ class Ours:
             "muon_rate": 0.0, **changes,
         }  # fmt: skip
         self.params = TrainParams.model_validate_json(json.dumps(values))
-        built = networks.build
+        built = registry.build
         if model is not None:
-            networks.build = lambda *_, **__: model
+            registry.build = lambda *_, **__: model
         try:
             self.state = start(self.params, self.pixels, bench.group)
         finally:
-            networks.build = built
+            registry.build = built
         self.feed = Feed(self.params, self.pixels, torch.arange(len(images)), bench.group)
         self.one, self.place, self.kept = Step(self.params, self.state, bench.group), 0, None
 
@@ -320,7 +321,7 @@ def main() -> None:
 
 def _no_dit(name: str) -> bool:
     """Whether ``name`` is the DiT and this checkout has none."""
-    return name == "the DiT" and not hasattr(networks, "DitParams")
+    return name == "the DiT" and not hasattr(registry, "DitParams")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import networks, schedulers
+from components import schedulers
 from components.diffusion.objective import Objective
+from components.networks import registry
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -24,7 +25,7 @@ def save(folder: Path, network: ModelMixin, objective: Objective, notes: dict[st
     scheduler = schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
     index = {
-        "_class_name": schedulers.pipeline(objective, labelled=networks.labels(network) > 0),
+        "_class_name": schedulers.pipeline(objective, labelled=registry.labels(network) > 0),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
         "unet": ["diffusers", kind],

@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint, data, denoiser, networks, portable, sampling
+from components import checkpoint, data, denoiser, portable, sampling
 from components.base import events, files
 from components.base.errors import UserError
 from components.diffusion import samplers, x0_error
 from components.diffusion.schedule import Schedule
 from components.distilparams import DistilParams
+from components.networks import registry
 from components.samples import pack
 
 _log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
 
 
 def _weights(model: Path) -> Path:
-    return networks.folder(model) / sampling.WEIGHTS
+    return registry.folder(model) / sampling.WEIGHTS
 
 
 def _column(values: Tensor) -> Tensor:

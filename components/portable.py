@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from components import networks
 from components.base.errors import UserError
 from components.diffusion.objective import Objective
+from components.networks import registry
 
 if TYPE_CHECKING:
     import onnx
@@ -94,7 +94,7 @@ def _inputs(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
     config, source = network.config, torch.Generator().manual_seed(0)
     shape = (len(timestep), config["in_channels"], config["sample_size"], config["sample_size"])
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
-    if count := networks.labels(network):
+    if count := registry.labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count
     return given
 

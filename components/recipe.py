@@ -11,8 +11,8 @@ from components.base.params import Params
 from components.diffusion import objective as objectives
 from components.diffusion import samplers
 from components.diffusion.schedule import Levels, Name
-from components.lora import LoraParams
-from components.networks import NetworkParams
+from components.networks.lora import LoraParams
+from components.networks.registry import NetworkParams
 
 
 class GuardParams(Params):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import data, engines, networks
+from components import data, engines
 from components.base.errors import UserError, nearest
 from components.diffusion import samplers, x0_error
 from components.diffusion.objective import Objective, Weighting, noted
+from components.networks import registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,13 +82,13 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     if not folder.is_dir():
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
     notes = _read_json(folder / "stillroom.json")
-    config = _read_json(networks.folder(folder) / "config.json")
+    config = _read_json(registry.folder(folder) / "config.json")
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)
     try:
-        network = networks.read(config)
+        network = registry.read(config)
         channels = network.config.in_channels
-        network.load_state_dict(load_file(networks.folder(folder) / WEIGHTS))
+        network.load_state_dict(load_file(registry.folder(folder) / WEIGHTS))
         if chosen == "onnx":
             network = engines.OnnxNetwork(folder / engines.ONNX)
         elif device.type == "cuda":

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import networks, schedulers
+from components import schedulers
 from components.base import files
 from components.base.errors import UserError
+from components.networks import registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +110,7 @@ def read(model: str, folder: Path) -> Start:
         raise UserError(f"{model}: its scheduler has {error}, which cannot be trained here") from None
     notes = _json(folder / NOTES) if (folder / NOTES).is_file() else None
     try:
-        found = networks.read(_json(kept / CONFIG) or {})
+        found = registry.read(_json(kept / CONFIG) or {})
         found.load_state_dict(load_file(kept / WEIGHTS))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -127,7 +128,7 @@ def _check(found: Start, built: nn.Module, objective: Objective, header: Header)
         ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
         ("side in pixels", list(side) if isinstance(side, (list, tuple)) else side, ours.sample_size, "resize.side"),
         ("channels", theirs.in_channels, ours.in_channels, "the data"),
-        ("labels", networks.labels(found.network) or None, networks.labels(built) or None, "the data's classes"),
+        ("labels", registry.labels(found.network) or None, registry.labels(built) or None, "the data's classes"),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
     )
     for what, came, wanted, where in rows:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import data, flat, lora, muon, networks, sharding
+from components import data, flat, muon, sharding
 from components import start as beginning
 from components.averages import Averages
 from components.base.errors import UserError
 from components.diffusion import schedule
 from components.guards import Guard
 from components.muon import Muon
+from components.networks import lora, registry
 from components.ranks import Group
 from components.recipe import TrainParams
 
@@ -149,7 +150,7 @@ def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) ->
     header = pixels.header
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
-        network = networks.build(
+        network = registry.build(
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
             classes=len(header.classes), told=params.augment.told,
         )  # fmt: skip

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, loop, lora, portable
+from components import averages, card, data, denoiser, loop, portable
 from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
 from components.diffusion import samplers
+from components.networks import lora
 from components.ranks import together
 from components.recipe import TrainParams
 from components.samples import pack
@@ -21,13 +22,33 @@ from components.samples import pack
 __all__ = ["TrainParams", "train"]
 
 _CODE = (
-    "components.loop", "components.step", "components.state", "components.start", "components.lora",
-    "components.guards", "components.feed", "components.loaders", "components.counters", "components.history",
-    "components.recipe", "components.diffusion.schedule", "components.diffusion.objective", "components.networks",
-    "components.compact", "components.dit", "components.averages", "components.flat", "components.accumulate",
-    "components.compiling", "components.sharding", "components.ranks", "components.denoiser", "components.data",
-    "components.diffusion.x0_error", "components.augment",
-)  # fmt: skip
+    "components.loop",
+    "components.step",
+    "components.state",
+    "components.start",
+    "components.networks.lora",
+    "components.guards",
+    "components.feed",
+    "components.loaders",
+    "components.counters",
+    "components.history",
+    "components.recipe",
+    "components.diffusion.schedule",
+    "components.diffusion.objective",
+    "components.networks.registry",
+    "components.networks.compact",
+    "components.networks.dit",
+    "components.averages",
+    "components.flat",
+    "components.accumulate",
+    "components.compiling",
+    "components.sharding",
+    "components.ranks",
+    "components.denoiser",
+    "components.data",
+    "components.diffusion.x0_error",
+    "components.augment",
+)
 
 
 def train(

@@ -7,11 +7,12 @@ import pytest
 import torch
 from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 
-from components import augment, data, loop, networks
+from components import augment, data, loop
 from components import start as beginning
 from components.augment import AugmentParams
 from components.base.errors import UserError
 from components.feed import Feed
+from components.networks import registry
 from components.ranks import Group
 from components.state import start
 
@@ -202,7 +203,7 @@ def test_only_the_compact_network_is_told():
 def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
     how = tiny(**COMPACTLY).network
     torch.manual_seed(0)
-    net = networks.build(how, schedule_name="cosine", side=8, channels=3, classes=0, told=augment.LABELS)
+    net = registry.build(how, schedule_name="cosine", side=8, channels=3, classes=0, told=augment.LABELS)
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     noisy, t = images(4), torch.full((4,), 300)
@@ -213,7 +214,7 @@ def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
 
 
 def test_a_start_that_was_never_told_cannot_be(pixels, monkeypatch):
-    plain = networks.build(tiny(**COMPACTLY).network, schedule_name="cosine", side=8, channels=3, classes=3)
+    plain = registry.build(tiny(**COMPACTLY).network, schedule_name="cosine", side=8, channels=3, classes=3)
     monkeypatch.setattr(beginning, "network", lambda *_: plain)
     with pytest.raises(UserError, match=r"train\.augment\.label true, but the network to start from"):
         start(tiny(augment=AUGMENT | {"rotate": 5.0, "label": True}, **COMPACTLY), pixels, ALONE)
@@ -226,4 +227,4 @@ def test_a_training_that_is_told_learns_from_it_and_denoises_without(tmp_path):
     assert float(state.average.augment.weight.abs().sum()) > 0
     assert next(line["x0_error"] for line in state.history if "x0_error" in line) > 0  # measured without a label
     config = dict(state.average.config) | {"_class_name": "CompactUNet"}
-    networks.read(config).load_state_dict(state.average.state_dict())
+    registry.read(config).load_state_dict(state.average.state_dict())

@@ -11,8 +11,9 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
-from components import denoiser, networks, sampling
+from components import denoiser, sampling
 from components.diffusion.objective import SCHEDULES, Objective, objective
+from components.networks import registry
 from components.train import train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
@@ -77,7 +78,7 @@ def check(pixels, known):
 
 
 def exported(folder, kind, name, classes=0):
-    unet = networks.build(tiny().network, schedule_name=name, side=8, channels=3, classes=classes)
+    unet = registry.build(tiny().network, schedule_name=name, side=8, channels=3, classes=classes)
     denoiser.save(folder, unet, objective(kind, name), {})
     return diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
 

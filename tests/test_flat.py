@@ -7,13 +7,14 @@ import pytest
 import torch
 from train_fixtures import COMPACT, UNET, tiny
 
-from components import flat, networks
+from components import flat
 from components.diffusion.objective import objective
+from components.networks import registry
 
 
 def network(kind):
     torch.manual_seed(0)
-    built = networks.build(
+    built = registry.build(
         tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", side=8, channels=3, classes=3
     )
     for weight in built.parameters():  # what starts at zero would hide its neighbours' gradients

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 from train_fixtures import COMPACT, UNET, run, tiny
 
-from components import flat, guards, muon, networks
+from components import flat, guards, muon
 from components.muon import Muon
+from components.networks import registry
 
 
 def matrix(rows, columns, seed=0):
@@ -50,7 +51,7 @@ def test_matrices_of_one_shape_do_not_touch_each_other():
 
 @pytest.mark.parametrize("kind", [UNET, COMPACT], ids=lambda kind: kind["kind"])
 def test_it_moves_matrices_of_the_blocks_and_neither_the_ends_nor_vectors(kind):
-    network = networks.build(
+    network = registry.build(
         tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", side=8, channels=3, classes=3
     )
     names = {id(weight): name for name, weight in network.named_parameters()}

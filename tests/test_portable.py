@@ -12,9 +12,10 @@ import pytest
 import torch
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
-from components import networks, portable, sampling
+from components import portable, sampling
 from components.base.errors import UserError
 from components.diffusion.objective import objective
+from components.networks import registry
 from components.train import train
 
 SIGMAS = [20.0, 2.0, 0.3, 0.05]
@@ -25,7 +26,7 @@ def network(values, *, aim=("v", "cosine"), classes=3, seed=0):
     """A network of 8 pixels whose every weight counts."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        built = networks.build(
+        built = registry.build(
             tiny(network=values, onnx=True).network, schedule_name=aim[1], side=8, channels=3, classes=classes
         ).eval()
         for weight in built.parameters():
@@ -163,7 +164,7 @@ def test_the_card_s_lines_need_numpy_and_onnxruntime_alone_and_draw_our_pictures
 
 def test_the_card_and_the_folder_say_what_the_network_is(model):
     card = (model / "README.md").read_text()
-    kind = json.loads((networks.folder(model) / "config.json").read_text())["_class_name"]
+    kind = json.loads((registry.folder(model) / "config.json").read_text())["_class_name"]
     words = {"UNet2DModel": "A `UNet2DModel` of diffusers", "CompactUNet": "A compact U-Net of Stillroom",
              "DiTTransformer2DModel": "A `DiTTransformer2DModel` of diffusers"}  # fmt: skip
     assert [name for name, said in words.items() if said in card] == [kind]

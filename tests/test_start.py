@@ -10,9 +10,10 @@ from checkouts import git, make, stillroom
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
-from components import denoiser, networks, sampling, schedulers, start
+from components import denoiser, sampling, schedulers, start
 from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
+from components.networks import registry
 from components.train import key, train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
@@ -166,7 +167,7 @@ def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, pag
 @pytest.mark.parametrize("told", [UNET, COMPACT, DIT], ids=["unet", "compact", "dit"])
 def test_every_network_here_can_be_started_from(page, tmp_path, told):
     params = tiny(network=told, onnx=True)
-    network = networks.build(params.network, schedule_name="cosine", side=8, channels=3, classes=3)
+    network = registry.build(params.network, schedule_name="cosine", side=8, channels=3, classes=3)
     denoiser.save(tmp_path / "first", network, params.aim, {"classes": ["left", "right", "both"]})
     found = start.take("first", tmp_path / "first", page)
     assert (type(found.network), found.classes) == (type(network), ("left", "right", "both"))

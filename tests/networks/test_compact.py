@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.compact import CompactUNet
 from components.diffusion.objective import objective
+from components.networks.compact import CompactUNet
 
 AIM = objective("v", "cosine")
 

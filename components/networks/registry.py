@@ -80,7 +80,7 @@ def read(config: dict[str, Any]) -> nn.Module:
     """The network, weights unset, that a config.json describes; ValueError when its class is none of ours."""
     name = config.get("_class_name")
     if name == "CompactUNet":
-        from components.compact import CompactUNet
+        from components.networks.compact import CompactUNet
 
         return CompactUNet.from_config(config)
     if name == "UNet2DModel":
@@ -88,7 +88,7 @@ def read(config: dict[str, Any]) -> nn.Module:
 
         return UNet2DModel.from_config(config)
     if name == "DiTTransformer2DModel":
-        from components.dit import DiTTransformer2DModel
+        from components.networks.dit import DiTTransformer2DModel
 
         return DiTTransformer2DModel.from_config(config)
     raise ValueError(f"{name!r} is no network that can be sampled here")
@@ -108,7 +108,7 @@ def labels(network: nn.Module) -> int:
 
 
 def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int, told: int) -> nn.Module:
-    from components.compact import CompactUNet
+    from components.networks.compact import CompactUNet
 
     levels = len(params.widths)
     _check_side(side, params.fold << (levels - 1), "train.network.widths and fold")
@@ -153,7 +153,7 @@ def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
 
 
 def _dit(params: DitParams, side: int, channels: int, classes: int) -> nn.Module:
-    from components import dit
+    from components.networks import dit
 
     _check_side(side, params.patch, "train.network.patch", "take another")
     if params.width % params.heads or params.width % 4:

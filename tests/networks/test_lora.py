@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, contents, make_pack, tiny
 
-from components import checkpoint, lora, networks, sampling, start
+from components import checkpoint, sampling, start
 from components.base.errors import UserError
+from components.networks import lora, registry
 from components.train import train
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -35,7 +36,7 @@ def begun(tmp_path_factory):
 def test_the_compact_network_takes_them_too():
     told = {"rank": 2, "alpha": 2.0, "targets": ["inner", "outer"]}
     params = tiny(network=COMPACT, onnx=True, lora=told)
-    network = networks.build(params.network, schedule_name="cosine", side=8, channels=3, classes=0)
+    network = registry.build(params.network, schedule_name="cosine", side=8, channels=3, classes=0)
     plain = set(network.state_dict())
     network = lora.added(network, params.lora, seed=0)
     for weight in network.parameters():  # B, and the layer at the end, begin as 0
@@ -61,7 +62,7 @@ def test_what_was_merged_is_the_adapter_that_lies_beside(begun):
 
     _, first, _, model = begun
     config = json.loads((first / "unet/config.json").read_text())
-    base = networks.read(config)
+    base = registry.read(config)
     base.load_state_dict(load_file(first / WEIGHTS))
     adapted = PeftModel.from_pretrained(base, model / "lora").eval()
     x, t, labels = torch.randn(2, 3, 8, 8), torch.tensor([10.0, 900.0]), torch.tensor([0, 3])

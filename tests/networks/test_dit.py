@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import DIT, contents, make_pack, tiny
 
-from components import networks, sampling
+from components import sampling
 from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
+from components.networks import registry
 from components.train import train
 
 AIMS = [(kind, name) for kind, names in SCHEDULES.items() for name in names if name != "exponential"]
@@ -22,7 +23,7 @@ def network(side=8, channels=3, classes=3, **changes):
     params = tiny(network=DIT | changes).network
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return networks.build(params, schedule_name="cosine", side=side, channels=channels, classes=classes)
+        return registry.build(params, schedule_name="cosine", side=side, channels=channels, classes=classes)
 
 
 def shaken(net):
@@ -42,7 +43,7 @@ def test_its_answer_has_the_shape_of_the_image(side, channels, patch, classes):
     assert net(torch.randn(2, channels, side, side), torch.tensor([1.0, 999.0]), labels).sample.shape == (
         2, channels, side, side,
     )  # fmt: skip
-    assert networks.labels(net) == (classes + 1 if classes else 0)
+    assert registry.labels(net) == (classes + 1 if classes else 0)
 
 
 def test_it_begins_as_the_paper_does():
