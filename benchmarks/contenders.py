@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import data, denoiser, evaluate, sampling, scores, state
+from components import denoiser, evaluate, sampling, scores, state
+from components.dataset import tensors
 from components.diffusion import objective, x0_error
 from components.embed import features
 from components.feed import Feed
@@ -131,7 +132,7 @@ class Ours:
 
     def __init__(self, spec: dict[str, Any], params: TrainParams, header: pack.Header) -> None:
         self.labels, self.params = spec["labels"], params
-        group, pixels = Group(0, 1, torch.device("cpu")), data.Pixels(Path(spec["pixels"]))
+        group, pixels = Group(0, 1, torch.device("cpu")), tensors.Pixels(Path(spec["pixels"]))
         pixels.header = header
         rows = torch.tensor(list(pack.read_split(Path(spec["splits"]), "train")))
         built = registry.build
@@ -164,7 +165,7 @@ def score(
     contender: Recipe | Ours, params: TrainParams, spec: dict[str, Any], order: dict[str, int]
 ) -> dict[str, float]:
     """``geo``: x0 error on ``test`` test images; ``kid`` of ``samples`` pictures from validation and test images."""
-    pixels = data.Pixels(Path(spec["pixels"]))
+    pixels = tensors.Pixels(Path(spec["pixels"]))
     rows = {name: list(pack.read_split(Path(spec["splits"]), name)) for name in pack.SPLITS}
     classes = pixels.header.classes if contender.labels else ()
     with tempfile.TemporaryDirectory() as folder:

@@ -28,8 +28,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components import data, denoiser, sampling, throughput
+from components import denoiser, sampling, throughput
 from components.base import config
+from components.dataset import tensors
 from components.feed import Feed
 from components.networks import registry
 from components.ranks import Group, _device
@@ -174,7 +175,7 @@ class Ours:
             blobs = [image.numpy().tobytes() for image in images]
             keys = [f"{at:064x}" for at in range(len(blobs))]
             pack.write(pixels, blobs, keys=keys, classes=(), class_ids=[-1] * len(blobs), side=side)
-        self.pixels = data.Pixels(pixels)
+        self.pixels = tensors.Pixels(pixels)
         values = config.read(peers.ROOT / "params.yaml")["train"]
         # The network of params.yaml may want options of its own; the one that is built is another.
         plain = {"kind": "unet", "widths": [32], "layers_per_block": 1}

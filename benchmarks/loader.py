@@ -23,7 +23,7 @@ import peers
 import torch
 from PIL import Image
 
-from components import data
+from components.dataset import tensors
 from components.resize import scaling
 from components.samples import pack
 
@@ -103,7 +103,7 @@ def _rows(tar: Path, side: int, count: int, folder: Path, *, mosaic: bool) -> li
         interpreter = peers.python("mosaicml", "mosaicml-streaming", "torchvision")
         found = peers.run(interpreter, MOSAIC, str(folder / "pixels.npy"), str(folder / "mds"), str(batch))
         rows.append(("MosaicML, raw", found))
-    pixels = data.Pixels(folder / "pack")
+    pixels = tensors.Pixels(folder / "pack")
     rows.append(("here, float32", _ours(pixels, batch, widened=True)))
     rows.append(("here, uint8", _ours(pixels, batch, widened=False)))
     return rows
@@ -136,12 +136,12 @@ def _enlarged(blob: bytes, side: int) -> bytes:
     return stream.getvalue()
 
 
-def _ours(pixels: data.Pixels, batch: int, *, widened: bool) -> Measured:
+def _ours(pixels: tensors.Pixels, batch: int, *, widened: bool) -> Measured:
     """Five times over the images, since once is over too soon to measure."""
     count, seen = pixels.header.rows, 0
     started, clock = time.process_time(), time.monotonic()
     for epoch in range(5):
-        order = data.positions(0, torch.arange(epoch * count, (epoch + 1) * count), count)
+        order = tensors.positions(0, torch.arange(epoch * count, (epoch + 1) * count), count)
         for at in range(0, count, batch):
             rows = order[at : at + batch]
             seen += len(pixels.batch(rows) if widened else pixels.gather(rows))

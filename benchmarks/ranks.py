@@ -24,8 +24,8 @@ import peers
 import torch
 from torch import distributed as dist
 
-from components import data
 from components.base import config
+from components.dataset import tensors
 from components.feed import Feed
 from components.ranks import together
 from components.recipe import TrainParams
@@ -48,7 +48,7 @@ STEPS, WARM_UP = {"UNet2DModel": 4, "default": 10}, 2
 def work(told: dict) -> None:
     """Be a rank: train, and print the seconds of a step (rank 0)."""
     params = TrainParams.model_validate_json(json.dumps(told["params"]))
-    pixels, steps = data.Pixels(Path(told["pixels"])), told["steps"]
+    pixels, steps = tensors.Pixels(Path(told["pixels"])), told["steps"]
     with together(params.ranks, Path(told["scratch"]), [__file__, "--work", json.dumps(told)]) as group:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[group.rank]})
         state = start(params, pixels, group)

@@ -21,7 +21,8 @@ import peers
 import torch
 from torch import Tensor
 
-from components import data, sampling, scores
+from components import sampling, scores
+from components.dataset import tensors
 from components.embed import features
 from components.evaluate import class_mix
 from components.samples import pack
@@ -72,7 +73,7 @@ class Bench:
         self.folder, self.model = model, sampling.load(model)
         self.engines = ["torch"] + ["onnx"] * (model / sampling.engines.ONNX).is_file()
         self.fast = sampling.load(model, engine=self.engines[-1])
-        held, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
+        held, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
         self.net = features.network()
         self.real = features.of(self.net, held.gather(sorted(rows["val"] + rows["test"])))
         self.mix = functools.partial(class_mix, held.class_ids[rows["train"]].tolist())

@@ -19,7 +19,8 @@ from pathlib import Path
 import peers
 import torch
 
-from components import counters, data, guards
+from components import guards
+from components.dataset import counters, tensors
 from components.feed import Feed
 from components.ranks import Group
 from components.recipe import TrainParams
@@ -46,14 +47,14 @@ def main() -> None:
         feed, shape = Feed(params, pixels, rows, group), (3, options.side, options.side)
         places = torch.arange(options.batch)
         whole = _cost(_steps(lambda place: feed.batch(place), options.batch), 200)
-        course = data.Course(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)
+        course = tensors.Course(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)
         parts = {
             "order, levels, labels": (
                 _cost(lambda: _old_order(options.images, options.batch), 50),
                 _cost(_steps(course.at, options.batch), 2000),
             ),
             "noise": (
-                _cost(lambda: torch.randn(options.batch, *shape, generator=data.generator(0, "step", 1)), 50),
+                _cost(lambda: torch.randn(options.batch, *shape, generator=tensors.generator(0, "step", 1)), 50),
                 _cost(lambda: counters.normal(0, places, shape), 50),
             ),
             "noise, one torch.Generator an image": (None, _cost(lambda: _by_image(options.batch, shape), 50)),
@@ -90,8 +91,8 @@ def _steps(work: Callable[[int], object], batch: int) -> Callable[[], object]:
 
 
 def _old_order(count: int, batch: int) -> torch.Tensor:
-    order = torch.randperm(count, generator=data.generator(0, "order", 0))
-    source = data.generator(0, "step", 1)
+    order = torch.randperm(count, generator=tensors.generator(0, "order", 0))
+    source = tensors.generator(0, "step", 1)
     torch.randperm(batch, generator=source)
     torch.rand(2, batch, generator=source)
     return order[:batch]
@@ -101,7 +102,7 @@ def _by_image(batch: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(i + 1)) for i in range(batch)])
 
 
-def _network(params: TrainParams, pixels: data.Pixels, feed: Feed, group: Group, steps: int) -> float:
+def _network(params: TrainParams, pixels: tensors.Pixels, feed: Feed, group: Group, steps: int) -> float:
     state = start(params, pixels, group)
     step, batch = Step(params, state, group), feed.batch(0)
 
@@ -120,12 +121,12 @@ def _params(batch: int) -> TrainParams:
     return TrainParams.model_validate(values | changes, strict=False)
 
 
-def _pixels(folder: Path, count: int, side: int) -> data.Pixels:
+def _pixels(folder: Path, count: int, side: int) -> tensors.Pixels:
     one = os.urandom(side * side * 3 * 100)
     keys = ["0" * 64] * count
     blobs = (one[: min(100, count - first) * side * side * 3] for first in range(0, count, 100))
     pack.write(folder, blobs, keys=keys, classes=("a", "b"), class_ids=[i % 2 for i in range(count)], side=side)
-    return data.Pixels(folder)
+    return tensors.Pixels(folder)
 
 
 if __name__ == "__main__":

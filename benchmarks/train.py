@@ -27,9 +27,9 @@ import peers
 import torch
 from PIL import Image
 
-from components import data
 from components.base import config
 from components.collect import look
+from components.dataset import tensors
 from components.pipeline import PIPELINE
 from components.samples import pack
 
@@ -148,7 +148,7 @@ def _data(folder: Path, pixels: Path | None, splits: Path | None) -> None:
     files = folder / "files"
     files.mkdir()
     rows = list(pack.read_split(splits, "train"))
-    for at, image in enumerate(data.Pixels(pixels).gather(rows)):
+    for at, image in enumerate(tensors.Pixels(pixels).gather(rows)):
         Image.fromarray(image.numpy().squeeze()).save(files / f"{at:06d}.png")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from components import data, measure, sampling, scores
+from components import measure, sampling, scores
+from components.dataset import tensors
 from components.distil import known
 from components.embed import features
 from components.evaluate import class_mix
@@ -21,7 +22,7 @@ def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, sample
 
     ``hurried`` is the teacher in as few steps as the student: what a student has to beat.
     """
-    images, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
+    images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     class_ids = class_mix(known(sampling.load(teacher), images)[rows["train"]].tolist(), samples)
     found, described = {}, {}
     few = sampling.load(student).steps

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint, data, denoiser, portable, sampling
+from components import checkpoint, denoiser, portable, sampling
 from components.base import events, files
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.diffusion import samplers, x0_error
 from components.diffusion.schedule import Schedule
 from components.distilparams import DistilParams
@@ -65,7 +66,7 @@ def distil(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     master = sampling.load(teacher)
     master.network.to(device)
-    images, rows = data.Pixels(pixels), torch.tensor(list(pack.read_split(splits, "train")))
+    images, rows = tensors.Pixels(pixels), torch.tensor(list(pack.read_split(splits, "train")))
     _check(master, images.header, rows, teacher)
     folder = scratch / key(params, teacher, pixels, splits)
     learner = _started(params, master, folder, device)
@@ -106,7 +107,7 @@ def wanted(
     return (y - share * x) / (1 - share)
 
 
-def known(model: sampling.Denoiser, images: data.Pixels) -> Tensor:
+def known(model: sampling.Denoiser, images: tensors.Pixels) -> Tensor:
     """The class of every image as ``model`` numbers it, -1 where it has none by that name."""
     names = images.header.classes
     numbers = [model.classes.index(name) if name in model.classes else -1 for name in names]
@@ -148,12 +149,12 @@ def _started(params: DistilParams, master: sampling.Denoiser, folder: Path, devi
 
 
 def _step(
-    params: DistilParams, master: sampling.Denoiser, learner: Learner, images: data.Pixels, rows: Tensor,
+    params: DistilParams, master: sampling.Denoiser, learner: Learner, images: tensors.Pixels, rows: Tensor,
     ladder: list[float],
 ) -> float:  # fmt: skip
     """One optimiser step; the loss. Its draws depend on (seed, step) alone."""
     step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
-    source = data.generator(params.seed, "distil", step)
+    source = tensors.generator(params.seed, "distil", step)
     chosen = rows[torch.randint(len(rows), (params.batch,), generator=source)]
     noise = torch.randn(params.batch, master.channels, master.side, master.side, generator=source).to(device)
     # As many images at each level as the batch allows, in any order.
@@ -162,7 +163,7 @@ def _step(
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
     labels = x0_error.labels_for(known(master, images)[chosen], master.null_class)
     labels = None if labels is None else labels.to(device)
-    x = data.to_network(images.gather(chosen), device) + _column(sigma) * noise
+    x = tensors.to_network(images.gather(chosen), device) + _column(sigma) * noise
     with x0_error.autocast(device, "auto"):
         with torch.no_grad():
             aim = wanted(master, x, sigma, following, labels, params.substeps).float()

@@ -14,10 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import augment, data, grid, measure, sampling, scores
+from components import grid, measure, sampling, scores
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
+from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.embed import features
 from components.samples import pack
@@ -54,7 +55,7 @@ class Found:
 
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours."""
-    images, rows = data.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
+    images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     for name in ("train", "test"):
         if len(rows[name]) < 2:
             raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
@@ -143,7 +144,7 @@ def _told(params: EvaluateParams) -> dict[str, Any]:
 
 def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
     """Distances of the samples from the held-out images, and of as many training images: the floor."""
-    order = torch.randperm(len(found.train), generator=data.generator(params.seed, "floor"))
+    order = torch.randperm(len(found.train), generator=tensors.generator(params.seed, "floor"))
     floor = found.train[order[: len(found.fake)]]
     table = {}
     for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
@@ -172,7 +173,7 @@ def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, d
 
 
 def _add_neighbours(
-    params: EvaluateParams, table: dict[str, Any], images: data.Pixels, rows: dict[str, list[int]], found: Found,
+    params: EvaluateParams, table: dict[str, Any], images: tensors.Pixels, rows: dict[str, list[int]], found: Found,
     keys: Sequence[str],
 ) -> None:  # fmt: skip
     """The closest training image of every sample, and how often samples and real held-out images have a twin."""
@@ -223,7 +224,7 @@ def _write(
     grid.write(folder / "film.png", film.flatten(0, 1), columns=film.shape[1], scale=2)
 
 
-def _augmented(folder: Path, model: Path, images: data.Pixels, rows: Sequence[int]) -> None:
+def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence[int]) -> None:
     """augmented.u8 and augmented.json: what training did to ``AUGMENTED`` of its images, if it did anything."""
     noted = json.loads((model / "stillroom.json").read_text("utf-8")).get("augment")
     if not noted:

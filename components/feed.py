@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import augment, counters, data, loaders
+from components.dataset import augment, counters, loaders, tensors
 from components.diffusion import x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
@@ -38,9 +38,9 @@ class Batch(NamedTuple):
 class Feed:
     """Batches by place; with ``params.loaders`` their images are gathered ahead by processes of their own."""
 
-    def __init__(self, params: TrainParams, pixels: data.Pixels, rows: Tensor, group: Group) -> None:
+    def __init__(self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group) -> None:
         self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
-        self._course = data.Course(
+        self._course = tensors.Course(
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
         header, self._out = pixels.header, None
@@ -66,15 +66,15 @@ class Feed:
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""
-        return self.rows[data.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
+        return self.rows[tensors.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
 
     def close(self) -> None:
         """End the loaders."""
         if self._loaders:
             self._loaders.close()
 
-    def _mine(self, place: int) -> data.Met:
-        return data.Met(*map(self.group.part, self._course.at(place)))
+    def _mine(self, place: int) -> tensors.Met:
+        return tensors.Met(*map(self.group.part, self._course.at(place)))
 
     def _gather(self, place: int) -> Tensor:
         """uint8 BHWC; what a loader process does."""
@@ -83,5 +83,5 @@ class Feed:
     def _image(self, place: int, then: int | None) -> Tensor:
         if self._loaders:
             return self._loaders.get(place, place + self.params.batch if then is None else then, self.params.batch)
-        self._out = data.to_network(self._gather(place), self.group.device, out=self._out)
+        self._out = tensors.to_network(self._gather(place), self.group.device, out=self._out)
         return self._out

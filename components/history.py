@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import data, guards
+from components import guards
 from components.base import events
+from components.dataset import tensors
 from components.diffusion import schedule, x0_error
 from components.ranks import Group
 from components.recipe import TrainParams
@@ -71,7 +72,7 @@ def skipped(state: State, images: int, group: Group) -> None:
 
 
 def validate(
-    state: State, params: TrainParams, checked: Checked, pixels: data.Pixels, group: Group, poll: Callable[[], int]
+    state: State, params: TrainParams, checked: Checked, pixels: tensors.Pixels, group: Group, poll: Callable[[], int]
 ) -> int:  # fmt: skip
     """Add a validation line: the x0 error of the averaged weights on the images of ``checked``, with its interval.
 

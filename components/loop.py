@@ -17,9 +17,10 @@ from typing import NoReturn
 
 import torch
 
-from components import averages, checkpoint, data, flat, guards, history, sharding, stopping
+from components import averages, checkpoint, flat, guards, history, sharding, stopping
 from components.base import events
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.feed import Feed
 from components.ranks import Group, together
 from components.recipe import TrainParams
@@ -67,7 +68,7 @@ class Training:
 
     def __init__(self, job: Job, group: Group, signals: stopping.Signals) -> None:
         self.job, self.params, self.group, self.signals = job, job.params, group, signals
-        self.pixels = data.Pixels(job.pixels)
+        self.pixels = tensors.Pixels(job.pixels)
         rows = torch.tensor(list(pack.read_split(job.splits, "train")))
         # Loaders are forked before this process has threads and buffers that they would share.
         self.feed = Feed(job.params, self.pixels, rows, group)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import data, sampling
+from components import sampling
 from components.base import events, processes
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.diffusion import schedule, x0_error
 from components.embed import features
 from components.samples import pack
@@ -101,7 +102,7 @@ def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, int])
 
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     """Labels go by name: a class that the denoiser does not know is shown to it without a label."""
-    denoiser, images, keys = _held["denoiser"], data.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
+    denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
     known = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in images.header.classes]
     class_ids = torch.tensor([known[at] if at >= 0 else -1 for at in images.class_ids[rows].tolist()])
     parts = x0_error.measure(

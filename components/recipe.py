@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from components.augment import AugmentParams
 from components.base.params import Params
+from components.dataset.augment import AugmentParams
 from components.diffusion import objective as objectives
 from components.diffusion import samplers
 from components.diffusion.schedule import Levels, Name

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import data, engines
+from components import engines
 from components.base.errors import UserError, nearest
+from components.dataset import tensors
 from components.diffusion import samplers, x0_error
 from components.diffusion.objective import Objective, Weighting, noted
 from components.networks import registry
@@ -173,7 +174,7 @@ def sample(
             ids += [ids[-1]] * (most - count)
         told = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
         images = _denoise(model, planned, ids, seed, numbers, precision, told)
-        drawn.append(data.to_pixels(images[:count]).cpu())
+        drawn.append(tensors.to_pixels(images[:count]).cpu())
     empty = torch.empty(0, model.side, model.side, model.channels, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
 
@@ -193,13 +194,13 @@ def film(
     _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step))
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
-    return torch.stack([data.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
+    return torch.stack([tensors.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
 
 
 def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
     """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
     shape = (model.channels, model.side, model.side)
-    return torch.stack([torch.randn(shape, generator=data.generator(seed, "sample", i, *step)) for i in numbers])
+    return torch.stack([torch.randn(shape, generator=tensors.generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import data, flat, muon, sharding
+from components import flat, muon, sharding
 from components import start as beginning
 from components.averages import Averages
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.diffusion import schedule
 from components.guards import Guard
 from components.muon import Muon
@@ -121,7 +122,7 @@ _PARTS = ("network", "averages", "optimiser", "scaler", "guard", "best")
 _VALUES = ("images_seen", "place", "checked", "micro", "compiled", "history", "sums")
 
 
-def start(params: TrainParams, pixels: data.Pixels, group: Group, page: Path | None = None) -> State:
+def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path | None = None) -> State:
     """The state before the first step, equal on every rank; ``page`` is data/start.json."""
     if params.batch % group.size:
         raise UserError(f"train.batch {params.batch} is not a multiple of the {group.size} ranks at work")
@@ -145,7 +146,7 @@ def start(params: TrainParams, pixels: data.Pixels, group: Group, page: Path | N
     return State(network, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
 
 
-def build(params: TrainParams, pixels: data.Pixels, page: Path | None = None) -> nn.Module:
+def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None) -> nn.Module:
     """The network with its first weights, on the CPU; ``page`` is data/start.json."""
     header = pixels.header
     with torch.random.fork_rng(devices=[]):

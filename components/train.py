@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, data, denoiser, loop, portable
+from components import averages, card, denoiser, loop, portable
 from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.diffusion import samplers
 from components.networks import lora
 from components.ranks import together
@@ -29,8 +30,8 @@ _CODE = (
     "components.networks.lora",
     "components.guards",
     "components.feed",
-    "components.loaders",
-    "components.counters",
+    "components.dataset.loaders",
+    "components.dataset.counters",
     "components.history",
     "components.recipe",
     "components.diffusion.schedule",
@@ -45,9 +46,9 @@ _CODE = (
     "components.sharding",
     "components.ranks",
     "components.denoiser",
-    "components.data",
+    "components.dataset.tensors",
     "components.diffusion.x0_error",
-    "components.augment",
+    "components.dataset.augment",
 )
 
 
@@ -137,5 +138,5 @@ def _skipped(params: TrainParams, state: loop.State, pixels: Path, splits: Path)
         return []
     rows, keys = torch.tensor(list(pack.read_split(splits, "train"))), pack.read_keys(pixels)
     places = sorted({place for first, last in state.guard.skips for place in range(first, last)})
-    shown = rows[data.positions(params.seed, torch.tensor(places), len(rows))].tolist()
+    shown = rows[tensors.positions(params.seed, torch.tensor(places), len(rows))].tolist()
     return [{"place": place, "row": row, "key": keys[row]} for place, row in zip(places, shown, strict=True)]

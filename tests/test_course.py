@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import tiny
 
-from components import counters, data, feed
+from components import feed
+from components.dataset import counters, tensors
 from components.ranks import Group
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +19,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 @given(seed=st.integers(0, 99), count=st.integers(1, 300), start=st.integers(0, 10**12))
 def test_each_pass_shows_every_image_once(seed, count, start):
     first = start - start % count
-    seen = data.positions(seed, torch.arange(first, first + 3 * count), count)
+    seen = tensors.positions(seed, torch.arange(first, first + 3 * count), count)
     for epoch in range(3):
         assert sorted(seen[epoch * count : (epoch + 1) * count].tolist()) == list(range(count))
 
@@ -26,7 +27,7 @@ def test_each_pass_shows_every_image_once(seed, count, start):
 def test_every_order_of_a_few_images_is_as_likely():
     """Chi-square over 40,000 passes of five images: 119 degrees of freedom, so 119 +- 15.4."""
     passes, count = 40_000, 5
-    order = data.positions(1, torch.arange(passes * count), count).view(passes, count)
+    order = tensors.positions(1, torch.arange(passes * count), count).view(passes, count)
     _, times = (order * torch.tensor([625, 125, 25, 5, 1])).sum(1).unique(return_counts=True)
     expected = passes / 120
     assert len(times) == 120
@@ -34,7 +35,7 @@ def test_every_order_of_a_few_images_is_as_likely():
 
 
 def course(batch, count=33, seed=0):
-    return data.Course(seed=seed, batch=batch, count=count, label_dropout=0.3)
+    return tensors.Course(seed=seed, batch=batch, count=count, label_dropout=0.3)
 
 
 @given(seed=st.integers(0, 99), step=st.integers(0, 10**6), batch=st.sampled_from([2, 4, 5, 8, 20]))
@@ -84,7 +85,7 @@ def test_philox_gives_what_its_authors_print():
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_ranks_share_a_batch_and_each_draws_its_part_alone(packs, ranks):
     params = tiny(batch=16, ranks=ranks)
-    pixels, rows = data.Pixels(packs[0]), torch.arange(33)
+    pixels, rows = tensors.Pixels(packs[0]), torch.arange(33)
     (whole,) = [feed.Feed(params, pixels, rows, ALONE).batch(160)]
     parts = [feed.Feed(params, pixels, rows, Group(rank, ranks, ALONE.device)).batch(160) for rank in range(ranks)]
     for name in feed.Batch._fields:
@@ -102,13 +103,13 @@ def test_rows_of_several_shards_are_gathered_in_the_order_asked_for(tmp_path):
     keys = [f"{i:064x}" for i in range(10)]
     pack.write(tmp_path, blobs, keys=keys, classes=(), class_ids=[-1] * 10, side=2, shard_bytes=36)
     rows = [9, 0, 3, 2, 3]
-    assert data.Pixels(tmp_path).gather(rows)[:, 0, 0, 0].tolist() == rows
+    assert tensors.Pixels(tmp_path).gather(rows)[:, 0, 0, 0].tolist() == rows
 
 
 @given(st.lists(st.integers(0, 255), min_size=12, max_size=12))
 def test_pixels_survive_the_way_to_the_network_and_back(values):
     image = torch.tensor(values, dtype=torch.uint8).view(1, 2, 2, 3)
-    assert torch.equal(data.to_pixels(data.to_network(image)), image)
+    assert torch.equal(tensors.to_pixels(tensors.to_network(image)), image)
 
 
 def test_the_learning_rate_rises_stays_and_falls():

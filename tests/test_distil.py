@@ -9,9 +9,10 @@ import pytest
 import torch
 from train_fixtures import contents, make_pack, tiny
 
-from components import checkpoint, compared, data, distil, sampling
+from components import checkpoint, compared, distil, sampling
 from components.base import processes
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.diffusion.objective import objective
 from components.diffusion.schedule import schedule
 from components.distilparams import DistilParams
@@ -140,7 +141,7 @@ def test_a_teacher_of_other_images_is_refused(made, tmp_path):
 
 def test_classes_go_by_name_and_an_unknown_one_is_none(made, tmp_path):
     pixels, _ = make_pack(tmp_path / "other", classes=("both", "cats", "left"))
-    images = data.Pixels(pixels)
+    images = tensors.Pixels(pixels)
     found = distil.known(sampling.load(made[2]), images)
     assert dict(zip(images.class_ids.tolist(), found.tolist(), strict=True)) == {
         -1: -1, 0: 2, 1: -1, 2: 0

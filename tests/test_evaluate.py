@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import AUGMENT, contents, make_pack, tiny
 
-from components import data, measure
 from components import evaluate as stage
+from components import measure
 from components.base import processes
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.embed import features
 from components.samples import pack
 from components.train import train
@@ -47,7 +48,7 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
     how = tiny(augment=AUGMENT | {"rotate": 20.0, "horizontal_flip": 0.5}).augment
     noted = {"augment": {"seed": 3, "how": how.model_dump(mode="json")}}
     (tmp_path / "stillroom.json").write_text(json.dumps(noted))
-    stage._augmented(tmp_path, tmp_path, data.Pixels(pixels), list(pack.read_split(splits, "train")))
+    stage._augmented(tmp_path, tmp_path, tensors.Pixels(pixels), list(pack.read_split(splits, "train")))
     told = json.loads((tmp_path / "augmented.json").read_text())
     assert told["of"] == [0, 5, 10, 16, 21, 26] and (told["rows"], told["draws"]) == (6, 6)
     assert len((tmp_path / "augmented.u8").read_bytes()) == 36 * 8 * 8 * 3
@@ -55,7 +56,7 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
     noted["augment"]["how"]["rotate"] = 1e9
     (tmp_path / "stillroom.json").write_text(json.dumps(noted))
     with pytest.raises(UserError, match=r"stillroom\.json: augment cannot be read"):
-        stage._augmented(tmp_path, tmp_path, data.Pixels(pixels), [0])
+        stage._augmented(tmp_path, tmp_path, tensors.Pixels(pixels), [0])
 
 
 def test_it_writes_what_the_reports_read(made, tmp_path, alone):
@@ -106,7 +107,7 @@ def test_one_process_and_two_give_the_same_bytes(made, tmp_path, monkeypatch):
 
 def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monkeypatch):
     """Half of what is 'drawn' are training images, nearly as they are; the other half is noise."""
-    images = data.Pixels(made[0])
+    images = tensors.Pixels(made[0])
     rows = list(pack.read_split(made[1], "train"))[:5]
     copies = (images.gather(rows).int() + 1).clamp(max=255).to(torch.uint8)
     noise = torch.randint(0, 256, copies.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -121,7 +122,7 @@ def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monke
 
 
 def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monkeypatch):
-    images, rows = data.Pixels(made[0]), list(pack.read_split(made[1], "train"))
+    images, rows = tensors.Pixels(made[0]), list(pack.read_split(made[1], "train"))
     monkeypatch.setattr(measure, "samples", lambda *_, **__: images.gather(rows))
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": len(rows)}))
     for name in ("kid_efficientnet_lite0", "fd_efficientnet_lite0"):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from components import data
+from components.dataset import tensors
 from components.diffusion.objective import Objective
 from components.diffusion.schedule import LEVELS, SIGMAS
 
@@ -33,10 +33,10 @@ def measure(
     pairs = [(at, level) for at in range(len(images_BHWC)) for level in range(LEVELS)]
     for first in range(0, len(pairs), batch):
         which, levels = (torch.tensor(part) for part in zip(*pairs[first : first + batch], strict=True))
-        image = data.to_network(images_BHWC[which], device)
+        image = tensors.to_network(images_BHWC[which], device)
         shape = image.shape[1:]
         noise = torch.stack([
-            torch.randn(shape, generator=data.generator(seed, "x0_error", keys[at], level))
+            torch.randn(shape, generator=tensors.generator(seed, "x0_error", keys[at], level))
             for at, level in pairs[first : first + batch]
         ]).to(device)  # fmt: skip
         sigma = sigmas[levels].to(device)

@@ -67,7 +67,7 @@ def build(
 ) -> nn.Module:
     """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none).
 
-    A compact one can be told of augmentation, by ``told`` numbers (:class:`components.augment.Drawn`).
+    A compact one can be told of augmentation, by ``told`` numbers (:class:`components.dataset.augment.Drawn`).
     """
     if params.kind == "compact":
         return _compact(params, schedule_name, side, channels, classes, told)

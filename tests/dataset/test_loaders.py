@@ -7,8 +7,9 @@ import pytest
 import torch
 from train_fixtures import make_pack, tiny
 
-from components import data, feed
+from components import feed
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -17,7 +18,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 @pytest.fixture
 def fed(tmp_path):
     """(a feed without loaders, one with two)."""
-    pixels = data.Pixels(make_pack(tmp_path)[0])
+    pixels = tensors.Pixels(make_pack(tmp_path)[0])
     pair = [feed.Feed(tiny(loaders=count), pixels, torch.arange(40), ALONE) for count in (0, 2)]
     yield pair
     pair[1].close()

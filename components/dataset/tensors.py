@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import counters
+from components.dataset import counters
 from components.samples import pack
 
 _AT_ONCE = 4096
@@ -88,7 +88,7 @@ def positions(seed: int, places: Tensor, count: int) -> Tensor:
 
 
 class Met(NamedTuple):
-    """What each place of a batch meets, but for its noise (:func:`components.counters.normal`)."""
+    """What each place of a batch meets, but for its noise (:func:`components.dataset.counters.normal`)."""
 
     places: Tensor
     """(B,) int64: images shown or skipped before it since the start."""

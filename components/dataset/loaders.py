@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from components import data
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
+from components.dataset import tensors
 
 AHEAD = 2
 _REQUEST = struct.Struct("<qq")
@@ -55,7 +55,7 @@ class Loaders:
         slot = self._slots[number % len(self._slots)]
         if self.device.type != "cuda":
             return slot
-        moved = data.to_network(slot, self.device)
+        moved = tensors.to_network(slot, self.device)
         self._copied = torch.cuda.Event()
         self._copied.record()
         return moved
@@ -111,7 +111,7 @@ class Loaders:
             if slot.dtype == torch.uint8:
                 slot.copy_(images)
             else:
-                data.to_network(images, out=slot)
+                tensors.to_network(images, out=slot)
             os.write(answered, request)
 
     def _ask(self, place: int) -> None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 
-from components import augment, data, loop
+from components import loop
 from components import start as beginning
-from components.augment import AugmentParams
 from components.base.errors import UserError
+from components.dataset import augment, tensors
+from components.dataset.augment import AugmentParams
 from components.feed import Feed
 from components.networks import registry
 from components.ranks import Group
@@ -158,14 +159,14 @@ def test_the_sheet_shows_what_training_will_do(pixels):
     how, rows = params(**EVERYTHING), [0, 9]
     sheet, words = augment.sheet(how, 3, pixels.gather(rows))
     assert sheet.shape == (2, augment.DRAWS, 8, 8, 3) and sheet.dtype == torch.uint8
-    batch, drawn = data.to_network(pixels.gather([9])), augment.draw(how, 3, torch.tensor([augment.DRAWS]))
-    assert torch.equal(sheet[1, 0], data.to_pixels(augment.apply(how, batch, drawn))[0])
+    batch, drawn = tensors.to_network(pixels.gather([9])), augment.draw(how, 3, torch.tensor([augment.DRAWS]))
+    assert torch.equal(sheet[1, 0], tensors.to_pixels(augment.apply(how, batch, drawn))[0])
     assert words[1][0] == drawn.words(0)
 
 
 @pytest.fixture
 def pixels(tmp_path):
-    return data.Pixels(make_pack(tmp_path)[0])
+    return tensors.Pixels(make_pack(tmp_path)[0])
 
 
 def test_all_off_feeds_the_bytes_of_the_pack_and_computes_nothing(pixels, monkeypatch):
@@ -173,7 +174,7 @@ def test_all_off_feeds_the_bytes_of_the_pack_and_computes_nothing(pixels, monkey
     monkeypatch.setattr(augment, "apply", None)
     fed = Feed(tiny(), pixels, torch.arange(40), ALONE)
     batch = fed.batch(8)
-    assert torch.equal(batch.image, data.to_network(pixels.gather(fed.rows_at(8, 16))))
+    assert torch.equal(batch.image, tensors.to_network(pixels.gather(fed.rows_at(8, 16))))
     assert batch.done is None
 
 
@@ -187,7 +188,7 @@ def test_ranks_and_loaders_feed_the_same_augmented_images(pixels, loaders):
             wanted, got = whole.batch(place), [part.batch(place) for part in parts]
             assert torch.equal(wanted.image, torch.cat([batch.image for batch in got]))
             assert torch.equal(wanted.done, torch.cat([batch.done for batch in got]))
-            assert not torch.equal(wanted.image, data.to_network(pixels.gather(whole.rows_at(place, place + 8))))
+            assert not torch.equal(wanted.image, tensors.to_network(pixels.gather(whole.rows_at(place, place + 8))))
     finally:
         for part in parts:
             part.close()

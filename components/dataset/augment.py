@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from components import counters, data
 from components.base.params import Params
+from components.dataset import counters, tensors
 
 
 class ColourParams(Params):
@@ -147,9 +147,9 @@ def sheet(params: AugmentParams, seed: int, images_BHWC: Tensor) -> tuple[Tensor
     """The first ``DRAWS`` draws of each image, uint8 B x DRAWS x H x W x C, and what was done in words."""
     count = len(images_BHWC)
     drawn = draw(params, seed, torch.arange(count * DRAWS))
-    changed = apply(params, data.to_network(images_BHWC.repeat_interleave(DRAWS, 0)), drawn)
+    changed = apply(params, tensors.to_network(images_BHWC.repeat_interleave(DRAWS, 0)), drawn)
     words = [[drawn.words(row * DRAWS + at) for at in range(DRAWS)] for row in range(count)]
-    return data.to_pixels(changed).view(count, DRAWS, *images_BHWC.shape[1:]), words
+    return tensors.to_pixels(changed).view(count, DRAWS, *images_BHWC.shape[1:]), words
 
 
 def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:

@@ -1,0 +1,1 @@
+"""What a training or a measurement is fed: packs as tensors, order, random numbers, augmentation."""
