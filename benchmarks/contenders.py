@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import denoiser, evaluate, sampling, scores, state
+from components import evaluate, scores, state
 from components.dataset import tensors
 from components.diffusion import objective, x0_error
 from components.embed import features
 from components.feed import Feed
+from components.model import denoiser, sampling
 from components.networks import registry
 from components.ranks import Group
 from components.recipe import TrainParams

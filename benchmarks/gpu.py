@@ -28,10 +28,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components import denoiser, sampling, throughput
+from components import throughput
 from components.base import config
 from components.dataset import tensors
 from components.feed import Feed
+from components.model import denoiser, sampling
 from components.networks import registry
 from components.ranks import Group, _device
 from components.recipe import TrainParams

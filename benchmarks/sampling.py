@@ -21,10 +21,11 @@ import peers
 import torch
 from torch import Tensor
 
-from components import sampling, scores
+from components import scores
 from components.dataset import tensors
 from components.embed import features
 from components.evaluate import class_mix
+from components.model import sampling
 from components.samples import pack
 
 STEPS = (6, 8, 10, 12, 16, 20)

@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint, denoiser, portable, sampling
+from components import checkpoint
 from components.base import events, files
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import samplers, x0_error
 from components.diffusion.schedule import Schedule
 from components.distilparams import DistilParams
+from components.model import denoiser, portable, sampling
 from components.networks import registry
 from components.samples import pack
 

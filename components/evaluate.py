@@ -14,13 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import grid, measure, sampling, scores
+from components import measure, scores
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
 from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.embed import features
+from components.model import grid, sampling
 from components.samples import pack
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6

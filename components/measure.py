@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import sampling
 from components.base import events, processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import schedule, x0_error
 from components.embed import features
+from components.model import sampling
 from components.samples import pack
 
 CHUNK = 32
@@ -60,7 +60,7 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
 
 
 def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:
-    """A picture for each class id (:func:`components.sampling.sample`), uint8 NHWC, in ``steps`` or the model's own."""
+    """A picture for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own."""
     wishes = {} if steps is None else {"steps": steps}
     tasks = [(list(class_ids[at : at + CHUNK]), seed, at, wishes) for at in range(0, len(class_ids), CHUNK)]
     return run(_sample, tasks, "evaluate: samples")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import schedulers
 from components.base import files
 from components.base.errors import UserError
+from components.model import schedulers
 from components.networks import registry
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from components import averages, card, denoiser, loop, portable
+from components import averages, loop
 from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import samplers
+from components.model import card, denoiser, portable
 from components.networks import lora
 from components.ranks import together
 from components.recipe import TrainParams
@@ -45,7 +46,7 @@ _CODE = (
     "components.compiling",
     "components.sharding",
     "components.ranks",
-    "components.denoiser",
+    "components.model.denoiser",
     "components.dataset.tensors",
     "components.diffusion.x0_error",
     "components.dataset.augment",

@@ -28,7 +28,8 @@ def distil(state: State, model: str, out: Path, *, images: int | None, steps: in
     if out.exists() and not (out / "stillroom.json").is_file():
         raise UserError(f"{out}: is there and no model folder: give another --out")
     with stoppable(), fetched(state, model) as (folder, name):
-        from components import compared, distil, sampling
+        from components import compared, distil
+        from components.model import sampling
 
         teacher = sampling.load(folder)
         if out.resolve() == folder.resolve():

@@ -19,7 +19,7 @@ from flows.state import State
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.sampling import Denoiser, Plan
+    from components.model.sampling import Denoiser, Plan
 
 FILM_PICTURES, FILM_FRAMES, COLUMNS = 8, 8, 8
 
@@ -81,7 +81,7 @@ def draw(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> 
     with stoppable(), fetched(state, request.model) as (folder, name):
         import torch
 
-        from components import sampling
+        from components.model import sampling
 
         denoiser = sampling.load(folder, "cuda" if torch.cuda.is_available() else "cpu", request.engine)
         wishes = {key: getattr(request, key) for key in ("sampler", "steps", "guidance", "levels", "eta")}
@@ -108,7 +108,7 @@ def _provenance(
     denoiser: Denoiser, planned: Plan, name: str | None, folder: Path, request: Request
 ) -> dict[str, Any]:  # fmt: skip
     """Where pictures come from, without a clock or a path; ``weights`` is the SHA-256 of the network's file."""
-    from components import sampling
+    from components.model import sampling
     from components.networks import registry
 
     return {
@@ -135,7 +135,7 @@ def _tell(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs,
 def _write(
     pictures: Tensor, class_ids: list[int], denoiser: Denoiser, request: Request, outputs: Outputs, told: dict[str, Any]
 ) -> None:  # fmt: skip
-    from components import grid
+    from components.model import grid
 
     labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
     text = {"Stillroom": json.dumps({**told, "labels": labels})}
@@ -154,7 +154,7 @@ def _film(
     denoiser: Denoiser, class_ids: list[int], request: Request, path: Path, told: dict[str, Any], wishes: dict[str, Any]
 ) -> None:  # fmt: skip
     """The first pictures on their way, a row each: what D says at up to eight of the steps."""
-    from components import grid, sampling
+    from components.model import grid, sampling
 
     some = class_ids[:FILM_PICTURES]
     frames, sigmas = sampling.film(denoiser, some, seed=request.seed, frames=FILM_FRAMES, **wishes)

@@ -11,10 +11,10 @@ from PIL import Image
 from train_fixtures import make_pack, tiny
 from typer.testing import CliRunner
 
-from components import sampling
 from components.base import files
 from components.base.errors import UserError
 from components.diffusion import samplers
+from components.model import sampling
 from components.train import train
 from flows import cli, drawing, modelcommands
 

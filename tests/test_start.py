@@ -10,9 +10,10 @@ from checkouts import git, make, stillroom
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
-from components import denoiser, sampling, schedulers, start
+from components import start
 from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
+from components.model import denoiser, sampling, schedulers
 from components.networks import registry
 from components.train import key, train
 

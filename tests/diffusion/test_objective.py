@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import schedulers
 from components.diffusion import samplers, schedule
 from components.diffusion.objective import SCHEDULES, objective
 from components.diffusion.schedule import SIGMAS, Levels
+from components.model import schedulers
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
 NAMES = ("linear", "cosine", "exponential", "log_normal", "logit_normal")

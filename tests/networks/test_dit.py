@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import DIT, contents, make_pack, tiny
 
-from components import sampling
 from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
+from components.model import sampling
 from components.networks import registry
 from components.train import train
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, contents, make_pack, tiny
 
-from components import checkpoint, sampling, start
+from components import checkpoint, start
 from components.base.errors import UserError
+from components.model import sampling
 from components.networks import lora, registry
 from components.train import train
 

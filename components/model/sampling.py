@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from components import engines
 from components.base.errors import UserError, nearest
 from components.dataset import tensors
 from components.diffusion import samplers, x0_error
 from components.diffusion.objective import Objective, Weighting, noted
+from components.model import engines
 from components.networks import registry
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
-from components import portable, sampling
 from components.base.errors import UserError
 from components.diffusion.objective import objective
+from components.model import portable, sampling
 from components.networks import registry
 from components.train import train
 

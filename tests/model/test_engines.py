@@ -8,9 +8,9 @@ import pytest
 import torch
 from train_fixtures import CLASSES, make_pack, tiny
 
-from components import engines, sampling
 from components.base.errors import UserError
 from components.diffusion import x0_error
+from components.model import engines, sampling
 from components.train import train
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components import schedulers
+from components.model import schedulers
 from components.recipe import TrainParams
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from train_fixtures import CLASSES, make_pack, tiny
 
-from components import grid, sampling
 from components.base.errors import UserError
+from components.model import grid, sampling
 from components.train import train
 
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import schedulers
 from components.diffusion.objective import Objective
+from components.model import schedulers
 from components.networks import registry
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What is handed out: the folder of a model, its card, its exports, and sampling from it."""
