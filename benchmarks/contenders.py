@@ -23,17 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import evaluate, scores, state
+from components import evaluate, scores
 from components.dataset import tensors
 from components.diffusion import objective, x0_error
 from components.embed import features
-from components.feed import Feed
 from components.model import denoiser, sampling
 from components.networks import registry
-from components.ranks import Group
-from components.recipe import TrainParams
 from components.samples import pack
-from components.step import Step
+from components.train import state
+from components.train.distributed.ranks import Group
+from components.train.feed import Feed
+from components.train.params import TrainParams
+from components.train.step import Step
 
 BATCH, SAMPLER_STEPS = 16, 16
 
@@ -129,7 +130,7 @@ def _transform(side: int) -> Any:
 
 
 class Ours:
-    """The step of components/step.py with ``params`` as they are; ``spec``: pixels, splits, layout, labels."""
+    """The step of components/train/step.py with ``params`` as they are; ``spec``: pixels, splits, layout, labels."""
 
     def __init__(self, spec: dict[str, Any], params: TrainParams, header: pack.Header) -> None:
         self.labels, self.params = spec["labels"], params

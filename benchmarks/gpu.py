@@ -6,8 +6,8 @@
 
 ``Script`` is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers (its network,
 batch 16, AdamW 1e-4, DDPM with linear betas, fp32 unless told), written anew on accelerate, with its data loader: PIL
-images, torchvision transforms, no workers.  Ours is the step of components/step.py on that network.  Everything waits
-for the device at both ends of a timing, and nowhere else.  It has not run on a GPU yet.
+images, torchvision transforms, no workers.  Ours is the step of components/train/step.py on that network.  Everything
+waits for the device at both ends of a timing, and nowhere else.  It has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components import throughput
 from components.base import config
 from components.dataset import tensors
-from components.feed import Feed
 from components.model import denoiser, sampling
 from components.networks import registry
-from components.ranks import Group, _device
-from components.recipe import TrainParams
 from components.samples import pack
-from components.state import start
-from components.step import Step
+from components.train import throughput
+from components.train.distributed.ranks import Group, _device
+from components.train.feed import Feed
+from components.train.params import TrainParams
+from components.train.state import start
+from components.train.step import Step
 
 WIDTHS = (128, 128, 256, 256, 512, 512)
 """Of the script's network; attention at the last but one."""
@@ -165,7 +165,7 @@ class Files(torch.utils.data.Dataset):
 
 
 class Ours:
-    """The step of components/step.py on ``model``, or on the network of ``changes``."""
+    """The step of components/train/step.py on ``model``, or on the network of ``changes``."""
 
     def __init__(
         self, bench: Bench, images: Tensor, batch: int, folder: Path, model: nn.Module | None = None, **changes: Any

@@ -26,12 +26,12 @@ from torch import distributed as dist
 
 from components.base import config
 from components.dataset import tensors
-from components.feed import Feed
-from components.ranks import together
-from components.recipe import TrainParams
 from components.samples import pack
-from components.state import start
-from components.step import Step
+from components.train.distributed.ranks import together
+from components.train.feed import Feed
+from components.train.params import TrainParams
+from components.train.state import start
+from components.train.step import Step
 
 NETWORKS = {
     "UNet2DModel": {"network": {"kind": "unet", "widths": [32, 64, 128], "layers_per_block": 2}, "muon_rate": 0.0},

@@ -26,13 +26,13 @@ from typing import Any
 import peers
 
 from components.base import config
-from components.recipe import TrainParams
+from components.train.params import TrainParams
 
 RUN = """
 import json, sys
 from pathlib import Path
-from components.recipe import TrainParams
-from components.train import train
+from components.train.params import TrainParams
+from components.train.stage import train
 told = json.loads(sys.argv[1])
 params = TrainParams.model_validate_json(json.dumps(told["params"]))
 paths = {name: Path(told[name]) for name in ("pixels", "splits", "model", "scratch")}

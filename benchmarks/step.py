@@ -19,14 +19,14 @@ from pathlib import Path
 import peers
 import torch
 
-from components import guards
 from components.dataset import counters, tensors
-from components.feed import Feed
-from components.ranks import Group
-from components.recipe import TrainParams
 from components.samples import pack
-from components.state import start
-from components.step import Step
+from components.train import guards
+from components.train.distributed.ranks import Group
+from components.train.feed import Feed
+from components.train.params import TrainParams
+from components.train.state import start
+from components.train.step import Step
 
 ROOT = Path(__file__).resolve().parent.parent
 

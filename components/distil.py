@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import checkpoint
 from components.base import events, files
 from components.base.errors import UserError
 from components.dataset import tensors
@@ -32,6 +31,7 @@ from components.distilparams import DistilParams
 from components.model import denoiser, portable, sampling
 from components.networks import registry
 from components.samples import pack
+from components.train import checkpoint
 
 _log = logging.getLogger(__name__)
 

@@ -120,7 +120,7 @@ def ema(
     out: Annotated[Path, typer.Option(help="Folder to write; what is there is replaced.", file_okay=False)],
 ) -> None:
     """Make the denoiser that another half-life of the averaged weights would have given, without training again."""
-    from components import averages
+    from components.train import averages
 
     averages.remake(model, half_life, out)
     deviation = averages.relative_deviation(half_life)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from components import start
+from components.train import start
 from flows import lock, repository
 from flows.drawing import fetched
 from flows.processes import stoppable

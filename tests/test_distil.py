@@ -9,7 +9,7 @@ import pytest
 import torch
 from train_fixtures import contents, make_pack, tiny
 
-from components import checkpoint, compared, distil
+from components import compared, distil
 from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
@@ -17,7 +17,8 @@ from components.diffusion.objective import objective
 from components.diffusion.schedule import schedule
 from components.distilparams import DistilParams
 from components.model import sampling
-from components.train import train
+from components.train import checkpoint
+from components.train.stage import train
 from flows import distilling
 
 PARAMS = {"seed": 0, "images": 48, "batch": 8, "steps": 2, "substeps": 2, "learning_rate": 5e-4, "gradient_clip": 1.0,

@@ -15,7 +15,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.diffusion import samplers
 from components.model import sampling
-from components.train import train
+from components.train.stage import train
 from flows import cli, drawing, modelcommands
 
 

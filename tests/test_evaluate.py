@@ -17,7 +17,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import features
 from components.samples import pack
-from components.train import train
+from components.train.stage import train
 
 PARAMS = stage.EvaluateParams(seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02)
 

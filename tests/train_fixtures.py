@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from components.recipe import TrainParams
 from components.samples import pack
-from components.train import train
+from components.train.params import TrainParams
+from components.train.stage import train
 
 CLASSES = ("left", "right", "both")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.model import schedulers
-from components.recipe import TrainParams
+from components.train.params import TrainParams
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 
-from components import loop
-from components import start as beginning
 from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.augment import AugmentParams
-from components.feed import Feed
 from components.networks import registry
-from components.ranks import Group
-from components.state import start
+from components.train import loop
+from components.train import start as beginning
+from components.train.distributed.ranks import Group
+from components.train.feed import Feed
+from components.train.state import start
 
 ALONE = Group(0, 1, torch.device("cpu"))
 EVERYTHING = {"horizontal_flip": 0.5, "vertical_flip": 0.5, "rotate": 30.0, "crop": 0.3,

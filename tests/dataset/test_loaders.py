@@ -7,10 +7,10 @@ import pytest
 import torch
 from train_fixtures import make_pack, tiny
 
-from components import feed
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.ranks import Group
+from components.train import feed
+from components.train.distributed.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
 

@@ -11,7 +11,7 @@ from train_fixtures import CLASSES, make_pack, tiny
 from components.base.errors import UserError
 from components.diffusion import x0_error
 from components.model import engines, sampling
-from components.train import train
+from components.train.stage import train
 
 CPU = torch.device("cpu")
 

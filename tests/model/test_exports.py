@@ -14,7 +14,7 @@ from train_fixtures import make_pack, tiny
 from components.diffusion.objective import SCHEDULES, Objective, objective
 from components.model import denoiser, sampling
 from components.networks import registry
-from components.train import train
+from components.train.stage import train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
 STEPS = {"ScoreSdeVePipeline": 100, "DDPMPipeline": 40, "ConsistencyModelPipeline": 40}

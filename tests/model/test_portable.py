@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from components.diffusion.objective import objective
 from components.model import portable, sampling
 from components.networks import registry
-from components.train import train
+from components.train.stage import train
 
 SIGMAS = [20.0, 2.0, 0.3, 0.05]
 AIMS = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]

@@ -15,7 +15,7 @@ from train_fixtures import CLASSES, make_pack, tiny
 
 from components.base.errors import UserError
 from components.model import grid, sampling
-from components.train import train
+from components.train.stage import train
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
 from components.model import sampling
 from components.networks import registry
-from components.train import train
+from components.train.stage import train
 
 AIMS = [(kind, name) for kind, names in SCHEDULES.items() for name in names if name != "exponential"]
 

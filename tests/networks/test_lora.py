@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, contents, make_pack, tiny
 
-from components import checkpoint, start
 from components.base.errors import UserError
 from components.model import sampling
 from components.networks import lora, registry
-from components.train import train
+from components.train import checkpoint, start
+from components.train.stage import train
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 TARGETS = ["to_q", "to_v", "conv_in", "time_embedding.linear_1"]

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from components import checkpoint
+from components.train import checkpoint
 
 
 def state(n):

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components import accumulate, guards, sharding, throughput
-from components.compiling import Compiling
 from components.diffusion import x0_error
-from components.feed import Batch
-from components.ranks import Group
-from components.recipe import TrainParams
-from components.state import State
+from components.train import accumulate, guards, throughput
+from components.train.compiling import Compiling
+from components.train.distributed import sharding
+from components.train.distributed.ranks import Group
+from components.train.feed import Batch
+from components.train.params import TrainParams
+from components.train.state import State
 
 
 class Step:
@@ -39,7 +40,7 @@ class Step:
         self._done = 0
 
     def __call__(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
-        """Learn from ``batch``; the row of all ranks (:mod:`components.guards`), on the device."""
+        """Learn from ``batch``; the row of all ranks (:mod:`components.train.guards`), on the device."""
         state = self.state
         losses = self._backward(batch)
         state.scaler.unscale_(state.optimiser)

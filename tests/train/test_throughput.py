@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from train_fixtures import COMPACT, UNET, tiny
 
-from components import energy, throughput
 from components.networks import registry
+from components.train import energy, throughput
 
 CPU = torch.device("cpu")
 

@@ -13,14 +13,14 @@ import time
 import pytest
 from train_fixtures import contents, make_pack, tiny
 
-from components import loop, ranks
-from components import train as stage
+from components.train import loop, stage
+from components.train.distributed import ranks
 
 MOMENTS = {signal.SIGKILL: 20, signal.SIGTERM: 10}
 
 
 class Forked:
-    """What :mod:`components.ranks` needs of a Popen, for a process that runs ``work`` and is gone."""
+    """What :mod:`components.train.distributed.ranks` needs of a Popen, for a process that runs ``work`` and is gone."""
 
     def __init__(self, work):
         self.returncode = None

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from components.ranks import Group
+from components.train.distributed.ranks import Group
 
 
 def shard(network: nn.Module, group: Group) -> None:

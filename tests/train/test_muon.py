@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 from train_fixtures import COMPACT, UNET, run, tiny
 
-from components import flat, guards, muon
-from components.muon import Muon
 from components.networks import registry
+from components.train import guards
+from components.train.optim import flat, muon
+from components.train.optim.muon import Muon
 
 
 def matrix(rows, columns, seed=0):

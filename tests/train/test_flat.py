@@ -7,9 +7,9 @@ import pytest
 import torch
 from train_fixtures import COMPACT, UNET, tiny
 
-from components import flat
 from components.diffusion.objective import objective
 from components.networks import registry
+from components.train.optim import flat
 
 
 def network(kind):

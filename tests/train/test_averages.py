@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 from torch import nn
 from train_fixtures import make_pack, tiny
 
-from components import averages, flat
 from components.base.errors import UserError
 from components.model import sampling
-from components.train import train
+from components.train import averages
+from components.train.optim import flat
+from components.train.stage import train
 
 STEPS, BATCH = 400, 4
 

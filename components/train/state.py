@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from components import flat, muon, sharding
-from components import start as beginning
-from components.averages import Averages
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import schedule
-from components.guards import Guard
-from components.muon import Muon
 from components.networks import lora, registry
-from components.ranks import Group
-from components.recipe import TrainParams
+from components.train import start as beginning
+from components.train.averages import Averages
+from components.train.distributed import sharding
+from components.train.distributed.ranks import Group
+from components.train.guards import Guard
+from components.train.optim import flat, muon
+from components.train.optim.muon import Muon
+from components.train.params import TrainParams
 
 
 @dataclass
@@ -53,7 +54,7 @@ class State:
     learning: list[nn.Parameter]
     """The network's weights that learn, those that Muon moves last."""
     weights: list[nn.Parameter]
-    """The same, or on the CPU their one vector (:mod:`components.flat`)."""
+    """The same, or on the CPU their one vector (:mod:`components.train.optim.flat`)."""
     averages: Averages
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler

@@ -15,14 +15,13 @@ import pytest
 import torch
 from train_fixtures import UNET, contents, make_pack, run, tiny
 
-from components import checkpoint
-from components import train as stage
 from components.base.errors import UserError
 from components.diffusion.objective import Objective
-from components.ranks import Group
-from components.step import Step
+from components.train import checkpoint, stage
+from components.train.distributed.ranks import Group
+from components.train.step import Step
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ALONE = Group(0, 1, torch.device("cpu"))
 
 
@@ -199,8 +198,8 @@ def test_what_cannot_be_trained_is_said_in_one_line(packs, tmp_path, changes, wa
 _CHILD = """
 import sys, json
 from pathlib import Path
-from components.recipe import TrainParams
-from components.train import train
+from components.train.params import TrainParams
+from components.train.stage import train
 pixels, splits, folder = map(Path, sys.argv[1:4])
 params = TrainParams.model_validate_json(sys.argv[4])
 train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
@@ -304,7 +303,7 @@ def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
 
 def test_no_module_of_the_training_imports_the_data_side():
     code = (
-        "import sys, components.train, components.evaluate; "
+        "import sys, components.train.stage, components.evaluate; "
         "print(sorted({'pandas', 'PIL', 'yaml', 'torchvision', 'pyarrow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components import guards
 from components.base import events
 from components.dataset import tensors
 from components.diffusion import schedule, x0_error
-from components.ranks import Group
-from components.recipe import TrainParams
 from components.samples import pack
-from components.state import State
+from components.train import guards
+from components.train.distributed.ranks import Group
+from components.train.params import TrainParams
+from components.train.state import State
 
 LINES = 100
 """Training lines, about."""

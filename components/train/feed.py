@@ -12,8 +12,8 @@ from torch import Tensor
 
 from components.dataset import augment, counters, loaders, tensors
 from components.diffusion import x0_error
-from components.ranks import Group
-from components.recipe import TrainParams
+from components.train.distributed.ranks import Group
+from components.train.params import TrainParams
 
 
 class Batch(NamedTuple):

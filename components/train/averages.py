@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components import flat
 from components.base import files
 from components.base.errors import UserError
+from components.train.optim import flat
 
 FOLDER = "averages"
 """Of a model folder: its snapshots."""
@@ -39,7 +39,7 @@ class Averages:
     ) -> None:
         """``first``: a copy of the network before its first step, to keep; ``names`` of the weights that learn.
 
-        ``in_one``: the weights lie in one vector (:mod:`components.flat`), and so shall the averages.
+        ``in_one``: the weights lie in one vector (:mod:`components.train.optim.flat`), and so shall the averages.
         """
         self.half_lives = tuple(half_lives)
         self.first = first.eval().requires_grad_(False)

@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 
-from components.ranks import Group
+from components.train.distributed.ranks import Group
 
 
 class Signals:

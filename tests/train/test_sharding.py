@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, UNET, make_pack, tiny
 
-from components import checkpoint
-from components.train import train
+from components.train import checkpoint
+from components.train.stage import train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys
 from pathlib import Path
-from components import loop
-from components.recipe import TrainParams
-from components.train import train
+from components.train import loop
+from components.train.params import TrainParams
+from components.train.stage import train
 pixels, splits, folder = map(Path, sys.argv[1:4])
 if len(sys.argv) > 5:
     loop.Training._finished = lambda self: sys.exit(7)

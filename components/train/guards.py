@@ -18,7 +18,7 @@ from torch import Tensor
 
 from components.base.errors import UserError
 from components.diffusion import schedule
-from components.recipe import GuardParams
+from components.train.params import GuardParams
 
 BAD_STEPS = 10
 """So many steps in a row without a finite gradient end the training."""

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components.base import events, files
 from components.diffusion import x0_error
-from components.energy import Energy
+from components.train.energy import Energy
 
 EVERY = 10.0
 """Seconds between two measurements."""

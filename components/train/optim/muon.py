@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import flat
-from components.ranks import Group
+from components.train.distributed.ranks import Group
+from components.train.optim import flat
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -10,14 +10,14 @@ import safetensors.torch
 import torch
 from train_fixtures import run, tiny
 
-from components import checkpoint, guards, history
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import x0_error
 from components.diffusion.schedule import LEVELS
-from components.feed import Feed
-from components.recipe import GuardParams
 from components.samples import pack
+from components.train import checkpoint, guards, history
+from components.train.feed import Feed
+from components.train.params import GuardParams
 
 BATCH = 8
 

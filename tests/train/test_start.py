@@ -10,12 +10,12 @@ from checkouts import git, make, stillroom
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
-from components import start
 from components.base.errors import UserError
 from components.diffusion.objective import SCHEDULES, objective
 from components.model import denoiser, sampling, schedulers
 from components.networks import registry
-from components.train import key, train
+from components.train import start
+from components.train.stage import key, train
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

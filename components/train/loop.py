@@ -17,17 +17,19 @@ from typing import NoReturn
 
 import torch
 
-from components import averages, checkpoint, flat, guards, history, sharding, stopping
 from components.base import events
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.feed import Feed
-from components.ranks import Group, together
-from components.recipe import TrainParams
 from components.samples import pack
-from components.state import State, build, start
-from components.step import Step, operations
-from components.throughput import Throughput
+from components.train import averages, checkpoint, guards, history, stopping
+from components.train.distributed import sharding
+from components.train.distributed.ranks import Group, together
+from components.train.feed import Feed
+from components.train.optim import flat
+from components.train.params import TrainParams
+from components.train.state import State, build, start
+from components.train.step import Step, operations
+from components.train.throughput import Throughput
 
 NAMED = 16
 """Images of a window left out that the log names; skipped.json has them all."""
@@ -50,7 +52,7 @@ class Job:
         """Arguments of Python that start one more rank of this job."""
         named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start")}
         paths = {name: str(path.absolute()) for name, path in named.items() if path}
-        return ["-m", "components.loop", json.dumps({"params": self.params.model_dump(mode="json"), **paths})]
+        return ["-m", "components.train.loop", json.dumps({"params": self.params.model_dump(mode="json"), **paths})]
 
 
 def fit(job: Job, group: Group) -> State:

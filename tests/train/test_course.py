@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import tiny
 
-from components import feed
 from components.dataset import counters, tensors
-from components.ranks import Group
+from components.train import feed
+from components.train.distributed.ranks import Group
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ALONE = Group(0, 1, torch.device("cpu"))
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from components import shared
+from components.train.distributed import shared
 
 
 def ranks(size):

@@ -9,43 +9,43 @@ from pathlib import Path
 
 import torch
 
-from components import averages, loop
-from components import start as beginning
 from components.base import files, imports
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import samplers
 from components.model import card, denoiser, portable
 from components.networks import lora
-from components.ranks import together
-from components.recipe import TrainParams
 from components.samples import pack
+from components.train import averages, loop
+from components.train import start as beginning
+from components.train.distributed.ranks import together
+from components.train.params import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
 _CODE = (
-    "components.loop",
-    "components.step",
-    "components.state",
-    "components.start",
+    "components.train.loop",
+    "components.train.step",
+    "components.train.state",
+    "components.train.start",
     "components.networks.lora",
-    "components.guards",
-    "components.feed",
+    "components.train.guards",
+    "components.train.feed",
     "components.dataset.loaders",
     "components.dataset.counters",
-    "components.history",
-    "components.recipe",
+    "components.train.history",
+    "components.train.params",
     "components.diffusion.schedule",
     "components.diffusion.objective",
     "components.networks.registry",
     "components.networks.compact",
     "components.networks.dit",
-    "components.averages",
-    "components.flat",
-    "components.accumulate",
-    "components.compiling",
-    "components.sharding",
-    "components.ranks",
+    "components.train.averages",
+    "components.train.optim.flat",
+    "components.train.accumulate",
+    "components.train.compiling",
+    "components.train.distributed.sharding",
+    "components.train.distributed.ranks",
     "components.model.denoiser",
     "components.dataset.tensors",
     "components.diffusion.x0_error",

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from components.base.errors import UserError
-from components.ranks import Group
+from components.train.distributed.ranks import Group
 
 Micro = Literal["auto"] | int
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from components import accumulate, compiling
 from components.base.errors import UserError
-from components.ranks import Group
+from components.train import accumulate, compiling
+from components.train.distributed.ranks import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 import components
-from components import shared
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
+from components.train.distributed import shared
 
 _TIMEOUT = datetime.timedelta(minutes=5)
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
@@ -159,7 +159,7 @@ def _can_share() -> bool:
 def _start(
     rank: int, size: int, meeting: Path, command: Sequence[str], inherited: Sequence[int]
 ) -> subprocess.Popen:  # fmt: skip
-    """A process that follows; ``inherited``: file descriptors of :func:`components.shared.lead`, or none."""
+    """A process that follows; ``inherited``: file descriptors of :func:`.shared.lead`, or none."""
     source = str(Path(components.__file__).parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), _LEADER: str(os.getpid()), "PYTHONPATH": path,

@@ -1,0 +1,1 @@
+"""Stage ``train``: fit the denoiser."""
