@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components import evaluate, scores
 from components.dataset import tensors
 from components.diffusion import objective, x0_error
 from components.embed import features
+from components.evaluate import scores, stage
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.samples import pack
@@ -187,7 +187,7 @@ def score(
     )
     found = {"geo": x0_error.geo(torch.cat(list(errors)).view(len(test), -1))}
     if samples:
-        mix = evaluate.class_mix(pixels.class_ids[rows["train"]].tolist(), samples)
+        mix = stage.class_mix(pixels.class_ids[rows["train"]].tolist(), samples)
         drawn = sampling.sample(model, mix if classes else [-1] * samples, seed=0)
         found["kid"] = _kid(drawn, pixels.gather(rows["val"] + rows["test"]))
     return found

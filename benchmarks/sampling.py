@@ -21,10 +21,10 @@ import peers
 import torch
 from torch import Tensor
 
-from components import scores
 from components.dataset import tensors
 from components.embed import features
-from components.evaluate import class_mix
+from components.evaluate import scores
+from components.evaluate.stage import class_mix
 from components.model import sampling
 from components.samples import pack
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from components import measure, scores
 from components.dataset import tensors
 from components.distil import known
 from components.embed import features
-from components.evaluate import class_mix
+from components.evaluate import measure, scores
+from components.evaluate.stage import class_mix
 from components.model import sampling
 from components.samples import pack
 

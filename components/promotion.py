@@ -41,7 +41,7 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     """Promote a candidate without a veto when there is no champion, or when it is better beyond chance.
 
     Both are scores.json as plain data; against a champion both also hold ``errors``, squared x0 errors
-    (images x noise levels) of the same images with the same noise (components.evaluate.rescored).
+    (images x noise levels) of the same images with the same noise (components.evaluate.stage.rescored).
     Better: the whole interval of the relative difference of the x0 error (paired bootstrap over images)
     lies below -margin, and the kernel distance's interval does not lie wholly above the champion's.
     """

@@ -95,15 +95,15 @@ class Versions:
 
     def _against(self, candidate: Path, champion: Path, params: RegisterParams) -> Decision:
         """Both score the same held-out images with the same noise: those of the candidate's data."""
-        from components import evaluate
+        from components.evaluate import stage
 
         root = self.tracker.state.root
         rows = pack.read_split(root / "data/splits", "test")
-        seed = config.section(config.read(root / config.FILE), "evaluate", evaluate.EvaluateParams).seed
+        seed = config.section(config.read(root / config.FILE), "evaluate", stage.EvaluateParams).seed
         both = []
         for folder in (candidate, champion):
             try:
-                errors = evaluate.x0_errors(folder, root / "data/pixels", rows, seed=seed, quiet=True)
+                errors = stage.x0_errors(folder, root / "data/pixels", rows, seed=seed, quiet=True)
             except UserError as error:
                 return Decision(False, f"not promoted: {error}; `stillroom promote` moves the alias by hand", {})
             both.append({**_scores(folder), "errors": errors.tolist()})

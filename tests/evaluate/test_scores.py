@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import scores
+from components.evaluate import scores
 
 
 def normal(seed, *shape):

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import AUGMENT, contents, make_pack, tiny
 
-from components import evaluate as stage
-from components import measure
 from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import features
+from components.evaluate import measure, stage
 from components.samples import pack
 from components.train.stage import train
 

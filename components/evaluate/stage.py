@@ -14,13 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from components import measure, scores
 from components.base import files
 from components.base.errors import UserError
 from components.base.params import Params
 from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.embed import features
+from components.evaluate import measure, scores
 from components.model import grid, sampling
 from components.samples import pack
 
