@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural, share
 from components.html.sprites import Sprites
-from components.outcome import Outcome
+from components.report.outcome import Outcome
 
 UNLABELLED = "(no label)"
 

@@ -25,7 +25,7 @@ from components.html.page import (  # fmt: skip
     table,
     tiles,
 )
-from components.outcome import Outcome
+from components.report.outcome import Outcome
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
 FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0"}

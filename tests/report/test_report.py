@@ -9,8 +9,8 @@ import pytest
 import report_fixtures as made
 
 from components.base.errors import UserError
-from components.modelpage import markdown
-from components.report import ReportParams, report
+from components.report.numbers import markdown
+from components.report.stage import ReportParams, report
 
 PARAMS = ReportParams(**made.REPORT)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components import outcome
 from components.base import files
 from components.base.params import Params
-from components.drawn import augmented, film, neighbours, samples
 from components.html.page import document
 from components.html.sprites import Sprites
-from components.modelpage import card, curves, levels, scores, settings, summary
+from components.report import outcome
+from components.report.numbers import card, curves, levels, scores, settings, summary
+from components.report.pictures import augmented, film, neighbours, samples
 
 log = logging.getLogger(__name__)
 
