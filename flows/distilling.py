@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.distilparams import DistilParams
+from components.distil.params import DistilParams
 from components.pipeline import STATE
 from flows.drawing import fetched
 from flows.processes import stoppable
@@ -28,7 +28,8 @@ def distil(state: State, model: str, out: Path, *, images: int | None, steps: in
     if out.exists() and not (out / "stillroom.json").is_file():
         raise UserError(f"{out}: is there and no model folder: give another --out")
     with stoppable(), fetched(state, model) as (folder, name):
-        from components import compared, distil
+        from components.distil import compared
+        from components.distil import student as distil
         from components.model import sampling
 
         teacher = sampling.load(folder)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from components.base import files
 from components.contract.clauses import ContractParams
-from components.distilparams import DistilParams
+from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
 from components.promotion import RegisterParams
 

@@ -27,7 +27,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import samplers, x0_error
 from components.diffusion.schedule import Schedule
-from components.distilparams import DistilParams
+from components.distil.params import DistilParams
 from components.model import denoiser, portable, sampling
 from components.networks import registry
 from components.samples import pack

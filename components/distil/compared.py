@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from components.dataset import tensors
-from components.distil import known
+from components.distil.student import known
 from components.embed import features
 from components.evaluate import measure, scores
 from components.evaluate.stage import class_mix

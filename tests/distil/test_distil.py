@@ -9,13 +9,14 @@ import pytest
 import torch
 from train_fixtures import contents, make_pack, tiny
 
-from components import compared, distil
 from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion.objective import objective
 from components.diffusion.schedule import schedule
-from components.distilparams import DistilParams
+from components.distil import compared
+from components.distil import student as distil
+from components.distil.params import DistilParams
 from components.model import sampling
 from components.train import checkpoint
 from components.train.stage import train

@@ -1,0 +1,1 @@
+"""A student that draws in few steps, made of a denoiser."""
