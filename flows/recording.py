@@ -11,7 +11,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.promotion import RegisterParams
+from components.register.gate import RegisterParams
 from flows import passes
 from flows.curves import Curves
 from flows.passes import Pass

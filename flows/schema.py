@@ -12,7 +12,7 @@ from components.base import files
 from components.contract.clauses import ContractParams
 from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
-from components.promotion import RegisterParams
+from components.register.gate import RegisterParams
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.promotion import Decision, RegisterParams, decide
+from components.register.gate import Decision, RegisterParams, decide
 from components.samples import pack
 from flows import registry, repository
 from flows.passes import Pass

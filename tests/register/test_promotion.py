@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from components.promotion import KID, RegisterParams, decide, relative_change
+from components.register.gate import KID, RegisterParams, decide, relative_change
 
 PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
 
