@@ -16,8 +16,8 @@ from components.base.errors import UserError, environment_error
 from flows import data, modelcommands
 from flows.modelcommands import Folder
 from flows.modelcommands import enter as _enter
-from flows.processes import Stopped, stoppable
 from flows.supervise import Broke
+from flows.workspace.processes import Stopped, stoppable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,

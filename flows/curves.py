@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from flows.state import State
+from flows.workspace.paths import State
 
 if TYPE_CHECKING:
     from flows.tracking import Tracker

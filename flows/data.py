@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import state as states
+from flows.workspace import paths as states
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -98,7 +98,8 @@ def add(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and write nothing.")] = False,
 ) -> None:
     """Append a source to params.yaml, once it has been seen to hold images; nothing is brought in yet."""
-    from flows import lock, sourcing
+    from flows import sourcing
+    from flows.workspace import lock
 
     state = _enter(directory)
     request = sourcing.Request(
@@ -172,7 +173,8 @@ def diff(
 @app.command()
 def report(directory: Folder = Path()) -> None:
     """Bring the data stages up to date, train nothing, and say where reports/data.html and changes.html are."""
-    from flows import lock, refreshing
+    from flows import refreshing
+    from flows.workspace import lock
 
     state = _enter(directory)
     with lock.held(state.lock, what="stillroom data report", wait=True, say=_note):

@@ -11,7 +11,7 @@ from components.diff.changes import Changes
 from components.html.page import visible
 from components.samples import withdrawn
 from flows import revisions
-from flows.state import State
+from flows.workspace.paths import State
 
 PAGE = Path("reports/changes.html")
 _SHOWN = 5  # entries of a list in the terminal

@@ -8,8 +8,8 @@ from pathlib import Path
 from components.export import writer as exporting
 from components.html.page import size as spelled
 from flows import revisions
-from flows.processes import stoppable
-from flows.state import State
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, stage
 from flows.freshness import Freshness
-from flows.state import State
+from flows.workspace.paths import State
 
 
 def stages() -> tuple[Stage, ...]:

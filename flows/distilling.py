@@ -10,8 +10,8 @@ from components.base.errors import UserError
 from components.distil.params import DistilParams
 from components.pipeline import STATE
 from flows.drawing import fetched
-from flows.processes import stoppable
-from flows.state import State
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
 
 REPORT = "distilled.json"
 

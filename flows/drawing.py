@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.base import events, files
 from components.base.errors import UserError
-from flows.processes import stoppable
-from flows.state import State
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
 
 if TYPE_CHECKING:
     from torch import Tensor

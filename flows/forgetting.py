@@ -9,7 +9,7 @@ from typing import Any
 
 from components.collect.web import store as urlstore
 from components.samples import facts, pack
-from flows.state import State
+from flows.workspace.paths import State
 
 PAGES = ("reports/changes.html", "reports/model.html", "reports/contract.html")
 """What may show an image and is not made anew by the data stages."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import state as states
+from flows.workspace import paths as states
 
 Folder = Annotated[
     Path,

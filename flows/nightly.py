@@ -10,8 +10,9 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
-from flows import lock, pipeline, recording, repository, running
-from flows.state import State
+from flows import pipeline, recording, repository, running
+from flows.workspace import lock
+from flows.workspace.paths import State
 
 
 @flow(name="nightly", persist_result=False)

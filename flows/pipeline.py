@@ -18,8 +18,8 @@ from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
 from flows import contract, datachanges, passes, recording, repository
 from flows.curves import Curves
-from flows.state import State
-from flows.watch import following
+from flows.workspace.events import following
+from flows.workspace.paths import State
 
 
 def _task(stage: Stage) -> Callable[..., str]:

@@ -15,9 +15,9 @@ from components.register.gate import RegisterParams
 from flows import passes
 from flows.curves import Curves
 from flows.passes import Pass
-from flows.state import State
 from flows.tracking import PASS, Tracker
 from flows.versions import CHAMPION, Versions
+from flows.workspace.paths import State
 
 
 def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any]:

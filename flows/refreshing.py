@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows import datachanges, datastatus, passes, processes, repository, running, watch
-from flows.state import State
+from flows import datachanges, datastatus, passes, repository, running
+from flows.workspace import events, processes
+from flows.workspace.paths import State
 
 
 def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
@@ -24,7 +25,7 @@ def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
         for stage in datastatus.stages():
             began = time.monotonic()
             log = logging.getLogger(f"stillroom.{stage.name}")
-            with watch.following(state.events, stage.name, log=log, points=lambda *_: None):
+            with events.following(state.events, stage.name, log=log, points=lambda *_: None):
                 how[stage.name] = repository.reproduce(state.root, stage, watched=state.events)
             say(f"{stage.name:>9}  {how[stage.name]}, {clock(time.monotonic() - began)}")
     return how

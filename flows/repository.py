@@ -1,6 +1,6 @@
 """DVC, called in-process; the only module, with flows/mending.py, that imports it.
 
-Every call opens its own ``Repo`` and is made under the checkout's lock (flows/lock.py).
+Every call opens its own ``Repo`` and is made under the checkout's lock (flows/workspace/lock.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows import mending, processes
+from flows import mending
+from flows.workspace import processes
 
 
 class StageFailed(UserError):

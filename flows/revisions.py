@@ -13,7 +13,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from flows import passes, repository
-from flows.state import State
+from flows.workspace.paths import State
 
 OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
            "splits": ("split", "data/splits")}  # fmt: skip

@@ -15,8 +15,9 @@ from components.base.errors import UserError, nearest
 from components.base.events import clock
 from components.collect import look as looking
 from components.pipeline import PIPELINE, stage
-from flows import lock, processes, repository, supervise
-from flows.state import State
+from flows import repository, supervise
+from flows.workspace import lock, processes
+from flows.workspace.paths import State
 
 SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register", "distil")
 

@@ -19,7 +19,7 @@ from typing import IO
 from components.base import files
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
-from flows.state import State
+from flows.workspace.paths import State
 
 HOST = "127.0.0.1"
 _START_SECONDS = 180.0
@@ -175,8 +175,8 @@ def _free(name: str, port: int) -> None:
 
 def _make_database(state: State) -> None:
     """Two processes that make an MLflow database at once can ruin it: make it here, before the server starts."""
-    from flows import lock
     from flows.tracking import Tracker
+    from flows.workspace import lock
 
     with lock.held(state.folder / "mlflow.lock", what="making the MLflow database", wait=True, say=print):
         Tracker(state, state.database)

@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from components.collect.params import CollectParams
 from components.html.page import visible
 from flows import guessing
-from flows.state import State
+from flows.workspace.paths import State
 
 _SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z./][A-Za-z0-9_./-]*")

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.train import start
-from flows import lock, repository
+from flows import repository
 from flows.drawing import fetched
-from flows.processes import stoppable
-from flows.state import State
+from flows.workspace import lock
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
 
 PAGE = "data/start.json"
 NOTHING = "none"

@@ -12,7 +12,7 @@ from types import FrameType
 
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
-from flows.processes import Stopped
+from flows.workspace.processes import Stopped
 
 
 class Broke(Exception):

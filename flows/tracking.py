@@ -23,7 +23,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from flows import repository
 from flows.passes import Pass
-from flows.state import State
+from flows.workspace.paths import State
 
 EXPERIMENT = "stillroom"
 MODEL_PATH = "denoiser"

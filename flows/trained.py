@@ -11,7 +11,7 @@ from components.base.errors import UserError
 from components.samples import pack
 from flows import passes, recording, repository
 from flows.passes import Pass
-from flows.state import State
+from flows.workspace.paths import State
 
 
 def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]:

@@ -12,8 +12,9 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
-from flows import forgetting, lock, refreshing, repository, trained
-from flows.state import State
+from flows import forgetting, refreshing, repository, trained
+from flows.workspace import lock
+from flows.workspace.paths import State
 
 RECORD = Path("data/withdrawn.jsonl")
 NOT_REACHED = (

@@ -20,7 +20,7 @@ from checkouts import make, stillroom  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from websites import site  # noqa: E402
 
-from flows.state import QUIET  # noqa: E402
+from flows.workspace.paths import QUIET  # noqa: E402
 
 loopback_only.install()
 # How long an example takes says how busy the machine is, and nothing of the code.

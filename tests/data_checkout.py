@@ -18,7 +18,7 @@ from PIL import Image
 from components.base import config, files
 from components.samples import manifest, pack, shards
 from flows import datastatus, running
-from flows.state import State
+from flows.workspace.paths import State
 
 HOSTILE = "<script>alert(1)</script>"
 LABELS = ("cats & dogs", HOSTILE, "=cmd()")

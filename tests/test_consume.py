@@ -13,7 +13,7 @@ from checkouts import environment, stillroom
 from PIL import Image
 
 from flows import servers
-from flows.state import State
+from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent

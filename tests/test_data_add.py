@@ -12,7 +12,7 @@ from components.base import config
 from components.base.errors import UserError
 from components.collect.params import CollectParams
 from flows import guessing, sourcing
-from flows.state import State
+from flows.workspace.paths import State
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from components.base.errors import UserError
 from flows import cli, datachanges, datastatus, repository, revisions
 from flows.freshness import Freshness
-from flows.state import State
+from flows.workspace.paths import State
 
 
 @pytest.fixture(scope="module")

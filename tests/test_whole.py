@@ -18,9 +18,9 @@ from checkouts import command, edit, emoji, environment, git, make, stillroom, t
 from components.base import config
 from components.pipeline import PIPELINE
 from flows import passes, repository
-from flows.state import State
 from flows.tracking import PASS, Tracker
 from flows.versions import Versions
+from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
 OUTPUTS = ("data/raw", "data/clean", "data/pixels", "data/splits", "models", "reports", "metrics")

@@ -14,7 +14,7 @@ from components.base.errors import UserError
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
 from flows import datachanges, refreshing, repository, withdrawal
-from flows.state import State
+from flows.workspace.paths import State
 
 PLACES = ("data/raw", "data/clean", "data/pixels", "data/splits", "data/profile", "reports", ".stillroom")
 RECORD = "data/withdrawn.jsonl"

@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from components.export import formats, writer
 from components.samples import manifest, shards
 from flows import dataexport
-from flows.state import State
+from flows.workspace.paths import State
 
 EVERY = ("train", "val", "test", "quarantine")
 

@@ -8,12 +8,12 @@ import textwrap
 import pytest
 
 from components.base.errors import UserError
-from flows import lock
+from flows.workspace import lock
 
 HOLDER = """
     import sys, time
     from pathlib import Path
-    from flows import lock
+    from flows.workspace import lock
     with lock.held(Path(sys.argv[1]), what="stillroom run", wait=True, say=print):
         print("held", flush=True)
         time.sleep(60)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from components.base import events
-from flows.watch import following
+from flows.workspace.events import following
 
 
 def test_lines_curves_and_progress_arrive_before_the_body_is_left(tmp_path, caplog, monkeypatch):

@@ -1,0 +1,1 @@
+"""This checkout: its folders, its lock, its processes, what its stages say."""
