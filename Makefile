@@ -19,16 +19,16 @@ slow: $(READY)  ## the others: runs that are stopped at every stage, killed, don
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m flows.dvcfile --check
-	$(BIN)/python -m flows.schema --check
+	$(BIN)/python -m flows.dvc.dvcyaml --check
+	$(BIN)/python -m flows.dvc.schema --check
 
 fix: $(READY)  ## mend what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 dvc: $(READY)  ## render dvc.yaml and params.schema.json
-	$(BIN)/python -m flows.dvcfile
-	$(BIN)/python -m flows.schema
+	$(BIN)/python -m flows.dvc.dvcyaml
+	$(BIN)/python -m flows.dvc.schema
 
 lock:  ## choose the newest versions that pyproject.toml allows (needs `uv`)
 	uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 \

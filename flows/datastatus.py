@@ -8,7 +8,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, stage
-from flows.freshness import Freshness
+from flows.dvc.freshness import Freshness
 from flows.workspace.paths import State
 
 

@@ -10,7 +10,8 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
-from flows import pipeline, recording, repository, running
+from flows import pipeline, recording, running
+from flows.dvc import engine
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -24,7 +25,7 @@ def nightly(root: str) -> str:
     with lock.held(state.lock, what="nightly", wait=True, say=log.info):
         running.look(state, say=log.info)
         told: dict[str, Any] | None = None
-        if not repository.stale(state.root):
+        if not engine.stale(state.root):
             told = recording.concluded(state)
         if told:
             line = "nothing to do"

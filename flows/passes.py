@@ -19,7 +19,7 @@ from typing import Any
 from components.base import config
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, STATE
-from flows import repository
+from flows.dvc import engine
 
 REF = "refs/stillroom/passes"
 KEPT = (
@@ -42,7 +42,7 @@ class Pass:
     @property
     def stages(self) -> dict[str, Any]:
         """The stages of its dvc.lock."""
-        return repository.parse_lock(self.files["dvc.lock"].decode())
+        return engine.parse_lock(self.files["dvc.lock"].decode())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -57,7 +57,7 @@ class Pass:
 
 def current(root: Path) -> Pass | None:
     """What lies in the working tree as a pass; None while a stage has not run yet."""
-    stages = repository.lock(root)
+    stages = engine.lock(root)
     if any(stage.name not in stages for stage in PIPELINE):
         return None
     paths = [*KEPT, *(stage.metrics for stage in PIPELINE)]
@@ -65,7 +65,7 @@ def current(root: Path) -> Pass | None:
     commit = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
     dirty = bool(git(root, "status", "--porcelain", "--untracked-files=no", "--", "components", "flows"))
     when = int((root / "dvc.lock").stat().st_mtime)
-    return Pass(key=repository.key(stages), files=held, commit=commit, dirty=dirty, when=when, about={})
+    return Pass(key=engine.key(stages), files=held, commit=commit, dirty=dirty, when=when, about={})
 
 
 def record(root: Path, done: Pass) -> None:
@@ -136,11 +136,11 @@ def _read(root: Path, commit: str, when: int) -> Pass | None:
             held[path] = blob
     if "dvc.lock" not in held:
         return None
-    stages = repository.parse_lock(held["dvc.lock"].decode())
+    stages = engine.parse_lock(held["dvc.lock"].decode())
     if not _wanted(held.get("dvc.yaml")) <= set(stages):
         return None
     about = json.loads(held.pop("pass/about.json", b"{}"))
-    return Pass(key=repository.key(stages), files=held, commit=about.get("commit", commit),
+    return Pass(key=engine.key(stages), files=held, commit=about.get("commit", commit),
                 dirty=about.get("dirty", False), when=when, about=about)  # fmt: skip
 
 

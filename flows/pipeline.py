@@ -16,8 +16,9 @@ from prefect.cache_policies import NO_CACHE
 
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import contract, datachanges, passes, recording, repository
+from flows import contract, datachanges, passes, recording
 from flows.curves import Curves
+from flows.dvc import engine
 from flows.workspace.events import following
 from flows.workspace.paths import State
 
@@ -30,7 +31,7 @@ def _task(stage: Stage) -> Callable[..., str]:
         log = get_run_logger()
         state = State(Path(root))
         with following(state.events, stage.name, log=log, points=curves.add):
-            how = repository.reproduce(state.root, stage, watched=state.events, force=force)
+            how = engine.reproduce(state.root, stage, watched=state.events, force=force)
         log.info("%s: %s", stage.name, how)
         return how
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows import datachanges, datastatus, passes, repository, running
+from flows import datachanges, datastatus, passes, running
+from flows.dvc import engine
 from flows.workspace import events, processes
 from flows.workspace.paths import State
 
@@ -26,7 +27,7 @@ def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
             began = time.monotonic()
             log = logging.getLogger(f"stillroom.{stage.name}")
             with events.following(state.events, stage.name, log=log, points=lambda *_: None):
-                how[stage.name] = repository.reproduce(state.root, stage, watched=state.events)
+                how[stage.name] = engine.reproduce(state.root, stage, watched=state.events)
             say(f"{stage.name:>9}  {how[stage.name]}, {clock(time.monotonic() - began)}")
     return how
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from flows import repository
+from flows.dvc import engine
 from flows.passes import Pass
 
 MANIFEST = "MANIFEST.json"
@@ -46,7 +46,7 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
             for path in found
         },
         "data": {
-            name: repository.output(stages, stage, path)
+            name: engine.output(stages, stage, path)
             for name, stage, path in (
                 ("raw", "collect", "data/raw"),
                 ("verdicts", "clean", "data/clean"),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
-from flows import passes, repository
+from flows import passes
+from flows.dvc import engine
 from flows.workspace.paths import State
 
 OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
@@ -76,7 +77,7 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
         return
     with tempfile.TemporaryDirectory(dir=state.folder, prefix="revision-") as name:
         for part, (stage, path) in OUTPUTS.items():
-            held = repository.cached(state.root, repository.output(revision.stages, stage, path))
+            held = engine.cached(state.root, engine.output(revision.stages, stage, path))
             if not held:
                 raise UserError(f"{revision.told}: DVC's cache does not hold its {path}: `dvc pull` there, or `git "
                                 "checkout` that state and run `dvc pull`")  # fmt: skip
@@ -113,7 +114,7 @@ def _commit(root: Path, word: str) -> Revision:
     if not commit:
         raise UserError(f"{word}: no such state of the data; wanted {WAYS}")
     text = passes.git(root, "cat-file", "blob", f"{commit}:dvc.lock", check=False)
-    stages = repository.parse_lock(text) if text else {}
+    stages = engine.parse_lock(text) if text else {}
     if not all(stage in stages for stage, _ in OUTPUTS.values()):
         raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "
                         "a pass, or `last`")  # fmt: skip

@@ -15,7 +15,8 @@ from components.base.errors import UserError, nearest
 from components.base.events import clock
 from components.collect import look as looking
 from components.pipeline import PIPELINE, stage
-from flows import repository, supervise
+from flows import supervise
+from flows.dvc import engine
 from flows.workspace import lock, processes
 from flows.workspace.paths import State
 
@@ -28,7 +29,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         stage(name)
     with lock.held(state.lock, what="stillroom run", wait=wait, say=_note) as handle, processes.stoppable():
         look(state, say=_note)
-        stale = repository.stale(state.root)
+        stale = engine.stale(state.root)
         if dry_run:
             check(state.root)
             _plan(state, stale, force)
@@ -69,7 +70,7 @@ def status(state: State) -> None:
     """Print what is stale and what was registered last."""
     from flows import recording
 
-    stale = repository.stale(state.root)
+    stale = engine.stale(state.root)
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
     told = recording.concluded(state)
     if told:
@@ -97,7 +98,7 @@ def promote(state: State, number: int, reason: str) -> None:
 
 def check(root: Path) -> None:
     """Load every section of params.yaml; UserError with the first thing that is wrong."""
-    from flows.schema import models
+    from flows.dvc.schema import models
 
     config.load(root / config.FILE, models())
 

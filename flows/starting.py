@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.train import start
-from flows import repository
 from flows.drawing import fetched
+from flows.dvc import engine
 from flows.workspace import lock
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -24,11 +24,11 @@ def begin(state: State, model: str) -> str:
     with lock.held(state.lock, what="stillroom start", wait=True, say=_note), stoppable():
         if model == NOTHING:
             start.clear(page)
-            repository.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
+            engine.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
             return f"{PAGE}: training starts from nothing"
         with _found(state, model) as (name, folder):
             taken = start.take(name, folder, page)
-        repository.track(state.root, str(page.with_suffix("").relative_to(state.root)))
+        engine.track(state.root, str(page.with_suffix("").relative_to(state.root)))
     millions = sum(weight.numel() for weight in taken.network.parameters()) / 1e6
     aim = f"{taken.objective.kind} on {taken.objective.schedule.name}"
     return (

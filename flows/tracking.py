@@ -21,7 +21,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from flows import repository
+from flows.dvc import engine
 from flows.passes import Pass
 from flows.workspace.paths import State
 
@@ -121,7 +121,7 @@ class Tracker:
         for at in range(0, len(rows), 90):
             self.client.log_batch(run_id, params=rows[at : at + 90])
         stages = done.stages
-        model = repository.cached(self.state.root, repository.output(stages, "train", "models/candidate"))
+        model = engine.cached(self.state.root, engine.output(stages, "train", "models/candidate"))
         curves = _curves(model.get("history.jsonl"))
         finals = {name: [(0, value)] for name, value in done.metrics.items() if name not in curves}
         self._log(run_id, {**curves, **finals}, known=run.data.metrics)
@@ -146,11 +146,11 @@ class Tracker:
                 (folder / path).write_bytes(content)
             stages = done.stages
             for stage, path in (("describe", "reports/data.html"), ("report", "reports/model.html")):
-                source = repository.cached(self.state.root, repository.output(stages, stage, path)).get("")
+                source = engine.cached(self.state.root, engine.output(stages, stage, path)).get("")
                 if source:
                     (folder / "reports").mkdir(exist_ok=True)
                     shutil.copyfile(source, folder / path)
-            evaluation = repository.cached(self.state.root, repository.output(stages, "evaluate", "models/evaluation"))
+            evaluation = engine.cached(self.state.root, engine.output(stages, "evaluate", "models/evaluation"))
             for picture in ("samples.png", "film.png", "scores.json"):
                 if picture in evaluation:
                     shutil.copyfile(evaluation[picture], folder / picture)
@@ -159,7 +159,7 @@ class Tracker:
     def _dataset(self, run_id: str, stages: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput
 
-        digest = repository.output(stages, "split", "data/splits")[:36]
+        digest = engine.output(stages, "split", "data/splits")[:36]
         source = json.dumps({"uri": "dvc.lock", "path": "data/splits"})
         dataset = Dataset(name="splits", digest=digest, source_type="dvc", source=source)
         self.client.log_inputs(run_id, datasets=[DatasetInput(dataset)])

@@ -9,7 +9,8 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.samples import pack
-from flows import passes, recording, repository
+from flows import passes, recording
+from flows.dvc import engine
 from flows.passes import Pass
 from flows.workspace.paths import State
 
@@ -45,12 +46,12 @@ def _near(alike: set[str]) -> str:
 
 def _hashes(done: Pass) -> tuple[str, str]:
     stages = done.stages
-    return (repository.output(stages, "resize", "data/pixels"), repository.output(stages, "split", "data/splits"))
+    return (engine.output(stages, "resize", "data/pixels"), engine.output(stages, "split", "data/splits"))
 
 
 def _trained_on(root: Path, pixels: str, splits: str) -> set[str] | None:
     """The SHA-256 of every image that a state trained on; None when the cache does not hold the state."""
-    held, rows = repository.cached(root, pixels), repository.cached(root, splits)
+    held, rows = engine.cached(root, pixels), engine.cached(root, splits)
     if "keys.sha256" not in held or "train.i32" not in rows:
         return None
     blob = held["keys.sha256"].read_bytes()

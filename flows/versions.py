@@ -13,7 +13,8 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.register.gate import Decision, RegisterParams, decide
 from components.samples import pack
-from flows import registry, repository
+from flows import registry
+from flows.dvc import engine
 from flows.passes import Pass
 from flows.tracking import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
 
@@ -46,8 +47,8 @@ class Versions:
         if found:
             return found
         root, stages = self.tracker.state.root, done.stages
-        model = repository.cached(root, repository.output(stages, "train", "models/candidate"))
-        evaluation = repository.cached(root, repository.output(stages, "evaluate", "models/evaluation"))
+        model = engine.cached(root, engine.output(stages, "train", "models/candidate"))
+        evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"))
         if not model or not evaluation:
             return None
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
@@ -62,7 +63,7 @@ class Versions:
             MANIFEST_TAG: digest,
             "stillroom.git_commit": done.commit,
             "stillroom.params": registry.params_hash(done),
-            "stillroom.data": repository.output(stages, "split", "data/splits"),
+            "stillroom.data": engine.output(stages, "split", "data/splits"),
         }
         return self.client.create_model_version(self.name, uri, run_id, tags=tags)
 

@@ -12,7 +12,8 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
-from flows import forgetting, refreshing, repository, trained
+from flows import forgetting, refreshing, trained
+from flows.dvc import engine
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -144,7 +145,7 @@ def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]
                 "again or pulled, not taken from the cache"):  # fmt: skip
         raise UserError("the cache was left as it is")
     before = shutil.disk_usage(state.root).free
-    repository.purge(state.root)
+    engine.purge(state.root)
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
     say(f"DVC's cache holds the present state only ({freed:.1f} MiB freed); remotes: `dvc gc --workspace --cloud`")
 

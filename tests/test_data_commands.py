@@ -12,8 +12,9 @@ from data_fixtures import png, zipped
 from typer.testing import CliRunner
 
 from components.base.errors import UserError
-from flows import cli, datachanges, datastatus, repository, revisions
-from flows.freshness import Freshness
+from flows import cli, datachanges, datastatus, revisions
+from flows.dvc import engine
+from flows.dvc.freshness import Freshness
 from flows.workspace.paths import State
 
 
@@ -67,7 +68,7 @@ TOUCHES = {
 def test_what_is_stale_is_what_dvc_says(mine, touch):
     stale(mine)  # a memory of the state before must not hide the change
     TOUCHES[touch](mine)
-    assert stale(mine) == repository.stale(mine) == stale(mine)
+    assert stale(mine) == engine.stale(mine) == stale(mine)
 
 
 def test_a_damaged_memory_costs_time_and_nothing_else(mine):
@@ -210,7 +211,7 @@ def test_a_word_that_names_no_state_is_one_line(checkout, word, line):
 
 
 def test_a_state_that_the_cache_lost_names_dvc_pull(mine):
-    digest = repository.output(repository.lock(mine), "resize", "data/pixels")
+    digest = engine.output(engine.lock(mine), "resize", "data/pixels")
     (mine / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
     state = State(mine)
     with (

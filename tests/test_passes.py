@@ -9,7 +9,8 @@ from checkouts import git
 from ruamel.yaml import YAML
 
 from components.pipeline import PIPELINE
-from flows import passes, registry, repository
+from flows import passes, registry
+from flows.dvc import engine
 from flows.passes import Pass
 
 
@@ -32,7 +33,7 @@ def make(root, seed=0):
     held = {"dvc.lock": text.getvalue().encode(), "params.yaml": f"train:\n  seed: {seed}\n".encode()}
     held["metrics/train.json"] = b'{"x0_error": 0.5}'
     commit = git(root, "rev-parse", "HEAD").strip()
-    return Pass(key=repository.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
+    return Pass(key=engine.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
 
 
 def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
@@ -86,7 +87,7 @@ def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_i
     for gone in (("profile",), ("profile", "report")):
         held = {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))}
         passes.record(root, replace(make(root), files=held))
-    assert [one.key for one in passes.remembered(root)] == [repository.key(without("profile"))]
+    assert [one.key for one in passes.remembered(root)] == [engine.key(without("profile"))]
 
 
 def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):

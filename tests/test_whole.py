@@ -17,7 +17,8 @@ from checkouts import command, edit, emoji, environment, git, make, stillroom, t
 
 from components.base import config
 from components.pipeline import PIPELINE
-from flows import passes, repository
+from flows import passes
+from flows.dvc import engine
 from flows.tracking import PASS, Tracker
 from flows.versions import Versions
 from flows.workspace.paths import State
@@ -313,8 +314,8 @@ def stages_below(folder: Path) -> list[int]:
 
 def test_the_key_of_a_pass_names_its_inputs(finished):
     folder, _ = finished
-    stages = repository.lock(folder)
-    key = repository.key(stages)
-    assert key == repository.key(json.loads(json.dumps(stages)))
+    stages = engine.lock(folder)
+    key = engine.key(stages)
+    assert key == engine.key(json.loads(json.dumps(stages)))
     stages["train"]["params"]["params.yaml"]["train"]["seed"] = 99
-    assert repository.key(stages) != key
+    assert engine.key(stages) != key

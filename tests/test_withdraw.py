@@ -13,7 +13,8 @@ from data_fixtures import png
 from components.base.errors import UserError
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
-from flows import datachanges, refreshing, repository, withdrawal
+from flows import datachanges, refreshing, withdrawal
+from flows.dvc import engine
 from flows.workspace.paths import State
 
 PLACES = ("data/raw", "data/clean", "data/pixels", "data/splits", "data/profile", "reports", ".stillroom")
@@ -187,7 +188,7 @@ def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
     assert holders(root, png(6), (".dvc/cache",))
     withdraw(root, digest(png(6)), purge=True)
     assert holders(root, png(6), (".dvc/cache", *PLACES)) == []
-    assert repository.stale(root)[0] == "train"
+    assert engine.stale(root)[0] == "train"
 
 
 @pytest.mark.slow

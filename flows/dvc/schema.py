@@ -14,7 +14,7 @@ from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
 from components.register.gate import RegisterParams
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def models() -> dict[str, type[BaseModel]]:

@@ -5,7 +5,7 @@ from checkouts import git
 from dvc.repo import Repo
 
 from components.base.errors import UserError
-from flows import mending, repository
+from flows.dvc import engine, repair
 
 PIPELINE = "stages:\n  one:\n    cmd: cp in out\n    deps: [in]\n    outs: [out]\n"
 
@@ -22,7 +22,7 @@ def checkout(tmp_path):
 
 
 def reproduce(folder):
-    with repository._repo(folder) as repo, repository._explained():
+    with engine._repo(folder) as repo, engine._explained():
         return repo.reproduce(targets=["one"], single_item=True)
 
 
@@ -36,28 +36,28 @@ def test_a_torn_note_of_who_works_here_is_removed(checkout, left, capsys):
 def test_a_note_that_can_be_read_is_left_alone(checkout):
     path = checkout / ".dvc/tmp/rwlock"
     path.write_text('{"write": {}, "read": {}}')
-    mending.mend(checkout, say=pytest.fail)
+    repair.mend(checkout, say=pytest.fail)
     assert path.read_text() == '{"write": {}, "read": {}}'
 
 
 @pytest.mark.parametrize("length", [0, 5, 30, -1])
 def test_a_torn_dvc_lock_becomes_what_it_was_and_the_stage_comes_from_the_cache(checkout, length, capsys):
     whole = (checkout / "dvc.lock").read_text()
-    with mending.kept(checkout, say=pytest.fail):
-        copied = (checkout / ".dvc" / mending.KEPT).read_text()
-    (checkout / ".dvc" / mending.KEPT).write_text(copied)
+    with repair.kept(checkout, say=pytest.fail):
+        copied = (checkout / ".dvc" / repair.KEPT).read_text()
+    (checkout / ".dvc" / repair.KEPT).write_text(copied)
     torn = whole[:length] if length >= 0 else whole + "  : ["
     (checkout / "dvc.lock").write_text(torn)
     assert reproduce(checkout) == []
     assert (checkout / "dvc.lock").read_text() == whole
     assert "it is again what it was" in capsys.readouterr().err
-    assert not (checkout / ".dvc" / mending.KEPT).exists()
+    assert not (checkout / ".dvc" / repair.KEPT).exists()
 
 
 def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
     whole = (checkout / "dvc.lock").read_text()
     told = []
-    with pytest.raises(KeyboardInterrupt), mending.kept(checkout, say=told.append):
+    with pytest.raises(KeyboardInterrupt), repair.kept(checkout, say=told.append):
         (checkout / "dvc.lock").write_text("schema: '2.0'\nstages:\n  one:\n    cmd: [")
         raise KeyboardInterrupt
     assert (checkout / "dvc.lock").read_text() == whole
@@ -66,7 +66,7 @@ def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
 
 def test_a_dvc_lock_that_somebody_else_spoilt_is_the_users_to_mend(checkout):
     (checkout / "dvc.lock").write_text("<<<<<<< HEAD\n")
-    mending.mend(checkout, say=pytest.fail)
+    repair.mend(checkout, say=pytest.fail)
     assert (checkout / "dvc.lock").read_text() == "<<<<<<< HEAD\n"
     with pytest.raises(UserError, match=r"dvc\.lock"):
         reproduce(checkout)

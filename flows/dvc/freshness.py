@@ -33,7 +33,7 @@ class Freshness:
             self._old = {"files": dict(held["files"]), "known": dict(held["known"])}
 
     def stale(self) -> list[str]:
-        """The stages that are not up to date, in the order of the pipeline, as `flows.repository.stale` tells them."""
+        """The stages that are not up to date, in the order of the pipeline, as `flows.dvc.engine.stale` tells them."""
         locked = self._parsed("dvc.lock").get("stages") or {}
         wanted = self._parsed("dvc.yaml").get("stages") or {}
         params = self._parsed(config.FILE)

@@ -1,4 +1,4 @@
-"""DVC, called in-process; the only module, with flows/mending.py, that imports it.
+"""DVC, called in-process; the only module, with flows/dvc/repair.py, that imports it.
 
 Every call opens its own ``Repo`` and is made under the checkout's lock (flows/workspace/lock.py).
 """
@@ -17,7 +17,7 @@ from typing import Any
 from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows import mending
+from flows.dvc import repair
 from flows.workspace import processes
 
 
@@ -47,7 +47,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with _repo(root) as repo, _explained(), mending.kept(root, say=_warn):
+        with _repo(root) as repo, _explained(), repair.kept(root, say=_warn):
             done = repo.reproduce(
                 targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
             )
@@ -134,7 +134,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with _explained():
-        mending.mend(root, say=_warn)
+        repair.mend(root, say=_warn)
     repo = Repo(str(root))
     try:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.

@@ -1,4 +1,4 @@
-"""dvc.yaml, rendered from the table of stages: ``python -m flows.dvcfile [--check]``."""
+"""dvc.yaml, rendered from the table of stages: ``python -m flows.dvc.dvcyaml [--check]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from components.base import files, imports
 from components.pipeline import PIPELINE, Stage
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = "# Rendered from components/pipeline.py by `make dvc`; a test says when it is out of date. Do not edit.\n"
 
 

@@ -1,0 +1,1 @@
+"""DVC: called in-process, mended when it was killed, its dvc.yaml rendered."""
