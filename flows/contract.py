@@ -13,7 +13,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.contract import page
 from components.contract.clauses import Clause, ContractParams, broken, judge, line
-from flows import passes
+from flows.history import store
 
 PROFILE = "data/profile/profile.json"
 PAGE = "reports/contract.html"
@@ -47,7 +47,7 @@ def _clauses(root: Path) -> tuple[dict[str, Any], dict[str, Any] | None, list[Cl
 
 def baseline(root: Path) -> dict[str, Any] | None:
     """The profile in the last pass that the gate has seen; None before the first."""
-    last = passes.last_judged(root)
+    last = store.last_judged(root)
     return _read(last.files[PROFILE]) if last and PROFILE in last.files else None
 
 

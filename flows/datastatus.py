@@ -87,12 +87,12 @@ def _sources(state: State) -> list[dict[str, Any]]:
 
 def _contract(state: State, fresh: Freshness) -> list[str] | None:
     """The clauses of section `contract` that do not hold for data/profile, a line each; None without a profile."""
-    from flows import passes
+    from flows.history import store
 
     profile = fresh.digest("data/profile")
     if not profile:
         return None
-    tip = passes.git(state.root, "rev-parse", "--verify", "--quiet", passes.REF, check=False).strip()
+    tip = store.git(state.root, "rev-parse", "--verify", "--quiet", store.REF, check=False).strip()
 
     def judge() -> list[str]:
         from flows import contract

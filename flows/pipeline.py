@@ -16,9 +16,10 @@ from prefect.cache_policies import NO_CACHE
 
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import contract, datachanges, passes, recording
+from flows import contract, datachanges, recording
 from flows.curves import Curves
 from flows.dvc import engine
+from flows.history import store
 from flows.workspace.events import following
 from flows.workspace.paths import State
 
@@ -51,7 +52,7 @@ def _reachable(task: Any, run: Any, state: Any) -> bool:
 def compare(root: str) -> None:
     """Show in reports/changes.html what changed in the data since the last pass that the gate has seen."""
     log, state = get_run_logger(), State(Path(root))
-    if passes.last_judged(state.root) is None:
+    if store.last_judged(state.root) is None:
         log.info("no earlier pass to compare the data with")
         return
     try:

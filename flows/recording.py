@@ -12,9 +12,9 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from components.register.gate import RegisterParams
-from flows import passes
 from flows.curves import Curves
-from flows.passes import Pass
+from flows.history import store
+from flows.history.store import Pass
 from flows.tracking import PASS, Tracker
 from flows.versions import CHAMPION, Versions
 from flows.workspace.paths import State
@@ -26,11 +26,11 @@ def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any
     ``how`` says of each stage whether it was executed, restored or unchanged.
     """
     params = register_params(state.root)
-    done = passes.current(state.root)
+    done = store.current(state.root)
     if done is None:
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
     tracker = curves.tracker
-    known = passes.remembered(state.root)
+    known = store.remembered(state.root)
     earlier = next((other for other in known if other.key == done.key), None)
     about = dict(earlier.about) if earlier else {}
     if "executed" in how.values() or "stages" not in about:
@@ -38,7 +38,7 @@ def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any
     done = replace(done, about=about)
     if earlier and earlier.about:  # made then, from that commit; now it is only found again
         done = replace(done, commit=earlier.commit, dirty=earlier.dirty)
-    passes.record(state.root, done)
+    store.record(state.root, done)
     run_id = tracker.ensure(done)
     versions = Versions(tracker, params.name)
     version = versions.add(done, run_id)
@@ -52,7 +52,7 @@ def conclude(state: State, how: dict[str, str], curves: Curves) -> dict[str, Any
         if decision["promote"]:
             versions.promote(version)
         # Last, so that a run that is killed before this line decides again and loses nothing.
-        passes.record(state.root, replace(done, about={**about, "decision": decision}))
+        store.record(state.root, replace(done, about={**about, "decision": decision}))
     elif decision["promote"] and versions.champion() is None:  # the database was lost, the memory was not
         versions.conclude(version, decision)
         versions.promote(version)
@@ -78,7 +78,7 @@ def concluded(state: State) -> dict[str, Any] | None:
         told = json.loads(_note(state).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    done = passes.current(state.root)
+    done = store.current(state.root)
     same = (
         done is not None
         and told.get("key") == done.key
@@ -99,10 +99,10 @@ def sync(state: State, say: Callable[[str], None]) -> int:
     closed = tracker.repair()
     if closed:
         say(f"closed {closed} run(s) that a killed process had left open")
-    known = passes.remembered(state.root)
-    here = passes.current(state.root)
+    known = store.remembered(state.root)
+    here = store.current(state.root)
     if here and here.key not in {done.key for done in known}:
-        passes.record(state.root, here)
+        store.record(state.root, here)
         known.append(here)
     versions = Versions(tracker, params.name)
     found = {}
@@ -133,7 +133,7 @@ def promote(state: State, number: int, reason: str) -> str:
     tracker = Tracker(state, os.environ["MLFLOW_TRACKING_URI"])
     versions = Versions(tracker, params.name)
     version = versions.resolve(f"/{number}")
-    known = passes.remembered(state.root)
+    known = store.remembered(state.root)
     done = next((one for one in known if one.key == version.tags.get(PASS)), None)
     if done is None:
         raise UserError(
@@ -147,7 +147,7 @@ def promote(state: State, number: int, reason: str) -> str:
         "promotion": 1 + max(map(_promotion, known), default=0),
         "reason": f"promoted by hand: {reason}",
     }
-    passes.record(state.root, replace(done, about={**done.about, "decision": decision}))
+    store.record(state.root, replace(done, about={**done.about, "decision": decision}))
     versions.conclude(version, decision)
     versions.promote(version)
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows import datachanges, datastatus, passes, running
+from flows import datachanges, datastatus, running
 from flows.dvc import engine
+from flows.history import store
 from flows.workspace import events, processes
 from flows.workspace.paths import State
 
@@ -37,7 +38,7 @@ def report(state: State, *, say: Callable[[str], None]) -> str:
     refresh(state, say=say)
     at = Path(os.path.relpath(state.root))
     lines = [f" report  {at / 'reports/data.html'}"]
-    if passes.last_judged(state.root) is None:
+    if store.last_judged(state.root) is None:
         return "\n".join([*lines, "changes  none to show: no pass has concluded here yet"])
     found, names = datachanges.diff(state, "last", "now", pictures=200)
     return "\n".join([datachanges.told(found, names), *lines, f"gallery  {at / datachanges.PAGE}"])

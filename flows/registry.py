@@ -13,7 +13,7 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.passes import Pass
+from flows.history.store import Pass
 
 MANIFEST = "MANIFEST.json"
 _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvision")

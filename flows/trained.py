@@ -9,9 +9,10 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.samples import pack
-from flows import passes, recording
+from flows import recording
 from flows.dvc import engine
-from flows.passes import Pass
+from flows.history import store
+from flows.history.store import Pass
 from flows.workspace.paths import State
 
 
@@ -20,7 +21,7 @@ def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]
     exact, alike = set(wanted), set(near)
     told, versions = [], None
     keys: dict[tuple[str, str], set[str] | None] = {}
-    for done in passes.remembered(state.root):
+    for done in store.remembered(state.root):
         if not done.about.get("decision"):
             continue
         if versions is None:

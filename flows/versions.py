@@ -15,7 +15,7 @@ from components.register.gate import Decision, RegisterParams, decide
 from components.samples import pack
 from flows import registry
 from flows.dvc import engine
-from flows.passes import Pass
+from flows.history.store import Pass
 from flows.tracking import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
 
 CHAMPION = "champion"

@@ -17,8 +17,8 @@ from checkouts import command, edit, emoji, environment, git, make, stillroom, t
 
 from components.base import config
 from components.pipeline import PIPELINE
-from flows import passes
 from flows.dvc import engine
+from flows.history import store
 from flows.tracking import PASS, Tracker
 from flows.versions import Versions
 from flows.workspace.paths import State
@@ -100,7 +100,7 @@ def test_a_run_tells_the_whole_pass(finished):
     runs = tracker.client.search_runs([tracker.experiment])
     assert [run.info.status for run in runs] == ["FINISHED"]
     run = runs[0]
-    done = passes.current(folder)
+    done = store.current(folder)
     assert run.data.tags[PASS] == done.key
     assert run.data.tags["mlflow.source.git.commit"] == git(folder, "rev-parse", "HEAD").strip()
     assert {run.data.tags[f"stillroom.stage.{stage.name}"] for stage in PIPELINE} == {"executed"}
@@ -165,7 +165,7 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     assert [int(version.version) for version in found] == [1, 2]
     decision = found[1].tags["stillroom.decision"]
     assert int(versions(copy).champion().version) == (2 if decision == "promoted" else 1)
-    remembered = passes.remembered(copy)
+    remembered = store.remembered(copy)
     assert [bool(p.about["decision"]["promote"]) for p in remembered] == [True, decision == "promoted"]
     assert remembered[1].about["decision"]["against"] == "denoiser version 1"
 

@@ -17,8 +17,9 @@ from components.base.errors import UserError
 from components.contract import page as contractpage
 from components.contract.clauses import Clause, ContractParams, broken, judge, line, shift
 from components.pipeline import PIPELINE
-from flows import contract, passes
-from flows.passes import Pass
+from flows import contract
+from flows.history import store
+from flows.history.store import Pass
 
 WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_shift": 0.5}
 GOOD = {
@@ -149,7 +150,7 @@ def remember(root, profile: dict, **about) -> None:
     held = {"dvc.lock": lock, "params.yaml": b"x: 1\n", contract.PROFILE: json.dumps(profile).encode()}
     commit = git(root, "rev-parse", "HEAD").strip()
     key = json.dumps(about)
-    passes.record(root, Pass(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
+    store.record(root, Pass(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
 
 
 def test_the_page_is_there_while_the_contract_is_broken(root):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
-from flows import passes
 from flows.dvc import engine
+from flows.history import store
 from flows.workspace.paths import State
 
 OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
@@ -48,14 +48,14 @@ def resolve(state: State, word: str) -> Revision:
     if word == "now":
         return Revision("now (what lies here)", None)
     if word == "last":
-        done = passes.last_judged(root)
+        done = store.last_judged(root)
         if done is None:
             raise UserError("last: no pass has concluded in this checkout yet: `stillroom run` makes the first")
         return Revision(f"last pass {done.key[:8]}", done.stages)
     if re.fullmatch(r"v\d+|models:/.+", word):
         return _version(state, word)
     if re.fullmatch(r"[0-9a-f]{8,64}", word):
-        found = {done.key: done for done in passes.remembered(root) if done.key.startswith(word)}
+        found = {done.key: done for done in store.remembered(root) if done.key.startswith(word)}
         if len(found) > 1:
             raise UserError(f"{word}: {len(found)} passes begin like that: give more digits")
         for key, done in found.items():
@@ -101,19 +101,19 @@ def _version(state: State, word: str) -> Revision:
         name, reference = found.groups()
     version = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), name).resolve(reference)
     key = version.tags.get(PASS, "")
-    done = next((one for one in passes.remembered(state.root) if one.key == key), None)
+    done = next((one for one in store.remembered(state.root) if one.key == key), None)
     if done is None:
-        raise UserError(f"{word}: this checkout remembers no pass {key[:8]}: `git fetch origin {passes.REF}` brings it")
+        raise UserError(f"{word}: this checkout remembers no pass {key[:8]}: `git fetch origin {store.REF}` brings it")
     return Revision(f"{name} version {version.version}", done.stages)
 
 
 def _commit(root: Path, word: str) -> Revision:
     # "--" keeps git from taking a word that begins with a dash for an option.
-    commit = passes.git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}",
+    commit = store.git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}",
                         check=False).strip()  # fmt: skip
     if not commit:
         raise UserError(f"{word}: no such state of the data; wanted {WAYS}")
-    text = passes.git(root, "cat-file", "blob", f"{commit}:dvc.lock", check=False)
+    text = store.git(root, "cat-file", "blob", f"{commit}:dvc.lock", check=False)
     stages = engine.parse_lock(text) if text else {}
     if not all(stage in stages for stage, _ in OUTPUTS.values()):
         raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "

@@ -9,9 +9,10 @@ from checkouts import git
 from ruamel.yaml import YAML
 
 from components.pipeline import PIPELINE
-from flows import passes, registry
+from flows import registry
 from flows.dvc import engine
-from flows.passes import Pass
+from flows.history import store
+from flows.history.store import Pass
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def make(root, seed=0):
 def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
     done = replace(make(root), about={"stages": {"train": "executed"}})
     head, status = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
-    passes.record(root, done)
-    (told,) = passes.remembered(root)
+    store.record(root, done)
+    (told,) = store.remembered(root)
     assert (told.key, told.files, told.commit, told.dirty) == (done.key, done.files, done.commit, False)
     assert told.about["stages"] == {"train": "executed"}
     assert told.metrics == {"train/x0_error": 0.5}
@@ -49,16 +50,16 @@ def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
 
 def test_saying_it_twice_adds_nothing(root):
     for _ in range(2):
-        passes.record(root, make(root))
-    assert git(root, "rev-list", "--count", passes.REF).strip() == "2"  # the pass, and the commit it was made from
+        store.record(root, make(root))
+    assert git(root, "rev-list", "--count", store.REF).strip() == "2"  # the pass, and the commit it was made from
 
 
 def test_a_pass_is_told_as_it_was_told_last_and_each_key_once(root):
     first, second = make(root, 0), make(root, 1)
-    passes.record(root, first)
-    passes.record(root, second)
-    passes.record(root, replace(first, about={"decision": {"promote": True}}))
-    told = passes.remembered(root)
+    store.record(root, first)
+    store.record(root, second)
+    store.record(root, replace(first, about={"decision": {"promote": True}}))
+    told = store.remembered(root)
     assert [one.key for one in told] == [second.key, first.key]
     assert told[1].about["decision"] == {"promote": True}
 
@@ -70,7 +71,7 @@ def test_a_lock_that_people_committed_is_a_pass_too(root):
         (root / name).write_bytes(content)
     git(root, "add", "dvc.lock", "params.yaml", "metrics")
     git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "results")
-    (told,) = passes.remembered(root)
+    (told,) = store.remembered(root)
     assert (told.key, told.metrics, told.about) == (done.key, done.metrics, {})
 
 
@@ -86,19 +87,19 @@ def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_i
     table = dumped({name: {} for name in without("profile")})
     for gone in (("profile",), ("profile", "report")):
         held = {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))}
-        passes.record(root, replace(make(root), files=held))
-    assert [one.key for one in passes.remembered(root)] == [engine.key(without("profile"))]
+        store.record(root, replace(make(root), files=held))
+    assert [one.key for one in store.remembered(root)] == [engine.key(without("profile"))]
 
 
 def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
-    passes.record(root, make(root))
+    store.record(root, make(root))
     bare = tmp_path_factory.mktemp("remote") / "bare.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
-    git(root, "push", "--quiet", str(bare), passes.REF)
+    git(root, "push", "--quiet", str(bare), store.REF)
     other = tmp_path_factory.mktemp("other")
     git(other, "init", "--quiet")
-    git(other, "fetch", "--quiet", str(bare), f"{passes.REF}:{passes.REF}")
-    assert [one.key for one in passes.remembered(other)] == [make(root).key]
+    git(other, "fetch", "--quiet", str(bare), f"{store.REF}:{store.REF}")
+    assert [one.key for one in store.remembered(other)] == [make(root).key]
 
 
 def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_path):

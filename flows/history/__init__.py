@@ -1,0 +1,1 @@
+"""The memory of pipeline runs, in git."""
