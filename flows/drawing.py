@@ -64,8 +64,8 @@ def fetched(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
     found = re.fullmatch(r"models:/([^/@]+)(@[^/@]+|/\d+)", model)
     if not found:
         raise UserError(f"{model}: not a model's name: wanted models:/NAME@ALIAS or models:/NAME/VERSION")
-    from flows.tracking import Tracker
-    from flows.versions import Versions
+    from flows.registry.mlflow import Tracker
+    from flows.registry.versions import Versions
 
     versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1])
     version = versions.resolve(found[2])

@@ -10,8 +10,9 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
-from flows import pipeline, recording, running
+from flows import pipeline, running
 from flows.dvc import engine
+from flows.registry import publish
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -26,7 +27,7 @@ def nightly(root: str) -> str:
         running.look(state, say=log.info)
         told: dict[str, Any] | None = None
         if not engine.stale(state.root):
-            told = recording.concluded(state)
+            told = publish.concluded(state)
         if told:
             line = "nothing to do"
         else:

@@ -16,10 +16,11 @@ from prefect.cache_policies import NO_CACHE
 
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import contract, datachanges, recording
-from flows.curves import Curves
+from flows import contract, datachanges
 from flows.dvc import engine
 from flows.history import store
+from flows.registry import publish
+from flows.registry.metrics import Curves
 from flows.workspace.events import following
 from flows.workspace.paths import State
 
@@ -76,7 +77,7 @@ def hold(root: str) -> None:
 def register(root: str, how: dict[str, str], curves: Curves) -> dict[str, Any]:
     """Remember the pass in git, tell MLflow, make a version of it and let the gate decide."""
     log = get_run_logger()
-    told = recording.conclude(State(Path(root)), how, curves)
+    told = publish.conclude(State(Path(root)), how, curves)
     log.info("register: %s", told["reason"])
     return told
 

@@ -34,9 +34,10 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
             check(state.root)
             _plan(state, stale, force)
             return
-        from flows import contract, recording
+        from flows import contract
+        from flows.registry import publish
 
-        told = None if stale or force else recording.concluded(state)
+        told = None if stale or force else publish.concluded(state)
         if told:
             contract.clear(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
@@ -44,7 +45,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
                 _note(f"the next training would be stopped: {line}")
         else:
             supervise.run(state.root, force, lock=handle)
-            told = recording.concluded(state)
+            told = publish.concluded(state)
             assert told is not None, "a pass that ended well has concluded"
         print(where(state, told))
 
@@ -68,11 +69,11 @@ def look(state: State, *, say: Callable[[str], None]) -> None:
 
 def status(state: State) -> None:
     """Print what is stale and what was registered last."""
-    from flows import recording
+    from flows.registry import publish
 
     stale = engine.stale(state.root)
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
-    told = recording.concluded(state)
+    told = publish.concluded(state)
     if told:
         print(f"registered: {told['name']} version {told['version']} ({told['reason']})")
     else:
@@ -81,19 +82,19 @@ def status(state: State) -> None:
 
 def sync(state: State) -> None:
     """Rebuild what MLflow has to say from git and DVC."""
-    from flows import recording
+    from flows.registry import publish
 
     with lock.held(state.lock, what="stillroom sync", wait=True, say=_note):
-        count = recording.sync(state, say=print)
+        count = publish.sync(state, say=print)
     print(f"{count} pass(es) in MLflow" if count else "no pass yet: `stillroom run` makes the first")
 
 
 def promote(state: State, number: int, reason: str) -> None:
     """Move the alias by hand."""
-    from flows import recording
+    from flows.registry import publish
 
     with lock.held(state.lock, what="stillroom promote", wait=True, say=_note):
-        print(recording.promote(state, number, reason))
+        print(publish.promote(state, number, reason))
 
 
 def check(root: Path) -> None:

@@ -175,7 +175,7 @@ def _free(name: str, port: int) -> None:
 
 def _make_database(state: State) -> None:
     """Two processes that make an MLflow database at once can ruin it: make it here, before the server starts."""
-    from flows.tracking import Tracker
+    from flows.registry.mlflow import Tracker
     from flows.workspace import lock
 
     with lock.held(state.folder / "mlflow.lock", what="making the MLflow database", wait=True, say=print):

@@ -12,8 +12,9 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
-from flows import forgetting, refreshing, trained
+from flows import forgetting, refreshing
 from flows.dvc import engine
+from flows.registry import impact
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -119,7 +120,7 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
             f"{_images(len(near))} of much the same look will stay: "
             + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
         )
-    return [*lines, *trained.lines(state, wanted, known.near(wanted))]
+    return [*lines, *impact.lines(state, wanted, known.near(wanted))]
 
 
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:

@@ -19,8 +19,8 @@ from components.base import config
 from components.pipeline import PIPELINE
 from flows.dvc import engine
 from flows.history import store
-from flows.tracking import PASS, Tracker
-from flows.versions import Versions
+from flows.registry.mlflow import PASS, Tracker
+from flows.registry.versions import Versions
 from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow

@@ -89,11 +89,11 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
 
 
 def _version(state: State, word: str) -> Revision:
-    from flows import recording
-    from flows.tracking import PASS, Tracker
-    from flows.versions import Versions
+    from flows.registry import publish
+    from flows.registry.mlflow import PASS, Tracker
+    from flows.registry.versions import Versions
 
-    name, reference = recording.register_params(state.root).name, f"/{word[1:]}"
+    name, reference = publish.register_params(state.root).name, f"/{word[1:]}"
     if word.startswith("models:/"):
         found = re.fullmatch(r"models:/([^/@]+)([/@].+)", word)
         if not found:

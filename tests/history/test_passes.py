@@ -9,10 +9,10 @@ from checkouts import git
 from ruamel.yaml import YAML
 
 from components.pipeline import PIPELINE
-from flows import registry
 from flows.dvc import engine
 from flows.history import store
 from flows.history.store import Pass
+from flows.registry import bundle
 
 
 @pytest.fixture
@@ -110,22 +110,22 @@ def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_p
     model = {"unet/weights.safetensors": source / "weights.safetensors"}
     scores = {name: source / name for name in ("scores.json", "samples.png", "film.png")}
     folders = [tmp_path / "a" / "version", tmp_path / "b" / "version"]
-    digests = [registry.build(folder, done=make(root), model=model, evaluation=scores) for folder in folders]
+    digests = [bundle.build(folder, done=make(root), model=model, evaluation=scores) for folder in folders]
     assert digests[0] == digests[1]
-    told = registry.verify(folders[0])
+    told = bundle.verify(folders[0])
     assert set(told["files"]) == {"unet/weights.safetensors", "scores.json", "samples.png", "film.png"}
     assert told["data"]["splits"].endswith(".dir") and told["git_commit"] == make(root).commit
     (folders[0] / "unet/weights.safetensors").write_text("weights.safetensorz")
-    with pytest.raises(registry.UserError, match=r"weights\.safetensors: differs"):
-        registry.verify(folders[0])
+    with pytest.raises(bundle.UserError, match=r"weights\.safetensors: differs"):
+        bundle.verify(folders[0])
     (folders[1] / "scores.json").unlink()
-    with pytest.raises(registry.UserError, match=r"scores\.json: missing"):
-        registry.verify(folders[1])
+    with pytest.raises(bundle.UserError, match=r"scores\.json: missing"):
+        bundle.verify(folders[1])
 
 
 def test_a_manifest_that_points_outside_is_not_trusted(tmp_path):
     (tmp_path / "version").mkdir()
     (tmp_path / "secret").write_text("x")
-    (tmp_path / "version" / registry.MANIFEST).write_text('{"files": {"../secret": {"sha256": "", "bytes": 1}}}')
-    with pytest.raises(registry.UserError, match="outside"):
-        registry.verify(tmp_path / "version")
+    (tmp_path / "version" / bundle.MANIFEST).write_text('{"files": {"../secret": {"sha256": "", "bytes": 1}}}')
+    with pytest.raises(bundle.UserError, match="outside"):
+        bundle.verify(tmp_path / "version")

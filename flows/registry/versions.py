@@ -13,10 +13,10 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.register.gate import Decision, RegisterParams, decide
 from components.samples import pack
-from flows import registry
 from flows.dvc import engine
 from flows.history.store import Pass
-from flows.tracking import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
+from flows.registry import bundle
+from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
 
 CHAMPION = "champion"
 DECISION, REASON = "stillroom.decision", "stillroom.reason"
@@ -53,7 +53,7 @@ class Versions:
             return None
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
             folder = Path(name) / MODEL_PATH
-            digest = registry.build(folder, done=done, model=model, evaluation=evaluation)
+            digest = bundle.build(folder, done=done, model=model, evaluation=evaluation)
             self.tracker.upload(run_id, folder, MODEL_PATH)
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
@@ -62,7 +62,7 @@ class Versions:
             PASS: done.key,
             MANIFEST_TAG: digest,
             "stillroom.git_commit": done.commit,
-            "stillroom.params": registry.params_hash(done),
+            "stillroom.params": bundle.params_hash(done),
             "stillroom.data": engine.output(stages, "split", "data/splits"),
         }
         return self.client.create_model_version(self.name, uri, run_id, tags=tags)
@@ -114,7 +114,7 @@ class Versions:
     def folder(self, version: Any) -> Iterator[Path]:
         """The files of ``version``, held against their manifest, while the body runs."""
         with self.tracker.pulled(version.source) as folder:
-            registry.verify(folder)
+            bundle.verify(folder)
             yield folder
 
     def resolve(self, reference: str) -> Any:

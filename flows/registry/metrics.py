@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.workspace.paths import State
 
 if TYPE_CHECKING:
-    from flows.tracking import Tracker
+    from flows.registry.mlflow import Tracker
 
 
 class Curves:
@@ -22,7 +22,7 @@ class Curves:
     def tracker(self) -> Tracker:
         """The tracker of this pass, opened once."""
         if self._tracker is None:
-            from flows.tracking import Tracker
+            from flows.registry.mlflow import Tracker
 
             self._tracker = Tracker(self.state, os.environ["MLFLOW_TRACKING_URI"])
             self._tracker.repair()

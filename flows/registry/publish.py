@@ -12,11 +12,11 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from components.register.gate import RegisterParams
-from flows.curves import Curves
 from flows.history import store
 from flows.history.store import Pass
-from flows.tracking import PASS, Tracker
-from flows.versions import CHAMPION, Versions
+from flows.registry.metrics import Curves
+from flows.registry.mlflow import PASS, Tracker
+from flows.registry.versions import CHAMPION, Versions
 from flows.workspace.paths import State
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.samples import pack
-from flows import recording
 from flows.dvc import engine
 from flows.history import store
 from flows.history.store import Pass
+from flows.registry import publish
 from flows.workspace.paths import State
 
 
@@ -64,11 +64,11 @@ def _versions(state: State) -> dict[str, str]:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return {}
-    from flows.tracking import PASS, Tracker
-    from flows.versions import CHAMPION, Versions
+    from flows.registry.mlflow import PASS, Tracker
+    from flows.registry.versions import CHAMPION, Versions
 
     try:
-        versions = Versions(Tracker(state, uri), recording.register_params(state.root).name)
+        versions = Versions(Tracker(state, uri), publish.register_params(state.root).name)
         champion: Any = versions.champion()
         return {
             version.tags.get(PASS, ""): f"{versions.name} version {version.version}"
