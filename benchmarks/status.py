@@ -37,7 +37,7 @@ def main() -> None:
         build_ours(ours, tar)
         (WORK / "built").write_text(str(images))
     images = int((WORK / "built").read_text())
-    dvc, stillroom = [sys.executable, "-m", "dvc"], [sys.executable, "-m", "flows.cli"]
+    dvc, stillroom = [sys.executable, "-m", "dvc"], [sys.executable, "-m", "flows.cli.app"]
     rows = {
         "`dvc status`, single files": measure(single, *dvc, "status"),
         "`dvc status`, our shards": measure(ours, *dvc, "status"),
@@ -82,7 +82,7 @@ def build_ours(folder: Path, tar: Path) -> None:
     params["profile"]["embedding"] = "colours"  # no matter for this question, and it takes no network
     yaml.dump(params, folder / "params.yaml")
     call(folder, "git", "init", "-q")
-    call(folder, sys.executable, "-m", "flows.cli", "data", "report")
+    call(folder, sys.executable, "-m", "flows.cli.app", "data", "report")
 
 
 def measure(folder: Path, *command: str) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage
-from flows import contract, datachanges
+from flows.data import contract, diff
 from flows.dvc import engine
 from flows.history import store
 from flows.registry import publish
@@ -57,11 +57,11 @@ def compare(root: str) -> None:
         log.info("no earlier pass to compare the data with")
         return
     try:
-        found, names = datachanges.diff(state, "last", "now", pictures=200)
+        found, names = diff.diff(state, "last", "now", pictures=200)
     except UserError as error:  # DVC's cache was cleared, say: a page less is no reason to stop
         log.warning("what changed in the data cannot be shown: %s", error)
     else:
-        log.info(datachanges.told(found, names))
+        log.info(diff.told(found, names))
 
 
 @task(name="contract", cache_policy=NO_CACHE, persist_result=False)

@@ -34,7 +34,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
             check(state.root)
             _plan(state, stale, force)
             return
-        from flows import contract
+        from flows.data import contract
         from flows.registry import publish
 
         told = None if stale or force else publish.concluded(state)
@@ -154,7 +154,7 @@ def flow(root: Path, force: tuple[str, ...]) -> None:
 
 
 def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
-    from flows import contract
+    from flows.data import contract
 
     names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
     print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")

@@ -57,11 +57,12 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
 
 def main(text: str) -> int:
     """The pass itself, in its own process; tells its error in one line and gives the exit code."""
-    from flows import cli, running
+    from flows import running
+    from flows.cli import app
 
     arguments = json.loads(text)
     try:
-        return cli.told(lambda: running.flow(Path(arguments["root"]), tuple(arguments["force"])))
+        return app.told(lambda: running.flow(Path(arguments["root"]), tuple(arguments["force"])))
     except Stopped as stopped:
         return 128 + stopped.number  # told by the process that passed the signal on
 

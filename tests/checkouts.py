@@ -108,7 +108,7 @@ def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.Co
 
 def command(*arguments: str) -> list[str]:
     """The command line of ``stillroom arguments``, run from the current folder's code."""
-    return [sys.executable, "-m", "flows.cli", *arguments]
+    return [sys.executable, "-m", "flows.cli.app", *arguments]
 
 
 def tree(folder: Path) -> dict[str, bytes]:

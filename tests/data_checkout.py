@@ -17,7 +17,8 @@ from PIL import Image
 
 from components.base import config, files
 from components.samples import manifest, pack, shards
-from flows import datastatus, running
+from flows import running
+from flows.data import status
 from flows.workspace.paths import State
 
 HOSTILE = "<script>alert(1)</script>"
@@ -65,7 +66,7 @@ def refresh(root: Path) -> None:
     state.enter()
     running.look(state, say=lambda line: None)
     sections = config.read(root / config.FILE)
-    stale = [stage for stage in datastatus.stages() if stage.name in datastatus.status(state)["stale"]]
+    stale = [stage for stage in status.stages() if stage.name in status.status(state)["stale"]]
     for stage in stale:
         if stage.name == "resize":
             _pack(root, sections["resize"]["side"])

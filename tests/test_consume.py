@@ -109,7 +109,7 @@ def test_the_ui_command_serves_both_and_ends_with_its_servers(finished):
             probe.bind((servers.HOST, 0))
             ports.append(str(probe.getsockname()[1]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1]],
+        [sys.executable, "-m", "flows.cli.app", "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1]],
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

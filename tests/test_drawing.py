@@ -16,7 +16,9 @@ from components.base.errors import UserError
 from components.diffusion import samplers
 from components.model import sampling
 from components.train.stage import train
-from flows import cli, drawing, modelcommands
+from flows import drawing
+from flows.cli import app
+from flows.cli import model as modelcommands
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +179,12 @@ def test_the_command_offers_the_samplers_and_levels_that_there_are():
 
 
 def test_help_tells_defaults_and_ranges():
-    said = CliRunner().invoke(cli.app, ["sample", "--help"], terminal_width=200).output
+    said = CliRunner().invoke(app.app, ["sample", "--help"], terminal_width=200).output
     for words in ("1<=x<=1000", "the model's", "every class in turn", "dpmpp_2m", "auto|torch|onnx", "--dry-run"):
         assert words in said, words
 
 
 def test_a_sampler_that_is_none_is_told_with_its_choices():
-    done = CliRunner().invoke(cli.app, ["sample", "--sampler", "plms"])
+    done = CliRunner().invoke(app.app, ["sample", "--sampler", "plms"])
     assert done.exit_code == 2
     assert "dpmpp_2m" in done.output

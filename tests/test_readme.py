@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")

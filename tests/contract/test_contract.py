@@ -17,7 +17,7 @@ from components.base.errors import UserError
 from components.contract import page as contractpage
 from components.contract.clauses import Clause, ContractParams, broken, judge, line, shift
 from components.pipeline import PIPELINE
-from flows import contract
+from flows.data import contract
 from flows.history import store
 from flows.history.store import Pass
 

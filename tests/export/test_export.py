@@ -15,7 +15,7 @@ from PIL import Image
 from components.base.errors import UserError
 from components.export import formats, writer
 from components.samples import manifest, shards
-from flows import dataexport
+from flows.data import export
 from flows.workspace.paths import State
 
 EVERY = ("train", "val", "test", "quarantine")
@@ -23,7 +23,7 @@ EVERY = ("train", "val", "test", "quarantine")
 
 def write(target, layout, **changes):
     asked = {"to": target, "layout": layout, "splits": EVERY, "rev": "now", "size": "original"}
-    return dataexport.export(State(built()), dataexport.Request(**{**asked, **changes}), dry_run=False)
+    return export.export(State(built()), export.Request(**{**asked, **changes}), dry_run=False)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_dry_run_writes_nothing(tmp_path):
-    asked = dataexport.Request(to=tmp_path / "out", layout="parquet", splits=("train",), rev="HEAD", size="original")
-    assert "would write HEAD" in dataexport.export(State(built()), asked, dry_run=True)
+    asked = export.Request(to=tmp_path / "out", layout="parquet", splits=("train",), rev="HEAD", size="original")
+    assert "would write HEAD" in export.export(State(built()), asked, dry_run=True)
     assert list(tmp_path.iterdir()) == []
 
 

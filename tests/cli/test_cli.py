@@ -5,13 +5,13 @@ import sys
 import pytest
 from checkouts import edit, make, stillroom
 
-from flows import cli
+from flows.cli import app
 
 
 def said(capsys, monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["stillroom", *words])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     out = capsys.readouterr()
     return ended.value.code, out.out, out.err
 

@@ -11,7 +11,8 @@ from data_fixtures import folder, png, tarred, zipped
 from components.base import config
 from components.base.errors import UserError
 from components.collect.params import CollectParams
-from flows import guessing, sourcing
+from flows.data import add as sourcing
+from flows.data import detect
 from flows.workspace.paths import State
 
 
@@ -125,6 +126,6 @@ def test_the_kind_is_guessed_from_the_name_and_the_first_of_the_content(tmp_path
               "shards": "webdataset", "list.CSV": "urls", "tables": "parquet", "tables/0.parquet": "parquet",
               "urls.parquet": "urls", "damaged.tar": "files", "s3://bucket/prefix": "files",
               "s3://bucket/list.jsonl": "urls", "s3://bucket/x.parquet": "parquet"}  # fmt: skip
-    assert {name: guessing.kind(tmp_path, name)[0] for name in wanted} == wanted
-    assert guessing.image_column(tmp_path, "tables") == "picture"
-    assert guessing.image_column(tmp_path, "urls.parquet") is None
+    assert {name: detect.kind(tmp_path, name)[0] for name in wanted} == wanted
+    assert detect.image_column(tmp_path, "tables") == "picture"
+    assert detect.image_column(tmp_path, "urls.parquet") is None

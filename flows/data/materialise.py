@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows import datachanges, datastatus, running
+from flows import running
+from flows.data import diff
+from flows.data import status
 from flows.dvc import engine
 from flows.history import store
 from flows.workspace import events, processes
@@ -24,7 +26,7 @@ def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
     running.look(state, say=say)
     how = {}
     with processes.stoppable():
-        for stage in datastatus.stages():
+        for stage in status.stages():
             began = time.monotonic()
             log = logging.getLogger(f"stillroom.{stage.name}")
             with events.following(state.events, stage.name, log=log, points=lambda *_: None):
@@ -40,5 +42,5 @@ def report(state: State, *, say: Callable[[str], None]) -> str:
     lines = [f" report  {at / 'reports/data.html'}"]
     if store.last_judged(state.root) is None:
         return "\n".join([*lines, "changes  none to show: no pass has concluded here yet"])
-    found, names = datachanges.diff(state, "last", "now", pictures=200)
-    return "\n".join([datachanges.told(found, names), *lines, f"gallery  {at / datachanges.PAGE}"])
+    found, names = diff.diff(state, "last", "now", pictures=200)
+    return "\n".join([diff.told(found, names), *lines, f"gallery  {at / diff.PAGE}"])

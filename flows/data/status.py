@@ -95,7 +95,7 @@ def _contract(state: State, fresh: Freshness) -> list[str] | None:
     tip = store.git(state.root, "rev-parse", "--verify", "--quiet", store.REF, check=False).strip()
 
     def judge() -> list[str]:
-        from flows import contract
+        from flows.data import contract
 
         return contract.foretell(state.root)
 

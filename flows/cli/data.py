@@ -98,7 +98,7 @@ def add(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and write nothing.")] = False,
 ) -> None:
     """Append a source to params.yaml, once it has been seen to hold images; nothing is brought in yet."""
-    from flows import sourcing
+    from flows.data import add as sourcing
     from flows.workspace import lock
 
     state = _enter(directory)
@@ -132,7 +132,7 @@ def withdraw(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
 ) -> None:
     """Take images out of the working data for good: bytes, pixels, thumbnails; their places stay, so no other moves."""
-    from flows import withdrawal
+    from flows.data import withdraw as withdrawal
 
     request = withdrawal.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
                                  purge=purge)  # fmt: skip
@@ -142,7 +142,7 @@ def withdraw(
 @app.command()
 def status(directory: Folder = Path(), as_json: Json = False) -> None:
     """Say what there is: images by verdict, source and split, and which data stages are stale."""
-    from flows import datastatus
+    from flows.data import status as datastatus
 
     found = datastatus.status(_enter(directory))
     typer.echo(json.dumps(found, indent=1) if as_json else datastatus.told(found))
@@ -157,7 +157,7 @@ def diff(
     pictures: Annotated[int, typer.Option(help="Most pictures in each list of the page.", min=0, max=5000)] = 200,
 ) -> None:
     """Compare two states of the data: lines here, a gallery in reports/changes.html; exit code 1 if a split moved."""
-    from flows import datachanges
+    from flows.data import diff as datachanges
 
     state = _enter(directory)
     found, names = datachanges.diff(state, before, after, pictures=pictures)
@@ -173,12 +173,12 @@ def diff(
 @app.command()
 def report(directory: Folder = Path()) -> None:
     """Bring the data stages up to date, train nothing, and say where reports/data.html and changes.html are."""
-    from flows import refreshing
+    from flows.data import materialise
     from flows.workspace import lock
 
     state = _enter(directory)
     with lock.held(state.lock, what="stillroom data report", wait=True, say=_note):
-        typer.echo(refreshing.report(state, say=_note))
+        typer.echo(materialise.report(state, say=_note))
 
 
 @app.command()
@@ -196,7 +196,7 @@ def export(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
 ) -> None:
     """Write the kept images with label, caption, licence, source, group and SHA-256 for other tools to read."""
-    from flows import dataexport
+    from flows.data import export as dataexport
 
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
     request = dataexport.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)

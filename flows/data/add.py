@@ -15,7 +15,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.collect.params import CollectParams
 from components.html.page import visible
-from flows import guessing
+from flows.data import detect
 from flows.workspace.paths import State
 
 _SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
@@ -62,7 +62,7 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     if taken:
         raise UserError(f"--name {request.name}: params.yaml has a source '{taken[0]}': give this one another name")
     location, moved = _locate(state.root, request.location)
-    kind, why = (request.kind, "") if request.kind else guessing.kind(state.root, location)
+    kind, why = (request.kind, "") if request.kind else detect.kind(state.root, location)
     entry = _entry(request, location, kind, root=state.root)
     whole = {**sections, "collect": {**sections["collect"], "sources": [*sections["collect"]["sources"], entry]}}
     params = config.section(whole, "collect", CollectParams)
@@ -139,7 +139,7 @@ def _entry(request: Request, location: str, kind: str, *, root: Path) -> dict[st
         column = request.url_column or (None if PurePosixPath(location).suffix.lower() == ".txt" else "url")
         entry |= {"url_column": column, "seconds": 60.0, "attempts": 4, "private": False, "obey": True}
     elif kind == "parquet":
-        entry["image_column"] = request.image_column or guessing.image_column(root, location) or "image"
+        entry["image_column"] = request.image_column or detect.image_column(root, location) or "image"
     for option, wanted, said in (("--url-column", "urls", request.url_column),
                                  ("--image-column", "parquet", request.image_column)):  # fmt: skip
         if said is not None and kind != wanted:

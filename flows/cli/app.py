@@ -13,9 +13,10 @@ import typer
 
 from components.base import parallel
 from components.base.errors import UserError, environment_error
-from flows import data, modelcommands
-from flows.modelcommands import Folder
-from flows.modelcommands import enter as _enter
+from flows.cli import data
+from flows.cli import model as modelcommands
+from flows.cli.model import Folder
+from flows.cli.model import enter as _enter
 from flows.supervise import Broke
 from flows.workspace.processes import Stopped, stoppable
 

@@ -12,7 +12,8 @@ from data_fixtures import png, zipped
 from typer.testing import CliRunner
 
 from components.base.errors import UserError
-from flows import cli, datachanges, datastatus
+from flows.cli import app
+from flows.data import diff, status
 from flows.dvc import engine
 from flows.dvc.freshness import Freshness
 from flows.history import resolve
@@ -30,7 +31,7 @@ def mine(tmp_path):
 
 
 def run(*arguments: str):
-    return CliRunner().invoke(cli.app, ["data", *arguments], catch_exceptions=False)
+    return CliRunner().invoke(app.app, ["data", *arguments], catch_exceptions=False)
 
 
 def stale(root):
@@ -79,7 +80,7 @@ def test_a_damaged_memory_costs_time_and_nothing_else(mine):
 
 
 def test_status_counts_images_sources_and_splits(checkout):
-    found = datastatus.status(State(checkout))
+    found = status.status(State(checkout))
     assert found["images"] == {"kept": 25, "rejected": 2, "withdrawn": 0}
     assert [source["name"] for source in found["sources"]] == ["noto-emoji"]
     assert sum(found["splits"].values()) == 25
@@ -91,16 +92,16 @@ def test_status_counts_images_sources_and_splits(checkout):
 
 def test_status_says_what_is_stale_and_what_is_not_there(mine, tmp_path):
     edit(mine, "split", salt="another")
-    assert datastatus.status(State(mine))["stale"] == ["split", "describe"]
+    assert status.status(State(mine))["stale"] == ["split", "describe"]
     for path in ("data/clean", "data/raw"):
         (mine / path).rename(tmp_path / path.replace("/", "-"))
-    assert "none here yet" in datastatus.told(datastatus.status(State(mine)))
+    assert "none here yet" in status.told(status.status(State(mine)))
 
 
 def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
-    datastatus.status(State(checkout))
+    status.status(State(checkout))
     code = (
-        "import sys; from flows import cli; sys.argv = ['stillroom', 'data', 'status']\n"
+        "import sys; from flows.cli import app as cli; sys.argv = ['stillroom', 'data', 'status']\n"
         "try: cli.main()\nexcept SystemExit: pass\n"
         "heavy = {'dvc', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy', 'torch', 'ruamel'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -126,7 +127,7 @@ def two(tmp_path_factory):
     zipped(root / "source.zip", source)
     refresh(root)
     before, after = commit(root, "second state") + "~1", "HEAD"
-    found, told = datachanges.diff(State(root), before, after, pictures=50)
+    found, told = diff.diff(State(root), before, after, pictures=50)
     return root, found, told, {"gone": gone, "other": other}
 
 
@@ -145,7 +146,7 @@ def test_diff_tells_added_removed_and_said_otherwise(two):
 
 def test_the_other_way_round_it_tells_the_opposite(two):
     root, found, _, _ = two
-    back, _ = datachanges.diff(State(root), "HEAD", "HEAD~1", pictures=5, page=root / "back.html")
+    back, _ = diff.diff(State(root), "HEAD", "HEAD~1", pictures=5, page=root / "back.html")
     assert len(back.added) == len(found.removed)
     assert len(back.removed) == len(found.added)
     assert back.removed[0].why == "not in the record"
@@ -154,12 +155,12 @@ def test_the_other_way_round_it_tells_the_opposite(two):
 
 def test_the_lines_and_the_gallery_show_hostile_names_as_text(two):
     root, found, told, _ = two
-    page = (root / datachanges.PAGE).read_text("utf-8")
+    page = (root / diff.PAGE).read_text("utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "background-image:url(data:image/webp;base64," in page
-    lines = datachanges.told(found, told)
+    lines = diff.told(found, told)
     assert "new.png" in lines
     assert HOSTILE.replace("/", "") in lines
     assert "\x1b" not in lines
@@ -178,7 +179,7 @@ def test_a_moved_split_is_said_loudly_and_ends_with_1(mine):
     assert done.exit_code == 1
     assert "SPLITS MOVED" in done.output
     assert run("diff", "HEAD", "-C", str(mine), "--json").exit_code == 1
-    assert 'class="warn"' in (mine / datachanges.PAGE).read_text("utf-8")
+    assert 'class="warn"' in (mine / diff.PAGE).read_text("utf-8")
 
 
 def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
@@ -186,11 +187,11 @@ def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
     record = root / "data/withdrawn.jsonl"
     before = record.read_bytes()
     page = tmp_path / "page.html"
-    datachanges.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+    diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
     assert ">withdrawn</span>" not in page.read_text("utf-8")
     record.write_text("".join(json.dumps({"sha256": c.image["sha256"]}) + "\n" for c in found.added + found.removed))
     try:
-        datachanges.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+        diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
     finally:
         record.write_bytes(before)
     assert page.read_text("utf-8").count(">withdrawn</span>") == 2

@@ -13,7 +13,9 @@ from data_fixtures import png
 from components.base.errors import UserError
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
-from flows import datachanges, refreshing, withdrawal
+from flows.data import diff as datachanges
+from flows.data import materialise
+from flows.data import withdraw as withdrawal
 from flows.dvc import engine
 from flows.workspace.paths import State
 
@@ -49,7 +51,7 @@ def index(root) -> dict[str, dict]:
 def quick(monkeypatch, request):
     """Stages run in this process; the test marked slow has DVC run them."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(refreshing, "refresh", lambda state, say: refresh(state.root))
+        monkeypatch.setattr(materialise, "refresh", lambda state, say: refresh(state.root))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def done(tmp_path_factory):
     kind = facts.np.dtype([("x", "f4", (3,))])
     facts.Store(root / ".stillroom/facts", "made-up", "rule", kind).add(names, facts.np.ones(2, kind))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refreshing, "refresh", lambda state, say: refresh(state.root))
+        patch.setattr(materialise, "refresh", lambda state, say: refresh(state.root))
         lines = withdraw(root, digest(png(3))[:12].upper(), f"noto-emoji:{key}", digest(png(3)))
     return SimpleNamespace(root=root, lines=lines, text="\n".join(lines), pixels=pixels, kind=kind)
 
@@ -145,7 +147,7 @@ def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(refreshing, "refresh", killed)
+        patch.setattr(materialise, "refresh", killed)
         withdraw(root, digest(png(5)))
     assert holders(root, png(5))
     withdraw(root, digest(png(5)))

@@ -12,7 +12,8 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
-from flows import forgetting, refreshing
+from flows.data import erase
+from flows.data import materialise
 from flows.dvc import engine
 from flows.registry import impact
 from flows.workspace import lock
@@ -125,13 +126,13 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
-    facts = forgetting.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
+    facts = erase.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
     withdrawn.append(state.root / RECORD, withdrawn.stones(known, new, reason))
     say(f"{RECORD}: {_images(len(new))} added; commit it, so that nobody brings them back")
-    erased = forgetting.erase_fetched(state, wanted)
-    refreshing.refresh(state, say=say)
-    forgotten = forgetting.forget_facts(state, facts)
-    gone = forgetting.remove_pages(state)
+    erased = erase.erase_fetched(state, wanted)
+    materialise.refresh(state, say=say)
+    forgotten = erase.forget_facts(state, facts)
+    gone = erase.remove_pages(state)
     left = {row["sha256"] for row in withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
             if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
     assert not left, f"stage collect left {sorted(left)}"
