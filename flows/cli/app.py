@@ -110,7 +110,7 @@ def start(
     directory: Folder = Path(),
 ) -> None:
     """Have training begin with the network of a model in place of a fresh one; `none` goes back to a fresh one."""
-    from flows import starting
+    from flows.model import start as starting
 
     print(starting.begin(_enter(directory), model))
 

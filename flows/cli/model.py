@@ -74,7 +74,7 @@ def sample(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")] = False,
 ) -> None:
     """Draw pictures with a registered denoiser into one PNG sheet."""
-    from flows import drawing
+    from flows.model import sample as drawing
 
     request = drawing.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
@@ -107,7 +107,7 @@ def distil(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Make a student of a denoiser that draws in few steps, and say what it lost."""
-    from flows import distilling
+    from flows.model import distil as distilling
 
     distilling.distil(enter(directory), model, out.resolve(), images=images, steps=steps, dry_run=dry_run)
 

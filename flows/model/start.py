@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.train import start
-from flows.drawing import fetched
 from flows.dvc import engine
+from flows.model.sample import fetched
 from flows.workspace import lock
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable

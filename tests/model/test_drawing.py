@@ -16,9 +16,9 @@ from components.base.errors import UserError
 from components.diffusion import samplers
 from components.model import sampling
 from components.train.stage import train
-from flows import drawing
 from flows.cli import app
 from flows.cli import model as modelcommands
+from flows.model import sample
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,14 @@ def model(tmp_path_factory):
 def request(source, **changes):
     wanted = {"model": str(source), "num": 3, "labels": (), "seed": 5, "sampler": None, "steps": None, "guidance": None,
               "levels": None, "eta": None, "engine": "auto", "scale": 2}  # fmt: skip
-    return drawing.Request(**wanted | changes)
+    return sample.Request(**wanted | changes)
 
 
 def draw(source, folder, *, film=False, each=False, dry_run=False, **changes):
-    outputs = drawing.Outputs(
+    outputs = sample.Outputs(
         sheet=folder / "sheet.png", film=folder / "film.png" if film else None, each=folder / "each" if each else None
     )
-    drawing.draw(None, request(source, **changes), outputs, dry_run=dry_run)
+    sample.draw(None, request(source, **changes), outputs, dry_run=dry_run)
 
 
 def told(path):

@@ -9,7 +9,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.distil.params import DistilParams
 from components.pipeline import STATE
-from flows.drawing import fetched
+from flows.model.sample import fetched
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 

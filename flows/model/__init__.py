@@ -1,0 +1,1 @@
+"""What the commands that take a model do."""
