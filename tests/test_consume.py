@@ -12,7 +12,7 @@ import pytest
 from checkouts import environment, stillroom
 from PIL import Image
 
-from flows import servers
+from flows.run import servers
 from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from flows.cli import data
 from flows.cli import model as modelcommands
 from flows.cli.model import Folder
 from flows.cli.model import enter as _enter
-from flows.supervise import Broke
+from flows.run.child import Broke
 from flows.workspace.processes import Stopped, stoppable
 
 app = typer.Typer(
@@ -54,34 +54,34 @@ def run(
     ] = "local",
 ) -> None:
     """Bring every stage up to date, register what came of it, and say where to look."""
-    from flows import running
+    from flows.run import launch
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
-    running.run(_enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
+    launch.run(_enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
 
 
 @app.command()
 def look(directory: Folder = Path()) -> None:
     """Look at the source that params.yaml names and write data/source.json, which stage `collect` reads."""
-    from flows import running
+    from flows.run import launch
 
-    running.look(_enter(directory), say=typer.echo)
+    launch.look(_enter(directory), say=typer.echo)
 
 
 @app.command()
 def status(directory: Folder = Path()) -> None:
     """Say what is stale, what was registered last, and who holds the checkout."""
-    from flows import running
+    from flows.run import launch
 
-    running.status(_enter(directory))
+    launch.status(_enter(directory))
 
 
 @app.command()
 def sync(directory: Folder = Path()) -> None:
     """Write every run, version and alias that git and DVC know of to MLflow, as far as it is missing."""
-    from flows import running
+    from flows.run import launch
 
-    running.sync(_enter(directory))
+    launch.sync(_enter(directory))
 
 
 @app.command()
@@ -91,9 +91,9 @@ def promote(
     directory: Folder = Path(),
 ) -> None:
     """Move alias `champion` to a version by hand, forward or back, with the reason on record."""
-    from flows import running
+    from flows.run import launch
 
-    running.promote(_enter(directory), version, reason)
+    launch.promote(_enter(directory), version, reason)
 
 
 app.command()(modelcommands.sample)
@@ -122,7 +122,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow on loopback.", min=1, max=65535)] = 5000,
 ) -> None:
     """Serve MLflow (runs, models) and Prefect (flows) on loopback until Ctrl-C."""
-    from flows import servers
+    from flows.run import servers
 
     servers.serve(_enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
 
@@ -133,11 +133,11 @@ def serve(
     cron: Annotated[str, typer.Option(help="When to make a pass: minute hour day month weekday.")] = "0 3 * * *",
 ) -> None:
     """Make a pass on a schedule, if and only if something changed, until Ctrl-C."""
-    from flows import servers
+    from flows.run import servers
 
     state = _enter(directory)
     with stoppable(), servers.prefect(state):
-        from flows import nightly
+        from flows.run import nightly
 
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
         print(f"a pass at `{cron}` when something changed, by Prefect at {at}; Ctrl-C ends it", flush=True)

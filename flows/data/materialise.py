@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows import running
+from flows.run import launch
 from flows.data import diff
 from flows.data import status
 from flows.dvc import engine
@@ -23,7 +23,7 @@ def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
 
     A killed refresh goes on from what is whole the next time, like any pass.
     """
-    running.look(state, say=say)
+    launch.look(state, say=say)
     how = {}
     with processes.stoppable():
         for stage in status.stages():

@@ -15,8 +15,8 @@ from components.base.errors import UserError, nearest
 from components.base.events import clock
 from components.collect import look as looking
 from components.pipeline import PIPELINE, stage
-from flows import supervise
 from flows.dvc import engine
+from flows.run import child
 from flows.workspace import lock, processes
 from flows.workspace.paths import State
 
@@ -44,7 +44,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
             for line in contract.foretell(state.root):
                 _note(f"the next training would be stopped: {line}")
         else:
-            supervise.run(state.root, force, lock=handle)
+            child.run(state.root, force, lock=handle)
             told = publish.concluded(state)
             assert told is not None, "a pass that ended well has concluded"
         print(where(state, told))
@@ -125,19 +125,19 @@ def where(state: State, told: dict[str, Any]) -> str:
 
 
 def flow(root: Path, force: tuple[str, ...]) -> None:
-    """One pass through Prefect, in a process that flows/supervise.py made for it and that holds the lock."""
+    """One pass through Prefect, in a process that flows/run/child.py made for it and that holds the lock."""
     state = State(root)
     state.enter()
     check(root)
     _note("starting Prefect")
     # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows import servers
+    from flows.run import servers
 
     with processes.stoppable(), servers.prefect(state):
         from prefect.exceptions import TerminationSignal
 
-        from flows.pipeline import pipeline
+        from flows.run.flow import pipeline
 
         began = last = time.monotonic()
 

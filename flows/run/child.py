@@ -35,7 +35,7 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.supervise", arguments], cwd=root, start_new_session=True,
+        [sys.executable, "-m", "flows.run.child", arguments], cwd=root, start_new_session=True,
         preexec_fn=die_with_parent, pass_fds=[lock],
     )  # fmt: skip
     try:
@@ -57,12 +57,12 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
 
 def main(text: str) -> int:
     """The pass itself, in its own process; tells its error in one line and gives the exit code."""
-    from flows import running
     from flows.cli import app
+    from flows.run import launch
 
     arguments = json.loads(text)
     try:
-        return app.told(lambda: running.flow(Path(arguments["root"]), tuple(arguments["force"])))
+        return app.told(lambda: launch.flow(Path(arguments["root"]), tuple(arguments["force"])))
     except Stopped as stopped:
         return 128 + stopped.number  # told by the process that passed the signal on
 

@@ -1,0 +1,1 @@
+"""A pipeline run: the Prefect flow, the process it runs in, its schedule and its servers."""
