@@ -30,9 +30,9 @@ dvc: $(READY)  ## render dvc.yaml and params.schema.json
 	$(BIN)/python -m flows.dvc.dvcyaml
 	$(BIN)/python -m flows.dvc.schema
 
-lock:  ## choose the newest versions that pyproject.toml allows (needs `uv`)
-	uv pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 \
-	  --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate -o requirements.lock
+lock:  ## one lock with markers for Python 3.11 to 3.13; keeps what is pinned (`make lock NEW=--upgrade`: the newest); needs `uv`
+	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate $(NEW) -o requirements.lock
 
 setup: $(READY)
 
