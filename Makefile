@@ -1,11 +1,34 @@
 # Each recipe is what CI calls too. `make demo` and `make test` set everything up by themselves.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test slow lint fix dvc lock setup
+# Which Python: an environment that is there keeps its own; else `make PYTHON=...`; else the shell's `python3`, which is
+# what its owner chose; else the newest on PATH or in pyenv.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+named = python3.$(1) $(wildcard $(PYENV)/3.$(1).*/bin/python3)
+CANDIDATES = $(or $(PYTHON),python3 $(foreach minor,13 12 11,$(call named,$(minor))))
+
+# Prints the first of its arguments that runs, is of a version that the lock has, and can make an environment. One on
+# PATH need not run: pyenv has a `python3.12` there that ends with 127 where 3.12 is not selected.
+define find_python
+seen= without=
+for python; do
+  command -v "$$python" >/dev/null || continue
+  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version='does not run'
+  seen="$$seen, $$python ($$version)"
+  case $$version in 3.11|3.12|3.13) ;; *) continue ;; esac
+  if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then echo "$$python"; exit; fi
+  without=$${without:-"$$python has no venv module: apt-get install python$$version-venv"}
+done
+seen=$${seen:+$${seen#, }}
+echo "error: $${without:-"Python 3.11, 3.12 or 3.13 is needed, found $${seen:-none}; make PYTHON=/path/to/python3.12"}" >&2
+exit 2
+endef
+$(READY) python: export FIND_PYTHON = $(find_python)
+
+.PHONY: demo test slow lint fix dvc lock setup python
 
 demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
@@ -34,13 +57,17 @@ lock:  ## one lock with markers for Python 3.11 to 3.13; keeps what is pinned (`
 	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate $(NEW) -o requirements.lock
 
-setup: $(READY)
+python:  ## the Python that `make setup` would take
+	@sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)
+
+setup: $(READY)  ## the environment; the recipes above do it by themselves
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-	  || { echo "error: Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "setting up $(VENV): about 290 packages, 7.5 GB, two to five minutes"
-	@$(PYTHON) -m venv $(VENV)
+	@python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
+	echo "setting up $(VENV) by $$python: about 290 packages, 7.5 GB, two to five minutes"; \
+	if [ "$$python" = $(BIN)/python ]; then "$$python" -m ensurepip --default-pip >/dev/null; \
+	elif [ -f $(VENV)/pyvenv.cfg ]; then "$$python" -m venv --clear $(VENV); \
+	else "$$python" -m venv $(VENV); fi
 	@# The lock is whole, so nothing is left to resolve; pip's resolver trips over a pinned name with extras.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null

@@ -1,0 +1,84 @@
+"""Which Python `make` sets up with."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RANGE = ["3.11", "3.12", "3.13"]
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    """`make python` where PATH holds just the given interpreters: name to version, or to an exit code."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("sh", "make"):
+        (folder / tool).symlink_to(next(Path(p, tool) for p in os.get_exec_path() if Path(p, tool).exists()))
+
+    def choose(*arguments: str, without: str = "-", **interpreters: str) -> subprocess.CompletedProcess[str]:
+        for name, version in interpreters.items():
+            script = f'#!/bin/sh\ncase "$2" in *{without}*) exit 1;; *version_info*) echo {version};; esac\n'
+            path = folder / name.replace("_", ".")
+            path.write_text(script if "." in version else f"#!/bin/sh\nexit {version}\n")
+            path.chmod(0o755)
+        environment = {"PATH": str(folder), "HOME": str(tmp_path)}
+        line = ["make", "--silent", "-f", str(ROOT / "Makefile"), "python", *arguments]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    return choose
+
+
+def test_the_shells_own_python_comes_first_then_the_newest(chosen):
+    assert chosen(python3="3.12", python3_13="3.13", python3_11="3.11").stdout == "python3\n"
+    assert chosen(python3="3.10").stdout == "python3.13\n"
+    assert chosen(python3="3.14").stdout == "python3.13\n"
+
+
+def test_one_on_path_that_does_not_run_is_passed_over(chosen):
+    assert chosen(python3="127", python3_13="127", python3_12="3.12").stdout == "python3.12\n"
+
+
+def test_one_of_pyenv_is_found_though_it_is_not_selected(chosen, tmp_path):
+    real = tmp_path / ".pyenv/versions/3.12.9/bin/python3"
+    real.parent.mkdir(parents=True)
+    real.symlink_to(sys.executable)
+    assert chosen(python3="3.10", python3_12="127").stdout == f"{real}\n"
+
+
+def test_an_environment_keeps_its_own(chosen, tmp_path):
+    own = tmp_path / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.symlink_to(sys.executable)
+    assert chosen(python3="3.13").stdout == ".venv/bin/python\n"
+
+
+def test_none_that_fits_is_one_line_that_names_what_was_found(chosen):
+    done = chosen(python3="3.10", python3_12="127")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: Python 3.11, 3.12 or 3.13 is needed, found python3 (3.10), python3.12 (does not run); "
+        "make PYTHON=/path/to/python3.12"
+    )
+    named = chosen("PYTHON=python3", python3_13="3.13")
+    assert (named.returncode, named.stdout) == (2, ""), "what is named is taken, or nothing"
+
+
+def test_a_python_without_venv_is_one_line_that_says_what_to_install(chosen):
+    done = chosen(without="ensurepip", python3="3.11")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "error: python3 has no venv module: apt-get install python3.11-venv"
+    assert chosen(python3_12="3.12").stdout == "python3.12\n"
+
+
+def test_the_versions_of_make_are_those_of_the_package():
+    low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()).groups()
+    assert [f"3.{minor}" for minor in range(int(low), int(high))] == RANGE
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert f"case $$version in {'|'.join(RANGE)})" in makefile
+    assert f"$(foreach minor,{' '.join(v[2:] for v in reversed(RANGE))}," in makefile
+    assert f"Python {RANGE[0]} to {RANGE[-1]}" in (ROOT / "README.md").read_text("utf-8")
