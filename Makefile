@@ -3,6 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+# Packages of the lock to leave out: `make setup WITHOUT=gpu`, or names. torch links all of CUDA but these, and trains
+# and compiles on a CPU without them (docs/install.md).
+WITHOUT ?=
+GPU_ONLY := cuda-bindings cuda-pathfinder nvidia-cuda-cupti nvidia-cusolver nvidia-nvtx triton
+LEFT_OUT = $(patsubst gpu,$(GPU_ONLY),$(WITHOUT))
 
 # Which Python: an environment that is there keeps its own; else `make PYTHON=...`; else the shell's `python3`, which is
 # what its owner chose; else the newest on PATH or in pyenv.
@@ -63,14 +68,18 @@ python:  ## the Python that `make setup` would take
 setup: $(READY)  ## the environment; the recipes above do it by themselves
 
 $(READY): requirements.lock pyproject.toml
+	@for one in $(LEFT_OUT); do grep -q "^$$one==" requirements.lock \
+	  || { echo "error: WITHOUT=$$one: no such package in requirements.lock" >&2; exit 2; }; done
 	@python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
 	echo "setting up $(VENV) by $$python: about 290 packages, 7.5 GB, two to five minutes"; \
 	if [ "$$python" = $(BIN)/python ]; then "$$python" -m ensurepip --default-pip >/dev/null; \
 	elif [ -f $(VENV)/pyvenv.cfg ]; then "$$python" -m venv --clear $(VENV); \
 	else "$$python" -m venv $(VENV); fi
+	@awk -v out=" $(LEFT_OUT) " '/^[a-z0-9]/ { split($$0, name, "=="); keep = !index(out, " " name[1] " ") } keep' \
+	  requirements.lock >$(VENV)/requirements.lock
 	@# The lock is whole, so nothing is left to resolve; pip's resolver trips over a pinned name with extras.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/requirements.lock
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null $(if $(LEFT_OUT),|| echo "left out: $(LEFT_OUT)")
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# `dvc` by hand then keeps its state in this checkout too, not in a folder that everybody may write.
 	@$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.stillroom/dvc"

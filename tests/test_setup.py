@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+VENV = """case "$1$2" in -mvenv) mkdir -p "$3/bin";; esac\n"""
 RANGE = ["3.11", "3.12", "3.13"]
 
 
@@ -17,17 +18,19 @@ def chosen(tmp_path):
     """`make python` where PATH holds just the given interpreters: name to version, or to an exit code."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for tool in ("sh", "make"):
+    for tool in ("sh", "make", "grep", "awk", "mkdir"):
         (folder / tool).symlink_to(next(Path(p, tool) for p in os.get_exec_path() if Path(p, tool).exists()))
 
-    def choose(*arguments: str, without: str = "-", **interpreters: str) -> subprocess.CompletedProcess[str]:
+    def choose(
+        *arguments: str, target: str = "python", without: str = "-", **interpreters: str
+    ) -> subprocess.CompletedProcess[str]:
         for name, version in interpreters.items():
-            script = f'#!/bin/sh\ncase "$2" in *{without}*) exit 1;; *version_info*) echo {version};; esac\n'
+            script = f'#!/bin/sh\ncase "$2" in *{without}*) exit 1;; *version_info*) echo {version};; esac\n{VENV}'
             path = folder / name.replace("_", ".")
             path.write_text(script if "." in version else f"#!/bin/sh\nexit {version}\n")
             path.chmod(0o755)
         environment = {"PATH": str(folder), "HOME": str(tmp_path)}
-        line = ["make", "--silent", "-f", str(ROOT / "Makefile"), "python", *arguments]
+        line = ["make", "--silent", "-f", str(ROOT / "Makefile"), target, *arguments]
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     return choose
@@ -75,6 +78,31 @@ def test_a_python_without_venv_is_one_line_that_says_what_to_install(chosen):
     assert chosen(python3_12="3.12").stdout == "python3.12\n"
 
 
+@pytest.fixture
+def lock(tmp_path):
+    """The project's lock, where `make` looks for it."""
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return (ROOT / "requirements.lock").read_text("utf-8")
+
+
+@pytest.mark.parametrize("left_out", ["", "gpu", "ray moto"])
+def test_what_is_installed_is_the_lock_without_what_is_left_out(chosen, lock, tmp_path, left_out):
+    chosen(f"WITHOUT={left_out}", target="setup", python3="3.12")  # ends at pip, which is not there
+    parts = {part.split("==")[0]: part for part in re.split(r"^(?=\w)", lock, flags=re.MULTILINE)}
+    gpu = re.search(r"^GPU_ONLY := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1]
+    gone = left_out.replace("gpu", gpu).split()
+    assert set(gone) <= set(parts)
+    wanted = "".join(part for name, part in parts.items() if name not in gone)
+    assert (tmp_path / ".venv/requirements.lock").read_text("utf-8") == wanted
+
+
+def test_a_package_that_the_lock_does_not_have_cannot_be_left_out(chosen, lock):
+    done = chosen("WITHOUT=gpu tritn", target="setup", python3="3.12")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "error: WITHOUT=tritn: no such package in requirements.lock"
+
+
 def test_the_versions_of_make_are_those_of_the_package():
     low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()).groups()
     assert [f"3.{minor}" for minor in range(int(low), int(high))] == RANGE
@@ -82,3 +110,13 @@ def test_the_versions_of_make_are_those_of_the_package():
     assert f"case $$version in {'|'.join(RANGE)})" in makefile
     assert f"$(foreach minor,{' '.join(v[2:] for v in reversed(RANGE))}," in makefile
     assert f"Python {RANGE[0]} to {RANGE[-1]}" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_footprint_of_this_environment_grows_with_what_is_done_in_it():
+    script = ROOT / "benchmarks/footprint.py"
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [int(row.replace(",", "")) for row in re.findall(r"\| \d+ \| ([\d,]+) \|$", done.stdout, re.MULTILINE)]
+    draw, by_hand, by_hand_gpu, whole, whole_gpu, everything = rows[:6]
+    assert 100 < draw < by_hand <= by_hand_gpu < whole_gpu < everything
+    assert by_hand < whole <= whole_gpu
+    assert abs(whole_gpu - whole - rows[7]) <= 2, "what only a GPU needs is the difference"
