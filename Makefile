@@ -31,9 +31,9 @@ seen=$${seen:+$${seen#, }}
 echo "error: $${without:-"Python 3.11, 3.12 or 3.13 is needed, found $${seen:-none}; make PYTHON=/path/to/python3.12"}" >&2
 exit 2
 endef
-$(READY) python: export FIND_PYTHON = $(find_python)
+$(READY) python newest: export FIND_PYTHON = $(find_python)
 
-.PHONY: demo test slow lint fix dvc lock setup python
+.PHONY: demo test slow newest part lint fix dvc lock setup python
 
 demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
@@ -43,6 +43,18 @@ test: $(READY)  ## every test that is not marked slow
 
 slow: $(READY)  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+newest:  ## a part of the suite, with `stillroom run` in small, on the newest Python that is here
+	@python=$$(sh -c "$$FIND_PYTHON" - $(foreach minor,13 12,$(call named,$(minor))) 2>/dev/null) \
+	  || { echo "newest: no Python 3.12 or 3.13 that runs on this machine, so nothing is tried on it"; exit 0; }; \
+	if [ "$$($(BIN)/python -V 2>&1)" = "$$("$$python" -V)" ]; then echo "newest: $(VENV) is of it already"; exit 0; fi; \
+	$(MAKE) --no-print-directory part VENV=.venv-newest PYTHON="$$python" WITHOUT=gpu
+
+# What most depends on the version: start-up, processes, pickling, every stage once, and one whole run in small.
+PART := $(addprefix tests/test_,setup.py config.py parallel.py data_stages.py train.py) \
+  tests/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
+part: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) $(PART)
 
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .

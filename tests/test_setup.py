@@ -103,6 +103,12 @@ def test_a_package_that_the_lock_does_not_have_cannot_be_left_out(chosen, lock):
     assert done.stderr.splitlines()[0] == "error: WITHOUT=tritn: no such package in requirements.lock"
 
 
+def test_a_machine_without_a_newer_python_is_told_so(chosen):
+    done = chosen(target="newest", python3="3.11", python3_13="127")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "newest: no Python 3.12 or 3.13 that runs on this machine, so nothing is tried on it\n"
+
+
 def test_the_versions_of_make_are_those_of_the_package():
     low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()).groups()
     assert [f"3.{minor}" for minor in range(int(low), int(high))] == RANGE
