@@ -33,15 +33,15 @@ exit 2
 endef
 $(READY) python newest: export FIND_PYTHON = $(find_python)
 
-.PHONY: demo test slow newest part lint fix dvc lock setup python
+.PHONY: demo test slow newest part lint fix dvc lock setup python browser
 
 demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
 
-test: $(READY)  ## every test that is not marked slow
+test: $(READY) browser  ## every test that is not marked slow
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
-slow: $(READY)  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
+slow: $(READY) browser  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
 newest:  ## a part of the suite, with `stillroom run` in small, on the newest Python that is here
@@ -51,10 +51,13 @@ newest:  ## a part of the suite, with `stillroom run` in small, on the newest Py
 	$(MAKE) --no-print-directory part VENV=.venv-newest PYTHON="$$python" WITHOUT=gpu
 
 # What most depends on the version: start-up, processes, pickling, every stage once, and one whole run in small.
-PART := $(addprefix tests/test_,setup.py config.py parallel.py data_stages.py train.py) \
-  tests/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
+PART := tests/test_setup.py tests/base/test_config.py tests/base/test_parallel.py tests/test_data_stages.py tests/train/test_train.py \
+  tests/run/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
 part: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) $(PART)
+
+browser: $(READY)  # for the tests that open a report: one that is there, else Debian's if root can install it
+	@$(BIN)/python tests/browser.py
 
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .

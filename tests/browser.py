@@ -1,16 +1,19 @@
-"""Debian's chromium, driven over its own DevTools protocol through a pair of pipes: no port, no package.
+"""A Chromium, driven over its own DevTools protocol through a pair of pipes: no port, no Python package.
 
 ``with Browser() as browser: shown = browser.open(path, width=400, dark=True)`` gives what a reader would see.
+``python tests/browser.py`` installs a browser where none is found and that is possible: root, on a system with apt.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -27,6 +30,52 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
 )  # fmt: skip
 TIMEOUT = 60.0  # seconds for any one answer
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+PROGRAM = "STILLROOM_BROWSER"
+"""Environment variable that names the browser to take."""
+REQUIRE = "STILLROOM_REQUIRE_BROWSER"
+"""Environment variable that makes a missing browser an error: CI sets it to 1."""
+HOW = f"apt-get install chromium, or {PROGRAM}=/path/to/a/chromium"
+MISSING = "no Chromium-based browser was found"
+
+
+@functools.cache
+def find() -> str | None:
+    """The browser that :data:`PROGRAM` names, else the first of :data:`NAMES` that starts, else None."""
+    if named := os.environ.get(PROGRAM):
+        return named
+    return next((name for name in map(shutil.which, NAMES) if name and _starts(name)), None)
+
+
+def _starts(program: str) -> bool:
+    # Ubuntu's chromium-browser is a script that asks for a snap, and fails where there is none.
+    try:
+        asked = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
+
+
+def skipped_line(reasons: list[str]) -> str | None:
+    """What the end of a test run says when tests were skipped for want of a browser; None when none was."""
+    count = sum(MISSING in reason for reason in reasons)
+    return f"{count} skipped, because {MISSING}: {HOW}" if count else None
+
+
+def install() -> None:
+    """Where there is no browser, install Debian's if this is root and has apt; say in one line what was done."""
+    if find():
+        return
+    if os.geteuid() or not shutil.which("apt-get"):
+        return  # pytest's last line says how to get one
+    print(f"{MISSING}: installing chromium by apt, to open the reports in it", flush=True)
+    own = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+        done = subprocess.run(["apt-get", "-qq", *words], env=own, stdin=subprocess.DEVNULL, capture_output=True)
+    find.cache_clear()
+    if not find():
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        print(f"chromium could not be installed: {last}", flush=True)
 
 
 @dataclass
@@ -48,12 +97,14 @@ class Shown:
 
 
 class Browser:
-    """A chromium of its own, with an empty profile; it ends with the ``with`` block."""
+    """A browser of its own, with an empty profile; it ends with the ``with`` block."""
 
     def __enter__(self) -> Browser:
-        program = shutil.which("chromium")
+        program = find()
+        if program is None and os.environ.get(REQUIRE, "0") != "0":
+            pytest.fail(f"{MISSING}, and {REQUIRE} is set: {HOW}", pytrace=False)
         if program is None:
-            pytest.fail("chromium is missing: apt-get install chromium", pytrace=False)
+            pytest.skip(MISSING)
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         child_reads, self._to = os.pipe()
         self._from, child_writes = os.pipe()
@@ -174,3 +225,7 @@ class Browser:
             self._buffer += piece
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
+
+
+if __name__ == "__main__":
+    sys.exit(install())

@@ -14,6 +14,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), str(ROOT), *filter(None,
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(GUARD), str(ROOT / "tests")]
 
+import browser  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 from checkouts import make, stillroom  # noqa: E402
@@ -29,6 +30,12 @@ settings.load_profile("stillroom")
 os.environ.update(QUIET)
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
     os.environ.pop(name, None)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line what was left out for want of a browser, and how to get one."""
+    if line := browser.skipped_line([str(each.longrepr) for each in terminalreporter.stats.get("skipped", [])]):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")

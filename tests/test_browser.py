@@ -1,0 +1,74 @@
+"""What the tests do on a machine without a browser: find another, skip in one line, or refuse."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import browser
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """An otherwise empty PATH; a function that puts a program there which exits with a code."""
+
+    def put(name, code):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+        return str(tmp_path / name)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in (browser.PROGRAM, browser.REQUIRE):
+        monkeypatch.delenv(name, raising=False)
+    browser.find.cache_clear()
+    yield put
+    browser.find.cache_clear()
+
+
+def test_the_first_browser_that_starts_is_taken(programs):
+    programs("chromium-browser", 1)  # as Ubuntu's, which only asks for a snap
+    chrome = programs("google-chrome", 0)
+    assert browser.find() == chrome
+
+
+def test_the_environment_names_another(programs, monkeypatch):
+    programs("chromium", 0)
+    monkeypatch.setenv(browser.PROGRAM, "/somewhere/chrome")
+    assert browser.find() == "/somewhere/chrome"
+
+
+def test_without_one_a_test_is_skipped_and_where_it_is_required_it_fails(programs, monkeypatch):
+    with pytest.raises(pytest.skip.Exception, match=browser.MISSING), browser.Browser():
+        pass
+    monkeypatch.setenv(browser.REQUIRE, "1")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"), browser.Browser():
+        pass
+
+
+@pytest.mark.parametrize("required", ["0", "1"])
+def test_a_run_without_one_ends_in_one_line_that_says_how_to_get_one(tmp_path, required):
+    (tmp_path / "test_it.py").write_text(
+        "import browser\n\ndef test_one():\n    with browser.Browser():\n        pass\n\ntest_two = test_one\n"
+    )
+    python = Path(sys.executable)
+    own = {
+        "PATH": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "HOME": os.environ.get("HOME", ""),
+        browser.REQUIRE: required,
+    }
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest", "test_it.py"], cwd=tmp_path, env=own,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = [line for line in done.stdout.splitlines() if browser.HOW in line and "skipped" in line]
+    if required == "0":
+        assert done.returncode == 0
+        assert said == [f"2 skipped, because {browser.MISSING}: {browser.HOW}"]
+    else:
+        assert done.returncode == 1
+        assert not said
+        assert "2 failed" in done.stdout
