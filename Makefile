@@ -33,7 +33,7 @@ exit 2
 endef
 $(READY) python newest: export FIND_PYTHON = $(find_python)
 
-.PHONY: demo test slow newest part lint fix dvc lock setup python browser
+.PHONY: demo test slow numeric newest part lint fix dvc lock setup python browser
 
 demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
 	@$(BIN)/stillroom run
@@ -43,6 +43,12 @@ test: $(READY) browser  ## every test that is not marked slow
 
 slow: $(READY) browser  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+numeric: $(READY)  ## what may depend on the CPU, as on one with bf16 and as on one without, held to AVX2
+	for precision in bf16 fp32; do \
+	  STILLROOM_TEST_PRECISION=$$precision ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+	    $(BIN)/python -m pytest -n $(JOBS) -m "numeric and not slow" || exit 1; \
+	done
 
 newest:  ## a part of the suite, with `stillroom run` in small, on the newest Python that is here
 	@python=$$(sh -c "$$FIND_PYTHON" - $(foreach minor,13 12,$(call named,$(minor))) 2>/dev/null) \

@@ -93,7 +93,8 @@ def git(folder: Path, *arguments: str) -> str:
 
 def environment() -> dict[str, str]:
     """That of a user who has just opened a terminal, without the project's path."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "DVC_", "STILLROOM_"))}
+    own = ("PREFECT_", "MLFLOW_", "DVC_", "STILLROOM_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(own) or k.startswith("STILLROOM_TEST_")}
     here = str(Path(sys.executable).parent)
     kept["PYTHONPATH"] = str(ROOT / "tests" / "guard")
     kept["PATH"] = os.pathsep.join([here, os.environ["PATH"]])

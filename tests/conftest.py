@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(GUARD), str(ROOT / "tests")]
 
 import browser  # noqa: E402
+import hardware  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 from checkouts import make, stillroom  # noqa: E402
@@ -24,6 +25,7 @@ from websites import site  # noqa: E402
 from flows.workspace.paths import QUIET  # noqa: E402
 
 loopback_only.install()
+hardware.install()
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("stillroom", deadline=None)
 settings.load_profile("stillroom")

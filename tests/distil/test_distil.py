@@ -22,6 +22,8 @@ from components.train import checkpoint
 from components.train.stage import train
 from flows.model import distil as distilling
 
+pytestmark = pytest.mark.numeric
+
 PARAMS = {"seed": 0, "images": 48, "batch": 8, "steps": 2, "substeps": 2, "learning_rate": 5e-4, "gradient_clip": 1.0,
           "ema_half_life": 0.06, "checkpoint_images": 16, "samples": 12}  # fmt: skip
 

@@ -18,6 +18,8 @@ from components.evaluate import measure, stage
 from components.samples import pack
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 PARAMS = stage.EvaluateParams(seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02)
 
 

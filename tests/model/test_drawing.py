@@ -20,6 +20,8 @@ from flows.cli import app
 from flows.cli import model as modelcommands
 from flows.model import sample
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

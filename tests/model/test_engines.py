@@ -13,6 +13,8 @@ from components.diffusion import x0_error
 from components.model import engines, sampling
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

@@ -16,6 +16,8 @@ from components.model import denoiser, sampling
 from components.networks import registry
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
 STEPS = {"ScoreSdeVePipeline": 100, "DDPMPipeline": 40, "ConsistencyModelPipeline": 40}
 

@@ -17,6 +17,8 @@ from components.base.errors import UserError
 from components.model import grid, sampling
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

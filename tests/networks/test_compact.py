@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from components.diffusion.objective import objective
 from components.networks.compact import CompactUNet
 
+pytestmark = pytest.mark.numeric
+
 AIM = objective("v", "cosine")
 
 

@@ -16,6 +16,8 @@ from components.model import sampling
 from components.networks import registry
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 AIMS = [(kind, name) for kind, names in SCHEDULES.items() for name in names if name != "exponential"]
 
 

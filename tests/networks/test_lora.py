@@ -13,6 +13,8 @@ from components.networks import lora, registry
 from components.train import checkpoint, start
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 TARGETS = ["to_q", "to_v", "conv_in", "time_embedding.linear_1"]
 LORA = {"rank": 2, "alpha": 4.0, "targets": TARGETS}

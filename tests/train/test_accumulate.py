@@ -8,6 +8,8 @@ from components.base.errors import UserError
 from components.train import accumulate, compiling
 from components.train.distributed.ranks import Group
 
+pytestmark = pytest.mark.numeric
+
 ALONE = Group(0, 1, torch.device("cpu"))
 
 

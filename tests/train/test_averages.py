@@ -14,6 +14,8 @@ from components.train import averages
 from components.train.optim import flat
 from components.train.stage import train
 
+pytestmark = pytest.mark.numeric
+
 STEPS, BATCH = 400, 4
 
 

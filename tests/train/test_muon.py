@@ -12,6 +12,8 @@ from components.train import guards
 from components.train.optim import flat, muon
 from components.train.optim.muon import Muon
 
+pytestmark = pytest.mark.numeric
+
 
 def matrix(rows, columns, seed=0):
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
