@@ -56,12 +56,6 @@ def _starts(program: str) -> bool:
     return asked.returncode == 0
 
 
-def skipped_line(reasons: list[str]) -> str | None:
-    """What the end of a test run says when tests were skipped for want of a browser; None when none was."""
-    count = sum(MISSING in reason for reason in reasons)
-    return f"{count} skipped, because {MISSING}: {HOW}" if count else None
-
-
 def install() -> None:
     """Where there is no browser, install Debian's if this is root and has apt; say in one line what was done."""
     if find():

@@ -18,6 +18,7 @@ import browser  # noqa: E402
 import hardware  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
+import tracing  # noqa: E402
 from checkouts import make, stillroom  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from websites import site  # noqa: E402
@@ -35,9 +36,11 @@ for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say in one line what was left out for want of a browser, and how to get one."""
-    if line := browser.skipped_line([str(each.longrepr) for each in terminalreporter.stats.get("skipped", [])]):
-        terminalreporter.write_line(line, yellow=True)
+    """Say in one line each what was left out for want of a browser or of strace, and how to get it."""
+    reasons = [str(each.longrepr) for each in terminalreporter.stats.get("skipped", [])]
+    for needed in (browser, tracing):
+        if count := sum(needed.MISSING in reason for reason in reasons):
+            terminalreporter.write_line(f"{count} skipped, because {needed.MISSING}: {needed.HOW}", yellow=True)
 
 
 @pytest.fixture(scope="session")

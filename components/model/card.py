@@ -105,7 +105,8 @@ images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference
 _ONNX = """With numpy and onnxruntime, and nothing else:
 
 ```python
-import json
+import json, os
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # no telemetry; before the import
 import numpy, onnxruntime
 
 network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")

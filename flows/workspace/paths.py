@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from components import NO_TELEMETRY
 from components.base.errors import UserError
 from components.pipeline import STATE
 
 QUIET = {
-    "DO_NOT_TRACK": "true",
+    **NO_TELEMETRY,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     # Results persisted by Prefect are pickles; DVC keeps the outputs, so nothing of it is needed.
@@ -20,9 +21,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "DVC_NO_ANALYTICS": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 """No telemetry, no update check, no download: a value that the user has set stays."""
 
@@ -78,6 +77,8 @@ class State:
             os.environ.setdefault(name, value)
         os.environ.setdefault("PREFECT_HOME", str(self.folder / "prefect"))
         os.environ.setdefault("DVC_SITE_CACHE_DIR", str(self.folder / "dvc"))
+        # Else torch leaves a folder of each user's in the machine's folder for temporary files.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.folder / "torchinductor"))
         os.environ.setdefault("MLFLOW_TRACKING_URI", self.database)
         # `python` in dvc.yaml is the Python that runs this, also when its environment is not activated.
         here = str(Path(sys.executable).parent)

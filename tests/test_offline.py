@@ -1,0 +1,120 @@
+"""The promise "no telemetry": a whole run and a consumer ask for no name and write only where they are told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tracing
+from checkouts import make
+from test_consume import serving, stranger_lines
+
+from components import portable
+
+PREFIX = Path(sys.prefix)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """That of a user who has set nothing, with a home and a folder for temporary files that are empty."""
+    for name in ("home", "tmp"):
+        (home / name).mkdir(parents=True)
+    path = os.pathsep.join([str(PREFIX / "bin"), os.environ["PATH"]])
+    return {"HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "PATH": path, "LANG": "C.UTF-8"}
+
+
+def outside(traced: tracing.Traced, *mine: Path) -> list[str]:
+    """The changed paths that are not in ``mine`` and not of the named exceptions."""
+
+    def excused(path: Path) -> bool:
+        if any(path.is_relative_to(one) for one in mine):
+            return True
+        if path.is_relative_to("/dev") or path.is_relative_to("/proc"):
+            return True  # semaphores and memory that processes share, the null device, a process's own name
+        # Python, and beartype in Python's stead, keep compiled modules beside the installed ones.
+        return "__pycache__" in path.parts and any(path.is_relative_to(one) for one in (PREFIX, sys.base_prefix))
+
+    return sorted({str(path) for path in traced.changed if not excused(path)})
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def holds(traced: tracing.Traced, home: Path, *mine: Path) -> None:
+    """Assert the promise; ``mine``: where the user said that something may be written."""
+    assert traced.names == []
+    assert traced.connections == []
+    assert outside(traced, *mine, home / "tmp") == []
+    assert left(home / "home") == []
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A checkout, and `stillroom run` in it as a new user does it, traced."""
+    tracing.needed()
+    folder = tmp_path_factory.mktemp("offline")
+    checkout, home = make(folder / "checkout", pictures=40), folder / "user"
+    done, traced = tracing.run(
+        [sys.executable, "-m", "flows.cli", "run"], folder / "trace", cwd=checkout, env=environment(home)
+    )
+    assert done.returncode == 0, done.stderr
+    return checkout, home, traced
+
+
+@pytest.mark.slow
+def test_a_whole_run_asks_for_no_name_and_writes_in_the_checkout_alone(ran):
+    checkout, home, traced = ran
+    assert any(path.is_relative_to(checkout / "models") for path in traced.changed), "the trace sees what is written"
+    holds(traced, home, checkout)
+    assert left(home / "tmp") == [], "temporary files are removed"
+
+
+@pytest.mark.slow
+def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(ran, tmp_path):
+    checkout, _, _ = ran
+    home, place = tmp_path / "user", tmp_path / "place"
+    place.mkdir()
+    with serving(checkout) as url:
+        own = environment(home) | {"MLFLOW_TRACKING_URI": url}
+        done, traced = tracing.run([sys.executable, "-c", stranger_lines()], tmp_path / "trace", cwd=place, env=own)
+    assert done.returncode == 0, done.stderr
+    assert left(place) == ["pictures.png"]
+    holds(traced, home, place)
+    assert len(list((home / "tmp").iterdir())) == 1, "the folder that MLflow downloads into, as the caller asked"
+
+
+def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):
+    code = "from components import portable; import onnxruntime"
+    env = environment(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    assert left(tmp_path / "home") == left(tmp_path / "tmp") == []
+
+
+def test_the_trace_is_read_as_strace_writes_it():
+    told = tracing.read(
+        [
+            '7 openat(AT_FDCWD</a>, "b/c.txt", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0666) = 4</a/b/c.txt>',
+            '7 openat(AT_FDCWD</a>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 4</etc/passwd>',
+            '7 openat(AT_FDCWD</a>, "/etc/resolv.conf", O_RDONLY|O_CLOEXEC <unfinished ...>',
+            "7 <... openat resumed>) = 5</etc/resolv.conf>",
+            '7 renameat2(3</x>, "one", AT_FDCWD</a>, "../two", RENAME_NOREPLACE) = 0',
+            '8 chdir("/elsewhere") = 0',
+            '8 mkdir("new", 0777) = 0',
+            '8 unlink("/gone\\303\\251") = -1 ENOENT (No such file or directory)',
+            '9 connect(4<socket:[1]>, {sa_family=AF_INET, sin_port=htons(5000), sin_addr=inet_addr("127.0.0.1")}, 16)',
+            '9 sendto(4<socket:[1]>, "x", 1, 0, {sa_family=AF_INET, sin_port=htons(53), '
+            'sin_addr=inet_addr("9.9.9.9")}, 16) = 1',
+            '8 symlink("/target", "/a/name") = 0',
+            '9 connect(4<socket:[2]>, {sa_family=AF_INET6, sin6_port=htons(443), sin6_flowinfo=htonl(0), '
+            'inet_pton(AF_INET6, "2001:db8::1", &sin6_addr), sin6_scope_id=0}, 28) = -1 EINPROGRESS',
+            '9 connect(5<socket:[3]>, {sa_family=AF_UNIX, sun_path="/run/systemd/resolve/io.systemd.Resolve"}, 42) = 0',
+            '9 connect(5<socket:[3]>, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT',
+        ],
+        Path("/start"),
+    )  # fmt: skip
+    assert [line.split("(")[0] for line in told.names] == ["7 openat", "9 connect"]
+    assert [line.split("(")[0] for line in told.connections] == ["9 sendto", "9 connect"]
+    assert {str(path) for path in told.changed} == {
+        "/a/b/c.txt", "/a/name", "/x/one", "/two", "/goneé", "/start/new", "/elsewhere/new",
+    }  # fmt: skip
