@@ -159,33 +159,36 @@ def test_a_model_without_labels(tmp_path):
 # --- by strangers ----------------------------------------------------------------------------------------------
 
 
-def stranger(code, *arguments):
-    """Run ``code`` where nothing of this project can be imported."""
-    block = "import sys; sys.modules['components'] = sys.modules['flows'] = None\n"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", block + code, *map(str, arguments)], capture_output=True, text=True, env=environment,
-        check=False, cwd="/",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def strangers(model):
+    """What the card's lines and then diffusers' pipeline print where nothing of this project can be imported.
 
-
-def test_the_lines_of_the_model_card_work_with_diffusers_alone(model):
+    One process for both: importing diffusers takes longer than what it does here.
+    """
     card = (model / "README.md").read_text()
-    code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(model))
-    out = stranger(code + "\nprint(tuple(images.shape), images.dtype, int(images.float().std() > 0))")
-    assert out.split("\n")[-2] == "(4, 3, 8, 8) torch.uint8 1"
-
-
-def test_diffusers_loads_the_folder_as_a_pipeline_and_swaps_its_scheduler(model):
-    code = """
+    lines = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(model))
+    block = "import sys; sys.modules['components'] = sys.modules['flows'] = None\n"
+    code = f"""
+print(tuple(images.shape), images.dtype, int(images.float().std() > 0))
 from diffusers import DDIMScheduler, DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
+pipe = DiffusionPipeline.from_pretrained({str(model)!r}, local_files_only=True)
 pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
 print(type(pipe).__name__, type(pipe.unet).__name__, pipe.scheduler.config.prediction_type)
 """
-    assert stranger(code, model).split() == ["ConsistencyModelPipeline", "UNet2DModel", "v_prediction"]
+    done = subprocess.run(
+        [sys.executable, "-c", block + lines + code], capture_output=True, text=True, check=False, cwd="/",
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-2:]
+
+
+def test_the_lines_of_the_model_card_work_with_diffusers_alone(strangers):
+    assert strangers[0] == "(4, 3, 8, 8) torch.uint8 1"
+
+
+def test_diffusers_loads_the_folder_as_a_pipeline_and_swaps_its_scheduler(strangers):
+    assert strangers[1].split() == ["ConsistencyModelPipeline", "UNet2DModel", "v_prediction"]
 
 
 # --- sheets ----------------------------------------------------------------------------------------------------
