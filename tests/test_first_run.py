@@ -5,8 +5,9 @@ import re
 import pytest
 from checkouts import ROOT, git
 
-from components import config, look
-from components.collectparams import CollectParams
+from components.base import config
+from components.collect import look
+from components.collect.params import CollectParams
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
 

@@ -10,7 +10,7 @@ import tracing
 from checkouts import make
 from test_consume import serving, stranger_lines
 
-from components import portable
+from components.model import portable
 
 PREFIX = Path(sys.prefix)
 
@@ -56,7 +56,7 @@ def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("offline")
     checkout, home = make(folder / "checkout", pictures=40), folder / "user"
     done, traced = tracing.run(
-        [sys.executable, "-m", "flows.cli", "run"], folder / "trace", cwd=checkout, env=environment(home)
+        [sys.executable, "-m", "flows.cli.app", "run"], folder / "trace", cwd=checkout, env=environment(home)
     )
     assert done.returncode == 0, done.stderr
     return checkout, home, traced
@@ -85,8 +85,8 @@ def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(ran, tmp
 
 
 def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):
-    code = "from components import portable; import onnxruntime"
-    env = environment(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[1])}
+    code = "from components.model import portable; import onnxruntime"
+    env = environment(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
     assert left(tmp_path / "home") == left(tmp_path / "tmp") == []
 
