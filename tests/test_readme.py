@@ -1,4 +1,4 @@
-"""What the README says is there."""
+"""What the README and the list of commands say is there."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ from typer.main import get_command
 from flows.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text("utf-8")
+TEXT = "\n".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/commands.md"))
+"""Where a newcomer looks commands up."""
 
 
 def commands():
