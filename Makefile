@@ -56,11 +56,12 @@ newest:  ## a part of the suite, with `stillroom run` in small, on the newest Py
 	if [ "$$($(BIN)/python -V 2>&1)" = "$$("$$python" -V)" ]; then echo "newest: $(VENV) is of it already"; exit 0; fi; \
 	$(MAKE) --no-print-directory part VENV=.venv-newest PYTHON="$$python" WITHOUT=gpu
 
-# What most depends on the version: start-up, processes, pickling, every stage once, and one whole run in small.
-PART := tests/test_setup.py tests/base/test_config.py tests/base/test_parallel.py tests/test_data_stages.py tests/train/test_train.py \
-  tests/run/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
+# What most depends on the version: start-up, processes, pickling, each stage; then one whole run in small.
+PART := tests/test_setup.py tests/base/test_config.py tests/base/test_parallel.py tests/test_data_stages.py \
+  tests/train/test_train.py
 part: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) $(PART)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(PART)
+	$(BIN)/python -m pytest tests/run/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
 
 browser: $(READY)  # for the tests that open a report: one that is there, else Debian's if root can install it
 	@$(BIN)/python tests/browser.py
@@ -68,6 +69,7 @@ browser: $(READY)  # for the tests that open a report: one that is there, else D
 lint: $(READY)  ## what CI holds against the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m flows.dvc.dvcyaml --check
 	$(BIN)/python -m flows.dvc.schema --check
 
