@@ -17,8 +17,7 @@ from PIL import Image
 
 from components.base import config, files
 from components.samples import manifest, pack, shards
-from flows.data import status
-from flows.run import launch
+from flows.data import look, status
 from flows.workspace.paths import State
 
 HOSTILE = "<script>alert(1)</script>"
@@ -64,7 +63,7 @@ def refresh(root: Path) -> None:
 
     state = State(root)
     state.enter()
-    launch.look(state, say=lambda line: None)
+    look.look(state, say=lambda line: None)
     sections = config.read(root / config.FILE)
     stale = [stage for stage in status.stages() if stage.name in status.status(state)["stale"]]
     for stage in stale:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from components.base import parallel
-from components.base.errors import UserError, environment_error
-from flows.cli import data
-from flows.cli import model as modelcommands
-from flows.cli.model import Folder
-from flows.cli.model import enter as _enter
-from flows.run.child import Broke
-from flows.workspace.processes import Stopped, stoppable
+from components.base.errors import UserError
+from flows.cli import data, model
+from flows.cli.options import Folder, enter
+from flows.workspace import exits
+from flows.workspace.processes import stoppable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -57,15 +54,15 @@ def run(
     from flows.run import launch
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
-    launch.run(_enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
+    launch.run(enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
 
 
 @app.command()
 def look(directory: Folder = Path()) -> None:
     """Look at the source that params.yaml names and write data/source.json, which stage `collect` reads."""
-    from flows.run import launch
+    from flows.data import look
 
-    launch.look(_enter(directory), say=typer.echo)
+    look.look(enter(directory), say=typer.echo)
 
 
 @app.command()
@@ -73,7 +70,7 @@ def status(directory: Folder = Path()) -> None:
     """Say what is stale, what was registered last, and who holds the checkout."""
     from flows.run import launch
 
-    launch.status(_enter(directory))
+    launch.status(enter(directory))
 
 
 @app.command()
@@ -81,7 +78,7 @@ def sync(directory: Folder = Path()) -> None:
     """Write every run, version and alias that git and DVC know of to MLflow, as far as it is missing."""
     from flows.run import launch
 
-    launch.sync(_enter(directory))
+    launch.sync(enter(directory))
 
 
 @app.command()
@@ -93,12 +90,12 @@ def promote(
     """Move alias `champion` to a version by hand, forward or back, with the reason on record."""
     from flows.run import launch
 
-    launch.promote(_enter(directory), version, reason)
+    launch.promote(enter(directory), version, reason)
 
 
-app.command()(modelcommands.sample)
-app.command()(modelcommands.distil)
-app.command()(modelcommands.ema)
+app.command()(model.sample)
+app.command()(model.distil)
+app.command()(model.ema)
 
 
 @app.command()
@@ -112,7 +109,7 @@ def start(
     """Have training begin with the network of a model in place of a fresh one; `none` goes back to a fresh one."""
     from flows.model import start as starting
 
-    print(starting.begin(_enter(directory), model))
+    print(starting.begin(enter(directory), model))
 
 
 @app.command()
@@ -124,7 +121,7 @@ def ui(
     """Serve MLflow (runs, models) and Prefect (flows) on loopback until Ctrl-C."""
     from flows.run import servers
 
-    servers.serve(_enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
+    servers.serve(enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
 
 
 @app.command()
@@ -135,7 +132,7 @@ def serve(
     """Make a pass on a schedule, if and only if something changed, until Ctrl-C."""
     from flows.run import servers
 
-    state = _enter(directory)
+    state = enter(directory)
     with stoppable(), servers.prefect(state):
         from flows.run import nightly
 
@@ -147,10 +144,10 @@ def serve(
 def main() -> None:
     """Run the command: 0 done, 2 for the user's mistake in one line, 130 or 143 when stopped; bugs keep a traceback."""
     try:
-        code = told(_command)
-    except Stopped as stopped:
+        code = exits.exit_code(_command)
+    except exits.Stopped as stopped:
         name = "Ctrl-C" if stopped.number == signal.SIGINT else signal.Signals(stopped.number).name
-        code = _fail(f"stopped by {name}; the same command goes on from here", 128 + stopped.number)
+        code = exits.fail(f"stopped by {name}; the same command goes on from here", 128 + stopped.number)
     sys.exit(code)
 
 
@@ -168,28 +165,6 @@ def _command() -> None:
         raise UserError("stopped before an answer: nothing was done") from None
     if code:
         raise SystemExit(code)
-
-
-def told(work: Callable[[], None]) -> int:
-    """Do ``work``; tell what the user can mend in one line; the exit code."""
-    try:
-        work()
-    except UserError as error:
-        return _fail(str(error), 2)
-    except Broke as error:
-        return _fail(f"{error}: this is a bug of Stillroom's, its traceback is above", 1)
-    except Exception as error:
-        mine = environment_error(error)
-        if mine is None:
-            raise
-        return _fail(str(mine), 2)
-    return 0
-
-
-def _fail(line: str, code: int) -> int:
-    if line:  # without one it has been told already, by the process that does the work
-        print(f"error: {line}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.workspace import paths as states
+from flows.cli.options import Folder, enter
+from flows.workspace import exits
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -20,10 +20,6 @@ app = typer.Typer(
     "stillroom data export --to out --format parquet",
 )  # fmt: skip
 
-Folder = Annotated[
-    Path,
-    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print plain data (JSON) instead of lines for a reader.")]
 
 
@@ -101,13 +97,13 @@ def add(
     from flows.data import add as sourcing
     from flows.workspace import lock
 
-    state = _enter(directory)
+    state = enter(directory)
     request = sourcing.Request(
         location=location, name=name, licence=licence, matte=matte.lower(), kind=kind.value if kind else None,
         text_column=text_column, label_column=label_column, group_column=group_column, url_column=url_column,
         image_column=image_column,
     )  # fmt: skip
-    with lock.held(state.lock, what="stillroom data add", wait=True, say=_note):
+    with lock.held(state.lock, what="stillroom data add", wait=True, say=exits.note):
         typer.echo("\n".join(sourcing.add(state, request, dry_run=dry_run)))
 
 
@@ -136,7 +132,7 @@ def withdraw(
 
     request = withdrawal.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
                                  purge=purge)  # fmt: skip
-    withdrawal.withdraw(_enter(directory), request, say=_note, sure=(lambda _: True) if yes else _sure)
+    withdrawal.withdraw(enter(directory), request, say=exits.note, sure=(lambda _: True) if yes else _sure)
 
 
 @app.command()
@@ -144,7 +140,7 @@ def status(directory: Folder = Path(), as_json: Json = False) -> None:
     """Say what there is: images by verdict, source and split, and which data stages are stale."""
     from flows.data import status as datastatus
 
-    found = datastatus.status(_enter(directory))
+    found = datastatus.status(enter(directory))
     typer.echo(json.dumps(found, indent=1) if as_json else datastatus.told(found))
 
 
@@ -159,7 +155,7 @@ def diff(
     """Compare two states of the data: lines here, a gallery in reports/changes.html; exit code 1 if a split moved."""
     from flows.data import diff as datachanges
 
-    state = _enter(directory)
+    state = enter(directory)
     found, names = datachanges.diff(state, before, after, pictures=pictures)
     if as_json:
         typer.echo(json.dumps({"from": names[0], "to": names[1], **found.plain()}, indent=1))
@@ -176,9 +172,9 @@ def report(directory: Folder = Path()) -> None:
     from flows.data import materialise
     from flows.workspace import lock
 
-    state = _enter(directory)
-    with lock.held(state.lock, what="stillroom data report", wait=True, say=_note):
-        typer.echo(materialise.report(state, say=_note))
+    state = enter(directory)
+    with lock.held(state.lock, what="stillroom data report", wait=True, say=exits.note):
+        typer.echo(materialise.report(state, say=exits.note))
 
 
 @app.command()
@@ -200,14 +196,4 @@ def export(
 
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
     request = dataexport.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)
-    typer.echo(dataexport.export(_enter(directory), request, dry_run=dry_run))
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _enter(directory: Path) -> states.State:
-    state = states.find(directory)
-    state.enter()
-    return state
+    typer.echo(dataexport.export(enter(directory), request, dry_run=dry_run))

@@ -7,12 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.workspace import paths as states
+from flows.cli.options import Folder, enter
 
-Folder = Annotated[
-    Path,
-    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
-]
 Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")]
 # Spelled out, since the modules that define them need seconds to import; tests/test_drawing.py compares.
 SamplerName = Literal[
@@ -84,13 +80,6 @@ def sample(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None
     )
     drawing.draw(enter(directory), request, outputs, dry_run=dry_run)
-
-
-def enter(directory: Path) -> states.State:
-    """The checkout that ``directory`` lies in, its environment set."""
-    state = states.find(directory)
-    state.enter()
-    return state
 
 
 def distil(

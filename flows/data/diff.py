@@ -10,7 +10,7 @@ from components.diff import page as changespage
 from components.diff.changes import Changes
 from components.html.page import visible
 from components.samples import withdrawn
-from flows.history import resolve
+from flows.data import revisions
 from flows.workspace.paths import State
 
 PAGE = Path("reports/changes.html")
@@ -21,8 +21,8 @@ def diff(
     state: State, before: str, after: str, *, pictures: int, page: Path | None = None
 ) -> tuple[Changes, list[str]]:
     """Compare two states, write the gallery to ``page`` (reports/changes.html); what changed, and their names."""
-    asked = [resolve.resolve(state, word) for word in (before, after)]
-    with resolve.opened(state, asked[0]) as old, resolve.opened(state, asked[1]) as new:
+    asked = [revisions.resolve(state, word) for word in (before, after)]
+    with revisions.opened(state, asked[0]) as old, revisions.opened(state, asked[1]) as new:
         both = [comparing.read(raw=each.raw, clean=each.clean, splits=each.splits) for each in (old, new)]
         found = comparing.compare(*both)
         gone = withdrawn.names(state.root / "data/withdrawn.jsonl")  # shown nowhere, not even from an older state

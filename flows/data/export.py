@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.export import writer as exporting
 from components.html.page import size as spelled
-from flows.history import resolve
+from flows.data import revisions
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
@@ -26,8 +26,8 @@ class Request:
 def export(state: State, request: Request, *, dry_run: bool) -> str:
     """Write what ``request`` asks for; what was (or would be) written, in one line."""
     exporting.check(request.to)
-    revision = resolve.resolve(state, request.rev)
-    with stoppable(), resolve.opened(state, revision) as here:
+    revision = revisions.resolve(state, request.rev)
+    with stoppable(), revisions.opened(state, revision) as here:
         made = exporting.plan(raw=here.raw, clean=here.clean, splits=here.splits, pixels=here.pixels,
                               wanted=request.splits)  # fmt: skip
         counts = ", ".join(f"{name} {len(rows):,}" for name, rows in made.splits.items())

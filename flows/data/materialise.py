@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows.run import launch
-from flows.data import diff
-from flows.data import status
+from flows.data import diff, look, status
 from flows.dvc import engine
 from flows.history import store
 from flows.workspace import events, processes
@@ -23,7 +21,7 @@ def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
 
     A killed refresh goes on from what is whole the next time, like any pass.
     """
-    launch.look(state, say=say)
+    look.look(state, say=say)
     how = {}
     with processes.stoppable():
         for stage in status.stages():

@@ -12,8 +12,7 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import withdrawn
 from components.samples.withdrawn import Known
-from flows.data import erase
-from flows.data import materialise
+from flows.data import erase, materialise
 from flows.dvc import engine
 from flows.registry import impact
 from flows.workspace import lock

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
 from flows.dvc import repair
-from flows.workspace import processes
+from flows.workspace import exits, processes
 
 
 class StageFailed(UserError):
@@ -47,7 +46,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with _repo(root) as repo, _explained(), repair.kept(root, say=_warn):
+        with _repo(root) as repo, _explained(), repair.kept(root, say=exits.note):
             done = repo.reproduce(
                 targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
             )
@@ -134,7 +133,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with _explained():
-        repair.mend(root, say=_warn)
+        repair.mend(root, say=exits.note)
     repo = Repo(str(root))
     try:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
@@ -164,10 +163,6 @@ def _explained() -> Iterator[None]:
         if system is not None and system.errno:
             raise system from error
         raise UserError(f"dvc: {': '.join(dict.fromkeys(str(cause) for cause in chain))}") from None
-
-
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

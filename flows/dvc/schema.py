@@ -8,19 +8,26 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from components.base import files
+from components.base import config, files
 from components.contract.clauses import ContractParams
 from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
 from components.register.gate import RegisterParams
 
 ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = (*(stage.name for stage in PIPELINE), "contract", "register", "distil")
+"""Of params.yaml, in its order."""
 
 
 def models() -> dict[str, type[BaseModel]]:
     """Which model each section of params.yaml has to satisfy."""
     stages = {stage.name: stage.params for stage in PIPELINE}
     return stages | {"contract": ContractParams, "register": RegisterParams, "distil": DistilParams}
+
+
+def check(root: Path) -> None:
+    """Load every section of params.yaml; UserError with the first thing that is wrong."""
+    config.load(root / config.FILE, models())
 
 
 def render() -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from components.train import start
 from flows.dvc import engine
 from flows.model.sample import fetched
-from flows.workspace import lock
+from flows.workspace import exits, lock
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
@@ -21,7 +20,7 @@ NOTHING = "none"
 def begin(state: State, model: str) -> str:
     """Have training begin with ``model``, a registered version or a folder, or with nothing; what there is to say."""
     page = state.root / PAGE
-    with lock.held(state.lock, what="stillroom start", wait=True, say=_note), stoppable():
+    with lock.held(state.lock, what="stillroom start", wait=True, say=exits.note), stoppable():
         if model == NOTHING:
             start.clear(page)
             engine.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
@@ -42,7 +41,3 @@ def _found(state: State, model: str) -> Iterator[tuple[str, Path]]:
     """An alias as the number of its version, a folder as its own name; and the files."""
     with fetched(state, model) as (folder, version):
         yield f"models:/{version}" if version else folder.resolve().name, folder
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -12,18 +12,14 @@ from types import FrameType
 
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
-from flows.workspace.processes import Stopped
-
-
-class Broke(Exception):
-    """The pass ended with a bug; its traceback has been printed."""
+from flows.workspace.exits import PipelineCrashed, Stopped
 
 
 def run(root: Path, force: Sequence[str], *, lock: int) -> None:
     """Run one pass and wait for it; it shares the open ``lock``, so that the checkout is held until it has ended.
 
     SIGTERM and Ctrl-C are handed on as SIGTERM, and raise Stopped when the pass has ended.  UserError
-    for what the pass has told in one line, Broke for a bug.
+    for what the pass has told in one line, PipelineCrashed for a bug.
     """
     arguments = json.dumps({"root": str(root), "force": list(force)})
     caught: list[int] = []
@@ -35,7 +31,7 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.run.child", arguments], cwd=root, start_new_session=True,
+        [sys.executable, "-m", "flows.run", arguments], cwd=root, start_new_session=True,
         preexec_fn=die_with_parent, pass_fds=[lock],
     )  # fmt: skip
     try:
@@ -52,20 +48,4 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
     if code == 128 + signal.SIGTERM:
         raise Stopped(signal.SIGTERM)
     if code:
-        raise Broke(f"the pass ended with exit code {code}")
-
-
-def main(text: str) -> int:
-    """The pass itself, in its own process; tells its error in one line and gives the exit code."""
-    from flows.cli import app
-    from flows.run import launch
-
-    arguments = json.loads(text)
-    try:
-        return app.told(lambda: launch.flow(Path(arguments["root"]), tuple(arguments["force"])))
-    except Stopped as stopped:
-        return 128 + stopped.number  # told by the process that passed the signal on
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+        raise PipelineCrashed(f"the pipeline run ended with exit code {code}")

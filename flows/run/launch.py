@@ -1,37 +1,28 @@
-"""What `stillroom run`, `look`, `status` and `sync` do."""
+"""What `stillroom run`, `status`, `sync` and `promote` do."""
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.base import config
-from components.base.errors import UserError, nearest
-from components.base.events import clock
-from components.collect import look as looking
 from components.pipeline import PIPELINE, stage
-from flows.dvc import engine
+from flows.data import look
+from flows.dvc import engine, schema
 from flows.run import child
-from flows.workspace import lock, processes
+from flows.workspace import exits, lock, processes
 from flows.workspace.paths import State
-
-SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register", "distil")
 
 
 def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:
     """One pass: nothing at all when nothing changed, else the flow."""
     for name in force:
         stage(name)
-    with lock.held(state.lock, what="stillroom run", wait=wait, say=_note) as handle, processes.stoppable():
-        look(state, say=_note)
+    with lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle, processes.stoppable():
+        look.look(state, say=exits.note)
         stale = engine.stale(state.root)
         if dry_run:
-            check(state.root)
+            schema.check(state.root)
             _plan(state, stale, force)
             return
         from flows.data import contract
@@ -42,29 +33,12 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
             contract.clear(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
             for line in contract.foretell(state.root):
-                _note(f"the next training would be stopped: {line}")
+                exits.note(f"the next training would be stopped: {line}")
         else:
             child.run(state.root, force, lock=handle)
             told = publish.concluded(state)
             assert told is not None, "a pass that ended well has concluded"
         print(where(state, told))
-
-
-def look(state: State, *, say: Callable[[str], None]) -> None:
-    """Write data/source.json when a source is not what it was; say what is there."""
-    from components.collect.params import CollectParams
-
-    sections = config.read(state.root / config.FILE)
-    for name in sections:
-        if name not in SECTIONS:
-            raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), SECTIONS)}")
-    params = config.section(sections, "collect", CollectParams)
-    page = state.root / "data/source.json"
-    found = looking.look(params, root=state.root, page=page, cache=state.looked, store=state.folder / "collect")
-    for each in found["sources"]:
-        refused = ", ".join(f"{reason} {count}" for reason, count in each.get("refused", {}).items())
-        failed = f"; not there: {refused}" if refused else ""
-        say(f"source {each['name']}: {each['files']} files, {each['bytes'] / 2**20:.1f} MiB{failed}")
 
 
 def status(state: State) -> None:
@@ -84,7 +58,7 @@ def sync(state: State) -> None:
     """Rebuild what MLflow has to say from git and DVC."""
     from flows.registry import publish
 
-    with lock.held(state.lock, what="stillroom sync", wait=True, say=_note):
+    with lock.held(state.lock, what="stillroom sync", wait=True, say=exits.note):
         count = publish.sync(state, say=print)
     print(f"{count} pass(es) in MLflow" if count else "no pass yet: `stillroom run` makes the first")
 
@@ -93,15 +67,8 @@ def promote(state: State, number: int, reason: str) -> None:
     """Move the alias by hand."""
     from flows.registry import publish
 
-    with lock.held(state.lock, what="stillroom promote", wait=True, say=_note):
+    with lock.held(state.lock, what="stillroom promote", wait=True, say=exits.note):
         print(publish.promote(state, number, reason))
-
-
-def check(root: Path) -> None:
-    """Load every section of params.yaml; UserError with the first thing that is wrong."""
-    from flows.dvc.schema import models
-
-    config.load(root / config.FILE, models())
 
 
 def where(state: State, told: dict[str, Any]) -> str:
@@ -124,35 +91,6 @@ def where(state: State, told: dict[str, Any]) -> str:
     return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
 
 
-def flow(root: Path, force: tuple[str, ...]) -> None:
-    """One pass through Prefect, in a process that flows/run/child.py made for it and that holds the lock."""
-    state = State(root)
-    state.enter()
-    check(root)
-    _note("starting Prefect")
-    # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows.run import servers
-
-    with processes.stoppable(), servers.prefect(state):
-        from prefect.exceptions import TerminationSignal
-
-        from flows.run.flow import pipeline
-
-        began = last = time.monotonic()
-
-        def say(name: str, how: str) -> None:
-            nonlocal last
-            _note(f"{name:>9}  {how}, {clock(time.monotonic() - last)}")
-            last = time.monotonic()
-
-        try:
-            pipeline(str(root), force, say)
-        except TerminationSignal:  # Prefect's own handler was the one that ran
-            raise processes.Stopped(signal.SIGTERM) from None
-        _note(f"done in {clock(time.monotonic() - began)}\n")
-
-
 def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
     from flows.data import contract
 
@@ -165,7 +103,3 @@ def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
         return
     bad = contract.foretell(state.root)
     print(f"would stop before it trains: {'; '.join(bad)}" if bad else "contract: holds")
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -10,10 +10,10 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
-from flows.dvc import engine
+from flows.data import look
+from flows.dvc import engine, schema
 from flows.registry import publish
 from flows.run import flow as pipeline
-from flows.run import launch
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -25,14 +25,14 @@ def nightly(root: str) -> str:
     state = State(Path(root))
     state.enter()
     with lock.held(state.lock, what="nightly", wait=True, say=log.info):
-        launch.look(state, say=log.info)
+        look.look(state, say=log.info)
         told: dict[str, Any] | None = None
         if not engine.stale(state.root):
             told = publish.concluded(state)
         if told:
             line = "nothing to do"
         else:
-            launch.check(state.root)
+            schema.check(state.root)
             told = pipeline.pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
             line = f"{told['name']} version {told['version']}: {told['reason']}"
     log.info(line)

@@ -9,14 +9,7 @@ from types import FrameType
 
 import psutil
 
-
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM arrived; ``number`` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
+from flows.workspace.exits import Stopped
 
 PATIENCE = 15.0
 """Seconds that a stage has to save what it can, after SIGTERM and before SIGKILL."""

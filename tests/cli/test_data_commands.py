@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from components.base.errors import UserError
 from flows.cli import app
-from flows.data import diff, status
+from flows.data import diff, revisions, status
 from flows.dvc import engine
 from flows.dvc.freshness import Freshness
-from flows.history import resolve
 from flows.workspace.paths import State
 
 
@@ -209,7 +208,7 @@ def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
 )
 def test_a_word_that_names_no_state_is_one_line(checkout, word, line):
     with pytest.raises(UserError, match=re.escape(line)):
-        resolve.resolve(State(checkout), word)
+        revisions.resolve(State(checkout), word)
 
 
 def test_a_state_that_the_cache_lost_names_dvc_pull(mine):
@@ -218,6 +217,6 @@ def test_a_state_that_the_cache_lost_names_dvc_pull(mine):
     state = State(mine)
     with (
         pytest.raises(UserError, match="`dvc pull`"),
-        resolve.opened(state, resolve.resolve(state, "HEAD")),
+        revisions.opened(state, revisions.resolve(state, "HEAD")),
     ):
         pass

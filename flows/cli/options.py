@@ -1,0 +1,22 @@
+"""What several commands share: their options, and entering the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.workspace.paths import State, find
+
+Folder = Annotated[
+    Path,
+    typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
+]
+
+
+def enter(directory: Path) -> State:
+    """The checkout that ``directory`` lies in, its environment set."""
+    state = find(directory)
+    state.enter()
+    return state
