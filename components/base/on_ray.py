@@ -1,12 +1,11 @@
-"""A pure function over batches on the processes of a Ray cluster, through Ray Data: what components/base/parallel.py
-does on one machine, with the same results in the same order.
+"""A pure function over batches on a Ray cluster, by Ray Data: the results and their order are those of one machine.
 
-Batches are handed to a queue in the cluster by a thread of this process; a read task of Ray Data takes them from
-there, one block each, and `map_batches` spreads the blocks.  A few are under way at a time, so neither this process
-nor the object store holds them all.  In each Ray worker the function runs in a child of its own, the very process
-that components/base/parallel.py uses: a decoder that dies costs one image and Ray sees no crash.
+A thread of this process puts the batches into a queue in the cluster.  A read task of Ray Data takes them from there,
+one block each, and `map_batches` spreads the blocks.  A few are under way at a time, so neither this process nor the
+object store holds them all.  In each Ray worker the function runs in a child process (components/base/workers.py): a
+decoder that crashes costs one image, and Ray sees no crash.
 
-Within the cluster everything travels by Ray's own serialisation, which is pickle: name only a cluster that is yours.
+Ray sends everything as pickle: use only a cluster that you trust.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from components.base import parallel
+from components.base import processes
 from components.base.errors import UserError
+from components.base.workers import Function, Item, LimitedWorker, Lost, Result
 
 LOCAL = "local"
 """The address that means: processes of this machine, started for this stage and ended with it."""
@@ -37,31 +37,32 @@ _AHEAD = 2  # batches that wait in the cluster, for each of its cores
 
 
 class Parcel:
-    """What must pass through a table of Ray Data as it is."""
+    """Carries an object through a table of Ray Data unchanged."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
 
 
 def ordered(
-    function: Callable[[list], list],
-    batches: Iterable[list],
+    function: Function[Item, Result],
+    batches: Iterable[list[Item]],
     *,
-    lost: Callable[..., Any] | None = None,
+    address: str,
+    lost: Lost[Item, Result] | None = None,
     preload: Sequence[str] = (),
-) -> Iterator[list]:
-    """``function`` of each batch, in order, as `parallel.ordered` gives it."""
-    batches = iter(batches)
-    first = next(batches, None)
+) -> Iterator[list[Result]]:
+    """``function`` of each batch, in order, from the cluster at ``address`` (see `parallel.ordered`)."""
+    rest = iter(batches)
+    first = next(rest, None)
     if first is None:
         return
-    ray = _connected(os.environ.get(parallel.ADDRESS) or LOCAL)
+    ray = _connected(address)
     from ray.util.queue import Queue
 
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     queue = Queue(maxsize=_AHEAD * cores, actor_options={"num_cpus": 0})
     try:
-        feeding = _Feeding(chain([first], batches), queue)
+        feeding = _Feeding(chain([first], rest), queue)
         answers = _dataset(queue, partial(_answer, function=function, lost=lost, preload=tuple(preload)))
         for row in answers.iter_rows():
             went_well, result = row["parcel"].content
@@ -70,10 +71,10 @@ def ordered(
             yield result
         feeding.end()
     finally:
-        queue.shutdown(force=True)  # a feeder that still waits for room ends with it
+        queue.shutdown(force=True)  # this also ends a feeding thread that waits for room in the queue
 
 
-def _dataset(queue: Any, answer: Callable) -> Any:
+def _dataset(queue: Any, answer: Any) -> Any:
     import pandas as pd
     import ray
     from ray.data.block import BlockMetadata
@@ -81,7 +82,7 @@ def _dataset(queue: Any, answer: Callable) -> Any:
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.target_max_block_size = 1  # bytes: so that each batch is a block, and no two are put together
+    context.target_max_block_size = 1  # bytes: each batch is its own block
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
@@ -89,7 +90,7 @@ def _dataset(queue: Any, answer: Callable) -> Any:
         while (parcel := queue.get()) is not None:
             yield pd.DataFrame({"parcel": [parcel]})
 
-    class Batches(Datasource):
+    class Batches(Datasource):  # type: ignore[misc]  # Ray ships no types
         """One read task that yields a block for each batch, as the queue gives them."""
 
         def get_name(self) -> str:
@@ -107,46 +108,46 @@ def _dataset(queue: Any, answer: Callable) -> Any:
 
 
 class _Feeding:
-    """A thread that hands the batches over; what it dies of is raised by `end`."""
+    """A thread that puts the batches into the queue; `end` raises what went wrong in it."""
 
-    def __init__(self, batches: Iterable[list], queue: Any) -> None:
+    def __init__(self, batches: Iterable[list[Item]], queue: Any) -> None:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._feed, args=(batches, queue), daemon=True)
         self._thread.start()
 
-    def _feed(self, batches: Iterable[list], queue: Any) -> None:
+    def _feed(self, batches: Iterable[list[Item]], queue: Any) -> None:
         try:
             for batch in batches:
                 queue.put(Parcel(batch))
         except BaseException as error:  # raised again in the thread that waits for results
             self._error = error
-        with contextlib.suppress(Exception):  # the cluster is gone already
+        with contextlib.suppress(Exception):  # the cluster may be gone
             queue.put(None)
 
     def end(self) -> None:
-        """Wait until all is handed over; raise what went wrong on the way."""
+        """Wait until all batches are in the queue; raise what went wrong."""
         self._thread.join()
         if self._error:
             raise self._error
 
 
-_careful: dict[bytes, parallel.Careful] = {}
+_limited: dict[bytes, LimitedWorker[Any, Any]] = {}
 
 
-def _answer(table: Any, *, function: Callable, lost: Callable | None, preload: tuple[str, ...]) -> Any:
+def _answer(table: Any, *, function: Function[Any, Any], lost: Lost[Any, Any] | None, preload: tuple[str, ...]) -> Any:
     """In a Ray worker: the results of the batches in ``table``, or what the function raised."""
     import pandas as pd
     from ray import cloudpickle
 
-    key = cloudpickle.dumps((function, lost))  # a Ray worker lives on, and is asked for one function after the other
-    if key not in _careful:
-        while _careful:
-            _careful.popitem()[1].end()
-        _careful[key] = parallel.Careful(function, lost=lost, preload=preload)
+    key = cloudpickle.dumps((function, lost))  # a Ray worker lives on and gets other functions later
+    if key not in _limited:
+        while _limited:
+            _limited.popitem()[1].end()
+        _limited[key] = LimitedWorker(function, lost=lost, preload=preload)
     answers = []
     for parcel in table["parcel"]:
         try:
-            answers.append(Parcel((True, _careful[key](parcel.content))))
+            answers.append(Parcel((True, _limited[key](parcel.content))))
         except Exception as error:
             answers.append(Parcel((False, error)))
     return pd.DataFrame({"parcel": answers})
@@ -164,9 +165,9 @@ def _connected(address: str) -> Any:
         return ray
     if address == LOCAL:
         path = os.pathsep.join(filter(None, sys.path))
-        how = {"num_cpus": parallel.workers(), "include_dashboard": False, "_node_ip_address": _LOOPBACK,
+        how: dict[str, Any] = {"num_cpus": processes.cores(), "include_dashboard": False, "_node_ip_address": _LOOPBACK,
                "runtime_env": {"env_vars": {"PYTHONPATH": path}}}  # fmt: skip
-    else:  # the other machines get this very code, and the same code gives the same bytes
+    else:  # the other machines get this code too: the same code gives the same bytes
         how = {"runtime_env": {"py_modules": [str(Path(__file__).parents[1])]}}
         if address.startswith("127."):
             how["_node_ip_address"] = address.rsplit(":", 1)[0]
@@ -176,10 +177,10 @@ def _connected(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"no Ray cluster to work with at {address!r} ({line}): start one with `ray start --head`, "
-            "or take address 'local', which needs none"
+            f"no Ray cluster answers at {address!r} ({line}): start one with `ray start --head`, "
+            "or use address 'local', which needs none"
         ) from None
     if threading.current_thread() is threading.main_thread():
-        for number, handler in ours.items():  # Ray puts its own in their place
+        for number, handler in ours.items():  # Ray has set its own
             signal.signal(number, handler)
     return ray

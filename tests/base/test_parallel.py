@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.base import parallel
+from components.base import parallel, workers
 from components.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,21 +97,21 @@ def greedy(batch):
 @pytest.mark.timeout(60)
 def test_an_item_that_takes_too_long_is_told_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
-    monkeypatch.setattr(parallel, "allowed", lambda batch: 0.6)
+    monkeypatch.setattr(workers, "allowed", lambda batch: 0.6)
     assert run(endless, in_batches(6)) == [0, 1, 2, "3: out of time: more than 1 seconds", 4, 5]
-    monkeypatch.setattr(parallel, "WAITING", 1.0)  # by the clock: on a busy machine the others could take as long
+    monkeypatch.setattr(workers, "WAITING", 1.0)  # by the clock: on a busy machine the others could take as long
     assert run(waiting, [[3]]) == ["3: out of time: more than 1 seconds"]
 
 
 def test_time_grows_with_the_items_and_their_bytes():
     one, two = [(bytes(10**6), "x")], [(bytes(10**6), "x")] * 2
-    assert parallel.SECONDS + 1 < parallel.allowed(one) < parallel.allowed(two) < 2 * parallel.allowed(one)
+    assert workers.SECONDS + 1 < workers.allowed(one) < workers.allowed(two) < 2 * workers.allowed(one)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process in this way")
 def test_an_item_that_wants_too_much_memory_is_told_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
-    monkeypatch.setattr(parallel, "MEMORY", 2**28)
+    monkeypatch.setattr(workers, "MEMORY", 2**28)
     found = run(greedy, in_batches(6))
     assert found[3].startswith("3: out of memory") and found[:3] + found[4:] == [10] * 5
 
