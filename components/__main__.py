@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         stage = pipeline.stage(options.stage)
         params = config.section(config.read(options.params), stage.name, stage.params)
+        stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
         _leave_pandas_out()
         events.emit(kind="start", stage=stage.name)
         stage.run(params, Path.cwd())

@@ -8,10 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from components.base import files, imports
+from components.base import files
 from components.base.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -38,23 +37,20 @@ class Stage:
     @property
     def module_name(self) -> str:
         """The dotted name of the module that holds the function."""
-        package = f"components.{self.name}"
-        return f"{package}.stage" if imports.path(f"{package}.stage").is_file() else package
-
-    @property
-    def module(self) -> ModuleType:
-        """The module that holds the function and its parameters."""
-        return importlib.import_module(self.module_name)
+        return f"components.{self.name}.stage"
 
     @property
     def function(self) -> Callable[..., dict[str, float]]:
-        """The function that does the work."""
-        return getattr(self.module, self.name)
+        """The function that does the work; imports all that it needs."""
+        found: Callable[..., dict[str, float]] = getattr(importlib.import_module(self.module_name), self.name)
+        return found
 
     @property
     def params(self) -> type[BaseModel]:
-        """The model of this stage's section in params.yaml."""
-        return getattr(self.module, f"{self.name.capitalize()}Params")
+        """The model of this stage's section in params.yaml; imports nothing heavy."""
+        module = importlib.import_module(f"components.{self.name}.params")
+        found: type[BaseModel] = getattr(module, f"{self.name.capitalize()}Params")
+        return found
 
     @property
     def description(self) -> str:

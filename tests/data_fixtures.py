@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components.clean.stage import CleanParams, clean
+from components.clean.params import CleanParams
+from components.clean.stage import clean
 from components.collect.look import look
 from components.collect.params import CollectParams
 from components.collect.stage import collect
-from components.resize.stage import ResizeParams
-from components.split.stage import SplitParams
+from components.resize.params import ResizeParams
+from components.split.params import SplitParams
 
 WHITE = "#ffffff"
 

@@ -83,7 +83,9 @@ def test_imports_only_go_down(path):
         assert not {".".join(name.split(".")[:2]) for name in names} & others, "a stage imports no stage, nor the table"
 
 
-@pytest.mark.parametrize("name", ["pipeline", "base.config", "samples.pack", "base.files", "register.gate", "base.events"])
+@pytest.mark.parametrize(
+    "name", ["pipeline", "base.config", "samples.pack", "base.files", "register.gate", "base.events"]
+)
 def test_the_base_starts_without_a_heavy_library(name):
     code = (
         f"import sys, components.{name}; print(sorted({{'torch','pandas','PIL','numpy','pyarrow'}} & set(sys.modules)))"
@@ -94,7 +96,7 @@ def test_the_base_starts_without_a_heavy_library(name):
 
 @pytest.mark.parametrize("name", ["collect", "clean", "split", "profile", "describe", "report"])
 def test_data_stages_start_without_torch(name):
-    code = f"import sys; from components.pipeline import stage; stage({name!r}).module; print('torch' in sys.modules)"
+    code = f"import sys; from components.pipeline import stage; stage({name!r}).function; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
 

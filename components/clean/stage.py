@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from components.base import files
 from components.base.errors import UserError
-from components.base.params import Params
 from components.clean import fingerprints, judge
 from components.clean import pairs as pairing
 from components.clean.known import Known
+from components.clean.params import CleanParams
 from components.clean.verify import HOWS, Rule
 from components.samples import manifest, remembered, shards
 from components.samples.remembered import Tombstone
@@ -24,33 +22,6 @@ from components.samples.remembered import Tombstone
 log = logging.getLogger(__name__)
 
 REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "withdrawn")
-
-
-class CleanParams(Params):
-    """What is too small or too large, and what counts as the same picture."""
-
-    min_side: int = Field(ge=1, le=65535, description="px: the shorter side of the smallest image kept, 1..65535")
-    max_pixels: int = Field(
-        ge=1, le=2**31 - 1, description="px: width x height of the largest image decoded, 1..2**31-1"
-    )
-    max_distance: int = Field(
-        ge=0, le=128, description="differing bits, of 256, up to which two images are looked at as a pair, 0..128"
-    )
-    min_correlation: float = Field(
-        ge=0, le=1, description="least correlation of luma slopes of a pair, after moving one onto the other, 0..1"
-    )
-    min_inliers: int = Field(
-        ge=4, le=500, description="least corners that two images from 128 px must have in common to be a pair, 4..500"
-    )
-    embedding: Literal["none", "efficientnet_lite0"] = Field(
-        description="features by which more pairs are looked at; efficientnet_lite0 needs torch and finds crops"
-    )
-    min_cosine: float = Field(
-        ge=0, le=1, description="least cosine of features for two images to be looked at as a pair, 0..1"
-    )
-    max_difference: float = Field(
-        ge=0, le=1, description="largest colour difference in a 16 x 16 thumbnail for the same picture, 0..1"
-    )
 
 
 def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, facts: Path) -> dict[str, float]:

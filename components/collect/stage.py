@@ -28,8 +28,6 @@ from components.collect.sources.source import Item, Part, Refusal, Said, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
 
-__all__ = ["CollectParams", "collect"]
-
 log = logging.getLogger(__name__)
 
 

@@ -10,25 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
-
-from components.base.params import Params
-
-
-class ContractParams(Params):
-    """What stops a pass before it trains; changing this section makes no stage stale."""
-
-    min_images: int = Field(ge=0, description="kept images at least, 0 or more")
-    max_rejected: float = Field(
-        ge=0, le=1, description="share of what came in that was rejected or refused at most, 0..1"
-    )
-    labels: tuple[str, ...] | None = Field(description="every label that is expected, and no other; null: any")
-    min_class: int = Field(ge=0, description="kept images of the smallest label at least, 0 or more")
-    max_shift: float | None = Field(
-        ge=0,
-        description="distance of the embedding's mean from that of the last pass that was registered at most, in "
-        "units of the spread of its images, beyond what chance gives; null: any",
-    )
+from components.contract.params import ContractParams
 
 
 @dataclass(frozen=True)

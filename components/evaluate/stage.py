@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from components.base import files
 from components.base.errors import UserError
-from components.base.params import Params
 from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.embed import features
 from components.evaluate import measure, scores
+from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
 from components.samples import pack
 
@@ -28,18 +27,6 @@ FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 
 GATE_SEED = 0
 """Noise of the errors that the gate compares, whatever the parameters of the day."""
-
-
-class EvaluateParams(Params):
-    """How much is measured."""
-
-    seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
-    samples: int = Field(ge=4, description="pictures drawn, in the training's mix of classes, 4 or more")
-    replicates: int = Field(ge=10, description="bootstrap samples behind each interval, 10 or more")
-    confidence: float = Field(gt=0, lt=1, description="share of replicates inside an interval, 0..1")
-    memorised_rmse: float = Field(
-        ge=0, le=1, description="samples this close to a training image are memorised; rmse of values in 0..1"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

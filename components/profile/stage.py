@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
-from components.base.params import Params
 from components.embed import vectors
+from components.profile.params import ProfileParams
 from components.samples import facts as known
 from components.samples import manifest, pack, shards
 
@@ -26,15 +24,6 @@ log = logging.getLogger(__name__)
 
 _DIGITS = 5  # behind the point: far below what matters, far above what the order of a sum changes
 _BATCH = 64
-
-
-class ProfileParams(Params):
-    """How the data set is summed up."""
-
-    embedding: Literal["efficientnet_lite0", "colours"] = Field(
-        description="efficientnet_lite0: what is shown, by a pretrained network; colours: colours and edges, no network"
-    )
-    images: int = Field(ge=10, le=4000, description="most pictures embedded, chosen by their hash, 10..4000")
 
 
 def profile(

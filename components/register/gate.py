@@ -7,25 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
-
-from components.base.params import Params
+from components.register.params import RegisterParams
 
 TIMES = 2000
 """Bootstrap samples of the comparison."""
 
 KID = "kid_efficientnet_lite0"
-
-
-class RegisterParams(Params):
-    """What a candidate must show before the alias moves to it."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="of the registered model, letters and digits")
-    confidence: float = Field(gt=0, lt=1, description="share of replicates inside the interval, 0..1")
-    margin: float = Field(ge=0, lt=1, description="relative fall of the x0 error that is asked for at least, 0..1")
-    max_memorised: float = Field(
-        ge=0, le=1, description="share of memorised samples allowed above that of real images, 0..1"
-    )
 
 
 @dataclass(frozen=True)

@@ -7,33 +7,22 @@ from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
-from components.base.params import Params
 from components.resize import scaling
+from components.resize.params import ResizeParams
 from components.samples import facts as known
 from components.samples import manifest, pack, shards
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 2**20  # bytes of pictures held in memory at a time, and of a segment of the store
-
-
-class ResizeParams(Params):
-    """The size of the pictures that the network learns from."""
-
-    side: int = Field(ge=8, le=1024, description="px: width and height of every picture, 8..1024")
-    fit: Literal["pad", "crop"] = Field(
-        description="pad: the whole picture, the matte around it; crop: the middle square of it"
-    )
 
 
 def resize(params: ResizeParams, *, raw: Path, verdicts: Path, pixels: Path, facts: Path) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,30 +12,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from pydantic import Field, model_validator
 
 from components.base import files
 from components.base.errors import UserError
 from components.base.grouping import Groups
-from components.base.params import Params
 from components.samples import manifest, pack
+from components.split.params import SplitParams
 
 log = logging.getLogger(__name__)
-
-
-class SplitParams(Params):
-    """How much goes where; the three shares add up to 1."""
-
-    train: float = Field(gt=0, lt=1, description="share of the groups to train on, 0..1")
-    val: float = Field(gt=0, lt=1, description="share of the groups to look at while training, 0..1")
-    test: float = Field(gt=0, lt=1, description="share of the groups to score on, 0..1")
-    salt: str = Field(max_length=100, description="another salt is another draw: every image may move")
-
-    @model_validator(mode="after")
-    def _whole(self) -> SplitParams:
-        if not math.isclose(self.train + self.val + self.test, 1.0, abs_tol=1e-9):
-            raise ValueError(f"train + val + test must be 1, and is {self.train + self.val + self.test:g}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from components.contract import page
-from components.contract.clauses import Clause, ContractParams, broken, judge, line
+from components.contract.clauses import Clause, broken, judge, line
+from components.contract.params import ContractParams
 from flows.history import store
 
 PROFILE = "data/profile/profile.json"

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from components.base import config, files
-from components.contract.clauses import ContractParams
+from components.contract.params import ContractParams
 from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
-from components.register.gate import RegisterParams
+from components.register.params import RegisterParams
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = (*(stage.name for stage in PIPELINE), "contract", "register", "distil")

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.register.gate import RegisterParams
+from components.register.params import RegisterParams
 from flows.history import store
 from flows.history.store import Pass
 from flows.registry.metrics import Curves

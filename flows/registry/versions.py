@@ -11,7 +11,8 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
-from components.register.gate import Decision, RegisterParams, decide
+from components.register.gate import Decision, decide
+from components.register.params import RegisterParams
 from components.samples import pack
 from flows.dvc import engine
 from flows.history.store import Pass

@@ -15,7 +15,8 @@ from report_fixtures import BREAKOUT, SCRIPT
 from components.base import config
 from components.base.errors import UserError
 from components.contract import page as contractpage
-from components.contract.clauses import Clause, ContractParams, broken, judge, line, shift
+from components.contract.clauses import Clause, broken, judge, line, shift
+from components.contract.params import ContractParams
 from components.pipeline import PIPELINE
 from flows.data import contract
 from flows.history import store

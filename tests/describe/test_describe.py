@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from components.base.errors import UserError
 from components.describe import evidence
 from components.describe.packed import MAP_SIDE, ZOOMS, zoom_levels
+from components.describe.params import DescribeParams
 from components.describe.sizes import histogram
-from components.describe.stage import DescribeParams, describe
+from components.describe.stage import describe
 
 PARAMS = DescribeParams(**made.DESCRIBE)
 MAP_USE = """...(() => {

@@ -14,7 +14,8 @@ from report_fixtures import data_states
 
 from components.base.errors import UserError
 from components.embed import vectors
-from components.profile.stage import ProfileParams, counts, profile, summary
+from components.profile.params import ProfileParams
+from components.profile.stage import counts, profile, summary
 from components.samples import manifest
 
 PARAMS = ProfileParams(embedding="colours", images=100)
@@ -130,7 +131,8 @@ def test_a_profile_of_known_pictures_starts_without_torch(made):
     profile(ProfileParams(**params), **made)
     paths = {name: str(path) for name, path in made.items()}
     code = (
-        "import sys; from pathlib import Path; from components.profile.stage import ProfileParams, profile\n"
+        "import sys; from pathlib import Path; from components.profile.params import ProfileParams\n"
+        "from components.profile.stage import profile\n"
         f"paths = {{name: Path(path) for name, path in {paths!r}.items()}}\n"
         f"profile(ProfileParams(**{params!r}), **paths); sys.exit('torch' in sys.modules)"
     )

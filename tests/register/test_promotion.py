@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from components.register.gate import KID, RegisterParams, decide, relative_change
+from components.register.gate import KID, decide, relative_change
+from components.register.params import RegisterParams
 
 PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
 

@@ -10,7 +10,8 @@ import report_fixtures as made
 
 from components.base.errors import UserError
 from components.report.numbers import markdown
-from components.report.stage import ReportParams, report
+from components.report.params import ReportParams
+from components.report.stage import report
 
 PARAMS = ReportParams(**made.REPORT)
 

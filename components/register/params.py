@@ -1,0 +1,18 @@
+"""Section ``register`` of params.yaml."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from components.base.params import Params
+
+
+class RegisterParams(Params):
+    """What a candidate must show before the alias moves to it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="of the registered model, letters and digits")
+    confidence: float = Field(gt=0, lt=1, description="share of replicates inside the interval, 0..1")
+    margin: float = Field(ge=0, lt=1, description="relative fall of the x0 error that is asked for at least, 0..1")
+    max_memorised: float = Field(
+        ge=0, le=1, description="share of memorised samples allowed above that of real images, 0..1"
+    )
