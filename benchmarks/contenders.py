@@ -11,6 +11,7 @@ datasets and torchvision; what it spends on its tracker, progress bar, checkpoin
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from components.dataset import tensors
-from components.diffusion import objective, x0_error
+from components.diffusion import conditions, objective, x0_error
 from components.embed import features
 from components.evaluate import scores, stage
 from components.model import denoiser, sampling
@@ -181,9 +182,13 @@ def score(
         model = sampling.load(Path(folder))
     keys, samples = pack.read_keys(Path(spec["pixels"])), order["samples"]
     test = rows["test"][:: max(1, len(rows["test"]) // order["test"])]
-    labels = x0_error.labels_for(pixels.class_ids[test], model.null_class)
+    images, labels = pixels.gather(test), conditions.labels_for(pixels.class_ids[test], model.null_class)
     errors = x0_error.measure(
-        model.network, model.objective, pixels.gather(test), labels, [keys[row] for row in test], seed=0
+        functools.partial(model.objective.denoise, model.network),
+        lambda which: tensors.to_network(images[which]),
+        labels,
+        [keys[row] for row in test],
+        seed=0,
     )
     found = {"geo": x0_error.geo(torch.cat(list(errors)).view(len(test), -1))}
     if samples:

@@ -20,6 +20,7 @@ import peers
 import torch
 
 from components.dataset import counters, tensors
+from components.diffusion import noise
 from components.samples import pack
 from components.train import guards
 from components.train.distributed.ranks import Group
@@ -54,7 +55,7 @@ def main() -> None:
                 _cost(_steps(course.at, options.batch), 2000),
             ),
             "noise": (
-                _cost(lambda: torch.randn(options.batch, *shape, generator=tensors.generator(0, "step", 1)), 50),
+                _cost(lambda: torch.randn(options.batch, *shape, generator=noise.generator(0, "step", 1)), 50),
                 _cost(lambda: counters.normal(0, places, shape), 50),
             ),
             "noise, one torch.Generator an image": (None, _cost(lambda: _by_image(options.batch, shape), 50)),
@@ -91,8 +92,8 @@ def _steps(work: Callable[[int], object], batch: int) -> Callable[[], object]:
 
 
 def _old_order(count: int, batch: int) -> torch.Tensor:
-    order = torch.randperm(count, generator=tensors.generator(0, "order", 0))
-    source = tensors.generator(0, "step", 1)
+    order = torch.randperm(count, generator=noise.generator(0, "order", 0))
+    source = noise.generator(0, "step", 1)
     torch.randperm(batch, generator=source)
     torch.rand(2, batch, generator=source)
     return order[:batch]

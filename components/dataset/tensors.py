@@ -7,7 +7,6 @@ after a stop, and neither the number of processes nor what is drawn beside it ch
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -74,12 +73,6 @@ def to_pixels(images_BCHW: Tensor) -> Tensor:
     """[-1, 1] BCHW to uint8 BHWC, clipped and rounded."""
     scaled = images_BCHW.float().add(1).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def generator(*name: object) -> torch.Generator:
-    """A CPU generator whose seed is a hash of ``name``; equal names give equal numbers."""
-    digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def positions(seed: int, places: Tensor, count: int) -> Tensor:

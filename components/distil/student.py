@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from components.base import events, files
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.diffusion import samplers, x0_error
+from components.diffusion import conditions, samplers
+from components.diffusion.noise import generator
 from components.diffusion.schedule import Schedule
 from components.distil.params import DistilParams
 from components.model import denoiser, portable, sampling
-from components.networks import registry
+from components.networks import precision, registry
 from components.samples import pack
 from components.train import checkpoint
 
@@ -155,17 +156,17 @@ def _step(
 ) -> float:  # fmt: skip
     """One optimiser step; the loss. Its draws depend on (seed, step) alone."""
     step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
-    source = tensors.generator(params.seed, "distil", step)
+    source = generator(params.seed, "distil", step)
     chosen = rows[torch.randint(len(rows), (params.batch,), generator=source)]
     noise = torch.randn(params.batch, master.channels, master.side, master.side, generator=source).to(device)
     # As many images at each level as the batch allows, in any order.
     which = (torch.arange(params.batch) + step) % params.steps
     ends = torch.tensor(ladder, dtype=torch.float32)
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
-    labels = x0_error.labels_for(known(master, images)[chosen], master.null_class)
+    labels = conditions.labels_for(known(master, images)[chosen], master.null_class)
     labels = None if labels is None else labels.to(device)
     x = tensors.to_network(images.gather(chosen), device) + _column(sigma) * noise
-    with x0_error.autocast(device, "auto"):
+    with precision.autocast(device, "auto"):
         with torch.no_grad():
             aim = wanted(master, x, sigma, following, labels, params.substeps).float()
         # As if ``aim`` were the image: then the noise is what is left of x, and the loss is training's own.

@@ -7,6 +7,7 @@ what is computed together; so the numbers do not depend on the machine's cores.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from components.base import events, processes
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.diffusion import schedule, x0_error
+from components.diffusion import conditions, schedule, x0_error
 from components.embed import features
 from components.model import sampling
 from components.samples import pack
@@ -105,9 +106,11 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
     known = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in images.header.classes]
     class_ids = torch.tensor([known[at] if at >= 0 else -1 for at in images.class_ids[rows].tolist()])
+    chosen, device = images.gather(rows), denoiser.device
     parts = x0_error.measure(
-        denoiser.network, denoiser.objective, images.gather(rows), x0_error.labels_for(class_ids, denoiser.null_class),
-        [keys[row] for row in rows], seed=seed,
+        functools.partial(denoiser.objective.denoise, denoiser.network),
+        lambda which: tensors.to_network(chosen[which], device),
+        conditions.labels_for(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
     return torch.cat(list(parts)).view(len(rows), schedule.LEVELS)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from components.base import files
 from components.base.errors import UserError
 from components.dataset import augment, tensors
-from components.diffusion import schedule
+from components.diffusion import noise, schedule
 from components.embed import features
 from components.evaluate import measure, scores
 from components.evaluate.params import EvaluateParams
@@ -132,7 +132,7 @@ def _told(params: EvaluateParams) -> dict[str, Any]:
 
 def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
     """Distances of the samples from the held-out images, and of as many training images: the floor."""
-    order = torch.randperm(len(found.train), generator=tensors.generator(params.seed, "floor"))
+    order = torch.randperm(len(found.train), generator=noise.generator(params.seed, "floor"))
     floor = found.train[order[: len(found.fake)]]
     table = {}
     for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from components.base.errors import UserError
-from components.diffusion import x0_error
+from components.networks import precision
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -44,7 +44,7 @@ def choose(engine: Engine, folder: Path, device: torch.device) -> Literal["torch
         raise UserError(f"{folder / ONNX}: not there: this model has no ONNX form, take --engine torch or auto")
     if engine != "auto":
         return engine
-    return "onnx" if there and device.type == "cpu" and x0_error.resolve(device, "auto") == "fp32" else "torch"
+    return "onnx" if there and device.type == "cpu" and precision.resolve(device, "auto") == "fp32" else "torch"
 
 
 class OnnxNetwork(nn.Module):

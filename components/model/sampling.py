@@ -18,9 +18,11 @@ from torch import Tensor
 
 from components.base.errors import UserError, nearest
 from components.dataset import tensors
-from components.diffusion import samplers, x0_error
+from components.diffusion import conditions, samplers
+from components.diffusion.noise import generator
 from components.diffusion.objective import Objective, Weighting, noted
 from components.model import engines
+from components.networks import precision as arithmetic
 from components.networks import registry
 
 if TYPE_CHECKING:
@@ -200,7 +202,7 @@ def film(
 def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
     """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
     shape = (model.channels, model.side, model.side)
-    return torch.stack([torch.randn(shape, generator=tensors.generator(seed, "sample", i, *step)) for i in numbers])
+    return torch.stack([torch.randn(shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(
@@ -219,13 +221,13 @@ def _denoise(
 
 def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
     """D(x, sigma) of ``model`` for these classes, pulled towards them: Ho and Salimans 2022, arXiv:2207.12598."""
-    labels = x0_error.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
+    labels = conditions.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
     labels = None if labels is None else labels.to(model.device)
     pulled = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)
-        with x0_error.autocast(model.device, precision):
+        with arithmetic.autocast(model.device, precision):
             if not pulled:
                 return model.objective.denoise(model.network, x, at, labels)
             both = torch.cat([labels, torch.full_like(labels, model.null_class)])

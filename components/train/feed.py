@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from components.dataset import augment, counters, loaders, tensors
-from components.diffusion import x0_error
+from components.diffusion import conditions
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
 
@@ -55,7 +55,7 @@ class Feed:
         if header.classes:
             null = len(header.classes)
             ids = self.pixels.class_ids[self.rows[met.positions]].masked_fill(met.dropped, null)
-            labels = x0_error.labels_for(ids, null).to(device, non_blocking=True)
+            labels = conditions.labels_for(ids, null).to(device, non_blocking=True)
         sigma = self.params.levels_met.sigma(met.share, self.params.aim.schedule).to(device, non_blocking=True)
         noise = counters.normal(self.params.seed, met.places, (header.channels, header.side, header.side), device)
         image, how = self._image(place, then), self.params.augment

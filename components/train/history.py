@@ -13,7 +13,8 @@ from torch import Tensor
 
 from components.base import events
 from components.dataset import tensors
-from components.diffusion import schedule, x0_error
+from components.diffusion import conditions, schedule, x0_error
+from components.networks import precision
 from components.samples import pack
 from components.train import guards
 from components.train.distributed.ranks import Group
@@ -86,9 +87,15 @@ def validate(
     mine = slice(group.rank, count, group.size)
     rows, batch = checked.rows[mine], 64
     null = len(pixels.header.classes) or None
+    chosen, labels = pixels.gather(rows), conditions.labels_for(pixels.class_ids[rows], null)
+
+    def denoise(noisy: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+        with precision.autocast(group.device, params.precision):
+            return params.aim.denoise(state.average, noisy, sigma, label)
+
     measured = x0_error.measure(
-        state.average, params.aim, pixels.gather(rows), x0_error.labels_for(pixels.class_ids[rows], null),
-        checked.keys[mine], seed=params.seed, precision=params.precision, batch=batch,
+        denoise, lambda which: tensors.to_network(chosen[which], group.device), labels, checked.keys[mine],
+        seed=params.seed, batch=batch,
     )  # fmt: skip
     parts = [torch.zeros(0)]
     for _ in range(math.ceil(math.ceil(count / group.size) * schedule.LEVELS / batch)):  # of the rank with most images

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components.diffusion import x0_error
+from components.networks import precision
 from components.train import accumulate, guards, throughput
 from components.train.compiling import Compiling
 from components.train.distributed import sharding
@@ -61,7 +61,7 @@ class Step:
             part = batch.part(piece)
             # At sampling nobody tells the network, which is as if it were told of zeros.
             model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
-            with x0_error.autocast(self.group.device, params.precision):
+            with precision.autocast(self.group.device, params.precision):
                 return params.aim.loss(model, part.image, part.noise, part.sigma, part.labels, params.weighting)
 
         found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
@@ -80,7 +80,7 @@ class Step:
             [] if state.optimiser.state else [torch.empty_like(weight) for weight in state.weights for _ in range(2)]
         )
         try:
-            with x0_error.autocast(device, self.params.precision):
+            with precision.autocast(device, self.params.precision):
                 losses = self.params.aim.loss(state.network, image, image, sigma, labels, self.params.weighting)
             state.scaler.scale(losses.mean()).backward()
         finally:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.base import events, files
-from components.diffusion import x0_error
+from components.networks import precision as arithmetic
 from components.train.energy import Energy
 
 EVERY = 10.0
@@ -98,7 +98,7 @@ class Throughput:
     ) -> None:  # fmt: skip
         """``operations`` tells the FLOPs of an image, when they are first wanted; ``remembered`` is :func:`peak`'s."""
         self.device, self.ranks, self.remembered = device, ranks, remembered
-        self.precision = x0_error.resolve(device, precision)
+        self.precision = arithmetic.resolve(device, precision)
         self._operations, self._flops = operations, 0.0
         self._energy = Energy(device)
         self._steps = 0

@@ -9,8 +9,8 @@ import torch
 from train_fixtures import CLASSES, make_pack, tiny
 
 from components.base.errors import UserError
-from components.diffusion import x0_error
 from components.model import engines, sampling
+from components.networks import precision as arithmetic
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -76,7 +76,7 @@ def test_onnx_runtime_draws_what_torch_draws(model):
 def test_auto_takes_onnx_where_it_is_there_and_torch_has_no_bf16(
     model, tmp_path, monkeypatch, precision, there, device, chosen
 ):
-    monkeypatch.setattr(x0_error, "resolve", lambda *_: precision)
+    monkeypatch.setattr(arithmetic, "resolve", lambda *_: precision)
     assert engines.choose("auto", model if there else tmp_path, torch.device(device)) == chosen
 
 
