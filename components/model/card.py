@@ -6,8 +6,37 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.diffusion.objective import Objective
 from components.model import schedulers
-from components.train.params import TrainParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the model was made and is sampled from, as far as the card says it; shares are 0..1."""
+
+    network: str
+    """unet, compact or dit."""
+    objective: Objective
+    images: int
+    """Seen in all."""
+    batch: int
+    learning_rate: float
+    """Of AdamW."""
+    muon_rate: float | None
+    """None: Muon moves nothing."""
+    warmup_images: int
+    constant_until: float
+    final_rate: float
+    weight_decay: float
+    gradient_clip: float
+    precision: str
+    label_dropout: float
+    ema_half_life: float
+    seed: int
+    steps: int
+    guidance: float
+    onnx: bool
+    """Whether the folder holds the ONNX form."""
 
 
 @dataclass(frozen=True)
@@ -126,50 +155,51 @@ images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {channels
 
 
 def text(
-    params: TrainParams, *, side: int, channels: int, classes: Sequence[str], counts: dict[str, int],
+    recipe: Recipe, *, side: int, channels: int, classes: Sequence[str], counts: dict[str, int],
     parameters: int, error: float | None,
 ) -> str:  # fmt: skip
     """The card in Markdown; ``counts`` holds images in train, val and test."""
-    kind = _KINDS[params.network.kind]
+    kind, objective = _KINDS[recipe.network], recipe.objective
     numbered = [f"{at} {' '.join(name.split())}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
     return _CARD.format(
-        library=kind.library, tag=", onnx" if params.onnx else "", words=kind.words,
-        predicts=_PREDICTS[params.objective], schedule=_SCHEDULES[params.schedule],
-        sampler=type(schedulers.stock(params.aim)).__name__,
-        side=side, millions=parameters / 1e6, classes=named, steps=params.steps, guidance=params.guidance,
-        images=params.total_steps * params.batch, passes=params.images / max(1, counts["train"]),
-        batch=params.batch, optimiser=_optimiser(params), warmup=params.warmup_images, seed=params.seed,
-        constant=params.constant_until, final=params.final_rate, decay=params.weight_decay,
-        clip=params.gradient_clip, precision=params.precision, dropout=params.label_dropout,
-        ema=params.ema_half_lives[0], error="not known" if error is None else f"{error:.4g}",
-        code="\n\n".join(_blocks(params, kind, side, channels, len(classes))),
+        library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
+        predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
+        sampler=type(schedulers.stock(objective)).__name__,
+        side=side, millions=parameters / 1e6, classes=named, steps=recipe.steps, guidance=recipe.guidance,
+        images=recipe.images, passes=recipe.images / max(1, counts["train"]),
+        batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
+        constant=recipe.constant_until, final=recipe.final_rate, decay=recipe.weight_decay,
+        clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
+        ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
+        code="\n\n".join(_blocks(recipe, kind, side, channels, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
 
 
-def _optimiser(params: TrainParams) -> str:
-    adamw = f"AdamW at {params.learning_rate:g}"
-    if not params.muon_moves:
+def _optimiser(recipe: Recipe) -> str:
+    adamw = f"AdamW at {recipe.learning_rate:g}"
+    if recipe.muon_rate is None:
         return adamw
-    return f"Muon at {params.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
+    return f"Muon at {recipe.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
 
 
-def _blocks(params: TrainParams, kind: _Kind, side: int, channels: int, classes: int) -> list[str]:
+def _blocks(recipe: Recipe, kind: _Kind, side: int, channels: int, classes: int) -> list[str]:
     """The ways to sample without this project, each with the lines that do it."""
-    numbers = {"steps": params.steps, "channels": channels, "side": side}
-    guided = f"(free + {params.guidance:g} * (told - free))" if classes else "told"
+    numbers = {"steps": recipe.steps, "channels": channels, "side": side}
+    guided = f"(free + {recipe.guidance:g} * (told - free))" if classes else "told"
     blocks = []
-    if kind.module and params.schedule == "exponential":
+    if kind.module and recipe.objective.schedule.name == "exponential":
         blocks.append(_PIPELINE.format(**numbers))
     elif kind.module:
         labels = _LABELS.format(of=f"torch.arange(4) % {classes}", none=f"torch.full((4,), {classes})", classes=classes)
         blocks.append(_DIFFUSERS.format(
-            **numbers, module=kind.module, folder=kind.folder, sampler=type(schedulers.stock(params.aim)).__name__,
+            **numbers, module=kind.module, folder=kind.folder,
+            sampler=type(schedulers.stock(recipe.objective)).__name__,
             labels=labels if classes else "", label=", class_labels=labels" if classes else "",
             free="free = network(given, at, class_labels=none).sample", guided=guided,
         ))  # fmt: skip
-    if params.onnx:
+    if recipe.onnx:
         labels = _LABELS.format(of=f"numpy.arange(4) % {classes}", none=f"numpy.full(4, {classes})", classes=classes)
         blocks.append(_ONNX.format(
             **numbers, labels=labels if classes else "", guided=guided,

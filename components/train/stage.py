@@ -49,6 +49,9 @@ _CODE = (
     "components.model.denoiser",
     "components.dataset.tensors",
     "components.diffusion.x0_error",
+    "components.diffusion.noise",
+    "components.diffusion.conditions",
+    "components.networks.precision",
     "components.dataset.augment",
 )
 
@@ -85,7 +88,7 @@ def train(
             if params.augment.on:
                 notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
-                params, side=header.side, channels=header.channels, classes=header.classes, counts=counts,
+                _recipe(params), side=header.side, channels=header.channels, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER
@@ -110,6 +113,16 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
+
+
+def _recipe(params: TrainParams) -> card.Recipe:
+    return card.Recipe(
+        network=params.network.kind, objective=params.aim, images=params.total_steps * params.batch,
+        ema_half_life=params.ema_half_lives[0], muon_rate=params.muon_rate if params.muon_moves else None,
+        **{name: getattr(params, name) for name in (
+            "batch", "learning_rate", "warmup_images", "constant_until", "final_rate", "weight_decay", "gradient_clip",
+            "precision", "label_dropout", "seed", "steps", "guidance", "onnx")},
+    )  # fmt: skip
 
 
 def _write(
