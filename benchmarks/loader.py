@@ -23,7 +23,7 @@ import peers
 import torch
 from PIL import Image
 
-from components.dataset import tensors
+from components.dataset import order, tensors
 from components.resize import scaling
 from components.samples import pack
 
@@ -141,9 +141,9 @@ def _ours(pixels: tensors.Pixels, batch: int, *, widened: bool) -> Measured:
     count, seen = pixels.header.rows, 0
     started, clock = time.process_time(), time.monotonic()
     for epoch in range(5):
-        order = tensors.positions(0, torch.arange(epoch * count, (epoch + 1) * count), count)
+        places = order.positions(0, torch.arange(epoch * count, (epoch + 1) * count), count)
         for at in range(0, count, batch):
-            rows = order[at : at + batch]
+            rows = places[at : at + batch]
             seen += len(pixels.batch(rows) if widened else pixels.gather(rows))
     return seen, time.process_time() - started, time.monotonic() - clock
 

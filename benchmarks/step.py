@@ -19,7 +19,7 @@ from pathlib import Path
 import peers
 import torch
 
-from components.dataset import counters, tensors
+from components.dataset import counters, order, tensors
 from components.diffusion import noise
 from components.samples import pack
 from components.train import guards
@@ -48,11 +48,11 @@ def main() -> None:
         feed, shape = Feed(params, pixels, rows, group), (3, options.side, options.side)
         places = torch.arange(options.batch)
         whole = _cost(_steps(lambda place: feed.batch(place), options.batch), 200)
-        course = tensors.Course(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)
+        plan = order.DrawPlan(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)
         parts = {
             "order, levels, labels": (
                 _cost(lambda: _old_order(options.images, options.batch), 50),
-                _cost(_steps(course.at, options.batch), 2000),
+                _cost(_steps(plan.at, options.batch), 2000),
             ),
             "noise": (
                 _cost(lambda: torch.randn(options.batch, *shape, generator=noise.generator(0, "step", 1)), 50),

@@ -1,23 +1,17 @@
-"""A pack as tensors: mapped, gathered in batches, never decoded; and the order of training.
+"""A pack as tensors: mapped, gathered in batches, never decoded.
 
-Shapes: N rows of the pack, B images of a batch, H, W, C of an image.  Whatever decides a training step is
-a function of (seed, place), the number of images before it (counters.py), so nothing else has to be stored to go on
-after a stop, and neither the number of processes nor what is drawn beside it changes it.
+Shapes: N rows of the pack, B images of a batch, H, W, C of an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from components.dataset import counters
 from components.samples import pack
-
-_AT_ONCE = 4096
 
 
 class Pixels:
@@ -73,47 +67,3 @@ def to_pixels(images_BCHW: Tensor) -> Tensor:
     """[-1, 1] BCHW to uint8 BHWC, clipped and rounded."""
     scaled = images_BCHW.float().add(1).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def positions(seed: int, places: Tensor, count: int) -> Tensor:
-    """Which of ``count`` training images are shown at ``places`` (N,) of the training; passes follow on."""
-    return counters.shuffled(seed, counters.ORDER, places // count, places % count, count)
-
-
-class Met(NamedTuple):
-    """What each place of a batch meets, but for its noise (:func:`components.dataset.counters.normal`)."""
-
-    places: Tensor
-    """(B,) int64: images shown or skipped before it since the start."""
-    positions: Tensor
-    """(B,) int64: which of the training images."""
-    share: Tensor
-    """(B,) float32 in 0..1: which share of the noise levels lies below; one in each B-th, shuffled."""
-    dropped: Tensor
-    """(B,) bool: shown without its label."""
-
-
-class Course:
-    """What every place of a training meets, found for some hundred steps at once: alone, each would cost as much."""
-
-    def __init__(self, *, seed: int, batch: int, count: int, label_dropout: float) -> None:
-        self.seed, self.batch, self.count, self.label_dropout = seed, batch, count, label_dropout
-        self._long = batch * max(1, _AT_ONCE // batch)
-        self._first, self._met = -1, Met(*(torch.empty(0),) * 4)
-
-    def at(self, place: int) -> Met:
-        """The whole batch whose first image is at ``place``, a multiple of ``batch``."""
-        first = place - place % self._long
-        if first != self._first:
-            self._first, self._met = first, self._meet(torch.arange(first, first + self._long))
-        rows = slice(place - first, place - first + self.batch)
-        return Met(*(part[rows] for part in self._met))
-
-    def _meet(self, places: Tensor) -> Met:
-        jitter, dropped, shuffle, _ = counters.words(self.seed, counters.SHARE, places)
-        strata = shuffle.view(-1, self.batch).argsort(dim=1, stable=True).argsort(dim=1).flatten()
-        share = (strata + counters.uniform(jitter)).double() / self.batch
-        return Met(
-            places, positions(self.seed, places, self.count), share.float().clamp(max=1 - 2.0**-24),
-            counters.uniform(dropped) < self.label_dropout,
-        )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from components.dataset import augment, counters, loaders, tensors
+from components.dataset import augment, counters, loaders, order, tensors
 from components.diffusion import conditions
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
@@ -40,7 +40,7 @@ class Feed:
 
     def __init__(self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group) -> None:
         self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
-        self._course = tensors.Course(
+        self._plan = order.DrawPlan(
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
         header, self._out = pixels.header, None
@@ -49,32 +49,32 @@ class Feed:
 
     def batch(self, place: int, then: int | None = None) -> Batch:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
-        met, device = self._mine(place), self.group.device
+        draw, device = self._mine(place), self.group.device
         header = self.pixels.header
         labels = None
         if header.classes:
             null = len(header.classes)
-            ids = self.pixels.class_ids[self.rows[met.positions]].masked_fill(met.dropped, null)
+            ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, null)
             labels = conditions.labels_for(ids, null).to(device, non_blocking=True)
-        sigma = self.params.levels_met.sigma(met.share, self.params.aim.schedule).to(device, non_blocking=True)
-        noise = counters.normal(self.params.seed, met.places, (header.channels, header.side, header.side), device)
+        sigma = self.params.levels_met.sigma(draw.share, self.params.aim.schedule).to(device, non_blocking=True)
+        noise = counters.normal(self.params.seed, draw.places, (header.channels, header.side, header.side), device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:
             return Batch(image, noise, sigma, labels)
-        drawn = augment.draw(how, self.params.seed, met.places.to(device, non_blocking=True))
+        drawn = augment.draw(how, self.params.seed, draw.places.to(device, non_blocking=True))
         return Batch(augment.apply(how, image, drawn), noise, sigma, labels, drawn.label() if how.told else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""
-        return self.rows[tensors.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
+        return self.rows[order.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
 
     def close(self) -> None:
         """End the loaders."""
         if self._loaders:
             self._loaders.close()
 
-    def _mine(self, place: int) -> tensors.Met:
-        return tensors.Met(*map(self.group.part, self._course.at(place)))
+    def _mine(self, place: int) -> order.Draw:
+        return order.Draw(*map(self.group.part, self._plan.at(place)))
 
     def _gather(self, place: int) -> Tensor:
         """uint8 BHWC; what a loader process does."""

@@ -11,7 +11,7 @@ import torch
 
 from components.base import files, imports
 from components.base.errors import UserError
-from components.dataset import tensors
+from components.dataset import order
 from components.diffusion import samplers
 from components.model import card, denoiser, portable
 from components.networks import lora
@@ -48,6 +48,7 @@ _CODE = (
     "components.train.distributed.ranks",
     "components.model.denoiser",
     "components.dataset.tensors",
+    "components.dataset.order",
     "components.diffusion.x0_error",
     "components.diffusion.noise",
     "components.diffusion.conditions",
@@ -152,5 +153,5 @@ def _skipped(params: TrainParams, state: loop.State, pixels: Path, splits: Path)
         return []
     rows, keys = torch.tensor(list(pack.read_split(splits, "train"))), pack.read_keys(pixels)
     places = sorted({place for first, last in state.guard.skips for place in range(first, last)})
-    shown = rows[tensors.positions(params.seed, torch.tensor(places), len(rows))].tolist()
+    shown = rows[order.positions(params.seed, torch.tensor(places), len(rows))].tolist()
     return [{"place": place, "row": row, "key": keys[row]} for place, row in zip(places, shown, strict=True)]

@@ -11,7 +11,7 @@ import torch
 from train_fixtures import run, tiny
 
 from components.base.errors import UserError
-from components.dataset import tensors
+from components.dataset import order
 from components.diffusion import x0_error
 from components.diffusion.schedule import LEVELS
 from components.samples import pack
@@ -123,7 +123,7 @@ def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, tmp
     skipped = json.loads(files["skipped.json"])
     assert [image["place"] for image in skipped] == list(range(104, 168))
     rows, keys = torch.tensor(list(pack.read_split(packs[1], "train"))), pack.read_keys(packs[0])
-    shown = rows[tensors.positions(3, torch.arange(104, 168), len(rows))].tolist()
+    shown = rows[order.positions(3, torch.arange(104, 168), len(rows))].tolist()
     assert [(image["row"], image["key"]) for image in skipped] == [(row, keys[row]) for row in shown]
     assert "back to image 80; the 64 images of the window are left out" in caplog.text
     assert f"rows {shown[0]} ({keys[shown[0]][:12]})" in caplog.text

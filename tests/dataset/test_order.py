@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fixtures import tiny
 
-from components.dataset import counters, tensors
+from components.dataset import counters, order, tensors
 from components.train import feed
 from components.train.distributed.ranks import Group
 
@@ -19,7 +19,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 @given(seed=st.integers(0, 99), count=st.integers(1, 300), start=st.integers(0, 10**12))
 def test_each_pass_shows_every_image_once(seed, count, start):
     first = start - start % count
-    seen = tensors.positions(seed, torch.arange(first, first + 3 * count), count)
+    seen = order.positions(seed, torch.arange(first, first + 3 * count), count)
     for epoch in range(3):
         assert sorted(seen[epoch * count : (epoch + 1) * count].tolist()) == list(range(count))
 
@@ -27,20 +27,20 @@ def test_each_pass_shows_every_image_once(seed, count, start):
 def test_every_order_of_a_few_images_is_as_likely():
     """Chi-square over 40,000 passes of five images: 119 degrees of freedom, so 119 +- 15.4."""
     passes, count = 40_000, 5
-    order = tensors.positions(1, torch.arange(passes * count), count).view(passes, count)
-    _, times = (order * torch.tensor([625, 125, 25, 5, 1])).sum(1).unique(return_counts=True)
+    shown = order.positions(1, torch.arange(passes * count), count).view(passes, count)
+    _, times = (shown * torch.tensor([625, 125, 25, 5, 1])).sum(1).unique(return_counts=True)
     expected = passes / 120
     assert len(times) == 120
     assert 60 < float((times - expected).square().sum() / expected) < 180
 
 
-def course(batch, count=33, seed=0):
-    return tensors.Course(seed=seed, batch=batch, count=count, label_dropout=0.3)
+def plan(batch, count=33, seed=0):
+    return order.DrawPlan(seed=seed, batch=batch, count=count, label_dropout=0.3)
 
 
 @given(seed=st.integers(0, 99), step=st.integers(0, 10**6), batch=st.sampled_from([2, 4, 5, 8, 20]))
 def test_draws_depend_on_seed_and_place_alone_and_cover_the_schedule(seed, step, batch):
-    one, two = (course(batch, seed=seed).at(step * batch) for _ in range(2))
+    one, two = (plan(batch, seed=seed).at(step * batch) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert one.places.tolist() == list(range(step * batch, step * batch + batch))
     assert sorted((one.share.double() * batch).long().tolist()) == list(range(batch)), "one in each part"
