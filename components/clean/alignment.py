@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.base.algorithms import Algorithm
 from components.clean.fingerprints import SIDE, luma, seen
 
+ALGORITHM = Algorithm("alignment", 1, ("numpy", "opencv-python-headless"))
 _HALF = SIDE // 2
 _CHUNK = 64  # pairs at a time
 _LUMA = np.array([77, 150, 29])  # Rec. 601, in 256ths

@@ -11,10 +11,18 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from components.base.algorithms import Algorithm
 from components.clean import search
+from components.decode import images
 from components.decode.images import Damaged, decode
 from components.embed import vectors
 
+ALGORITHMS = {
+    name: Algorithm(f"features by {name}", 1, ("numpy", "pillow"), uses=(images.ALGORITHM, algorithm))
+    for name, algorithm in vectors.ALGORITHMS.items()
+}
+"""What ``embed`` and ``whole`` do, by the name of the embedding."""
+NEAR = Algorithm("nearest features", 1, ("numpy",))
 NEAREST = 8  # earlier images that a picture is compared with
 _SIDES = (64, 128)  # px: the picture is scaled to the smallest that is not less than its longer side, or the last
 _BLOCK = 256

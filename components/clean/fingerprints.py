@@ -14,8 +14,11 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+from components.base.algorithms import Algorithm
+from components.decode import images
 from components.decode.images import Damaged, decode
 
+ALGORITHM = Algorithm("fingerprints", 1, ("numpy", "pillow"), uses=(images.ALGORITHM,))
 SIDE = 32  # px: side of the thumbnail, and of the luma that is transformed
 BITS = 256
 FACTS = np.dtype([

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from components.base.algorithms import Algorithm
+from components.decode import images
 from components.decode.images import Damaged, decode
 
+ALGORITHM = Algorithm("keypoints", 1, ("numpy", "opencv-python-headless", "pillow"), uses=(images.ALGORITHM,))
+"""Both halves: to find the corners of a picture and to match those of two."""
 MOST = 500  # corners of a picture
 _LONG = 400  # px: the longer side at which corners are looked for
 FEATURES = np.dtype([

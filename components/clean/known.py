@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.base import imports, parallel
+from components.base import parallel
+from components.base.algorithms import Algorithm
 from components.base.events import Progress
 from components.clean import embedding, fingerprints, keypoints
 from components.decode import images
@@ -35,12 +36,10 @@ class Known:
         contents, mattes = index["sha256"].to_pylist(), index["matte"].to_pylist()
         self.keys = facts.keys([facts.key(*both) for both in zip(contents, mattes, strict=True)])
         self.stored = np.asarray(index["row"].to_numpy()) >= 0
-        code = imports.reached("components.clean.fingerprints")
-        names = {"max_pixels": max_pixels}
-        self._details = facts.Store(folder, "image", facts.rule(names, code=code, dtype=DETAILS), DETAILS)
-        self._thumbs = facts.Store(folder, "thumb", facts.rule(names, code=code, dtype=THUMB), THUMB)
-        corners = facts.rule({}, code=imports.reached("components.clean.keypoints"), dtype=keypoints.FEATURES)
-        self._corners = facts.Store(folder, "corners", corners, keypoints.FEATURES)
+        names, prints, corners = {"max_pixels": max_pixels}, [fingerprints.ALGORITHM], [keypoints.ALGORITHM]
+        self._details = self._store("image", DETAILS, names, prints)
+        self._thumbs = self._store("thumb", THUMB, names, prints)
+        self._corners = self._store("corners", keypoints.FEATURES, {}, corners)
         self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
         self.details = np.zeros(len(index), DETAILS)
         self.details[self.stored] = self._details.take(self._details.find(self.keys[self.stored]))
@@ -62,10 +61,7 @@ class Known:
     def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
         """The unit vectors at ``positions`` by embedding ``name``, in whole numbers; zero where the bytes are gone."""
         kind = vectors.dtype(name)
-        code = imports.reached(
-            "components.clean.embedding", *(["components.embed.features"] * (name in vectors.NETWORKS))
-        )
-        store = facts.Store(self._folder, "vector", facts.rule({"name": name}, code=code, dtype=kind), kind)
+        store = self._store("vector", kind, {"name": name}, [embedding.ALGORITHMS[name]])
         missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
         work = partial(embedding.embed, name=name)
         for places, found in self._work(work, missing, what="clean: features", lost=partial(_no_vector, kind=kind)):
@@ -74,6 +70,9 @@ class Known:
         out = np.zeros((len(positions), vectors.WIDTHS[name]), np.float32)
         out[at >= 0] = embedding.whole(store.take(at[at >= 0])["vector"])
         return out
+
+    def _store(self, kind: str, dtype: np.dtype, params: dict[str, object], algorithms: list[Algorithm]) -> facts.Store:
+        return facts.Store(self._folder, kind, facts.rule(params, algorithms=algorithms, dtype=dtype), dtype)
 
     def _first(self, positions: np.ndarray) -> np.ndarray:
         """One of ``positions`` for each key, in their order."""

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from components.base import files, imports, parallel
+from components.base import files, parallel
+from components.base.algorithms import Algorithm
 from components.base.events import Progress
-from components.clean import embedding, fingerprints, verify
+from components.clean import embedding, fingerprints, search, verify
 from components.clean.known import Known
 from components.clean.verify import CANDIDATE, HOWS, VERDICT, Look, Rule
 from components.samples import facts
 
+BY_FEATURES = Algorithm(
+    "candidates by features", 1, ("numpy",), uses=(embedding.NEAR, fingerprints.ALGORITHM, search.ALGORITHM)
+)
 PAIR = np.dtype([
     ("a", "<i8"), ("b", "<i8"), ("same", "?"), ("how", "u1"), ("orientation", "u1"), ("distance", "<i2"),
     ("difference", "<f8"), ("correlation", "<f8"), ("inliers", "<i4"),
@@ -90,11 +94,10 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     hashes = np.ascontiguousarray(known.details["phash"][firsts])
     shown = known.details["pixels"][firsts]
     names = {"radius": rule.max_distance, "embedding": rule.embedding, "cosine": rule.min_cosine}
-    place = (
-        folder
-        / "candidates"
-        / facts.rule(names, code=imports.reached("components.clean.verify", "components.clean.pairs"), dtype=CANDIDATE)
-    )
+    algorithms = [verify.CANDIDATES]
+    if rule.embedding != "none":
+        algorithms += [BY_FEATURES, embedding.ALGORITHMS[rule.embedding]]
+    place = folder / "candidates" / facts.rule(names, algorithms=algorithms, dtype=CANDIDATE)
     since, old = _searched(place, shown)
     thumbs = known.thumbs(firsts[since:])
     new = verify.candidates(hashes, thumbs, since, rule.max_distance)
@@ -112,7 +115,7 @@ def _by_features(
     if rule.embedding == "none" or since == len(firsts):
         return []
     found = embedding.near(known.vectors(firsts, rule.embedding), since, rule.min_cosine)
-    bits = np.bitwise_count(fingerprints.all_hashes(thumbs)[:, found.b - since] ^ hashes[found.a]).sum(axis=2)
+    bits = search.hamming(fingerprints.all_hashes(thumbs)[:, found.b - since], hashes[found.a])
     parts = []
     for orientation in (np.zeros(len(found), np.int64), np.ones(len(found), np.int64), bits.argmin(axis=0)):
         part = np.empty(len(found), CANDIDATE)
@@ -150,8 +153,7 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
     names = {
         "difference": rule.max_difference, "correlation": rule.min_correlation, "inliers": rule.min_inliers,
     }  # fmt: skip
-    code = imports.reached("components.clean.verify", "components.clean.pairs")
-    store = facts.Store(folder, "pair", facts.rule(names, code=code, dtype=VERDICT), VERDICT)
+    store = facts.Store(folder, "pair", facts.rule(names, algorithms=[verify.VERIFY], dtype=VERDICT), VERDICT)
     rows = np.empty(len(near), [("a", facts.KEY), ("b", facts.KEY), ("orientation", "u1")])
     rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]
     keys = facts.keys([hashlib.sha256(row).digest() for row in rows])

@@ -19,6 +19,9 @@ from itertools import combinations
 
 import numpy as np
 
+from components.base.algorithms import Algorithm
+
+ALGORITHM = Algorithm("search", 1, ("faiss-cpu", "numpy"))
 FLAT = 100_000  # codes up to which every one is looked at
 _BLOCK = 4096  # queries at a time
 _CHUNK = 1 << 20  # candidate pairs at a time

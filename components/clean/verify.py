@@ -15,9 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from components.base import parallel
+from components.base.algorithms import Algorithm
 from components.clean import alignment, fingerprints, keypoints, search
 from components.clean.fingerprints import SIDE
 
+CANDIDATES = Algorithm("candidates", 1, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
+VERIFY = Algorithm(
+    "verify", 1, ("numpy",), uses=(alignment.ALGORITHM, fingerprints.ALGORITHM, keypoints.ALGORITHM)
+)  # fmt: skip
 LARGE = 128  # px: the shorter side from which corners are looked for
 _BLOCK = 4096  # images whose earlier neighbours are searched at a time
 _FAR = 0.5  # of correlation: what lacks more than that is not moved about

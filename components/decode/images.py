@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import io
 import warnings
-from importlib import metadata
 
 import numpy as np
 from PIL import Image, ImageFile
 
+from components.base.algorithms import Algorithm
 from components.decode import colour, containers, jpeg, png
 from components.decode.picture import Damaged, Picture, one_line
 
-__all__ = ["CODE", "FORMATS", "Damaged", "Picture", "decode", "lost", "versions"]
+__all__ = ["ALGORITHM", "FORMATS", "Damaged", "Picture", "decode", "lost"]
 
+ALGORITHM = Algorithm("decode", 1, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-CODE = (
-    "components.decode.colour",
-    "components.decode.containers",
-    "components.decode.images",
-    "components.decode.jpeg",
-    "components.decode.picture",
-    "components.decode.png",
-)
-"""The modules that the pixels depend on, for components.samples.facts.rule."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
 
@@ -38,11 +30,6 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """The libraries that the pixels depend on, for components.samples.facts.rule."""
-    return {name: metadata.version(name) for name in ("numpy", "opencv-python-headless", "pillow", "simplejpeg")}
 
 
 def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:

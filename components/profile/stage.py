@@ -111,7 +111,7 @@ def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple
     # By the pixels themselves: the same image at another size, or on another matte, has another vector.
     names = known.keys([known.key(str(each.shape), hashlib.sha256(each).hexdigest()) for each in pictures])
     kind = vectors.dtype(name)
-    rule = known.rule({"embedding": name}, code=["components.embed.vectors", "components.embed.features"], dtype=kind)
+    rule = known.rule({"embedding": name}, algorithms=[vectors.ALGORITHMS[name]], dtype=kind)
     store = known.Store(facts, "vectors", rule, kind)
     new = np.flatnonzero(store.find(names) < 0)
     if len(new):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 
 import numpy as np
 from PIL import Image
 
+from components.base.algorithms import Algorithm
 from components.decode import images
 
+ALGORITHM = Algorithm("scale", 1, ("numpy", "pillow", "torch", "torchvision"), uses=(images.ALGORITHM,))
 CHANNELS = 3
-CODE = ("components.resize.scaling", *images.CODE)
-"""The modules that a scaled picture depends on, for components.samples.facts.rule."""
 LARGE = 256 * 256  # px: above this torchvision is worth the two seconds that it takes to load
 TORCH = ("torch", "torchvision.transforms.v2.functional")  # what a worker for large pictures loads beforehand
-
-
-def versions() -> dict[str, str]:
-    """The libraries that a scaled picture depends on, for components.samples.facts.rule."""
-    return images.versions() | {name: metadata.version(name) for name in ("torch", "torchvision")}
 
 
 def scale(batch: Sequence[tuple[bytes, str]], *, side: int, fit: str) -> list[bytes]:

@@ -69,8 +69,8 @@ def _names(kept: pa.Table) -> np.ndarray:
 
 def _store(params: ResizeParams, facts: Path) -> known.Store:
     kind = np.dtype([("pixels", "u1", (params.side * params.side * scaling.CHANNELS,))])
-    values = {"side": params.side, "fit": params.fit, **scaling.versions()}
-    return known.Store(facts, "picture", known.rule(values, code=scaling.CODE, dtype=kind), kind)
+    rule = known.rule({"side": params.side, "fit": params.fit}, algorithms=[scaling.ALGORITHM], dtype=kind)
+    return known.Store(facts, "picture", rule, kind)
 
 
 def _add_missing(kept: pa.Table, names: np.ndarray, store: known.Store, params: ResizeParams, raw: Path) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.base import files, imports
+from components.base import algorithms as versions
+from components.base import files
+from components.base.algorithms import Algorithm
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,10 @@ def keys(names: Sequence[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(names), KEY)
 
 
-def rule(params: Mapping[str, object], *, code: Sequence[str], dtype: np.dtype) -> str:
-    """16 hex digits that change with ``params``, ``dtype`` and the source of the modules ``code`` (dotted names)."""
-    digest = hashlib.sha256(json.dumps([dict(params), dtype.descr], sort_keys=True, default=str).encode())
-    for name in sorted(code):
-        digest.update(imports.path(name).read_bytes())
-    return digest.hexdigest()[:16]
+def rule(params: Mapping[str, object], *, algorithms: Sequence[Algorithm], dtype: np.dtype) -> str:
+    """16 hex digits that change with ``params``, ``dtype`` and the versions of ``algorithms`` and their libraries."""
+    deciding = [dict(params), dtype.descr, versions.digest(algorithms)]
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 class Store:

@@ -7,6 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
+from components.base import algorithms
+from components.base.algorithms import Algorithm
 from components.samples import facts
 
 KIND = np.dtype([("width", "<i4"), ("thumb", "u1", (2, 2))])
@@ -86,15 +88,19 @@ def test_what_is_forgotten_is_gone_from_the_disk(tmp_path):
     assert not any(name in path.read_bytes() for path in tmp_path.rglob("*.facts"))
 
 
-def test_the_rule_follows_parameters_code_and_type():
-    same = facts.rule({"side": 32}, code=["components.decode.images"], dtype=KIND)
-    assert same == facts.rule({"side": 32}, code=["components.decode.images"], dtype=KIND)
-    others = {
-        facts.rule({"side": 33}, code=["components.decode.images"], dtype=KIND),
-        facts.rule({"side": 32}, code=["components.decode.images", "components.decode.png"], dtype=KIND),
-        facts.rule({"side": 32}, code=["components.decode.images"], dtype=np.dtype([("width", "<i8")])),
-    }
-    assert len(others) == 3 and same not in others
+def test_the_rule_follows_parameters_algorithms_libraries_and_type(monkeypatch):
+    one, two = Algorithm("decode", 1, ("numpy",)), Algorithm("decode", 2, ("numpy",))
+    same = facts.rule({"side": 32}, algorithms=[one], dtype=KIND)
+    assert same == facts.rule({"side": 32}, algorithms=[one], dtype=KIND)
+    others = [
+        facts.rule({"side": 33}, algorithms=[one], dtype=KIND),
+        facts.rule({"side": 32}, algorithms=[two], dtype=KIND),
+        facts.rule({"side": 32}, algorithms=[one, Algorithm("scale", 1)], dtype=KIND),
+        facts.rule({"side": 32}, algorithms=[one], dtype=np.dtype([("width", "<i8")])),
+    ]
+    monkeypatch.setattr(algorithms, "installed", lambda library: "99")
+    others.append(facts.rule({"side": 32}, algorithms=[one], dtype=KIND))
+    assert len({same, *others}) == 6
 
 
 def test_a_key_is_a_sha256_of_its_parts():
