@@ -1,0 +1,121 @@
+"""The layout of the code, held against its own files: rooms, arrows of import that only go down, small files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for top in ("components", "flows") for path in (ROOT / top).rglob("*.py"))
+
+# From the ground up: a room imports only rooms that stand before it.
+ROOMS = (
+    "components.base", "components.decode", "components.samples", "components.html", "components.embed",
+    "components.diffusion", "components.networks", "components.dataset", "components.model",
+    "components.collect", "components.clean", "components.resize", "components.split", "components.profile",
+    "components.describe", "components.diff", "components.contract", "components.export",
+    "components.train", "components.evaluate", "components.report", "components.register", "components.distil",
+    "components.pipeline", "components.__main__",
+    "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
+    "flows.cli",
+)  # fmt: skip
+STAGES = ("collect", "clean", "resize", "split", "profile", "describe", "train", "evaluate", "report")
+LINES, FUNCTION = 400, 60
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def room(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of ours that ``path`` imports, anywhere in it; packages themselves hold no code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & MODULES
+
+
+MODULES = {name(path) for path in SOURCES if path.stem != "__init__"}
+GRAPH = {name(path): imports(path) for path in SOURCES if path.stem != "__init__"}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of a circle of imports in their order, empty when there is none."""
+    done: set[str] = set()
+
+    def walk(module: str, trail: list[str]) -> list[str]:
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(graph[module]):
+            if found := walk(other, [*trail, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next((found for module in sorted(graph) if (found := walk(module, []))), [])
+
+
+def test_a_circle_is_found_where_there_is_one():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert circle(GRAPH) == []
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room(module) for module in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_rooms_below_its_own(module):
+    place = ROOMS.index(room(module))
+    wrong = {other for other in GRAPH[module] if ROOMS.index(room(other)) > place}
+    assert not wrong, f"{module} imports {sorted(wrong)}, which stand above it"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_other_stage(stage):
+    others = {f"components.{other}" for other in STAGES if other != stage}
+    mine = {other for module in GRAPH if room(module) == f"components.{stage}" for other in GRAPH[module]}
+    assert not {room(other) for other in mine} & others
+
+
+def test_nothing_lies_loose_beside_the_packages():
+    assert {path.name for path in (ROOT / "components").glob("*.py")} == {"__init__.py", "__main__.py", "pipeline.py"}
+    assert {path.name for path in (ROOT / "flows").glob("*.py")} == {"__init__.py"}
+
+
+def test_a_package_says_what_it_is_for_and_holds_no_code():
+    for path in SOURCES:
+        if (
+            path.stem == "__init__" and name(path) != "components.__init__"
+        ):  # it silences libraries, before their import
+            body = ast.parse(path.read_text("utf-8")).body
+            assert len(body) == 1 and ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_files_and_functions_are_short(path):
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= LINES, f"{path.name} has a second subject: give it a home of its own"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= FUNCTION, f"{node.name} has {lines} lines, {FUNCTION} at most"
+
+
+def test_the_tests_lie_in_the_same_tree():
+    rooms = {module.split(".")[1] for module in MODULES} - {"pipeline", "__main__"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))}
+    assert folders <= rooms | {"flows", "components"}
