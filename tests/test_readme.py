@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from flows.cli.app import app
@@ -57,3 +58,14 @@ def test_every_option_says_what_it_is():
         assert command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name
+)
+def test_every_file_that_a_document_names_is_there(page):
+    text = page.read_text("utf-8")
+    for path in re.findall(r"(?<![\w/.-])((?:components|flows|tests|benchmarks|docs)/[\w./-]+\.(?:py|md|png))", text):
+        assert (ROOT / path).is_file() or "NAME" in path, path
+    for path in re.findall(r"\]\(([\w./-]+\.(?:md|png))\)", text):
+        assert (page.parent / path).is_file(), path

@@ -10,7 +10,7 @@ import typer
 from flows.cli.options import Folder, enter
 
 Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")]
-# Spelled out, since the modules that define them need seconds to import; tests/test_drawing.py compares.
+# Spelled out, since the modules that define them need seconds to import; tests/model/test_drawing.py compares.
 SamplerName = Literal[
     "ddpm", "ddim", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "euler_ancestral", "churn", "pc_ve", "pc_vp",
     "consistency",
