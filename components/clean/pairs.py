@@ -151,7 +151,9 @@ def _prefix(shown: np.ndarray) -> str:
 def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
     """The VERDICT on each candidate, from the facts or seen now."""
     names = {
-        "difference": rule.max_difference, "correlation": rule.min_correlation, "inliers": rule.min_inliers,
+        # The distance too: it decides which candidates may be moved about before they are compared.
+        "distance": rule.max_distance, "difference": rule.max_difference, "correlation": rule.min_correlation,
+        "inliers": rule.min_inliers,
     }  # fmt: skip
     store = facts.Store(folder, "pair", facts.rule(names, algorithms=[verify.VERIFY], dtype=VERDICT), VERDICT)
     rows = np.empty(len(near), [("a", facts.KEY), ("b", facts.KEY), ("orientation", "u1")])

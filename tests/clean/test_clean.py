@@ -249,6 +249,21 @@ def test_what_is_known_is_not_computed_again(tmp_path, monkeypatch):
     assert digests(tmp_path / "data/clean") == before
 
 
+def test_a_verdict_that_is_kept_is_of_the_same_distance(tmp_path):
+    """Up to max_distance bits apart a crop is not moved about when it does not fit at all; past it, it is."""
+    files = {}
+    for n in range(4):
+        array = pixels(n, 64)
+        files |= {f"{n}.png": encoded(array), f"{n}crop.png": encoded(np.ascontiguousarray(array[12:, 12:]))}
+    judged(tmp_path, files, embedding="efficientnet_lite0", max_distance=0)
+    found = len(pairs(tmp_path))
+    verdicts(tmp_path, embedding="efficientnet_lite0", max_distance=128)
+    before = digests(tmp_path / "data/clean")
+    shutil.rmtree(tmp_path / ".stillroom/facts")
+    verdicts(tmp_path, embedding="efficientnet_lite0", max_distance=128)
+    assert digests(tmp_path / "data/clean") == before and len(pairs(tmp_path)) < found
+
+
 def test_damaged_facts_are_computed_again(tmp_path):
     judged(tmp_path, many())
     before = digests(tmp_path / "data/clean")
