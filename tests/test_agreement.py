@@ -101,6 +101,13 @@ def test_data_stages_start_without_torch(name):
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("name", ["train.params", "dataset.params", "networks.params", "diffusion.names"])
+def test_parameters_load_without_torch(name):
+    code = f"import sys, components.{name}; print(sorted({{'torch', 'diffusers', 'peft', 'numpy'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_stage_that_needs_no_pandas_does_not_import_it_to_write_a_table():
     code = """if True:
         import sys

@@ -12,24 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from components.diffusion.schedule import Levels, Name, Schedule, schedule
-
-Kind = Literal["eps", "x0", "v", "edm", "flow"]
-Weighting = Literal["plain", "velocity", "min_snr", "edm", "soft"]
-
-SCHEDULES: dict[Kind, tuple[Name, ...]] = {
-    "eps": ("linear", "cosine", "exponential"),
-    "x0": ("linear", "cosine"),
-    "v": ("linear", "cosine"),
-    "edm": ("log_normal",),
-    "flow": ("logit_normal",),
-}
-"""The schedules that a stock scheduler of diffusers can sample, for each kind."""
+from components.diffusion import names
+from components.diffusion.names import Weighting
+from components.diffusion.schedule import Levels, Schedule, schedule
 
 SIGMA_DATA = 0.5
 """Standard deviation of pixels that the EDM preconditioning and weightings assume: Karras et al. 2022, table 1."""
@@ -48,7 +38,7 @@ class Objective:
     ``edm``: Karras et al. 2022, table 1. ``flow``: noise - image (Liu et al. 2022, arXiv:2209.03003, equation 1).
     """
 
-    kind: Kind
+    kind: names.Objective
     schedule: Schedule
 
     def c_in(self, sigma: Tensor) -> Tensor:
@@ -148,10 +138,9 @@ class Objective:
         return {"kind": self.kind, "schedule": self.schedule.name}
 
 
-def objective(kind: Kind, name: Name) -> Objective:
+def objective(kind: names.Objective, name: names.Schedule) -> Objective:
     """The objective ``kind`` on schedule ``name``; ValueError when no stock scheduler samples the two together."""
-    if name not in SCHEDULES[kind]:
-        raise ValueError(f"objective {kind} needs schedule {' or '.join(SCHEDULES[kind])}, not {name}")
+    names.check(kind, name)
     return Objective(kind, schedule(name))
 
 

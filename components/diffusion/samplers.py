@@ -9,26 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from components.diffusion import solvers, stochastic
+from components.diffusion import names, solvers, stochastic
 from components.diffusion.schedule import TIMESTEPS, Schedule
 from components.diffusion.solvers import Denoise, Watch, dpmpp_2m
 
-__all__ = ["LEVELS", "SAMPLERS", "Denoise", "Levels", "Name", "Sampler", "Watch", "dpmpp_2m", "draw", "levels",
-           "spaced"]  # fmt: skip
+__all__ = ["SAMPLERS", "SPACINGS", "Denoise", "Sampler", "Watch", "dpmpp_2m", "draw", "log_spaced", "spaced"]
 
-Name = Literal[
-    "ddpm", "ddim", "euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "euler_ancestral", "churn", "pc_ve", "pc_vp",
-    "consistency",
-]  # fmt: skip
-
-Levels = Literal["log", "karras", "time"]
-
-LEVELS: dict[Levels, str] = {
+SPACINGS: dict[names.Spacing, str] = {
     "log": "equal steps of log sigma (Lu et al. 2022, arXiv:2206.00927, section 3.3)",
     "karras": "equal steps of sigma ** (1 / 7) (Karras et al. 2022, arXiv:2206.00364, equation 5)",
     "time": "equal steps of the training schedule's own time (Ho et al. 2020; a flow's time; log sigma of the others)",
@@ -54,7 +45,7 @@ class Sampler:
     """Whether it takes ``noise``."""
 
 
-SAMPLERS: dict[Name, Sampler] = {
+SAMPLERS: dict[names.Sampler, Sampler] = {
     "ddpm": Sampler(stochastic.ancestral, 1, eta=1.0, draws=True),
     "ddim": Sampler(stochastic.ancestral, 1, eta=0.0, draws=True),
     "euler": Sampler(solvers.euler, 1),
@@ -71,7 +62,7 @@ SAMPLERS: dict[Name, Sampler] = {
 
 
 def draw(
-    name: Name, denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Watch, noise: stochastic.Noise,
+    name: names.Sampler, denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Watch, noise: stochastic.Noise,
     eta: float | None = None,
 ) -> Tensor:  # fmt: skip
     """From ``x`` at the first of ``sigmas`` to clean images, by the sampler called ``name``.
@@ -86,7 +77,7 @@ def draw(
     return sampler.walk(denoise, x, sigmas, watch, noise, sampler.eta if eta is None else eta)
 
 
-def levels(steps: int, low: float, high: float) -> list[float]:
+def log_spaced(steps: int, low: float, high: float) -> list[float]:
     """``steps`` falling sigmas between the ends of a schedule, equally spaced in log sigma."""
     low, high = _ends(low, high)
     if steps == 1:
@@ -94,22 +85,22 @@ def levels(steps: int, low: float, high: float) -> list[float]:
     return torch.logspace(math.log10(high), math.log10(low), steps, dtype=torch.float64).tolist()
 
 
-def spaced(kind: Levels, steps: int, schedule: Schedule) -> list[float]:
-    """``steps`` falling sigmas within ``schedule``, spaced as :data:`LEVELS` tells of ``kind``."""
+def spaced(kind: names.Spacing, steps: int, schedule: Schedule) -> list[float]:
+    """``steps`` falling sigmas within ``schedule``, spaced as :data:`SPACINGS` tells of ``kind``."""
     if kind == "log" or steps == 1:
-        return levels(steps, schedule.low, schedule.high)
+        return log_spaced(steps, schedule.low, schedule.high)
     low, high = _ends(schedule.low, schedule.high)
     if kind == "karras":
         roots = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps, dtype=torch.float64)
         return (roots**RHO).tolist()
     known = schedule.sigmas.double().log()
-    first, last = (float(_place(known, math.log(end))) for end in (high, low))
+    first, last = (float(_index(known, math.log(end))) for end in (high, low))
     at = torch.linspace(first, last, steps, dtype=torch.float64)
     below = at.floor().clamp(max=TIMESTEPS - 2)
     return torch.lerp(known[below.long()], known[below.long() + 1], at - below).exp().tolist()
 
 
-def _place(known: Tensor, value: float) -> Tensor:
+def _index(known: Tensor, value: float) -> Tensor:
     """The index, fractions between two, at which the ascending ``known`` has ``value``."""
     above = torch.searchsorted(known, torch.tensor(value, dtype=known.dtype)).clamp(1, len(known) - 1)
     low, high = known[above - 1], known[above]

@@ -10,10 +10,11 @@ import functools
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from components.diffusion import names
 
 TIMESTEPS = 1000
 """Of the discrete schedules, and the unit in which a flow's time 0..1 is told to a network."""
@@ -30,14 +31,12 @@ VE_SIGMAS = (0.02, 100.0)
 EDM_SIGMAS = (0.002, 80.0)
 """Ends of Karras et al. 2022, arXiv:2206.00364, table 1."""
 
-Name = Literal["linear", "cosine", "exponential", "log_normal", "logit_normal"]
-
 
 @dataclass(frozen=True)
 class Schedule:
     """One of the five; see :func:`schedule`."""
 
-    name: Name
+    name: names.Schedule
 
     @property
     def discrete(self) -> bool:
@@ -112,7 +111,7 @@ class Schedule:
 
 
 @functools.cache
-def schedule(name: Name) -> Schedule:
+def schedule(name: names.Schedule) -> Schedule:
     """The schedule of that name; equal ones are one object.
 
     ``linear``: Ho et al. 2020, arXiv:2006.11239, section 4; ``cosine``: Nichol and Dhariwal 2021, arXiv:2102.09672,
@@ -148,7 +147,7 @@ class Levels:
     log-normal levels of Karras et al. 2022 (-1.2, 1.2) and the logit-normal ones of Esser et al. 2024 (0, 1) both are.
     """
 
-    kind: Literal["schedule", "uniform", "normal"]
+    kind: names.Distribution
     mean: float = 0.0
     std: float = 1.0
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from components.base import files
 from components.base.errors import UserError
 from components.dataset import augment, tensors
+from components.dataset.params import AugmentParams
 from components.diffusion import noise, schedule
 from components.embed import features
 from components.evaluate import measure, scores
@@ -218,7 +219,7 @@ def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence
     if not noted:
         return
     try:
-        how, seed = augment.AugmentParams.model_validate_json(json.dumps(noted["how"])), int(noted["seed"])
+        how, seed = AugmentParams.model_validate_json(json.dumps(noted["how"])), int(noted["seed"])
     except (KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{model}/stillroom.json: augment cannot be read ({first}): train it again") from None

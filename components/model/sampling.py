@@ -18,9 +18,10 @@ from torch import Tensor
 
 from components.base.errors import UserError, nearest
 from components.dataset import tensors
-from components.diffusion import conditions, samplers
+from components.diffusion import conditions, names, samplers
+from components.diffusion.names import Weighting
 from components.diffusion.noise import generator
-from components.diffusion.objective import Objective, Weighting, noted
+from components.diffusion.objective import Objective, noted
 from components.model import engines
 from components.networks import precision as arithmetic
 from components.networks import registry
@@ -52,7 +53,7 @@ class Denoiser:
     null_class: int | None
     side: int
     channels: int
-    sampler: samplers.Name
+    sampler: names.Sampler
     steps: int
     guidance: float
     sigmas: tuple[float, ...] | None
@@ -71,7 +72,7 @@ class Denoiser:
 class Plan:
     """How pictures are drawn, with nothing left open."""
 
-    sampler: samplers.Name
+    sampler: names.Sampler
     sigmas: tuple[float, ...]
     guidance: float
     eta: float | None
@@ -124,8 +125,8 @@ def _habits(notes: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan(
-    model: Denoiser, *, sampler: samplers.Name | None = None, steps: int | None = None, guidance: float | None = None,
-    levels: samplers.Levels | None = None, eta: float | None = None,
+    model: Denoiser, *, sampler: names.Sampler | None = None, steps: int | None = None, guidance: float | None = None,
+    levels: names.Spacing | None = None, eta: float | None = None,
 ) -> Plan:  # fmt: skip
     """The wishes made whole by what ``model`` does; None is the model's own, levels are ``log`` unless it has its own.
 
@@ -134,8 +135,8 @@ def plan(
     sampler = sampler or model.sampler
     if sampler not in samplers.SAMPLERS:
         raise UserError(f"sampler {sampler!r} is not one of {', '.join(samplers.SAMPLERS)}")
-    if levels is not None and levels not in samplers.LEVELS:
-        raise UserError(f"levels {levels!r} are not one of {', '.join(samplers.LEVELS)}")
+    if levels is not None and levels not in samplers.SPACINGS:
+        raise UserError(f"levels {levels!r} are not one of {', '.join(samplers.SPACINGS)}")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
     if eta is not None and samplers.SAMPLERS[sampler].eta is None:

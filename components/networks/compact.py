@@ -17,7 +17,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from components.diffusion.schedule import Name, schedule
+from components.diffusion import names
+from components.diffusion.schedule import schedule
 
 WAVES, EMBED = 64, 128
 """Numbers in which the noise level is told, and channels of what blocks are told of noise and label."""
@@ -37,7 +38,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
     def __init__(
         self, sample_size: int, in_channels: int, widths: Sequence[int], layers: int,
         num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
-        schedule_name: Name = "cosine", num_augment_labels: int | None = None,
+        schedule_name: names.Schedule = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
         """``widths`` of each resolution, ``layers`` blocks down and up at each.
 

@@ -8,27 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from components.base.errors import UserError, nearest
-from components.base.params import Params
+from components.networks.params import LoraParams
 
 FOLDER = "lora"
 _PREFIX = "base_model.model."  # of the names in peft's files
-
-
-class LoraParams(Params):
-    """Low-rank adapters in place of training every weight."""
-
-    rank: int = Field(ge=1, le=1024, description="of the adapters, 1..1024")
-    alpha: float = Field(gt=0, description="their scale is alpha / rank, above 0")
-    targets: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        min_length=1, description="names, or ends of names, of the linear layers and convolutions that get one"
-    )
 
 
 def added(network: nn.Module, params: LoraParams | None, seed: int) -> nn.Module:

@@ -1,57 +1,15 @@
-"""The networks that can be trained: their part of params.yaml, and how each is built and read again."""
+"""The networks that can be trained: how each is built and read again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from components.base.errors import UserError
-from components.base.params import Params
+from components.networks.params import CompactParams, DitParams, NetworkParams, UnetParams
 
 if TYPE_CHECKING:
     from torch import nn
-
-Width = Annotated[int, Field(ge=8, le=4096)]
-Widths = Annotated[
-    tuple[Width, ...], Field(min_length=1, max_length=8, description="channels at each resolution, halving")
-]
-
-
-class CompactParams(Params):
-    """A compact U-Net, for CPUs and the edge."""
-
-    kind: Literal["compact"]
-    widths: Widths
-    layers: int = Field(ge=1, le=16, description="residual blocks at each resolution, 1..16")
-    fold: Literal[1, 2, 4] = Field(description="pixels of a square's edge that become channels: 1, 2 or 4")
-    skip_sigma: float = Field(
-        gt=0,
-        le=1,
-        description="noise level above which the image is drawn anew and below which the noise is taken out, 0..1",
-    )
-
-
-class UnetParams(Params):
-    """A `UNet2DModel` of diffusers."""
-
-    kind: Literal["unet"]
-    widths: Widths
-    layers_per_block: int = Field(ge=1, le=8, description="residual layers at each resolution, 1..8")
-
-
-class DitParams(Params):
-    """A `DiTTransformer2DModel` of diffusers, a diffusion transformer, for GPUs."""
-
-    kind: Literal["dit"]
-    patch: int = Field(ge=1, le=64, description="pixels of the edge of a square that becomes a token, 1..64")
-    width: int = Field(ge=8, le=8192, description="channels of a token, a multiple of 4 and of heads, 8..8192")
-    depth: int = Field(ge=1, le=128, description="blocks, 1..128")
-    heads: int = Field(ge=1, le=256, description="attention heads, 1..256")
-
-
-NetworkParams = Annotated[CompactParams | UnetParams | DitParams, Field(discriminator="kind")]
 
 ATTENTION_SIDE = 8
 """Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""

@@ -62,7 +62,7 @@ class Feed:
         if not how.on:
             return Batch(image, noise, sigma, labels)
         drawn = augment.draw(how, self.params.seed, draw.places.to(device, non_blocking=True))
-        return Batch(augment.apply(how, image, drawn), noise, sigma, labels, drawn.label() if how.told else None)
+        return Batch(augment.apply(how, image, drawn), noise, sigma, labels, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from components.base.params import Params
-from components.dataset.augment import AugmentParams
-from components.diffusion import objective as objectives
-from components.diffusion import samplers
-from components.diffusion.schedule import Levels, Name
-from components.networks.lora import LoraParams
-from components.networks.registry import NetworkParams
+from components.dataset.params import AugmentParams
+from components.diffusion import names
+from components.networks.params import LoraParams, NetworkParams
+
+if TYPE_CHECKING:
+    from components.diffusion.objective import Objective
+    from components.diffusion.schedule import Levels
 
 
 class GuardParams(Params):
@@ -50,18 +51,18 @@ class TrainParams(Params):
     )
     network: NetworkParams = Field(description="what is trained")
     lora: LoraParams | None = Field(description="adapters trained in place of the weights, or null; needs a start")
-    objective: objectives.Kind = Field(description="what the network predicts")
-    schedule: Name = Field(
+    objective: names.Objective = Field(description="what the network predicts")
+    schedule: names.Schedule = Field(
         description="of the noise; eps: linear, cosine or exponential; x0, v: linear or cosine; edm: log_normal; "
         "flow: logit_normal"
     )
-    levels: Literal["schedule", "uniform", "normal"] = Field(
+    levels: names.Distribution = Field(
         description="which noise levels training meets: the schedule's own, a flow's time uniformly, or log sigma "
         "normally"
     )
     level_mean: float = Field(ge=-10, le=10, description="mean of log sigma where levels is normal")
     level_std: float = Field(gt=0, le=10, description="standard deviation of log sigma where levels is normal")
-    weighting: objectives.Weighting = Field(
+    weighting: names.Weighting = Field(
         description="of the squared error by noise level: plain is that of the network's own output"
     )
     learning_rate: float = Field(gt=0, le=1, description="of AdamW after the warm-up, 0..1")
@@ -104,7 +105,7 @@ class TrainParams(Params):
     checkpoint_images: int = Field(ge=1, description="images between two checkpoints, 1 or more")
     validate_images: int = Field(ge=1, description="validation images of each check of the x0 error")
     validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")
-    sampler: samplers.Name = Field(description="by which samples are drawn; what each is: docs/sampling.md")
+    sampler: names.Sampler = Field(description="by which samples are drawn; what each is: docs/sampling.md")
     steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
     guidance: float = Field(ge=0, le=50, description="pull of samples towards their label; 1 is none, 0..50")
     onnx: bool = Field(
@@ -127,8 +128,8 @@ class TrainParams(Params):
 
     @model_validator(mode="after")
     def _sampled(self) -> TrainParams:
-        objectives.objective(self.objective, self.schedule)
-        if self.augment.told and self.network.kind != "compact":
+        names.check(self.objective, self.schedule)
+        if self.augment.labelled and self.network.kind != "compact":
             raise ValueError(
                 f"augment.label needs network.kind compact, which can be told of it, not {self.network.kind}: "
                 "take augment.label false"
@@ -142,8 +143,10 @@ class TrainParams(Params):
         return self
 
     @property
-    def aim(self) -> objectives.Objective:
+    def aim(self) -> Objective:
         """The objective with its schedule."""
+        from components.diffusion import objective as objectives  # torch: the parameters load without it
+
         return objectives.objective(self.objective, self.schedule)
 
     @property
@@ -154,6 +157,8 @@ class TrainParams(Params):
     @property
     def levels_met(self) -> Levels:
         """The distribution of noise levels in training."""
+        from components.diffusion.schedule import Levels
+
         if self.levels == "schedule":
             return self.aim.own_levels()
         return Levels(self.levels, self.level_mean, self.level_std)

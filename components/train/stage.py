@@ -35,6 +35,9 @@ _CODE = (
     "components.dataset.counters",
     "components.train.history",
     "components.train.params",
+    "components.dataset.params",
+    "components.diffusion.names",
+    "components.networks.params",
     "components.diffusion.schedule",
     "components.diffusion.objective",
     "components.networks.registry",
@@ -136,7 +139,7 @@ def _write(
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
             schedule = params.aim.schedule
-            sigmas = samplers.levels(params.steps, schedule.low, schedule.high)
+            sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
             portable.write(folder, state.average, params.aim, sigmas)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from components.base.errors import UserError
-from components.dataset import tensors
+from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.networks import lora, registry
 from components.train import start as beginning
@@ -154,10 +154,10 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
         torch.manual_seed(params.seed)
         network = registry.build(
             params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
-            classes=len(header.classes), told=params.augment.told,
+            classes=len(header.classes), told=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.aim, header)
-    if params.augment.told and network.augment is None:
+    if params.augment.labelled and network.augment is None:
         raise UserError(
             "train.augment.label true, but the network to start from was not trained with it: take false, or "
             "`stillroom start none`"

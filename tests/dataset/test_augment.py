@@ -9,7 +9,7 @@ from train_fixtures import AUGMENT, COLOUR, COMPACT, make_pack, tiny
 
 from components.base.errors import UserError
 from components.dataset import augment, tensors
-from components.dataset.augment import AugmentParams
+from components.dataset.params import AugmentParams
 from components.networks import registry
 from components.train import loop
 from components.train import start as beginning
@@ -198,7 +198,7 @@ def test_only_the_compact_network_is_told():
     with pytest.raises(ValueError, match=r"augment\.label needs network\.kind compact"):
         tiny(augment=AUGMENT | {"rotate": 5.0, "label": True})
     tiny(augment=AUGMENT | {"label": True})  # nothing to tell: no matter
-    assert tiny(augment=AUGMENT | {"rotate": 5.0, "label": True}, **COMPACTLY).augment.told == augment.LABELS
+    assert tiny(augment=AUGMENT | {"rotate": 5.0, "label": True}, **COMPACTLY).augment.labelled
 
 
 def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.diffusion import samplers, schedule
-from components.diffusion.objective import SCHEDULES, objective
+from components.diffusion.names import SCHEDULES
+from components.diffusion.objective import objective
 from components.diffusion.schedule import SIGMAS, Levels
 from components.model import schedulers
 
@@ -133,7 +134,7 @@ def test_the_saved_sampler_draws_the_gaussian_that_a_perfect_denoiser_knows(mean
 def test_our_sampler_draws_it_for_every_objective(kind, name):
     aim = objective(kind, name)
     network = perfect(aim, 0.5, 0.1)
-    sigmas = samplers.levels(16, aim.schedule.low, aim.schedule.high)
+    sigmas = samplers.log_spaced(16, aim.schedule.low, aim.schedule.high)
 
     def denoise(x, sigma):
         return aim.denoise(network, x, torch.full((len(x),), sigma), None)

@@ -91,7 +91,7 @@ def test_the_error_falls_with_the_order_of_the_solver(name, order):
     mean, std, steps = 0.3, 0.5, (40, 80, 160)
     denoise, errors = gaussian(mean, std), []
     for count in steps:
-        sigmas = samplers.levels(count + 1, 0.02, 80.0)
+        sigmas = samplers.log_spaced(count + 1, 0.02, 80.0)
         x = unit(4, 3, 4, 4) * sigmas[0]
         found = samplers.draw(name, denoise, x, sigmas, lambda *_: None, noise_like(x))
         end = mean + (x - mean) * math.sqrt((std**2 + sigmas[-1] ** 2) / (std**2 + sigmas[0] ** 2))
@@ -131,7 +131,7 @@ def test_a_step_of_ddpm_is_that_of_diffusers():
 def test_unipc_is_that_of_diffusers():
     from diffusers import UniPCMultistepScheduler
 
-    sigmas = samplers.levels(8, 0.05, 20.0)
+    sigmas = samplers.log_spaced(8, 0.05, 20.0)
     theirs = UniPCMultistepScheduler(
         prediction_type="sample", use_karras_sigmas=True, solver_type="bh2", lower_order_final=False
     )
@@ -165,7 +165,7 @@ def test_it_calls_the_network_as_often_as_it_says_and_shows_each_level(name):
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_a_picture_does_not_know_what_is_drawn_beside_it(name):
     """Langevin steps in particular: their size comes from norms."""
-    denoise, sigmas = mixture(((0.5, -0.5, 0.1), (0.5, 0.5, 0.3))), samplers.levels(6, 0.02, 80.0)
+    denoise, sigmas = mixture(((0.5, -0.5, 0.1), (0.5, 0.5, 0.3))), samplers.log_spaced(6, 0.02, 80.0)
     x, fresh = unit(3, 3, 4, 4) * 80, noise_like(unit(3, 3, 4, 4))
     whole = samplers.draw(name, denoise, x, sigmas, lambda *_: None, fresh)
     alone = samplers.draw(name, denoise, x[1:2], sigmas, lambda *_: None, lambda n: fresh(n)[1:2])
@@ -179,7 +179,7 @@ def test_one_level_is_one_answer(name):
     torch.testing.assert_close(found, gaussian(0.2, 0.5)(x, 80.0))
 
 
-@given(steps=st.integers(1, 60), kind=st.sampled_from(sorted(samplers.LEVELS)),
+@given(steps=st.integers(1, 60), kind=st.sampled_from(sorted(samplers.SPACINGS)),
        name=st.sampled_from(["linear", "cosine", "exponential", "log_normal", "logit_normal"]))  # fmt: skip
 def test_levels_fall_from_end_to_end(steps, kind, name):
     known = schedule(name)

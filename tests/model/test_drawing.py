@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from components.base import files
 from components.base.errors import UserError
-from components.diffusion import samplers
+from components.diffusion import names, samplers
 from components.model import sampling
 from components.train.stage import train
 from flows.cli import app
@@ -175,8 +175,8 @@ def test_a_student_has_levels_of_its_own(noted):
 
 def test_the_command_offers_the_samplers_and_levels_that_there_are():
     parameters = modelcommands.sample.__annotations__
-    assert get_args(modelcommands.SamplerName) == get_args(samplers.Name) == tuple(samplers.SAMPLERS)
-    for name in samplers.LEVELS:
+    assert get_args(modelcommands.SamplerName) == get_args(names.Sampler) == tuple(samplers.SAMPLERS)
+    for name in samplers.SPACINGS:
         assert name in str(parameters["levels"])
 
 

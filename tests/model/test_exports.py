@@ -11,7 +11,8 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
-from components.diffusion.objective import SCHEDULES, Objective, objective
+from components.diffusion.names import SCHEDULES
+from components.diffusion.objective import Objective, objective
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.train.stage import train

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from train_fixtures import DIT, contents, make_pack, tiny
 
 from components.base.errors import UserError
-from components.diffusion.objective import SCHEDULES, objective
+from components.diffusion.names import SCHEDULES
+from components.diffusion.objective import objective
 from components.model import sampling
 from components.networks import registry
 from components.train.stage import train

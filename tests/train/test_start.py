@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components.base.errors import UserError
-from components.diffusion.objective import SCHEDULES, objective
+from components.diffusion.names import SCHEDULES
+from components.diffusion.objective import objective
 from components.model import denoiser, sampling, schedulers
 from components.networks import registry
 from components.train import start
