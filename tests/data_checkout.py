@@ -63,7 +63,7 @@ def refresh(root: Path) -> None:
 
     state = State(root)
     state.enter()
-    look.look(state, say=lambda line: None)
+    look.look_at_sources(state, say=lambda line: None)
     sections = config.read(root / config.FILE)
     stale = [stage for stage in status.stages() if stage.name in status.status(state)["stale"]]
     for stage in stale:

@@ -103,7 +103,7 @@ def render(
             ("Added", count(len(changes.added)), "images that came or came back"),
             ("Removed", count(len(changes.removed)), "gone, withdrawn or replaced"),
             ("Other verdicts", count(len(changes.verdicts)), "kept or rejected otherwise"),
-            ("Said otherwise", count(len(changes.said)), "label, caption, licence, matte or group"),
+            ("Changed labels or captions", count(len(changes.said)), "label, caption, licence, matte or group"),
             ("Moved splits", count(len(changes.moved)), "must be none" if changes.moved else "as it must be"),
         ]),
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def _list(key: str, title: str, found: list[Change], words: str, limits: Limits,
 
 
 def _said(changes: Changes, limits: Limits, pictures: Pictures) -> Section:
-    title = "Said otherwise"
+    title = "Changed labels or captions"
     if not changes.said:
         return Section("said", title, [empty("Labels, captions, licences, mattes and groups are as they were.")])
     rows = []

@@ -1,4 +1,4 @@
-"""Whether a candidate takes the champion's place: a pure function of measured numbers."""
+"""The gate: whether a candidate becomes the champion, a pure function of measured numbers."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     """Promote a candidate without a veto when there is no champion, or when it is better beyond chance.
 
     Both are scores.json as plain data; against a champion both also hold ``errors``, squared x0 errors
-    (images x noise levels) of the same images with the same noise (components.evaluate.stage.rescored).
+    (images x noise levels) of the same images with the same noise (components.evaluate.stage.x0_errors).
     Better: the whole interval of the relative difference of the x0 error (paired bootstrap over images)
     lies below -margin, and the kernel distance's interval does not lie wholly above the champion's.
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
     veto = _veto(candidate, params, evidence)
     if veto:
-        return Decision(False, f"not promoted: {veto}", evidence)
+        return Decision(False, f"Not promoted: {veto}.", evidence)
     if champion is None:
-        return Decision(True, "promoted: there is no champion yet", evidence)
+        return Decision(True, "Promoted: the first version in this registry.", evidence)
     change, low, high = relative_change(candidate["errors"], champion["errors"], params.confidence)
     if not all(map(math.isfinite, (change, low, high))):
-        return Decision(True, "promoted: the champion's x0 error is not finite", evidence)
+        return Decision(True, "Promoted: the champion's x0 error is not finite.", evidence)
     evidence |= {"x0_error_change": change, "x0_error_change_low": low, "x0_error_change_high": high}
     said = f"x0 error {change:+.1%} against the champion ({low:+.1%} to {high:+.1%})"
     if not high < -params.margin:
-        return Decision(False, f"not promoted: {said}, wanted wholly below {-params.margin:.1%}", evidence)
+        rule = f"To be promoted, the whole interval must lie below {0 - 100 * params.margin:g} %."
+        return Decision(False, f"Not promoted: {said}. {rule}", evidence)
     ours, theirs = candidate["scores"].get(KID), champion.get("scores", {}).get(KID)
     if ours and theirs:
         evidence |= {"kid": _interval(ours), "champion_kid": _interval(theirs)}
         if ours["low"] > theirs["high"]:
-            worse = f"{KID} {ours['value']:.4g} is worse than {theirs['value']:.4g} beyond the intervals"
-            return Decision(False, f"not promoted: {said}, but {worse}", evidence)
-    return Decision(True, f"promoted: {said}", evidence)
+            worse = f"{KID} {ours['value']:.4g} is worse than {theirs['value']:.4g} beyond both intervals"
+            return Decision(False, f"Not promoted: {said}, but {worse}.", evidence)
+    return Decision(True, f"Promoted: {said}.", evidence)
 
 
 def relative_change(

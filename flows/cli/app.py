@@ -19,7 +19,8 @@ from flows.workspace.processes import stoppable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="From a pile of images to a denoiser that a registry hands out.",
+    help="Train a diffusion model on a collection of images: retrains every night and publishes the model in MLflow; "
+    "each file can be traced to its data, code and parameters.",
     epilog="Examples: stillroom run; stillroom sample --label Flags --num 16 --out flags.png; stillroom ui",
 )  # fmt: skip
 
@@ -32,16 +33,17 @@ _WRONG = typer.BadParameter.__base__
 @app.command()
 def run(
     directory: Folder = Path(),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which stages would run, and run none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which stages would run, and run none.")] = False,
     force: Annotated[
         list[str] | None, typer.Option(help="Run this stage although it is up to date; may be repeated.")
     ] = None,
     wait: Annotated[
         bool,
-        typer.Option(help="Wait while another run holds this checkout; otherwise say who does and stop."),
+        typer.Option(help="Wait while another run uses this checkout; otherwise stop and print which one."),
     ] = True,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Who works on batches of images.", envvar=parallel.ENGINE)
+        Literal["local", "ray"],
+        typer.Option(help="What processes batches of images.", envvar=parallel.ENGINE),
     ] = "local",
     address: Annotated[
         str,
@@ -50,7 +52,7 @@ def run(
         ),
     ] = "local",
 ) -> None:
-    """Bring every stage up to date, register what came of it, and say where to look."""
+    """Bring every stage up to date, register the model, and print where the results are."""
     from flows.run import launch
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
@@ -59,15 +61,15 @@ def run(
 
 @app.command()
 def look(directory: Folder = Path()) -> None:
-    """Look at the source that params.yaml names and write data/source.json, which stage `collect` reads."""
+    """Look at the sources of params.yaml for changes and write data/source.json, which stage `collect` reads."""
     from flows.data import look
 
-    look.look(enter(directory), say=typer.echo)
+    look.look_at_sources(enter(directory), say=typer.echo)
 
 
 @app.command()
 def status(directory: Folder = Path()) -> None:
-    """Say what is stale, what was registered last, and who holds the checkout."""
+    """Print which stages are stale and which version is registered."""
     from flows.run import launch
 
     launch.status(enter(directory))
@@ -75,7 +77,7 @@ def status(directory: Folder = Path()) -> None:
 
 @app.command()
 def sync(directory: Folder = Path()) -> None:
-    """Write every run, version and alias that git and DVC know of to MLflow, as far as it is missing."""
+    """Write every pipeline run, version and alias that git and DVC hold to MLflow, where it is missing."""
     from flows.run import launch
 
     launch.sync(enter(directory))
@@ -106,10 +108,10 @@ def start(
     ],
     directory: Folder = Path(),
 ) -> None:
-    """Have training begin with the network of a model in place of a fresh one; `none` goes back to a fresh one."""
-    from flows.model import start as starting
+    """Start training from the network of a model (warm start); `none` starts from a new network again."""
+    from flows.model import start
 
-    print(starting.begin(enter(directory), model))
+    print(start.set_start(enter(directory), model))
 
 
 @app.command()
@@ -127,9 +129,9 @@ def ui(
 @app.command()
 def serve(
     directory: Folder = Path(),
-    cron: Annotated[str, typer.Option(help="When to make a pass: minute hour day month weekday.")] = "0 3 * * *",
+    cron: Annotated[str, typer.Option(help="When to run: minute hour day month weekday.")] = "0 3 * * *",
 ) -> None:
-    """Make a pass on a schedule, if and only if something changed, until Ctrl-C."""
+    """Run the pipeline on a schedule, only when something changed, until Ctrl-C."""
     from flows.run import servers
 
     state = enter(directory)
@@ -137,32 +139,32 @@ def serve(
         from flows.run import nightly
 
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print(f"a pass at `{cron}` when something changed, by Prefect at {at}; Ctrl-C ends it", flush=True)
+        print(f"runs at `{cron}` when something changed, scheduled by Prefect at {at}; Ctrl-C ends it", flush=True)
         nightly.serve(state, cron)
 
 
 def main() -> None:
-    """Run the command: 0 done, 2 for the user's mistake in one line, 130 or 143 when stopped; bugs keep a traceback."""
+    """Run the command; exit code 2 is the user's error, 130 or 143 a stop; a bug keeps its traceback."""
     try:
         code = exits.exit_code(_command)
     except exits.Stopped as stopped:
         name = "Ctrl-C" if stopped.number == signal.SIGINT else signal.Signals(stopped.number).name
-        code = exits.fail(f"stopped by {name}; the same command goes on from here", 128 + stopped.number)
+        code = exits.fail(f"stopped by {name}; the same command continues from here", 128 + stopped.number)
     sys.exit(code)
 
 
 def _command() -> None:
-    """What the command line asks for; click's three lines about a wrong one become one."""
+    """Run what the command line asks for; an error in it is one line in place of click's three."""
     try:
         code = app(prog_name="stillroom", standalone_mode=False)
     except _WRONG as error:
         why = error.format_message().rstrip(".")
-        if "\n" in why:  # the help, for who asked for nothing
+        if "\n" in why:  # the help, when no command was given
             error.show()
             raise SystemExit(error.exit_code) from None
         raise UserError(f"{why}: see `{error.ctx.command_path} --help`" if error.ctx else why) from None
     except typer.Abort:
-        raise UserError("stopped before an answer: nothing was done") from None
+        raise UserError("no answer was given: nothing was done") from None
     if code:
         raise SystemExit(code)
 

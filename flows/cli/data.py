@@ -15,12 +15,12 @@ from flows.workspace import exits
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
-    help="Add and withdraw images, see what there is and what changed, hand it on.",
+    help="Add and withdraw images, show what there is and what changed, export it.",
     epilog="Examples: stillroom data status; stillroom data diff last now; "
     "stillroom data export --to out --format parquet",
 )  # fmt: skip
 
-Json = Annotated[bool, typer.Option("--json", help="Print plain data (JSON) instead of lines for a reader.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def _sure(question: str) -> bool:
@@ -28,7 +28,7 @@ def _sure(question: str) -> bool:
 
 
 class Kind(StrEnum):
-    """What `add` can take."""
+    """Kinds of sources that `add` takes."""
 
     files = "files"
     urls = "urls"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Layout(StrEnum):
-    """What `export` writes."""
+    """Formats that `export` writes."""
 
     webdataset = "webdataset"
     parquet = "parquet"
@@ -52,7 +52,7 @@ class Size(StrEnum):
 
 
 class Split(StrEnum):
-    """What `export` can take."""
+    """Splits that `export` takes."""
 
     train = "train"
     val = "val"
@@ -61,8 +61,8 @@ class Split(StrEnum):
 
 
 _REVISION = (
-    "State of the data: `now` (what lies here), `last` (the last concluded pass), a pass (8 or more digits of its "
-    "key), `v3` or `models:/NAME/3` (a registered version), or a commit, branch or tag of git whose dvc.lock is meant."
+    "State of the data: `now` (the working tree), `last` (the last published pipeline run), a pipeline run (8 or more "
+    "digits of its key), `v3` or `models:/NAME/3` (a registered version), or a git commit, branch or tag."
 )
 
 
@@ -71,12 +71,12 @@ def add(
     location: Annotated[
         str, typer.Argument(help="Folder, archive, list of URLs, Parquet or WebDataset; a path, or s3://bucket/prefix.")
     ],
-    name: Annotated[str, typer.Option(help="What the source is called in every table; unique.")],
+    name: Annotated[str, typer.Option(help="Name of the source in every table; unique.")],
     licence: Annotated[str, typer.Option(help="SPDX name of the images' licence, or a few words.")],
     directory: Folder = Path(),
-    matte: Annotated[str, typer.Option(help="Colour that shows through transparent pixels, #rrggbb.")] = "#ffffff",
+    matte: Annotated[str, typer.Option(help="Colour behind transparent pixels, #rrggbb.")] = "#ffffff",
     kind: Annotated[
-        Kind | None, typer.Option(help="What lies there.", show_default="guessed from the location, and said")
+        Kind | None, typer.Option(help="Kind of source.", show_default="detected from the location, and printed")
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with captions.", show_default="none")] = None,
     label_column: Annotated[
@@ -89,27 +89,27 @@ def add(
         str | None, typer.Option(help="Column with the addresses.", show_default="url; none for a txt")
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(help="Column with the images.", show_default="the first that can hold some")
+        str | None, typer.Option(help="Column with the images.", show_default="the first that can hold images")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is there, and write nothing.")] = False,
 ) -> None:
-    """Append a source to params.yaml, once it has been seen to hold images; nothing is brought in yet."""
-    from flows.data import add as sourcing
+    """Append a source to params.yaml, having checked that it holds images; none is imported yet."""
+    from flows.data import add
     from flows.workspace import lock
 
     state = enter(directory)
-    request = sourcing.Request(
+    request = add.Request(
         location=location, name=name, licence=licence, matte=matte.lower(), kind=kind.value if kind else None,
         text_column=text_column, label_column=label_column, group_column=group_column, url_column=url_column,
         image_column=image_column,
     )  # fmt: skip
     with lock.held(state.lock, what="stillroom data add", wait=True, say=exits.note):
-        typer.echo("\n".join(sourcing.add(state, request, dry_run=dry_run)))
+        typer.echo("\n".join(add.add(state, request, dry_run=dry_run)))
 
 
 @app.command()
 def withdraw(
-    reason: Annotated[str, typer.Option(help="Why, for the record; no secret.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record; everybody can read it.")],
     image: Annotated[
         list[str] | None,
         typer.Argument(
@@ -118,30 +118,30 @@ def withdraw(
     ] = None,
     directory: Folder = Path(),
     listed: Annotated[
-        Path | None, typer.Option("--list", help="File with one image a line, as above; # begins a remark.")
+        Path | None, typer.Option("--list", help="File with one image a line, as above; lines with # are comments.")
     ] = None,
     source: Annotated[str | None, typer.Option(help="Every image that this source ever held.")] = None,
     purge: Annotated[
         bool, typer.Option("--purge", help="Also remove all older states from DVC's local cache.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be erased, and change nothing.")] = False,
 ) -> None:
-    """Take images out of the working data for good: bytes, pixels, thumbnails; their places stay, so no other moves."""
-    from flows.data import withdraw as withdrawal
+    """Erase images from the working data: bytes, pixels, thumbnails. No other image changes its place or split."""
+    from flows.data import withdraw
 
-    request = withdrawal.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
+    request = withdraw.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
                                  purge=purge)  # fmt: skip
-    withdrawal.withdraw(enter(directory), request, say=exits.note, sure=(lambda _: True) if yes else _sure)
+    withdraw.withdraw(enter(directory), request, say=exits.note, sure=(lambda _: True) if yes else _sure)
 
 
 @app.command()
 def status(directory: Folder = Path(), as_json: Json = False) -> None:
-    """Say what there is: images by verdict, source and split, and which data stages are stale."""
-    from flows.data import status as datastatus
+    """Print the images by verdict, source and split, and which data stages are stale."""
+    from flows.data import status
 
-    found = datastatus.status(enter(directory))
-    typer.echo(json.dumps(found, indent=1) if as_json else datastatus.told(found))
+    found = status.status(enter(directory))
+    typer.echo(json.dumps(found, indent=1) if as_json else status.lines(found))
 
 
 @app.command()
@@ -150,25 +150,25 @@ def diff(
     after: Annotated[str, typer.Argument(help=_REVISION, metavar="AFTER")] = "now",
     directory: Folder = Path(),
     as_json: Json = False,
-    pictures: Annotated[int, typer.Option(help="Most pictures in each list of the page.", min=0, max=5000)] = 200,
+    pictures: Annotated[int, typer.Option(help="Pictures in each list of the page, at most.", min=0, max=5000)] = 200,
 ) -> None:
-    """Compare two states of the data: lines here, a gallery in reports/changes.html; exit code 1 if a split moved."""
-    from flows.data import diff as datachanges
+    """Compare two states of the data: text here, a gallery in reports/changes.html; exit code 1 if a split moved."""
+    from flows.data import diff
 
     state = enter(directory)
-    found, names = datachanges.diff(state, before, after, pictures=pictures)
+    found, names = diff.diff(state, before, after, pictures=pictures)
     if as_json:
         typer.echo(json.dumps({"from": names[0], "to": names[1], **found.plain()}, indent=1))
     else:
-        typer.echo(datachanges.told(found, names))
-        typer.echo(f" gallery  {os.path.relpath(state.root / datachanges.PAGE)}")
+        typer.echo(diff.lines(found, names))
+        typer.echo(f"Gallery: {os.path.relpath(state.root / diff.PAGE)}")
     if found.moved:
         raise typer.Exit(1)
 
 
 @app.command()
 def report(directory: Folder = Path()) -> None:
-    """Bring the data stages up to date, train nothing, and say where reports/data.html and changes.html are."""
+    """Bring the data stages up to date, without training, and print where reports/data.html and changes.html are."""
     from flows.data import materialise
     from flows.workspace import lock
 
@@ -180,7 +180,7 @@ def report(directory: Folder = Path()) -> None:
 @app.command()
 def export(
     to: Annotated[Path, typer.Option(help="New or empty folder to write.", file_okay=False)],
-    layout: Annotated[Layout, typer.Option("--format", help="How to write it.")],
+    layout: Annotated[Layout, typer.Option("--format", help="File format.")],
     directory: Folder = Path(),
     split: Annotated[
         list[Split] | None, typer.Option(help="Split to write; may be repeated.", show_default="train, val and test")
@@ -189,11 +189,11 @@ def export(
     size: Annotated[
         Size, typer.Option(help="original: the files' own bytes; pixels: what training sees, as PNG.")
     ] = Size.original,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")] = False,
 ) -> None:
-    """Write the kept images with label, caption, licence, source, group and SHA-256 for other tools to read."""
-    from flows.data import export as dataexport
+    """Export the kept images with label, caption, licence, source, group and SHA-256 for other tools."""
+    from flows.data import export
 
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
-    request = dataexport.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)
-    typer.echo(dataexport.export(enter(directory), request, dry_run=dry_run))
+    request = export.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)
+    typer.echo(export.export(enter(directory), request, dry_run=dry_run))

@@ -28,7 +28,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
     sampler: Annotated[
         SamplerName | None,
-        typer.Option(help="How noise becomes a picture (docs/sampling.md).", show_default="the model's"),
+        typer.Option(help="Sampling method (docs/sampling.md).", show_default="the model's"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the sampler.", min=1, max=1000, show_default="the model's")
@@ -55,60 +55,61 @@ def sample(
     ] = None,
     engine: Annotated[
         Literal["auto", "torch", "onnx"],
-        typer.Option(help="Who computes the network; auto is the faster one here."),
+        typer.Option(help="What computes the network; auto takes the faster one on this machine."),
     ] = "auto",
     out: Annotated[Path, typer.Option(help="The sheet to write, PNG.", dir_okay=False)] = Path("samples.png"),
     film: Annotated[
         Path | None,
-        typer.Option(help="Write the first 8 pictures on their way too, PNG.", dir_okay=False, show_default="none"),
+        typer.Option(help="Also write the first 8 at several noise levels, PNG.", dir_okay=False, show_default="none"),
     ] = None,
     each: Annotated[
         Path | None,
-        typer.Option(help="Write every picture into this folder too, PNG.", file_okay=False, show_default="none"),
+        typer.Option(help="Also write every picture into this folder, PNG.", file_okay=False, show_default="none"),
     ] = None,
     scale: Annotated[int, typer.Option(help="Screen pixels for each pixel.", min=1, max=16)] = 3,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be drawn, and draw nothing.")] = False,
 ) -> None:
     """Draw pictures with a registered denoiser into one PNG sheet."""
-    from flows.model import sample as drawing
+    from flows.model import sample
 
-    request = drawing.Request(
+    request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
         levels=levels, eta=eta, engine=engine, scale=scale,
     )  # fmt: skip
-    outputs = drawing.Outputs(
+    outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None
     )
-    drawing.draw(enter(directory), request, outputs, dry_run=dry_run)
+    sample.sample(enter(directory), request, outputs, dry_run=dry_run)
 
 
 def distil(
-    out: Annotated[Path, typer.Option(help="The model folder to write; a student there is replaced.", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Model folder to write; a student there is replaced.", file_okay=False)],
     directory: Folder = Path(),
     model: Model = "models:/denoiser@champion",
     images: Annotated[
-        int | None, typer.Option(help="Images to show the student.", min=1, show_default="distil.images of params.yaml")
+        int | None,
+        typer.Option(help="Images the student sees.", min=1, show_default="distil.images of params.yaml"),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="In which it shall draw.", min=1, max=16, show_default="distil.steps of params.yaml"),
+        typer.Option(help="Sampling steps of the student.", min=1, max=16, show_default="distil.steps of params.yaml"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
 ) -> None:
-    """Make a student of a denoiser that draws in few steps, and say what it lost."""
-    from flows.model import distil as distilling
+    """Train a student of a denoiser that samples in few steps, and print how the two compare."""
+    from flows.model import distil
 
-    distilling.distil(enter(directory), model, out.resolve(), images=images, steps=steps, dry_run=dry_run)
+    distil.distil(enter(directory), model, out.resolve(), images=images, steps=steps, dry_run=dry_run)
 
 
 def ema(
     model: Annotated[
         Path, typer.Argument(help="Folder of a model trained with train.ema_snapshots.", file_okay=False, exists=True)
     ],
-    half_life: Annotated[float, typer.Option(help="Of the averaged weights, as a share of the images seen.")],
+    half_life: Annotated[float, typer.Option(help="Half-life of the averaged weights, as a share of the images seen.")],
     out: Annotated[Path, typer.Option(help="Folder to write; what is there is replaced.", file_okay=False)],
 ) -> None:
-    """Make the denoiser that another half-life of the averaged weights would have given, without training again."""
+    """Write the model with another half-life of its averaged weights (EMA), without training again."""
     from components.train import averages
 
     averages.remake(model, half_life, out)

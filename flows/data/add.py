@@ -1,4 +1,4 @@
-"""`stillroom data add`: one more source in params.yaml, looked at before it is written."""
+"""`stillroom data add`: append a source to params.yaml, having checked that it holds images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 3  # names of images
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user said of the new source; None where nothing was said."""
+    """What the user gave for the new source; None where nothing was given."""
 
     location: str
     name: str
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Found:
-    """How many of what a source holds, the first few names, and a reason for each refusal."""
+    """What a source holds: how many, of which unit, the first few names, and a reason for each refusal."""
 
     count: int
     unit: str
@@ -51,7 +51,7 @@ class Found:
 
 
 def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
-    """Append the source to params.yaml once it has been seen to hold images; what there is to say of it, in lines."""
+    """Append the source to params.yaml once images were found in it; returns what was found, in lines."""
     _refuse_secrets(request.location)
     path = state.root / config.FILE
     text = path.read_text("utf-8")
@@ -72,17 +72,17 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     if not found.count:
         said = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
         raise UserError(
-            f"{visible(location)}: no image in it that could be taken in as kind {kind}"
+            f"{visible(location)}: no image found as kind {kind}"
             f"{f' (refused: {said})' if said else ''}: nothing was written"
         )
     if not dry_run:
         files.write_text(path, appended(text, entry))
     done = "would add" if dry_run else "added"
-    guess = f" (guessed: {why})" if why else ""
-    lines = [f"{done} source {entry['name']} to params.yaml: {found.count:,} {found.unit}, kind {kind}{guess}{moved}"]
+    detected = f" (detected: {why})" if why else ""
+    lines = [f"{done} source {entry['name']} to params.yaml: {found.count:,} {found.unit}, kind {kind}{detected}{moved}"]
     lines.append(f"  first: {', '.join(visible(name) for name in found.names)}")
     lines += [f"  refused: {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(refused.items())]
-    return [*lines, "next: `stillroom data report` brings it in and shows it; `stillroom run` also trains on it"]
+    return [*lines, "next: `stillroom data report` imports and shows it; `stillroom run` also trains on it"]
 
 
 def appended(text: str, entry: dict[str, Any]) -> str:
@@ -106,7 +106,7 @@ def appended(text: str, entry: dict[str, Any]) -> str:
     before, after = config.parse(text), config.parse(new)
     before["collect"]["sources"].append(entry)
     if after != before:
-        raise UserError("params.yaml: collect.sources is written in a way that cannot be added to: add this source "
+        raise UserError("params.yaml: collect.sources is written in a way that this command cannot edit: add this source "
                         f"by hand: {json.dumps(entry)}")  # fmt: skip
     return new
 
@@ -121,7 +121,7 @@ def survey(params: CollectParams, root: Path) -> Found:
     if source.kind == "urls":
         place = kinds.locate(source.location, root=root, at=at)
         rows, refusals = urllist.read_list(place.name, place.read_bytes(), source)
-        return Found(len(rows), "addresses, which the next look downloads", [row.key for row in rows[:_SHOWN]],
+        return Found(len(rows), "addresses, downloaded by the next `stillroom look`", [row.key for row in rows[:_SHOWN]],
                      [each.reason for each in refusals])  # fmt: skip
     opened = kinds.open_source(source, root=root, max_bytes=params.max_bytes, store=None, at=at, fetch=False)
     found = [part.survey(Memory(None)) for part in opened.parts.values()]
@@ -152,7 +152,7 @@ def _refuse_secrets(location: str) -> None:
     try:
         parts = urlsplit(location) if "://" in location else None
     except ValueError:
-        raise UserError("the location is no address that can be understood") from None
+        raise UserError("the location is not a valid address") from None
     if parts and ("@" in parts.netloc or _SECRET.search(parts.query)):
         raise UserError(
             "the location holds credentials, and params.yaml is kept with every version: give them in the environment "
@@ -161,14 +161,14 @@ def _refuse_secrets(location: str) -> None:
 
 
 def _locate(root: Path, location: str) -> tuple[str, str]:
-    """The location as params.yaml says it, from the project's folder; and a remark when that is not what was typed."""
+    """The location relative to the project's folder, for params.yaml; and a remark when it differs from the given one."""
     if "://" in location or (root / location).exists():
         return location, ""
     if not Path(location).exists():
-        raise UserError(f"{visible(location)}: not there: name a folder, an archive, a list or an address")
+        raise UserError(f"{visible(location)}: not found: name a folder, an archive, a list or an address")
     full = Path(location).resolve()
-    told = str(full.relative_to(root)) if full.is_relative_to(root) else str(full)
-    return told, f"; at {visible(os.fspath(told))}, seen from the project's folder"
+    relative = str(full.relative_to(root)) if full.is_relative_to(root) else str(full)
+    return relative, f"; written as {visible(os.fspath(relative))}, relative to the project's folder"
 
 
 def _node(mapping: Any, key: str) -> Any:

@@ -1,6 +1,6 @@
-"""The contract, held against the data before anything is trained; not a DVC stage, because it guards shared state.
+"""Check section `contract` of params.yaml before training; not a DVC stage, since it guards shared state.
 
-What the data is compared with is the profile in the last pass that the gate has seen.
+The data is compared with the profile of the latest pipeline run that the gate has decided on.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from flows.history import store
 
 PROFILE = "data/profile/profile.json"
 PAGE = "reports/contract.html"
-"""There while the contract is broken, and only then."""
+"""Exists only while the data does not satisfy the contract."""
 
 
 def check(root: Path) -> str:
-    """Say that the contract holds; UserError naming the first clause that does not, with all of them on the page."""
+    """A line that says the contract holds; UserError with the first clause that does not, and all of them on the page."""
     now, before, clauses = _clauses(root)
     bad = broken(clauses)
     if not bad:
-        clear(root)
+        remove_page(root)
         return f"contract holds: {'; '.join(clause.found for clause in clauses)}"
     files.write_text(root / PAGE, page.render(clauses, now, before))
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-    raise UserError(f"{line(bad[0])}{more}: nothing was trained; {PAGE} says what is behind it")
+    raise UserError(f"{line(bad[0])}{more}: nothing was trained; see {PAGE}")
 
 
-def foretell(root: Path) -> list[str]:
-    """What `check` would find in the profile that lies in ``root``, a line for each clause that does not hold."""
+def violations(root: Path) -> list[str]:
+    """What `check` would find in the present profile: a line for each clause that does not hold."""
     return [line(clause) for clause in broken(_clauses(root)[2])]
 
 
@@ -47,21 +47,21 @@ def _clauses(root: Path) -> tuple[dict[str, Any], dict[str, Any] | None, list[Cl
 
 
 def baseline(root: Path) -> dict[str, Any] | None:
-    """The profile in the last pass that the gate has seen; None before the first."""
-    last = store.last_judged(root)
+    """The profile of the latest pipeline run that the gate has decided on; None before the first."""
+    last = store.last_decided(root)
     return _read(last.files[PROFILE]) if last and PROFILE in last.files else None
 
 
-def clear(root: Path) -> None:
-    """Take the page away: what lies in ``root`` is a pass that the gate has seen."""
+def remove_page(root: Path) -> None:
+    """Remove the page: the gate has decided on the run in ``root``."""
     (root / PAGE).unlink(missing_ok=True)
 
 
 def _read(text: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(text)
-        if told["format"] != 1:
-            raise ValueError(f"format {told['format']}")
+        profile = json.loads(text)
+        if profile["format"] != 1:
+            raise ValueError(f"format {profile['format']}")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{PROFILE}: not the profile of a data set ({error}): run stage 'profile' again") from None
-    return told
+    return profile

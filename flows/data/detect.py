@@ -1,4 +1,4 @@
-"""What kind of source lies at a location, by its name and the first of what is in it."""
+"""Source detection: the kind of a source, from its name and its first members."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from components.collect.sources.source import IMAGE_SUFFIXES
 
 _LISTS = (".txt", ".csv", ".jsonl")
-_TOLD = (".json", ".txt", ".cls")  # what stands beside an image in a WebDataset
+_SIDE_FILES = (".json", ".txt", ".cls")  # what stands beside an image in a WebDataset
 _PEEK = 64  # members of a tar, entries of a folder
 _STEP_BYTES = 8 * 2**20  # a member larger than this ends the peek
 
@@ -66,7 +66,7 @@ def _is_webdataset(path: Path) -> bool:
                 seen.setdefault(f"{folder}/{stem}", set()).add(f".{suffix.lower()}")
     except (tarfile.TarError, OSError, ValueError):
         return False
-    return any(found & set(IMAGE_SUFFIXES) and found & set(_TOLD) for found in seen.values())
+    return any(found & set(IMAGE_SUFFIXES) and found & set(_SIDE_FILES) for found in seen.values())
 
 
 def _columns(path: Path) -> dict[str, Any]:

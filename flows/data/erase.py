@@ -1,4 +1,4 @@
-"""Where an image leaves traces outside of the data states, and how they go."""
+"""Erase what is kept of an image outside of the data states: facts, downloads, pages."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.collect.web import store as urlstore
+from components.collect.web import store
 from components.samples import facts, pack
 from flows.workspace.paths import State
 
 PAGES = ("reports/changes.html", "reports/model.html", "reports/contract.html")
-"""What may show an image and is not made anew by the data stages."""
+"""Pages that may show an image and that no data stage writes again."""
 
 
 def fact_keys(state: State, rows: Sequence[dict[str, Any]]) -> list[bytes]:
-    """Whatever facts of the images in ``rows`` may be kept under; asked before their pixels are gone."""
+    """The keys of all facts about the images in ``rows``; to be asked while their pixels are still there."""
     found = {facts.key(row["sha256"], row["matte"]) for row in rows}
     names = {row["sha256"] for row in rows}
     pixels = state.root / "data/pixels"
@@ -29,18 +29,18 @@ def fact_keys(state: State, rows: Sequence[dict[str, Any]]) -> list[bytes]:
     return sorted(found)
 
 
-def forget_facts(state: State, keys: Sequence[bytes]) -> int:
-    """Remove what is kept under ``keys`` from every store of facts; how many records there were."""
+def erase_facts(state: State, keys: Sequence[bytes]) -> int:
+    """Remove the facts under ``keys`` from every store; returns how many records there were."""
     return facts.forget_everywhere(state.folder / "facts", facts.keys(keys))
 
 
-def erase_fetched(state: State, names: set[str]) -> int:
-    """Overwrite the bytes of images that were downloaded, in every source's store; how many addresses had them."""
+def erase_downloads(state: State, names: set[str]) -> int:
+    """Overwrite the bytes of images that were downloaded, in every source's store; returns how many addresses had them."""
     count = 0
     for folder in sorted((state.folder / "collect").glob("*/")):
-        if (folder / urlstore.JOURNAL).is_file():
-            with urlstore.Writer(folder, name=folder.name) as store:
-                count += store.erase(names)
+        if (folder / store.JOURNAL).is_file():
+            with store.Writer(folder, name=folder.name) as writer:
+                count += writer.erase(names)
     return count
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.export import writer as exporting
-from components.html.page import size as spelled
+from components.export import writer
+from components.html.page import size
 from flows.data import revisions
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -25,15 +25,15 @@ class Request:
 
 def export(state: State, request: Request, *, dry_run: bool) -> str:
     """Write what ``request`` asks for; what was (or would be) written, in one line."""
-    exporting.check(request.to)
+    writer.check(request.to)
     revision = revisions.resolve(state, request.rev)
     with stoppable(), revisions.opened(state, revision) as here:
-        made = exporting.plan(raw=here.raw, clean=here.clean, splits=here.splits, pixels=here.pixels,
+        made = writer.plan(raw=here.raw, clean=here.clean, splits=here.splits, pixels=here.pixels,
                               wanted=request.splits)  # fmt: skip
         counts = ", ".join(f"{name} {len(rows):,}" for name, rows in made.splits.items())
-        what = f"{revision.told}: {counts} images as {request.layout} ({request.size}"
+        what = f"{revision.name}: {counts} images as {request.layout} ({request.size}"
         if dry_run:
-            return f"would write {what}, {spelled(made.bytes)} of originals) to {request.to}"
-        done = exporting.export(made, request.to, raw=here.raw, pixels=here.pixels,
+            return f"would write {what}, {size(made.bytes)} of originals) to {request.to}"
+        done = writer.export(made, request.to, raw=here.raw, pixels=here.pixels,
                                 layout=request.layout, size=request.size)  # fmt: skip
-    return f"wrote {what}): {done['files']:,} files, {spelled(done['bytes'])} in {request.to}"
+    return f"wrote {what}): {done['files']:,} files, {size(done['bytes'])} in {request.to}"

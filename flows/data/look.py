@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from components.base import config
 from components.base.errors import UserError, nearest
-from components.collect import look as sources
+from components.collect import look
 from components.collect.params import CollectParams
 from flows.dvc import schema
 from flows.workspace.paths import State
 
 
-def look(state: State, *, say: Callable[[str], None]) -> None:
+def look_at_sources(state: State, *, say: Callable[[str], None]) -> None:
     """Write data/source.json when a source is not what it was; say what is there."""
     sections = config.read(state.root / config.FILE)
     for name in sections:
@@ -20,7 +20,7 @@ def look(state: State, *, say: Callable[[str], None]) -> None:
             raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), schema.SECTIONS)}")
     params = config.section(sections, "collect", CollectParams)
     page = state.root / "data/source.json"
-    found = sources.look(params, root=state.root, page=page, cache=state.looked, store=state.folder / "collect")
+    found = look.look(params, root=state.root, page=page, cache=state.looked, store=state.folder / "collect")
     for each in found["sources"]:
         refused = ", ".join(f"{reason} {count}" for reason, count in each.get("refused", {}).items())
         failed = f"; not there: {refused}" if refused else ""

@@ -16,29 +16,29 @@ from flows.workspace import events, processes
 from flows.workspace.paths import State
 
 
-def refresh(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
-    """Look at the sources and bring each data stage up to date through DVC; how each was; under the caller's lock.
+def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
+    """Look at the sources and bring each data stage up to date through DVC; returns how each was; under the caller's lock.
 
-    A killed refresh goes on from what is whole the next time, like any pass.
+    After a kill the next call continues from the outputs that are complete.
     """
-    look.look(state, say=say)
+    look.look_at_sources(state, say=say)
     how = {}
     with processes.stoppable():
         for stage in status.stages():
             began = time.monotonic()
             log = logging.getLogger(f"stillroom.{stage.name}")
-            with events.following(state.events, stage.name, log=log, points=lambda *_: None):
+            with events.following(state.events, stage.name, log=log, metrics=lambda *_: None):
                 how[stage.name] = engine.reproduce(state.root, stage, watched=state.events)
             say(f"{stage.name:>9}  {how[stage.name]}, {clock(time.monotonic() - began)}")
     return how
 
 
 def report(state: State, *, say: Callable[[str], None]) -> str:
-    """Bring the data report up to date, show what changed since the last pass, and say where both are."""
-    refresh(state, say=say)
+    """Bring the data report up to date, show what changed since the last pipeline run, and say where both are."""
+    materialise(state, say=say)
     at = Path(os.path.relpath(state.root))
-    lines = [f" report  {at / 'reports/data.html'}"]
-    if store.last_judged(state.root) is None:
-        return "\n".join([*lines, "changes  none to show: no pass has concluded here yet"])
+    lines = [f"Report: {at / 'reports/data.html'}"]
+    if store.last_decided(state.root) is None:
+        return "\n".join([*lines, "Changes: none to show, no pipeline run has been published here yet"])
     found, names = diff.diff(state, "last", "now", pictures=200)
-    return "\n".join([diff.told(found, names), *lines, f"gallery  {at / diff.PAGE}"])
+    return "\n".join([diff.lines(found, names), *lines, f"Gallery: {at / diff.PAGE}"])

@@ -1,4 +1,4 @@
-"""Which state of the data a word means: ``now``, ``last``, a pass, a registered version, or a commit of git."""
+"""Which state of the data a word means: ``now``, ``last``, a pipeline run, a registered version or a git commit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pi
            "splits": ("split", "data/splits")}  # fmt: skip
 """The data states: what a snapshot calls them, who writes them, where."""
 WAYS = (
-    "`now`, `last`, a pass (8 or more digits of its key), `v3` or `models:/NAME/3`, or a commit, branch or tag of git"
+    "`now`, `last`, a pipeline run (8 or more digits of its key), `v3` or `models:/NAME/3`, or a commit, branch or tag of git"
 )
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A state of the data: ``told`` names it, ``stages`` is its dvc.lock; None for what lies in the working tree."""
+    """A state of the data: ``name`` is for people, ``stages`` is its dvc.lock; None for what lies in the working tree."""
 
-    told: str
+    name: str
     stages: dict[str, Any] | None
 
 
@@ -46,20 +46,20 @@ def resolve(state: State, word: str) -> Revision:
     """What ``word`` means; UserError when nothing is called that."""
     root = state.root
     if word == "now":
-        return Revision("now (what lies here)", None)
+        return Revision("now (the working tree)", None)
     if word == "last":
-        done = store.last_judged(root)
-        if done is None:
-            raise UserError("last: no pass has concluded in this checkout yet: `stillroom run` makes the first")
-        return Revision(f"last pass {done.key[:8]}", done.stages)
+        run = store.last_decided(root)
+        if run is None:
+            raise UserError("last: no pipeline run has been published in this checkout yet: `stillroom run` makes the first")
+        return Revision(f"last pipeline run {run.key[:8]}", run.stages)
     if re.fullmatch(r"v\d+|models:/.+", word):
         return _version(state, word)
     if re.fullmatch(r"[0-9a-f]{8,64}", word):
-        found = {done.key: done for done in store.remembered(root) if done.key.startswith(word)}
+        found = {run.key: run for run in store.all_runs(root) if run.key.startswith(word)}
         if len(found) > 1:
-            raise UserError(f"{word}: {len(found)} passes begin like that: give more digits")
-        for key, done in found.items():
-            return Revision(f"pass {key[:8]}", done.stages)
+            raise UserError(f"{word}: {len(found)} pipeline runs begin like that: give more digits")
+        for key, run in found.items():
+            return Revision(f"pipeline run {key[:8]}", run.stages)
     return _commit(root, word)
 
 
@@ -71,7 +71,7 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
         for name, folder in folders.items():
             if not folder.is_dir():
                 stage = OUTPUTS[name][0]
-                raise UserError(f"{OUTPUTS[name][1]}: not there: run stage '{stage}' (`stillroom data report`), "
+                raise UserError(f"{OUTPUTS[name][1]}: not found: run stage '{stage}' (`stillroom data report`), "
                                 "or `dvc pull`")  # fmt: skip
         yield Snapshot(**folders)
         return
@@ -79,7 +79,7 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
         for part, (stage, path) in OUTPUTS.items():
             held = engine.cached(state.root, engine.output(revision.stages, stage, path))
             if not held:
-                raise UserError(f"{revision.told}: DVC's cache does not hold its {path}: `dvc pull` there, or `git "
+                raise UserError(f"{revision.name}: DVC's cache does not hold its {path}: `dvc pull` there, or `git "
                                 "checkout` that state and run `dvc pull`")  # fmt: skip
             for relative, object_ in held.items():
                 link = Path(name, part, relative)
@@ -90,7 +90,7 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
 
 def _version(state: State, word: str) -> Revision:
     from flows.registry import publish
-    from flows.registry.mlflow import PASS, Tracker
+    from flows.registry.mlflow import RUN_KEY, Tracker
     from flows.registry.versions import Versions
 
     name, reference = publish.register_params(state.root).name, f"/{word[1:]}"
@@ -100,11 +100,11 @@ def _version(state: State, word: str) -> Revision:
             raise UserError(f"{word}: wanted models:/NAME/NUMBER or models:/NAME@ALIAS")
         name, reference = found.groups()
     version = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), name).resolve(reference)
-    key = version.tags.get(PASS, "")
-    done = next((one for one in store.remembered(state.root) if one.key == key), None)
-    if done is None:
-        raise UserError(f"{word}: this checkout remembers no pass {key[:8]}: `git fetch origin {store.REF}` brings it")
-    return Revision(f"{name} version {version.version}", done.stages)
+    key = version.tags.get(RUN_KEY, "")
+    run = next((one for one in store.all_runs(state.root) if one.key == key), None)
+    if run is None:
+        raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `git fetch origin {store.REF}:{store.REF}`")
+    return Revision(f"{name} version {version.version}", run.stages)
 
 
 def _commit(root: Path, word: str) -> Revision:
@@ -117,5 +117,5 @@ def _commit(root: Path, word: str) -> Revision:
     stages = engine.parse_lock(text) if text else {}
     if not all(stage in stages for stage, _ in OUTPUTS.values()):
         raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "
-                        "a pass, or `last`")  # fmt: skip
+                        "a pipeline run, or `last`")  # fmt: skip
     return Revision(f"{word} (commit {commit[:8]})", stages)

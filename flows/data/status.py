@@ -1,4 +1,4 @@
-"""What `stillroom data status` says, within a second at 60,000 images: neither DVC nor MLflow is imported."""
+"""`stillroom data status`, within a second at 60,000 images: neither DVC nor MLflow is imported."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def status(state: State) -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
+def lines(found: dict[str, Any]) -> str:
     """What `status` found, as lines for a terminal."""
     from components.html.page import visible
 
     counts = found["images"]
     came = sum(counts.values())
-    rows = [("images", f"{came:,} came in: {_verdicts(counts)}; {found['refused']:,} refused")] if came else []
+    rows = [("images", f"{came:,} collected: {_verdicts(counts)}; {found['refused']:,} refused")] if came else []
     rows += [("source", f"{visible(each['name'])} ({visible(each['licence'])}): {_verdicts(each)}")
              for each in found["sources"]]  # fmt: skip
     if came:
         rows.append(("splits", ", ".join(f"{name} {number:,}" for name, number in found["splits"].items())))
     else:
-        rows.append(("images", "none here yet: `stillroom data report` collects them, `dvc pull` fetches them"))
+        rows.append(("images", "none yet: `stillroom data report` collects them, `dvc pull` fetches them"))
     if found["contract"] is not None:
         rows.append(("contract", "; ".join(map(visible, found["contract"])) or "holds"))
     rows.append(("by hand", f"{found['by_hand']:,} withdrawn (data/withdrawn.jsonl)"))
@@ -67,14 +67,14 @@ def _verdicts(counts: dict[str, int]) -> str:
 def _sources(state: State) -> list[dict[str, Any]]:
     """One entry a source and licence, by name."""
     import pyarrow as pa
-    import pyarrow.parquet as pq  # 0.3 s, only when the verdicts are others than the last time
+    import pyarrow.parquet as pq  # 0.3 s, only when the verdicts have changed
 
     path = state.root / "data/clean/verdicts.parquet"
     try:
         table = pq.read_table(path, columns=["source", "licence", "verdict"], use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` brings it back"
+            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` restores it"
         ) from None
     counts = Counter(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -97,7 +97,7 @@ def _contract(state: State, fresh: Freshness) -> list[str] | None:
     def judge() -> list[str]:
         from flows.data import contract
 
-        return contract.foretell(state.root)
+        return contract.violations(state.root)
 
     return fresh.known(f"contract {profile} {fresh.digest('params.yaml')} {tip}", judge)
 

@@ -1,4 +1,4 @@
-"""`stillroom data withdraw`: images go, their places stay, and whoever was trained on them is named."""
+"""`stillroom data withdraw`: erase images, keep their places, and name the versions that were trained on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Whom to withdraw, and why."""
+    """Which images to withdraw, and why."""
 
     words: tuple[str, ...]
     listed: Path | None
@@ -85,7 +85,7 @@ def _asked(known: Known, request: Request) -> set[str]:
     if not (request.words or request.listed or request.source):
         raise UserError("name what to withdraw: ids, --list FILE or --source NAME")
     if not found:
-        raise UserError("nothing to withdraw: the list, or the source, holds no image that is still there")
+        raise UserError("nothing to withdraw: the list, or the source, holds no image of the present data")
     return found
 
 
@@ -112,12 +112,12 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
         lines.append(f"  and {len(rows) - _SHOWN:,} more")
     twins = known.same_pixels(wanted)
     if twins:
-        lines.append(f"{_images(len(twins))} of other bytes but the same pixels will be rejected; their bytes stay: "
+        lines.append(f"{_images(len(twins))} with other bytes but the same pixels will be rejected; their bytes stay: "
                      + ", ".join(row["sha256"][:16] for row in twins[:_SHOWN]))  # fmt: skip
     near = known.near(wanted) - {row["sha256"] for row in twins}
     if near:
         lines.append(
-            f"{_images(len(near))} of much the same look will stay: "
+            f"{_images(len(near))} that look much the same will stay: "
             + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
         )
     return [*lines, *impact.lines(state, wanted, known.near(wanted))]
@@ -127,28 +127,28 @@ def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: C
     new = wanted - withdrawn.names(state.root / RECORD)
     facts = erase.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
     withdrawn.append(state.root / RECORD, withdrawn.stones(known, new, reason))
-    say(f"{RECORD}: {_images(len(new))} added; commit it, so that nobody brings them back")
-    erased = erase.erase_fetched(state, wanted)
-    materialise.refresh(state, say=say)
-    forgotten = erase.forget_facts(state, facts)
+    say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
+    downloads = erase.erase_downloads(state, wanted)
+    materialise.materialise(state, say=say)
+    facts_downloads = erase.erase_facts(state, facts)
     gone = erase.remove_pages(state)
     left = {row["sha256"] for row in withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
             if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
     assert not left, f"stage collect left {sorted(left)}"
-    pages = ", ".join(gone) or "no page"
-    say("gone from data/raw, data/pixels and reports; "
-        f"forgotten: {forgotten:,} facts, {erased:,} fetched files; removed: {pages}")  # fmt: skip
-    say("models/ and the registered versions are as they were: `stillroom run` trains without these images")
+    pages = ", ".join(gone) or "none"
+    say("erased from data/raw, data/pixels and reports; "
+        f"{facts_erased:,} facts and {downloads:,} downloaded files erased; pages removed: {pages}")  # fmt: skip
+    say("models/ and the registered versions are unchanged: `stillroom run` trains without these images")
 
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
-    if not sure("remove every state from DVC's local cache but the one that lies here? Older versions can then be made "
+    if not sure("remove every state but the present one from DVC's local cache? Older versions can then be made "
                 "again or pulled, not taken from the cache"):  # fmt: skip
-        raise UserError("the cache was left as it is")
+        raise UserError("nothing was removed from the cache")
     before = shutil.disk_usage(state.root).free
     engine.purge(state.root)
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
-    say(f"DVC's cache holds the present state only ({freed:.1f} MiB freed); remotes: `dvc gc --workspace --cloud`")
+    say(f"DVC's cache now holds the present state only ({freed:.1f} MiB freed); remotes: `dvc gc --workspace --cloud`")
 
 
 def _images(count: int) -> str:

@@ -21,7 +21,7 @@ from flows.workspace import exits, processes
 
 
 class StageFailed(UserError):
-    """A stage ended with an error that it has told in one line."""
+    """A stage ended with an error of one line."""
 
 
 class StageBroke(RuntimeError):
@@ -41,12 +41,12 @@ def stale(root: Path) -> list[str]:
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
     """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
 
-    The stage tells its progress to the file ``watched``. Whatever ends this call early ends the stage
+    The stage writes its progress to the file ``watched``. Whatever ends this call early ends the stage
     too, and waits for it: a stage saves what it can when it gets SIGTERM.
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with _repo(root) as repo, _explained(), repair.kept(root, say=exits.note):
+        with _repo(root) as repo, _explained(), repair.backed_up(root, say=exits.note):
             done = repo.reproduce(
                 targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
             )
@@ -75,7 +75,7 @@ def parse_lock(text: str) -> dict[str, Any]:
 
 
 def key(stages: Mapping[str, Any]) -> str:
-    """What names a pass: a SHA-256 over every stage's command, inputs and parameters, not its outputs."""
+    """The key of a pipeline run: a SHA-256 over every stage's command, inputs and parameters, not its outputs."""
     inputs = {
         name: {
             "cmd": entry["cmd"],
@@ -133,7 +133,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with _explained():
-        repair.mend(root, say=exits.note)
+        repair.repair(root, say=exits.note)
     repo = Repo(str(root))
     try:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
@@ -153,7 +153,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except LockError:
-        raise UserError("another `dvc` command works in this checkout: wait for it and run this again") from None
+        raise UserError("another `dvc` command is running in this checkout: wait for it and run this again") from None
     except DvcException as error:
         chain = _chain(error)
         if any(isinstance(cause, StageCmdFailedError) for cause in chain):

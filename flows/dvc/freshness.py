@@ -1,7 +1,7 @@
-"""What is stale, told without DVC: its own hashes, remembered by size, time and inode as its state database does.
+"""Which stages are stale, without importing DVC: its hashes, cached by size, time and inode as its state database does.
 
 DVC takes half a second to import.  `stillroom data status` asks only "does what lies here have the hashes in
-dvc.lock?", which takes `os.stat` of tens of files when nothing was touched.  A test holds the answers against DVC's.
+dvc.lock?", which takes `os.stat` of tens of files when nothing was touched.  A test compares the answers with DVC's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Freshness:
             self._old = {"files": dict(held["files"]), "known": dict(held["known"])}
 
     def stale(self) -> list[str]:
-        """The stages that are not up to date, in the order of the pipeline, as `flows.dvc.engine.stale` tells them."""
+        """The stages that are not up to date, in the pipeline's order; the same as `flows.dvc.engine.stale`."""
         locked = self._parsed("dvc.lock").get("stages") or {}
         wanted = self._parsed("dvc.yaml").get("stages") or {}
         params = self._parsed(config.FILE)
@@ -74,8 +74,8 @@ class Freshness:
             return False
         paths = [entry if isinstance(entry, str) else next(iter(entry))
                  for part in ("deps", "outs", "metrics") for entry in wanted.get(part) or []]  # fmt: skip
-        told = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
-        return all(path in told and self.digest(path) == told[path] for path in paths)
+        recorded = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
+        return all(path in recorded and self.digest(path) == recorded[path] for path in paths)
 
     def _parsed(self, name: str) -> dict[str, Any]:
         path = self._root / name

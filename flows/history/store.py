@@ -1,9 +1,9 @@
-"""The memory of passes: one git commit each on ``refs/stillroom/passes``, never on a branch.
+"""The history of pipeline runs: one git commit each on ``refs/stillroom/passes``, never on a branch.
 
-A pass is known by its key (flows/repository.key). Its commit holds what it takes to tell it again,
-params.yaml, dvc.yaml, dvc.lock, data/source.json, the data's profile, the metrics, and, under ``pass/``, what no output
-says: which stages ran, from which commit, and what the gate decided. The pictures and the weights
-are in DVC, under the hashes in dvc.lock. A tracking database can be lost: `stillroom sync` reads this.
+A run is identified by its key (flows.dvc.engine.key). Its commit holds params.yaml, dvc.yaml, dvc.lock,
+data/source.json, the data's profile and the metrics, and in ``pass/about.json`` what no output says: which stages
+were executed, from which commit, and what the gate decided. The images and the weights are in DVC, under the hashes
+in dvc.lock. If the MLflow database is lost, `stillroom sync` writes it again from here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ KEPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """One pass as git remembers it; ``when`` is in seconds since 1970, ``about`` is pass/about.json."""
+class PipelineRun:
+    """One run of the pipeline as git holds it; ``when`` is in seconds since 1970, ``about`` is pass/about.json."""
 
     key: str
     files: dict[str, bytes]
@@ -55,28 +55,28 @@ class Pass:
         return numbers
 
 
-def current(root: Path) -> Pass | None:
-    """What lies in the working tree as a pass; None while a stage has not run yet."""
+def current(root: Path) -> PipelineRun | None:
+    """The run whose outputs are in the working tree; None while a stage has not run yet."""
     stages = engine.lock(root)
     if any(stage.name not in stages for stage in PIPELINE):
         return None
     paths = [*KEPT, *(stage.metrics for stage in PIPELINE)]
-    held = {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+    files = {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
     commit = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
     dirty = bool(git(root, "status", "--porcelain", "--untracked-files=no", "--", "components", "flows"))
     when = int((root / "dvc.lock").stat().st_mtime)
-    return Pass(key=engine.key(stages), files=held, commit=commit, dirty=dirty, when=when, about={})
+    return PipelineRun(key=engine.key(stages), files=files, commit=commit, dirty=dirty, when=when, about={})
 
 
-def record(root: Path, done: Pass) -> None:
-    """Remember ``done``; nothing happens when the last commit says the same."""
-    held = dict(done.files)
-    about = {**done.about, "key": done.key, "commit": done.commit, "dirty": done.dirty}
-    held["pass/about.json"] = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
+def record(root: Path, run: PipelineRun) -> None:
+    """Commit ``run`` to the history; nothing happens when the last commit says the same."""
+    files = dict(run.files)
+    about = {**run.about, "key": run.key, "commit": run.commit, "dirty": run.dirty}
+    files["pass/about.json"] = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
     index = {"GIT_INDEX_FILE": str(root / STATE / "passes.index")}
     try:
         git(root, "read-tree", "--empty", extra=index)
-        for path, content in sorted(held.items()):
+        for path, content in sorted(files.items()):
             blob = git(root, "hash-object", "-w", "--stdin", stdin=content).strip()
             git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", extra=index)
         tree = git(root, "write-tree", extra=index).strip()
@@ -87,24 +87,24 @@ def record(root: Path, done: Pass) -> None:
         return
     who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
            for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
-    parents = [part for parent in (last, done.commit) if parent for part in ("-p", parent)]
-    message = f"pass {done.key[:12]}"
+    parents = [part for parent in (last, run.commit) if parent for part in ("-p", parent)]
+    message = f"pass {run.key[:12]}"
     commit = git(root, "commit-tree", tree, *parents, "-m", message, extra=who).strip()
     git(root, "update-ref", REF, commit, last or "0" * 40)
 
 
-def remembered(root: Path) -> list[Pass]:
-    """Every pass that git knows, oldest first, each key once and as it was told last."""
-    told: dict[str, Pass] = {}
-    for found in _history(root):
-        earlier = told.pop(found.key, None)
-        # A commit on a branch says nothing of the gate; what was recorded says more.
-        told[found.key] = earlier if earlier and earlier.about and not found.about else found
-    return list(told.values())
+def all_runs(root: Path) -> list[PipelineRun]:
+    """Every pipeline run in git, oldest first, each key once and as it was recorded last."""
+    runs: dict[str, PipelineRun] = {}
+    for found in _commits(root):
+        earlier = runs.pop(found.key, None)
+        # A commit on a branch does not hold the gate's decision; a recorded run does.
+        runs[found.key] = earlier if earlier and earlier.about and not found.about else found
+    return list(runs.values())
 
 
-def last_judged(root: Path) -> Pass | None:
-    """The pass on which the gate has spoken last, in this checkout's own memory; None before the first."""
+def last_decided(root: Path) -> PipelineRun | None:
+    """The latest recorded run that the gate has decided on; None before the first."""
     if not git(root, "rev-parse", "--verify", "--quiet", REF, check=False).strip():
         return None
     for row in git(root, "log", "--format=%H %ct", REF, "--", "pass/about.json").splitlines():  # newest first
@@ -115,8 +115,8 @@ def last_judged(root: Path) -> Pass | None:
     return None
 
 
-def _history(root: Path) -> Iterator[Pass]:
-    """Commits of dvc.lock by people, then those made by `record`; each oldest first."""
+def _commits(root: Path) -> Iterator[PipelineRun]:
+    """The runs of commits that people made of dvc.lock, then those that `record` made; each oldest first."""
     for ref, path in (("HEAD", "dvc.lock"), (REF, "pass/about.json")):
         if not git(root, "rev-parse", "--verify", "--quiet", ref, check=False).strip():
             continue
@@ -127,27 +127,27 @@ def _history(root: Path) -> Iterator[Pass]:
                 yield found
 
 
-def _read(root: Path, commit: str, when: int) -> Pass | None:
+def _read(root: Path, commit: str, when: int) -> PipelineRun | None:
     paths = [*KEPT, *(stage.metrics for stage in PIPELINE), "pass/about.json"]
-    held = {}
+    files = {}
     for path in paths:
         blob = _blob(root, commit, path)
         if blob is not None:
-            held[path] = blob
-    if "dvc.lock" not in held:
+            files[path] = blob
+    if "dvc.lock" not in files:
         return None
-    stages = engine.parse_lock(held["dvc.lock"].decode())
-    if not _wanted(held.get("dvc.yaml")) <= set(stages):
+    stages = engine.parse_lock(files["dvc.lock"].decode())
+    if not _stages_of(files.get("dvc.yaml")) <= set(stages):
         return None
-    about = json.loads(held.pop("pass/about.json", b"{}"))
-    return Pass(key=engine.key(stages), files=held, commit=about.get("commit", commit),
+    about = json.loads(files.pop("pass/about.json", b"{}"))
+    return PipelineRun(key=engine.key(stages), files=files, commit=about.get("commit", commit),
                 dirty=about.get("dirty", False), when=when, about=about)  # fmt: skip
 
 
-def _wanted(table: bytes | None) -> set[str]:
-    """The stages that a pass had to bring up to date: those of its own dvc.yaml, for the table grows."""
-    told = config.parse(table.decode(), "dvc.yaml").get("stages") if table else None
-    return set(told) if told else {stage.name for stage in PIPELINE}
+def _stages_of(table: bytes | None) -> set[str]:
+    """The stages of the run's own dvc.yaml: it was complete with those, whatever was added to the pipeline since."""
+    stages = config.parse(table.decode(), "dvc.yaml").get("stages") if table else None
+    return set(stages) if stages else {stage.name for stage in PIPELINE}
 
 
 def _blob(root: Path, commit: str, path: str) -> bytes | None:

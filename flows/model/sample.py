@@ -1,4 +1,4 @@
-"""`stillroom sample`: from a model's name to a sheet of pictures, each with where it came from."""
+"""`stillroom sample`: draw samples of a model into a sheet; each file says which model and seed made it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILM_PICTURES, FILM_FRAMES, COLUMNS = 8, 8, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to draw; None takes the value that the model carries."""
+    """What to draw; None takes the model's own value."""
 
     model: str
     num: int
@@ -51,10 +51,10 @@ class Outputs:
 
 
 @contextlib.contextmanager
-def fetched(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
+def model_folder(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
     """The folder of ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a path, while the body runs.
 
-    Beside it stands ``NAME/VERSION``, None for a path.
+    The second value is ``NAME/VERSION``, None for a path.
     """
     if not model.startswith("models:"):
         if not Path(model).is_dir():
@@ -73,12 +73,12 @@ def fetched(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
         yield folder, f"{found[1]}/{version.version}"
 
 
-def draw(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> None:
-    """Write ``request.num`` pictures to ``outputs``, a row for eight of them, and say what they show."""
+def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> None:
+    """Write ``request.num`` pictures to ``outputs``, eight in a row, and print which labels they show."""
     for path in (outputs.sheet, outputs.film, outputs.each):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{path.parent}: no such folder: make it, or give another --out, --film or --each")
-    with stoppable(), fetched(state, request.model) as (folder, name):
+    with stoppable(), model_folder(state, request.model) as (folder, name):
         import torch
 
         from components.model import sampling
@@ -90,24 +90,24 @@ def draw(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> 
         kinds = [denoiser.class_id(each) for each in names] or [-1]
         class_ids = [kinds[at % len(kinds)] for at in range(request.num)]
         shown = ", then ".join(names[: request.num]) or "no labels"
-        told = _provenance(denoiser, planned, name, folder, request)
+        origin = _provenance(denoiser, planned, name, folder, request)
         if dry_run:
-            _tell(denoiser, planned, request, outputs, shown)
+            _print_plan(denoiser, planned, request, outputs, shown)
             return
         with events.Progress(request.num * len(planned.sigmas), what="sample", unit="picture steps") as progress:
             pictures = sampling.sample(
                 denoiser, class_ids, seed=request.seed, progress=progress.advance, **wishes
             )  # fmt: skip
-        _write(pictures, class_ids, denoiser, request, outputs, told)
+        _write(pictures, class_ids, denoiser, request, outputs, origin)
         if outputs.film:
-            _film(denoiser, class_ids, request, outputs.film, told, wishes)
+            _film(denoiser, class_ids, request, outputs.film, origin, wishes)
     print(f"{outputs.sheet}: {request.num} pictures, in turn {shown}")
 
 
 def _provenance(
     denoiser: Denoiser, planned: Plan, name: str | None, folder: Path, request: Request
 ) -> dict[str, Any]:  # fmt: skip
-    """Where pictures come from, without a clock or a path; ``weights`` is the SHA-256 of the network's file."""
+    """What made the pictures, without time or path; ``weights`` is the SHA-256 of the network's file."""
     from components.model import sampling
     from components.networks import registry
 
@@ -118,46 +118,48 @@ def _provenance(
     }  # fmt: skip
 
 
-def _tell(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs, shown: str) -> None:
-    """What would be done."""
+def _print_plan(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs, shown: str) -> None:
+    """Print what would be drawn."""
     from components.diffusion.samplers import SAMPLERS
 
     calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
     print(f"would draw {request.num} pictures of {denoiser.side} x {denoiser.side} pixels, in turn {shown}")
     print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
-          f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, seed {request.seed}: {calls} calls of D each, "
-          f"by {denoiser.engine}")  # fmt: skip
+          f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, seed {request.seed}: {calls} calls of the "
+          f"denoiser each, by {denoiser.engine}")  # fmt: skip
     for path in (outputs.sheet, outputs.film, outputs.each):
         if path is not None:
             print(f"into {path}")
 
 
 def _write(
-    pictures: Tensor, class_ids: list[int], denoiser: Denoiser, request: Request, outputs: Outputs, told: dict[str, Any]
+    pictures: Tensor, class_ids: list[int], denoiser: Denoiser, request: Request, outputs: Outputs,
+    origin: dict[str, Any],
 ) -> None:  # fmt: skip
     from components.model import grid
 
     labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
-    text = {"Stillroom": json.dumps({**told, "labels": labels})}
+    text = {"Stillroom": json.dumps({**origin, "labels": labels})}
     grid.write(outputs.sheet, pictures, columns=min(COLUMNS, request.num), scale=request.scale, text=text)
     if not outputs.each:
         return
     outputs.each.mkdir(exist_ok=True)
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        text = {"Stillroom": json.dumps({**told, "number": number, "label": label})}
+        text = {"Stillroom": json.dumps({**origin, "number": number, "label": label})}
         path = outputs.each / f"seed{request.seed}-{number:05d}.png"
         grid.write(path, picture[None], columns=1, scale=request.scale, text=text)
     print(f"{outputs.each}: {request.num} pictures")
 
 
 def _film(
-    denoiser: Denoiser, class_ids: list[int], request: Request, path: Path, told: dict[str, Any], wishes: dict[str, Any]
+    denoiser: Denoiser, class_ids: list[int], request: Request, path: Path, origin: dict[str, Any],
+    wishes: dict[str, Any],
 ) -> None:  # fmt: skip
-    """The first pictures on their way, a row each: what D says at up to eight of the steps."""
+    """Write the first pictures at up to eight steps of sampling, a row each: the denoiser's output at that step."""
     from components.model import grid, sampling
 
     some = class_ids[:FILM_PICTURES]
     frames, sigmas = sampling.film(denoiser, some, seed=request.seed, frames=FILM_FRAMES, **wishes)
-    text = {"Stillroom": json.dumps({**told, "sigmas": [round(sigma, 4) for sigma in sigmas]})}
+    text = {"Stillroom": json.dumps({**origin, "sigmas": [round(sigma, 4) for sigma in sigmas]})}
     grid.write(path, frames.flatten(0, 1), columns=len(sigmas), scale=request.scale, text=text)
-    print(f"{path}: {len(some)} pictures on their way, sigma {', '.join(f'{sigma:.3g}' for sigma in sigmas)}")
+    print(f"{path}: {len(some)} pictures at noise levels sigma {', '.join(f'{sigma:.3g}' for sigma in sigmas)}")

@@ -1,4 +1,4 @@
-"""`stillroom start`: put the network that training begins with where stage `train` reads it."""
+"""`stillroom start`: set the model that training starts from (a warm start); stage `train` reads data/start.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.train import start
 from flows.dvc import engine
-from flows.model.sample import fetched
+from flows.model.sample import model_folder
 from flows.workspace import exits, lock
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -17,15 +17,15 @@ PAGE = "data/start.json"
 NOTHING = "none"
 
 
-def begin(state: State, model: str) -> str:
-    """Have training begin with ``model``, a registered version or a folder, or with nothing; what there is to say."""
+def set_start(state: State, model: str) -> str:
+    """Have training start from ``model``, a registered version or a folder, or from a new network; what to print."""
     page = state.root / PAGE
     with lock.held(state.lock, what="stillroom start", wait=True, say=exits.note), stoppable():
         if model == NOTHING:
             start.clear(page)
             engine.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
-            return f"{PAGE}: training starts from nothing"
-        with _found(state, model) as (name, folder):
+            return f"{PAGE}: training starts from a new network"
+        with _named(state, model) as (name, folder):
             taken = start.take(name, folder, page)
         engine.track(state.root, str(page.with_suffix("").relative_to(state.root)))
     millions = sum(weight.numel() for weight in taken.network.parameters()) / 1e6
@@ -37,7 +37,7 @@ def begin(state: State, model: str) -> str:
 
 
 @contextlib.contextmanager
-def _found(state: State, model: str) -> Iterator[tuple[str, Path]]:
-    """An alias as the number of its version, a folder as its own name; and the files."""
-    with fetched(state, model) as (folder, version):
+def _named(state: State, model: str) -> Iterator[tuple[str, Path]]:
+    """The model's name, an alias resolved to its version and a folder by its own name; and its files."""
+    with model_folder(state, model) as (folder, version):
         yield f"models:/{version}" if version else folder.resolve().name, folder

@@ -1,4 +1,4 @@
-"""What a registered version is: a plain folder that answers for every file in it."""
+"""The files of a registered version: a plain folder whose manifest lists every file with its SHA-256."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 
 MANIFEST = "MANIFEST.json"
 _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvision")
 _BESIDE = {"scores.json": "scores.json", "samples.png": "samples.png", "film.png": "film.png"}
 
 
-def build(folder: Path, *, done: Pass, model: Mapping[str, Path], evaluation: Mapping[str, Path]) -> str:
-    """Write the version of pass ``done`` into ``folder`` and return the SHA-256 of its manifest.
+def build(folder: Path, *, run: PipelineRun, model: Mapping[str, Path], evaluation: Mapping[str, Path]) -> str:
+    """Write the version of pipeline run ``run`` into ``folder`` and return the SHA-256 of its manifest.
 
     ``model`` and ``evaluation`` are the files of the two outputs, by name.
     """
@@ -30,14 +30,14 @@ def build(folder: Path, *, done: Pass, model: Mapping[str, Path], evaluation: Ma
             target = beside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-        text = json.dumps(manifest(beside, done), indent=1, sort_keys=True) + "\n"
+        text = json.dumps(manifest(beside, run), indent=1, sort_keys=True) + "\n"
         (beside / MANIFEST).write_text(text, "utf-8")
     return files.sha256(folder / MANIFEST)
 
 
-def manifest(folder: Path, done: Pass) -> dict[str, Any]:
+def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
     """Every file of ``folder`` with hash and size, and what the version was made from."""
-    stages = done.stages
+    stages = run.stages
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "format": 1,
@@ -54,31 +54,31 @@ def manifest(folder: Path, done: Pass) -> dict[str, Any]:
                 ("splits", "split", "data/splits"),
             )
         },
-        "sources": _sources(done),
-        "start": json.loads(done.files.get("data/start.json", b"null")),
-        "git_commit": done.commit,
-        "git_dirty": done.dirty,
-        "params_sha256": params_hash(done),
-        "pass": done.key,
+        "sources": _sources(run),
+        "start": json.loads(run.files.get("data/start.json", b"null")),
+        "git_commit": run.commit,
+        "git_dirty": run.dirty,
+        "params_sha256": params_hash(run),
+        "pass": run.key,
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 
 
-def _sources(done: Pass) -> list[dict[str, Any]]:
-    """What the images came from, under which licences, and the fingerprint of each."""
-    told = config.parse(done.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
-    looked = json.loads(done.files.get("data/source.json", b"{}")).get("sources", [])
+def _sources(run: PipelineRun) -> list[dict[str, Any]]:
+    """The sources of the images, with licence and SHA-256."""
+    sources = config.parse(run.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
+    looked = json.loads(run.files.get("data/source.json", b"{}")).get("sources", [])
     prints = {each["name"]: each["sha256"] for each in looked}
-    return [{"name": each["name"], "licence": each["licence"], "sha256": prints.get(each["name"])} for each in told]
+    return [{"name": each["name"], "licence": each["licence"], "sha256": prints.get(each["name"])} for each in sources]
 
 
-def params_hash(done: Pass) -> str:
-    """SHA-256 of params.yaml as it was in pass ``done``."""
-    return hashlib.sha256(done.files["params.yaml"]).hexdigest()
+def params_hash(run: PipelineRun) -> str:
+    """SHA-256 of params.yaml as it was in ``run``."""
+    return hashlib.sha256(run.files["params.yaml"]).hexdigest()
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of the version in ``folder``, every file held against it; UserError names the first that differs."""
+    """The manifest of the version in ``folder``, its files compared with it; UserError names the first that differs."""
     path = folder / MANIFEST
     try:
         told = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Which registered versions were trained on an image, told from what git and DVC remember of each pass."""
+"""Which registered versions were trained on an image, from what git and DVC hold of each pipeline run."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from components.base.errors import UserError
 from components.samples import pack
 from flows.dvc import engine
 from flows.history import store
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 from flows.registry import publish
 from flows.workspace.paths import State
 
 
 def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]:
-    """A line for each pass that was trained on ``wanted`` or on their near-duplicates ``near``, or may have been."""
+    """A line for each run that was, or may have been, trained on ``wanted`` or their near-duplicates ``near``."""
     exact, alike = set(wanted), set(near)
-    told, versions = [], None
+    shown, versions = [], None
     keys: dict[tuple[str, str], set[str] | None] = {}
-    for done in store.remembered(state.root):
-        if not done.about.get("decision"):
+    for run in store.all_runs(state.root):
+        if not run.about.get("decision"):
             continue
         if versions is None:
             versions = _versions(state)
-        name = versions.get(done.key, f"pass {done.key[:8]}")
-        data = _hashes(done)
+        name = versions.get(run.key, f"pipeline run {run.key[:8]}")
+        data = _hashes(run)
         if data not in keys:
-            keys[data] = _trained_on(state.root, *data)
+            keys[data] = _training_images(state.root, *data)
         found = keys[data]
         if found is None:
-            told.append(f"{name}: unknown: state not in the cache (`dvc pull` brings it)")
+            shown.append(f"{name}: unknown: its data is not in DVC's cache (`dvc pull` fetches it)")
         elif found & exact:
             more = f", and on {_near(found & alike)}" if found & alike else ""
-            told.append(f"{name}: was trained on {len(found & exact):,} of them{more}")
+            shown.append(f"{name}: was trained on {len(found & exact):,} of them{more}")
         elif found & alike:
-            told.append(f"{name}: was trained on {_near(found & alike)} of them")
-    return told or ["no registered version was trained on them or on their near-duplicates"]
+            shown.append(f"{name}: was trained on {_near(found & alike)} of them")
+    return shown or ["no registered version was trained on them or on their near-duplicates"]
 
 
 def _near(alike: set[str]) -> str:
     return f"{len(alike):,} near-duplicate{'' if len(alike) == 1 else 's'}"
 
 
-def _hashes(done: Pass) -> tuple[str, str]:
-    stages = done.stages
+def _hashes(run: PipelineRun) -> tuple[str, str]:
+    stages = run.stages
     return (engine.output(stages, "resize", "data/pixels"), engine.output(stages, "split", "data/splits"))
 
 
-def _trained_on(root: Path, pixels: str, splits: str) -> set[str] | None:
+def _training_images(root: Path, pixels: str, splits: str) -> set[str] | None:
     """The SHA-256 of every image that a state trained on; None when the cache does not hold the state."""
     held, rows = engine.cached(root, pixels), engine.cached(root, splits)
     if "keys.sha256" not in held or "train.i32" not in rows:
@@ -60,18 +60,18 @@ def _trained_on(root: Path, pixels: str, splits: str) -> set[str] | None:
 
 
 def _versions(state: State) -> dict[str, str]:
-    """Name, number and aliases of each registered version, by the key of its pass; empty when the registry is lost."""
+    """Name, number and alias of each version, by the key of its pipeline run; empty without a registry."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return {}
-    from flows.registry.mlflow import PASS, Tracker
+    from flows.registry.mlflow import RUN_KEY, Tracker
     from flows.registry.versions import CHAMPION, Versions
 
     try:
         versions = Versions(Tracker(state, uri), publish.register_params(state.root).name)
         champion: Any = versions.champion()
         return {
-            version.tags.get(PASS, ""): f"{versions.name} version {version.version}"
+            version.tags.get(RUN_KEY, ""): f"{versions.name} version {version.version}"
             + (f" ({CHAMPION})" if champion and version.version == champion.version else "")
             for version in versions.all()
         }

@@ -1,4 +1,4 @@
-"""The curves of the pass under way, streamed to MLflow as the stages tell them; best effort."""
+"""Metric logging: what the running stages measure, streamed to MLflow; best effort, `stillroom sync` completes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from flows.registry.mlflow import Tracker
 
 
-class Curves:
-    """Opens MLflow at the first point and not before: most passes have nothing to stream."""
+class MetricStream:
+    """The metrics of the pipeline run in progress; opens MLflow at the first of them, since most runs have none."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -20,7 +20,7 @@ class Curves:
 
     @property
     def tracker(self) -> Tracker:
-        """The tracker of this pass, opened once."""
+        """The tracker, opened once."""
         if self._tracker is None:
             from flows.registry.mlflow import Tracker
 
@@ -28,11 +28,11 @@ class Curves:
             self._tracker.repair()
         return self._tracker
 
-    def add(self, stage: str, step: int, values: dict[str, float]) -> None:
+    def log(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Stream the ``values`` of ``stage`` at ``step``."""
         self.tracker.stream(stage, step, values)
 
     def stop(self, status: str) -> None:
-        """End the streamed run of a pass that came to no good end."""
+        """End the streamed MLflow run of a pipeline run that failed."""
         if self._tracker is not None:
             self._tracker.stop_streaming(status)

@@ -1,6 +1,6 @@
-"""What goes to MLflow, and what comes from it; the only module that imports it.
+"""Write to MLflow and read from it; the only module that imports it.
 
-MLflow is a projection: everything here can be written again from git and DVC (`stillroom sync`).
+Nothing is in MLflow alone: `stillroom sync` writes everything again from git and DVC.
 Local artifacts are copied straight into the folder that `stillroom ui` serves, so that no server has
 to run while training, and a consumer elsewhere gets them from the server all the same.
 """
@@ -22,12 +22,12 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 from flows.workspace.paths import State
 
 EXPERIMENT = "stillroom"
 MODEL_PATH = "denoiser"
-PASS, CHECKOUT, COMPLETE, MANIFEST_TAG = (
+RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
     "stillroom.pass",
     "stillroom.checkout",
     "stillroom.complete",
@@ -59,25 +59,25 @@ class Tracker:
             )
         self._streaming: str | None = None
 
-    # Curves while a stage runs
+    # Metrics while a stage runs
 
     def stream(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Add the points of ``values`` at ``step`` to the run of the pass that is under way."""
+        """Add the points of ``values`` at ``step`` to the MLflow run of the pipeline run in progress."""
         if self._streaming is None:
             tags = {CHECKOUT: self._checkout(), "stillroom.stage": stage}
-            run = self.client.create_run(self.experiment, run_name="pass under way", tags=tags)
+            run = self.client.create_run(self.experiment, run_name="pipeline run in progress", tags=tags)
             self._streaming = run.info.run_id
         self._log(self._streaming, {f"{stage}/{name}": [(step, value)] for name, value in values.items()})
 
     def stop_streaming(self, status: str) -> None:
-        """Close the run of a pass that did not end well: ``KILLED`` or ``FAILED``."""
+        """End the MLflow run of a pipeline run that failed, with ``status`` ``KILLED`` or ``FAILED``."""
         if self._streaming:
             with contextlib.suppress(Exception):
                 self.client.set_terminated(self._streaming, status)
             self._streaming = None
 
     def repair(self) -> int:
-        """Close the runs that a killed process of this checkout left RUNNING; how many there were."""
+        """End the MLflow runs that a killed process of this checkout left RUNNING; returns how many."""
         query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` = '{self._checkout()}'"
         left = [run for run in self.client.search_runs([self.experiment], query)
                 if run.info.run_id != self._streaming]  # fmt: skip
@@ -85,66 +85,66 @@ class Tracker:
             self.client.set_terminated(run.info.run_id, "KILLED")
         return len(left)
 
-    # One run for one pass
+    # One MLflow run for each pipeline run
 
-    def ensure(self, done: Pass) -> str:
-        """The id of the run that tells of ``done``, created or completed as far as it has to be."""
-        run = self._find(done.key)
+    def ensure(self, pipeline_run: PipelineRun) -> str:
+        """The id of the MLflow run of ``pipeline_run``, which is created or completed where needed."""
+        run = self._find(pipeline_run.key)
         streamed, self._streaming = self._streaming, None
         if run is None:
-            run_id = streamed or self._create(done)
-            self.client.set_tag(run_id, PASS, done.key)
+            run_id = streamed or self._create(pipeline_run)
+            self.client.set_tag(run_id, RUN_KEY, pipeline_run.key)
         else:
             run_id = run.info.run_id
             if streamed and streamed != run_id:
-                self.client.delete_run(streamed)  # the same pass once more: its curves are there already
-        seal = hashlib.sha256(json.dumps(done.about, sort_keys=True).encode()).hexdigest()[:16]
+                self.client.delete_run(streamed)  # the same pipeline run once more: its metrics are there already
+        seal = hashlib.sha256(json.dumps(pipeline_run.about, sort_keys=True).encode()).hexdigest()[:16]
         if run is None or run.data.tags.get(COMPLETE) != seal:
-            self._complete(run_id, done)
+            self._complete(run_id, pipeline_run)
             self.client.set_tag(run_id, COMPLETE, seal)
         return run_id
 
     def _find(self, key: str) -> Any:
-        found = self.client.search_runs([self.experiment], f"tags.`{PASS}` = '{key}'", max_results=1)
+        found = self.client.search_runs([self.experiment], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
         return found[0] if found else None
 
-    def _create(self, done: Pass) -> str:
-        run = self.client.create_run(self.experiment, start_time=done.when * 1000)
+    def _create(self, pipeline_run: PipelineRun) -> str:
+        run = self.client.create_run(self.experiment, start_time=pipeline_run.when * 1000)
         return run.info.run_id
 
-    def _complete(self, run_id: str, done: Pass) -> None:
+    def _complete(self, run_id: str, pipeline_run: PipelineRun) -> None:
         from mlflow.entities import Param
 
         run = self.client.get_run(run_id)
-        missing = {k: v for k, v in parameters(done).items() if k not in run.data.params}
+        missing = {k: v for k, v in parameters(pipeline_run).items() if k not in run.data.params}
         rows = [Param(name, value) for name, value in sorted(missing.items())]
         for at in range(0, len(rows), 90):
             self.client.log_batch(run_id, params=rows[at : at + 90])
-        stages = done.stages
+        stages = pipeline_run.stages
         model = engine.cached(self.state.root, engine.output(stages, "train", "models/candidate"))
-        curves = _curves(model.get("history.jsonl"))
-        finals = {name: [(0, value)] for name, value in done.metrics.items() if name not in curves}
-        self._log(run_id, {**curves, **finals}, known=run.data.metrics)
+        training = _training_metrics(model.get("history.jsonl"))
+        finals = {name: [(0, value)] for name, value in pipeline_run.metrics.items() if name not in training}
+        self._log(run_id, {**training, **finals}, known=run.data.metrics)
         tags = {
-            "mlflow.runName": f"pass {done.key[:8]}",
-            "mlflow.source.git.commit": done.commit,
-            "stillroom.git_dirty": str(done.dirty).lower(),
+            "mlflow.runName": f"pipeline run {pipeline_run.key[:8]}",
+            "mlflow.source.git.commit": pipeline_run.commit,
+            "stillroom.git_dirty": str(pipeline_run.dirty).lower(),
             CHECKOUT: self._checkout(),
-            **{f"stillroom.stage.{name}": how for name, how in done.about.get("stages", {}).items()},
+            **{f"stillroom.stage.{name}": how for name, how in pipeline_run.about.get("stages", {}).items()},
         }
         for name, value in tags.items():
             self.client.set_tag(run_id, name, value)
         self._dataset(run_id, stages)
-        self._artifacts(run_id, done)
-        self.client.set_terminated(run_id, "FINISHED", end_time=max(run.info.start_time, done.when * 1000))
+        self._artifacts(run_id, pipeline_run)
+        self.client.set_terminated(run_id, "FINISHED", end_time=max(run.info.start_time, pipeline_run.when * 1000))
 
-    def _artifacts(self, run_id: str, done: Pass) -> None:
+    def _artifacts(self, run_id: str, pipeline_run: PipelineRun) -> None:
         with tempfile.TemporaryDirectory(dir=self.state.folder) as name:
             folder = Path(name)
-            for path, content in done.files.items():
+            for path, content in pipeline_run.files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(content)
-            stages = done.stages
+            stages = pipeline_run.stages
             for stage, path in (("describe", "reports/data.html"), ("report", "reports/model.html")):
                 source = engine.cached(self.state.root, engine.output(stages, stage, path)).get("")
                 if source:
@@ -238,9 +238,9 @@ def explained(uri: str) -> Iterator[None]:
         raise UserError(f"MLflow at {uri}: {line}") from error
 
 
-def parameters(done: Pass) -> dict[str, str]:
+def parameters(pipeline_run: PipelineRun) -> dict[str, str]:
     """Every value of params.yaml as ``section.key`` and text."""
-    sections = config.parse(done.files["params.yaml"].decode())
+    sections = config.parse(pipeline_run.files["params.yaml"].decode())
     return {
         f"{section}.{key}": str(value)[:6000]
         for section, values in sections.items()
@@ -248,11 +248,11 @@ def parameters(done: Pass) -> dict[str, str]:
     }
 
 
-def _curves(history: Path | None) -> dict[str, list[tuple[int, float]]]:
-    curves: dict[str, list[tuple[int, float]]] = {}
+def _training_metrics(history: Path | None) -> dict[str, list[tuple[int, float]]]:
+    points: dict[str, list[tuple[int, float]]] = {}
     for line in history.read_text("utf-8").splitlines() if history else []:
         row = json.loads(line)
         for name, value in row.items():
             if name != "step":
-                curves.setdefault(f"train/{name}", []).append((row["step"], value))
-    return curves
+                points.setdefault(f"train/{name}", []).append((row["step"], value))
+    return points

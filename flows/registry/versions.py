@@ -1,4 +1,4 @@
-"""Registered versions and the alias that moves: who was promoted, against whom, and why."""
+"""Registered model versions and the alias `champion`: what was promoted, against which version, and why."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from components.register.gate import Decision, decide
 from components.register.params import RegisterParams
 from components.samples import pack
 from flows.dvc import engine
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 from flows.registry import bundle
-from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, PASS, Tracker, explained
+from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY, Tracker, explained
 
 CHAMPION = "champion"
 DECISION, REASON = "stillroom.decision", "stillroom.reason"
@@ -33,37 +33,37 @@ class Versions:
         """The version that alias ``champion`` points to, or None."""
         return self.tracker.version(self.name, f"@{CHAMPION}")
 
-    def of(self, done: Pass) -> Any | None:
-        """The version made by pass ``done``, or None."""
-        return next((found for found in self.all() if found.tags.get(PASS) == done.key), None)
+    def of(self, run: PipelineRun) -> Any | None:
+        """The version made by ``run``, or None."""
+        return next((found for found in self.all() if found.tags.get(RUN_KEY) == run.key), None)
 
     def all(self) -> list[Any]:
         """Every version, oldest first."""
         found = self.client.search_model_versions(f"name = '{self.name}'")
         return sorted(found, key=lambda version: int(version.version))
 
-    def add(self, done: Pass, run_id: str) -> Any | None:
-        """The version of ``done``, made from the DVC cache if need be; None when the cache has lost its files."""
-        found = self.of(done)
+    def add(self, run: PipelineRun, run_id: str) -> Any | None:
+        """The version of ``run``, made from the DVC cache if need be; None when the cache has lost its files."""
+        found = self.of(run)
         if found:
             return found
-        root, stages = self.tracker.state.root, done.stages
+        root, stages = self.tracker.state.root, run.stages
         model = engine.cached(root, engine.output(stages, "train", "models/candidate"))
         evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"))
         if not model or not evaluation:
             return None
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
             folder = Path(name) / MODEL_PATH
-            digest = bundle.build(folder, done=done, model=model, evaluation=evaluation)
+            digest = bundle.build(folder, run=run, model=model, evaluation=evaluation)
             self.tracker.upload(run_id, folder, MODEL_PATH)
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             self.client.create_registered_model(self.name)
         uri = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_PATH}"
         tags = {
-            PASS: done.key,
+            RUN_KEY: run.key,
             MANIFEST_TAG: digest,
-            "stillroom.git_commit": done.commit,
-            "stillroom.params": bundle.params_hash(done),
+            "stillroom.git_commit": run.commit,
+            "stillroom.params": bundle.params_hash(run),
             "stillroom.data": engine.output(stages, "split", "data/splits"),
         }
         return self.client.create_model_version(self.name, uri, run_id, tags=tags)
@@ -84,7 +84,7 @@ class Versions:
         self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
 
     def decide(self, version: Any, params: RegisterParams) -> dict[str, Any]:
-        """What the gate says of ``version`` against the champion of this moment, as plain data."""
+        """The gate's decision on ``version`` against the present champion, as plain data."""
         champion = self.champion()
         with self.folder(version) as candidate:
             if champion is None or int(champion.version) == int(version.version):
@@ -96,7 +96,7 @@ class Versions:
         return {"against": against, **_plain(decision)}
 
     def _against(self, candidate: Path, champion: Path, params: RegisterParams) -> Decision:
-        """Both score the same held-out images with the same noise: those of the candidate's data."""
+        """The decision after scoring both on the same held-out images of the candidate's data with the same noise."""
         from components.evaluate import stage
 
         root = self.tracker.state.root
@@ -107,13 +107,13 @@ class Versions:
             try:
                 errors = stage.x0_errors(folder, root / "data/pixels", rows, seed=seed, quiet=True)
             except UserError as error:
-                return Decision(False, f"not promoted: {error}; `stillroom promote` moves the alias by hand", {})
+                return Decision(False, f"Not promoted: {error}; `stillroom promote` moves the alias by hand.", {})
             both.append({**_scores(folder), "errors": errors.tolist()})
         return decide(both[0], both[1], params)
 
     @contextlib.contextmanager
     def folder(self, version: Any) -> Iterator[Path]:
-        """The files of ``version``, held against their manifest, while the body runs."""
+        """The files of ``version``, compared with their manifest, while the body runs."""
         with self.tracker.pulled(version.source) as folder:
             bundle.verify(folder)
             yield folder

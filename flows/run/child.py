@@ -1,4 +1,4 @@
-"""A pass runs in a process of its own, out of reach of the terminal's Ctrl-C, so that it can end in order."""
+"""Start a pipeline run in its own process, which the terminal's Ctrl-C does not reach, so that it can end in order."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from flows.workspace.exits import PipelineCrashed, Stopped
 
 
 def run(root: Path, force: Sequence[str], *, lock: int) -> None:
-    """Run one pass and wait for it; it shares the open ``lock``, so that the checkout is held until it has ended.
+    """Run the pipeline and wait; the process shares the open ``lock``, so the checkout is held until it has ended.
 
-    SIGTERM and Ctrl-C are handed on as SIGTERM, and raise Stopped when the pass has ended.  UserError
-    for what the pass has told in one line, PipelineCrashed for a bug.
+    SIGTERM and Ctrl-C are passed on as SIGTERM, and raise Stopped when the process has ended.  An empty UserError
+    where it has printed the error in one line, PipelineCrashed for a bug.
     """
     arguments = json.dumps({"root": str(root), "force": list(force)})
     caught: list[int] = []
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         if process.poll() is None:
             process.terminate()
@@ -36,7 +36,7 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
     )  # fmt: skip
     try:
         for number in before:
-            signal.signal(number, hand_on)
+            signal.signal(number, pass_on)
         code = process.wait()
     finally:
         for number, handler in before.items():

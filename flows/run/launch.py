@@ -15,11 +15,11 @@ from flows.workspace.paths import State
 
 
 def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:
-    """One pass: nothing at all when nothing changed, else the flow."""
+    """One run of the pipeline; nothing at all when nothing changed."""
     for name in force:
         stage(name)
     with lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle, processes.stoppable():
-        look.look(state, say=exits.note)
+        look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
         if dry_run:
             schema.check(state.root)
@@ -28,17 +28,17 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         from flows.data import contract
         from flows.registry import publish
 
-        told = None if stale or force else publish.concluded(state)
-        if told:
-            contract.clear(state.root)
+        result = None if stale or force else publish.published(state)
+        if result:
+            contract.remove_page(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
-            for line in contract.foretell(state.root):
-                exits.note(f"the next training would be stopped: {line}")
+            for line in contract.violations(state.root):
+                exits.note(f"the next training would be refused: {line}")
         else:
             child.run(state.root, force, lock=handle)
-            told = publish.concluded(state)
-            assert told is not None, "a pass that ended well has concluded"
-        print(where(state, told))
+            result = publish.published(state)
+            assert result is not None, "a pipeline run that succeeded has been published"
+        print(summary(state, result))
 
 
 def status(state: State) -> None:
@@ -47,20 +47,20 @@ def status(state: State) -> None:
 
     stale = engine.stale(state.root)
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
-    told = publish.concluded(state)
-    if told:
-        print(f"registered: {told['name']} version {told['version']} ({told['reason']})")
+    result = publish.published(state)
+    if result:
+        print(f"registered: {result['name']} version {result['version']}. {result['reason']}")
     else:
-        print("registered: not what lies here; `stillroom run` does it")
+        print("The current model is not registered yet: run `stillroom run`.")
 
 
 def sync(state: State) -> None:
-    """Rebuild what MLflow has to say from git and DVC."""
+    """Write MLflow's runs and versions again from git and DVC."""
     from flows.registry import publish
 
     with lock.held(state.lock, what="stillroom sync", wait=True, say=exits.note):
         count = publish.sync(state, say=print)
-    print(f"{count} pass(es) in MLflow" if count else "no pass yet: `stillroom run` makes the first")
+    print(f"{count} pipeline run(s) in MLflow" if count else "no pipeline run yet: `stillroom run` makes the first")
 
 
 def promote(state: State, number: int, reason: str) -> None:
@@ -71,19 +71,25 @@ def promote(state: State, number: int, reason: str) -> None:
         print(publish.promote(state, number, reason))
 
 
-def where(state: State, told: dict[str, Any]) -> str:
-    """Where to look after a pass."""
+def summary(state: State, result: dict[str, Any]) -> str:
+    """Where to find what a pipeline run made."""
     at = Path(os.path.relpath(state.root))
-    verdict = "champion" if told["champion"] == told["version"] else f"champion is {told['champion'] or 'nobody'}"
+    name = f"models:/{result['name']}/{result['version']}"
+    if result["champion"] == result["version"]:
+        model = f"{name} is the champion."
+    elif result["champion"]:
+        model = f"{name} is registered. The champion is version {result['champion']}."
+    else:
+        model = f"{name} is registered. There is no champion."
     rows = {
-        "model": f"models:/{told['name']}/{told['version']}: {verdict}; {told['reason']}",
+        "model": f"{model} {result['reason']}",
         "sample grid": at / "models/evaluation/samples.png",
         "data report": at / "reports/data.html",
         "data changes": at / "reports/changes.html",
         "model report": at / "reports/model.html",
-        "MLflow run": f"{told['run']}  (after `stillroom ui`: "
-        f"http://127.0.0.1:5000/#/experiments/{told['experiment']}/runs/{told['run']})",
-        "draw pictures": f"stillroom sample --model models:/{told['name']}@champion --num 16 --out grid.png",
+        "MLflow run": f"{result['run']}  (after `stillroom ui`: "
+        f"http://127.0.0.1:5000/#/experiments/{result['experiment']}/runs/{result['run']})",
+        "draw pictures": f"stillroom sample --model models:/{result['name']}@champion --num 16 --out grid.png",
         "open the UIs": "stillroom ui",
     }
     if not (state.root / "reports/changes.html").is_file():
@@ -99,7 +105,7 @@ def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
     if "train" not in names:
         return
     if "profile" in names:
-        print("would hold the contract against the new profile before it trains")
+        print("would check the contract on the new data before training")
         return
-    bad = contract.foretell(state.root)
-    print(f"would stop before it trains: {'; '.join(bad)}" if bad else "contract: holds")
+    bad = contract.violations(state.root)
+    print(f"would stop before training: {'; '.join(bad)}" if bad else "contract: holds")

@@ -1,4 +1,4 @@
-"""The pass that a schedule starts: a Prefect deployment, served by `stillroom serve`."""
+"""The scheduled pipeline run: a Prefect deployment, served by `stillroom serve`."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from components.base.errors import UserError
 from flows.data import look
 from flows.dvc import engine, schema
 from flows.registry import publish
-from flows.run import flow as pipeline
+from flows.run.flow import pipeline
 from flows.workspace import lock
 from flows.workspace.paths import State
 
 
 @flow(name="nightly", persist_result=False)
 def nightly(root: str) -> str:
-    """Look at the source and, only when something changed, make a pass; says in one line what came of it."""
+    """Look at the source and, only when something changed, run the pipeline; returns the result in one line."""
     log = get_run_logger()
     state = State(Path(root))
     state.enter()
     with lock.held(state.lock, what="nightly", wait=True, say=log.info):
-        look.look(state, say=log.info)
-        told: dict[str, Any] | None = None
+        look.look_at_sources(state, say=log.info)
+        result: dict[str, Any] | None = None
         if not engine.stale(state.root):
-            told = publish.concluded(state)
-        if told:
+            result = publish.published(state)
+        if result:
             line = "nothing to do"
         else:
             schema.check(state.root)
-            told = pipeline.pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
-            line = f"{told['name']} version {told['version']}: {told['reason']}"
+            result = pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
+            line = f"{result['name']} version {result['version']}: {result['reason']}"
     log.info(line)
     return line
 
 
 def serve(state: State, cron: str) -> None:
-    """Start a pass whenever ``cron`` says so, one at a time, until Ctrl-C or SIGTERM."""
+    """Start a run at the times of ``cron``, one at a time, until Ctrl-C or SIGTERM."""
     try:
         CronSchedule(cron=cron)
     except ValueError:
-        raise UserError(f"--cron {cron!r}: not five fields of cron: wanted something like '0 3 * * *'") from None
-    # Prefect's runner forgets to await its own stop when SIGTERM comes.
+        raise UserError(f"--cron {cron!r}: not a cron schedule of five fields, such as '0 3 * * *'") from None
+    # Prefect's runner does not await its own stop when SIGTERM comes.
     warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
     nightly.serve(
         name="nightly", cron=cron, parameters={"root": str(state.root)}, limit=1, pause_on_shutdown=False,

@@ -45,13 +45,13 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
         for name, (address, health, _) in pages.items():
             wait_for(address + health, started[name], what=name, log=str(state.folder / "servers.log"))
             print(f"{name:>8}  {address}", flush=True)
-        told = {name: {"url": pages[name][0], "pid": process.pid} for name, process in started.items()}
-        files.write_text(state.servers, json.dumps(told) + "\n")
+        addresses = {name: {"url": pages[name][0], "pid": process.pid} for name, process in started.items()}
+        files.write_text(state.servers, json.dumps(addresses) + "\n")
         print("Ctrl-C ends both.", flush=True)
         while all(process.poll() is None for process in started.values()):
             time.sleep(0.5)
         gone = [name for name, process in started.items() if process.poll() is not None]
-        raise UserError(f"{' and '.join(gone)} ended by itself: see {state.folder / 'servers.log'}")
+        raise UserError(f"{' and '.join(gone)} ended unexpectedly: see {state.folder / 'servers.log'}")
     except KeyboardInterrupt:
         print("", file=sys.stderr)
     finally:
@@ -64,10 +64,10 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
 
 @contextlib.contextmanager
 def prefect(state: State) -> Iterator[None]:
-    """A Prefect API for the flows of this process: that of `stillroom ui` when it answers, else one of our own.
+    """A Prefect API for the flows of this process: that of `stillroom ui` when it answers, else one that we start.
 
-    Prefect would start its own one too; that one gets the Ctrl-C of the terminal before the flow can
-    tell it how things ended, and outlives a flow that is killed.
+    The one that Prefect would start gets the terminal's Ctrl-C before the flow can report how it ended, and
+    outlives a flow that is killed.
     """
     url = _running_prefect(state)
     if url:
@@ -83,12 +83,12 @@ def prefect(state: State) -> Iterator[None]:
         os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
         yield
     finally:
-        _send_what_waits()
+        _flush_logs()
         stop(server)
 
 
-def _send_what_waits() -> None:
-    """Prefect sends log lines and events in the background; what waits when the server stops would be lost."""
+def _flush_logs() -> None:
+    """Send the log lines and events that Prefect still holds; they would be lost when the server stops."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -123,7 +123,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], *, what: str, log: str)
     until = time.monotonic() + _START_SECONDS
     while not answers(url):
         if process.poll() is not None or time.monotonic() > until:
-            raise UserError(f"{what} does not come up: see {log}")
+            raise UserError(f"{what} does not start: see {log}")
         time.sleep(0.25)
 
 
@@ -174,11 +174,11 @@ def _free(name: str, port: int) -> None:
 
 
 def _make_database(state: State) -> None:
-    """Two processes that make an MLflow database at once can ruin it: make it here, before the server starts."""
+    """Create the MLflow database before the server starts: two processes that create it at once can corrupt it."""
     from flows.registry.mlflow import Tracker
     from flows.workspace import lock
 
-    with lock.held(state.folder / "mlflow.lock", what="making the MLflow database", wait=True, say=print):
+    with lock.held(state.folder / "mlflow.lock", what="creating the MLflow database", wait=True, say=print):
         Tracker(state, state.database)
 
 

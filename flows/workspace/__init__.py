@@ -1,1 +1,1 @@
-"""This checkout: its folders, its lock, its processes, what its stages say."""
+"""This checkout: its folders, its lock, its processes, the events of its stages, how a command ends."""

@@ -1,4 +1,4 @@
-"""Follow what a running stage says: draw its progress, log its lines, hand on its curves."""
+"""The event stream of a running stage: draw its progress, log its lines, pass its metrics on."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from rich.text import Text
 
 from components.base.events import clock
 
-Points = Callable[[str, int, dict[str, float]], None]
-"""Takes the stage's name, a step and the values of its curves at that step."""
+MetricSink = Callable[[str, int, dict[str, float]], None]
+"""Takes the stage's name, a step and the values of its metrics at that step."""
 
 _POLL = 0.2  # seconds between two looks at the file
 _LOG_EVERY = 30.0  # seconds between two lines of progress in a log
 
 
 @contextlib.contextmanager
-def following(path: Path, stage: str, *, log: logging.Logger | logging.LoggerAdapter, points: Points) -> Iterator[None]:
-    """While the body runs, follow the events appended to ``path``; the last of them before returning."""
+def following(
+    path: Path, stage: str, *, log: logging.Logger | logging.LoggerAdapter, metrics: MetricSink
+) -> Iterator[None]:
+    """While the body runs, handle the events appended to ``path``, all of them before returning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     start = path.stat().st_size if path.exists() else 0
-    follower = _Follower(path, start, stage, log, points)
+    follower = _Follower(path, start, stage, log, metrics)
     over = threading.Event()
     thread = threading.Thread(target=follower.run, args=(over,), name=f"follow {stage}", daemon=True)
     thread.start()
@@ -42,8 +44,8 @@ def following(path: Path, stage: str, *, log: logging.Logger | logging.LoggerAda
 
 
 class _Follower:
-    def __init__(self, path: Path, start: int, stage: str, log: Any, points: Points) -> None:
-        self.path, self.at, self.stage, self.log, self.points = path, start, stage, log, points
+    def __init__(self, path: Path, start: int, stage: str, log: Any, metrics: MetricSink) -> None:
+        self.path, self.at, self.stage, self.log, self.metrics = path, start, stage, log, metrics
         self.bar: Progress | None = _bar() if sys.stderr.isatty() else None
         self.task: Any = None
         self.logged = time.monotonic()
@@ -75,10 +77,10 @@ class _Follower:
             self._progress(event)
         elif event["kind"] == "metrics":
             try:
-                self.points(self.stage, event["step"], event["values"])
-            except Exception as error:  # curves are best effort: `stillroom sync` completes them
-                self.log.warning("curves are not streamed: %s", error)
-                self.points = lambda *_: None
+                self.metrics(self.stage, event["step"], event["values"])
+            except Exception as error:  # best effort: `stillroom sync` completes them
+                self.log.warning("metrics are not streamed to MLflow: %s", error)
+                self.metrics = lambda *_: None
         elif event["kind"] == "log":
             self.log.log(logging.getLevelName(event["level"]), "%s", event["message"])
 

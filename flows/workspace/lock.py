@@ -27,7 +27,7 @@ def held(path: Path, *, what: str, wait: bool, say: Callable[[str], None]) -> It
             holder = _holder(path)
             if not wait:
                 raise UserError(f"this checkout is in use by {holder}: wait for it, or work in another clone")
-            say(f"waiting for {holder}, which works in this checkout")
+            say(f"waiting for {holder}, which is running in this checkout")
             while not _take(handle):
                 time.sleep(0.2)
         os.ftruncate(handle, 0)

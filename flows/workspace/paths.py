@@ -1,4 +1,4 @@
-"""Where this checkout keeps what is no output, and the environment that keeps every tool quiet and offline."""
+"""The paths of a checkout's own files, and the environment that keeps every tool quiet and offline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class State:
 
     @property
     def events(self) -> Path:
-        """What the running stages say."""
+        """The events of the running stages."""
         return self.folder / "events.jsonl"
 
     @property

@@ -1,4 +1,4 @@
-"""Ending what this process has started."""
+"""End the stages that this process has started."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ from data_fixtures import folder, png, tarred, zipped
 from components.base import config
 from components.base.errors import UserError
 from components.collect.params import CollectParams
-from flows.data import add as sourcing
-from flows.data import detect
+from flows.data import add, detect
 from flows.workspace.paths import State
 
 
@@ -22,10 +21,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def add(root, location: str, *, dry_run: bool = False, **changes: object) -> list[str]:
+def added(root, location: str, *, dry_run: bool = False, **changes: object) -> list[str]:
     said = {"name": "mine", "licence": "CC0-1.0", "matte": "#ffffff", "kind": None, "text_column": None,
             "label_column": None, "group_column": None, "url_column": None, "image_column": None}  # fmt: skip
-    return sourcing.add(State(root), sourcing.Request(location=location, **{**said, **changes}), dry_run=dry_run)
+    return add.add(State(root), add.Request(location=location, **{**said, **changes}), dry_run=dry_run)
 
 
 def collect_section(root):
@@ -35,7 +34,7 @@ def collect_section(root):
 def test_a_source_is_appended_and_every_other_character_stays(root):
     before = (root / "params.yaml").read_text("utf-8")
     folder(root, {"b.png": png(1), "a/c.png": png(2), "notes.doc": b"x"}, "pictures")
-    lines = add(root, "pictures", matte="#00ff00", licence="on: # no comment", label_column="label")
+    lines = added(root, "pictures", matte="#00ff00", licence="on: # no comment", label_column="label")
     after = (root / "params.yaml").read_text("utf-8")
     at = before.index("clean:\n")
     assert after.startswith(before[:at])
@@ -43,7 +42,7 @@ def test_a_source_is_appended_and_every_other_character_stays(root):
     source = collect_section(root).sources[-1]
     assert (source.name, source.kind, source.location) == ("mine", "files", "pictures")
     assert (source.licence, source.matte, source.label_column) == ("on: # no comment", "#00ff00", "label")
-    assert "2 images, kind files (guessed:" in lines[0]
+    assert "2 images, kind files (detected:" in lines[0]
     assert lines[1] == "  first: a/c.png, b.png"
     assert "  refused: 1 not an image" in lines
     assert "stillroom run" in lines[-1]
@@ -54,46 +53,46 @@ def test_a_comment_that_follows_the_last_source_still_stands_before_what_it_spea
     text = path.read_text("utf-8").replace("clean:\n", "# what is kept\nclean:\n", 1)
     path.write_text(text.replace("group_column: base_codepoint\n", "group_column: base_codepoint  # tones\n\n", 1))
     folder(root, {"a.png": png(1)}, "one")
-    add(root, "one")
+    added(root, "one")
     assert "  # tones\n    - name: mine\n" in path.read_text("utf-8")
     assert "# what is kept\nclean:\n" in path.read_text("utf-8")
 
 
 def test_two_are_added_one_after_the_other_and_a_name_is_taken_once(root):
     folder(root, {"a.png": png(1)}, "one")
-    add(root, "one")
-    add(root, "one", name="other")
+    added(root, "one")
+    added(root, "one", name="other")
     assert [source.name for source in collect_section(root).sources[1:]] == ["mine", "other"]
     with pytest.raises(UserError, match=r"--name MINE: params\.yaml has a source 'mine'"):
-        add(root, "one", name="MINE")
+        added(root, "one", name="MINE")
 
 
 def test_a_dry_run_and_an_error_write_nothing(root):
     before = (root / "params.yaml").read_bytes()
     folder(root, {"a.png": png(1)}, "one")
     folder(root, {"notes.doc": b"x"}, "none")
-    assert add(root, "one", dry_run=True)[0].startswith("would add source mine")
-    for location, words in (("none", "no image in it that could be taken in as kind files .refused: not_an_image 1."),
-                            ("nowhere", "nowhere: not there")):  # fmt: skip
+    assert added(root, "one", dry_run=True)[0].startswith("would add source mine")
+    for location, words in (("none", "no image found as kind files .refused: not_an_image 1."),
+                            ("nowhere", "nowhere: not found")):  # fmt: skip
         with pytest.raises(UserError, match=words):
-            add(root, location)
+            added(root, location)
     for changes in ({"name": "a/b"}, {"matte": "white"}, {"licence": ""}, {"url_column": "url"}):
         with pytest.raises(UserError):
-            add(root, "one", **changes)
+            added(root, "one", **changes)
     assert (root / "params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("location", ["https://me:hunter2@host/list.csv", "s3://bucket/x?X-Amz-Signature=hunter2"])
 def test_credentials_are_refused_and_not_repeated(root, location):
     with pytest.raises(UserError, match="credentials") as told:
-        add(root, location)
+        added(root, location)
     assert "hunter2" not in str(told.value)
 
 
 def test_a_list_of_addresses_is_counted_and_not_downloaded(root):
     (root / "list.txt").write_text("https://example.org/a.png\nhttps://example.org/b.png\nno address\n")
-    lines = add(root, "list.txt")
-    assert "2 addresses, which the next look downloads, kind urls" in lines[0]
+    lines = added(root, "list.txt")
+    assert "2 addresses, downloaded by the next `stillroom look`, kind urls" in lines[0]
     assert "  refused: 1 bad url" in lines
     source = collect_section(root).sources[-1]
     assert (source.url_column, source.private, source.obey) == (None, False, True)
@@ -107,7 +106,7 @@ def test_sources_in_brackets_are_left_alone(root):
     path.write_text(f"{text[:start]}  sources: [{entry!r}]\n{text[end:]}".replace("None", "null"))
     folder(root, {"a.png": png(1)}, "one")
     with pytest.raises(UserError, match="written in brackets"):
-        add(root, "one")
+        added(root, "one")
 
 
 def test_the_kind_is_guessed_from_the_name_and_the_first_of_the_content(tmp_path):

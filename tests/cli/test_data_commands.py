@@ -85,7 +85,7 @@ def test_status_counts_images_sources_and_splits(checkout):
     assert sum(found["splits"].values()) == 25
     assert found["stale"] == []
     told = run("status", "-C", str(checkout)).output
-    assert "27 came in: 25 kept, 2 rejected, 0 withdrawn" in told
+    assert "27 collected: 25 kept, 2 rejected, 0 withdrawn" in told
     assert json.loads(run("status", "-C", str(checkout), "--json").output) == found
 
 
@@ -94,7 +94,7 @@ def test_status_says_what_is_stale_and_what_is_not_there(mine, tmp_path):
     assert status.status(State(mine))["stale"] == ["split", "describe"]
     for path in ("data/clean", "data/raw"):
         (mine / path).rename(tmp_path / path.replace("/", "-"))
-    assert "none here yet" in status.told(status.status(State(mine)))
+    assert "none yet" in status.lines(status.status(State(mine)))
 
 
 def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
@@ -130,7 +130,7 @@ def two(tmp_path_factory):
     return root, found, told, {"gone": gone, "other": other}
 
 
-def test_diff_tells_added_removed_and_said_otherwise(two):
+def test_diff_tells_added_removed_and_changed_labels(two):
     _, found, _, names = two
     assert [change.image["source_key"] for change in found.added] == ["new.png"]
     assert [(change.image["source_key"], change.why) for change in found.removed] == [
@@ -145,7 +145,7 @@ def test_diff_tells_added_removed_and_said_otherwise(two):
 
 def test_the_other_way_round_it_tells_the_opposite(two):
     root, found, _, _ = two
-    back, _ = diff.diff(State(root), "HEAD", "HEAD~1", pictures=5, page=root / "back.html")
+    back, _ = diff.diff(State(root), "HEAD", "HEAD~1", pictures=5, target=root / "back.html")
     assert len(back.added) == len(found.removed)
     assert len(back.removed) == len(found.added)
     assert back.removed[0].why == "not in the record"
@@ -159,8 +159,9 @@ def test_the_lines_and_the_gallery_show_hostile_names_as_text(two):
     assert "&lt;script&gt;" in page
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "background-image:url(data:image/webp;base64," in page
-    lines = diff.told(found, told)
+    lines = diff.lines(found, told)
     assert "new.png" in lines
+    assert "Added: 1\n" in lines and "Changed labels or captions: 1\n" in lines
     assert HOSTILE.replace("/", "") in lines
     assert "\x1b" not in lines
 
@@ -186,11 +187,11 @@ def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
     record = root / "data/withdrawn.jsonl"
     before = record.read_bytes()
     page = tmp_path / "page.html"
-    diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+    diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, target=page)
     assert ">withdrawn</span>" not in page.read_text("utf-8")
     record.write_text("".join(json.dumps({"sha256": c.image["sha256"]}) + "\n" for c in found.added + found.removed))
     try:
-        diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, page=page)
+        diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, target=page)
     finally:
         record.write_bytes(before)
     assert page.read_text("utf-8").count(">withdrawn</span>") == 2
@@ -201,7 +202,7 @@ def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
     [
         ("nowhere", "nowhere: no such state of the data; wanted `now`"),
         ("--help", "no such state"),
-        ("last", "no pass has concluded"),
+        ("last", "no pipeline run has been published"),
         ("HEAD~1", "has no dvc.lock with every data stage"),
         ("0123456789abcdef", "no such state"),
     ],

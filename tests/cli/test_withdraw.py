@@ -13,9 +13,7 @@ from data_fixtures import png
 from components.base.errors import UserError
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
-from flows.data import diff as datachanges
-from flows.data import materialise
-from flows.data import withdraw as withdrawal
+from flows.data import diff, materialise, withdraw
 from flows.dvc import engine
 from flows.workspace.paths import State
 
@@ -27,14 +25,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def request(*words: str, **changes: object) -> withdrawal.Request:
+def request(*words: str, **changes: object) -> withdraw.Request:
     said = {"listed": None, "source": None, "reason": "asked to", "dry_run": False, "purge": False}
-    return withdrawal.Request(words=words, **{**said, **changes})
+    return withdraw.Request(words=words, **{**said, **changes})
 
 
-def withdraw(root, *words: str, sure: bool = True, **changes: object) -> list[str]:
+def erase(root, *words: str, sure: bool = True, **changes: object) -> list[str]:
     lines: list[str] = []
-    withdrawal.withdraw(State(root), request(*words, **changes), say=lines.append, sure=lambda question: sure)
+    withdraw.withdraw(State(root), request(*words, **changes), say=lines.append, sure=lambda question: sure)
     return lines
 
 
@@ -51,7 +49,7 @@ def index(root) -> dict[str, dict]:
 def quick(monkeypatch, request):
     """Stages run in this process; the test marked slow has DVC run them."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(materialise, "refresh", lambda state, say: refresh(state.root))
+        monkeypatch.setattr(materialise, "materialise", lambda state, say: refresh(state.root))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +68,8 @@ def done(tmp_path_factory):
     kind = facts.np.dtype([("x", "f4", (3,))])
     facts.Store(root / ".stillroom/facts", "made-up", "rule", kind).add(names, facts.np.ones(2, kind))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(materialise, "refresh", lambda state, say: refresh(state.root))
-        lines = withdraw(root, digest(png(3))[:12].upper(), f"noto-emoji:{key}", digest(png(3)))
+        patch.setattr(materialise, "materialise", lambda state, say: refresh(state.root))
+        lines = erase(root, digest(png(3))[:12].upper(), f"noto-emoji:{key}", digest(png(3)))
     return SimpleNamespace(root=root, lines=lines, text="\n".join(lines), pixels=pixels, kind=kind)
 
 
@@ -92,7 +90,7 @@ def test_the_place_stays_and_no_other_image_moves(done):
     assert len(gone) == 3
     for key in gone:
         assert (after[key]["shard"], after[key]["row"], after[key]["member"]) == ("", -1, False)
-    found, _ = datachanges.diff(State(done.root), "HEAD", "now", pictures=50, page=done.root.parent / "page.html")
+    found, _ = diff.diff(State(done.root), "HEAD", "now", pictures=50, target=done.root.parent / "page.html")
     assert found.moved == []
     assert {change.image["source_key"] for change in found.removed} == gone
     assert found.added == found.said == []
@@ -116,7 +114,7 @@ def test_facts_and_downloads_are_forgotten(done):
     store = facts.Store(done.root / ".stillroom/facts", "made-up", "rule", done.kind)
     names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
     assert [at >= 0 for at in store.find(names)] == [False, True]
-    assert "1 fetched file" in done.text
+    assert "1 downloaded file" in done.text
 
 
 def test_it_says_what_it_did_and_what_it_cannot_reach(done):
@@ -129,7 +127,7 @@ def test_it_does_not_come_back_and_a_second_time_nothing_happens(done, tmp_path)
     root = tmp_path / "checkout"
     shutil.copytree(done.root, root, symlinks=True)
     record = (root / RECORD).read_bytes()
-    assert withdraw(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
+    assert erase(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
     assert (root / RECORD).read_bytes() == record
     source = members()
     shutil.copyfile(built() / "source.zip", root / "source.zip")  # another look at the same source
@@ -147,10 +145,10 @@ def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(materialise, "refresh", killed)
-        withdraw(root, digest(png(5)))
+        patch.setattr(materialise, "materialise", killed)
+        erase(root, digest(png(5)))
     assert holders(root, png(5))
-    withdraw(root, digest(png(5)))
+    erase(root, digest(png(5)))
     assert holders(root, png(5)) == []
     assert len((root / RECORD).read_text("utf-8").splitlines()) == 1
 
@@ -171,15 +169,15 @@ def test_what_cannot_be_withdrawn_is_one_line_and_nothing_is_written(tmp_path):
         (request(), "name what to withdraw"),
     ):
         with pytest.raises(UserError, match=words):
-            withdrawal.withdraw(State(root), asked, say=lambda line: None, sure=lambda question: True)
+            withdraw.withdraw(State(root), asked, say=lambda line: None, sure=lambda question: True)
     with pytest.raises(UserError, match="nothing was withdrawn"):
-        withdraw(root, digest(png(1)), sure=False)
+        erase(root, digest(png(1)), sure=False)
     assert (root / RECORD).read_bytes() == b""
 
 
 def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
     before = tree(built() / "data")
-    lines = withdraw(built(), digest(png(1)), dry_run=True)
+    lines = erase(built(), digest(png(1)), dry_run=True)
     assert lines[0].startswith("to withdraw: 1 image (noto-emoji 1)")
     assert lines[-1] == "nothing was done (--dry-run)"
     assert tree(built() / "data") == before
@@ -188,7 +186,7 @@ def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
 def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
     root = copied(tmp_path / "checkout")
     assert holders(root, png(6), (".dvc/cache",))
-    withdraw(root, digest(png(6)), purge=True)
+    erase(root, digest(png(6)), purge=True)
     assert holders(root, png(6), (".dvc/cache", *PLACES)) == []
     assert engine.stale(root)[0] == "train"
 
@@ -208,7 +206,7 @@ def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
     place = next(row for row in shards.read_index(finished[0] / "data/raw").to_pylist() if row["sha256"] == seen)
     ((_, data),) = shards.read_bytes(finished[0] / "data/raw", [(place["shard"], place["row"])])
     assert holders(root, data) == []
-    diff = stillroom(root, "data", "diff", "v1", "now")
-    assert diff.returncode == 0, diff.stderr
-    assert " removed  1" in diff.stdout
-    assert "last pass" in stillroom(root, "data", "diff").stdout
+    done = stillroom(root, "data", "diff", "v1", "now")
+    assert done.returncode == 0, done.stderr
+    assert "Removed: 1" in done.stdout
+    assert "last pipeline run" in stillroom(root, "data", "diff").stdout

@@ -20,7 +20,7 @@ from components.contract.params import ContractParams
 from components.pipeline import PIPELINE
 from flows.data import contract
 from flows.history import store
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 
 WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_shift": 0.5}
 GOOD = {
@@ -151,12 +151,12 @@ def remember(root, profile: dict, **about) -> None:
     held = {"dvc.lock": lock, "params.yaml": b"x: 1\n", contract.PROFILE: json.dumps(profile).encode()}
     commit = git(root, "rev-parse", "HEAD").strip()
     key = json.dumps(about)
-    store.record(root, Pass(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
+    store.record(root, PipelineRun(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
 
 
 def test_the_page_is_there_while_the_contract_is_broken(root):
     put(root, {**GOOD, "images": 1})
-    assert contract.foretell(root) == said({"images": 1})
+    assert contract.violations(root) == said({"images": 1})
     assert not (root / contract.PAGE).exists()
     with pytest.raises(
         UserError, match=r"^contract\.min_images: 1 images .* nothing was trained; reports/contract\.html"
@@ -191,7 +191,7 @@ def test_a_broken_contract_stops_a_real_run_before_it_trains(finished, tmp_path)
     model = (folder / "models/candidate/history.jsonl").read_bytes()
     edit(folder, "train", seed=3)
     edit(folder, "contract", min_images=1000)
-    assert "would stop before it trains: contract.min_images: " in stillroom(folder, "run", "--dry-run").stdout
+    assert "would stop before training: contract.min_images: " in stillroom(folder, "run", "--dry-run").stdout
     done = stillroom(folder, "run")
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: contract.min_images: ")
@@ -201,4 +201,4 @@ def test_a_broken_contract_stops_a_real_run_before_it_trains(finished, tmp_path)
     edit(folder, "train", seed=config.read(finished[0] / config.FILE)["train"]["seed"])
     done = stillroom(folder, "run")
     assert "Nothing to do" in done.stdout, done.stderr
-    assert "the next training would be stopped: contract.min_images: " in done.stderr
+    assert "the next training would be refused: contract.min_images: " in done.stderr

@@ -9,6 +9,7 @@ import pytest
 import torch
 from train_fixtures import contents, make_pack, tiny
 
+import flows.model.distil
 from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
@@ -20,7 +21,6 @@ from components.distil.params import DistilParams
 from components.model import sampling
 from components.train import checkpoint
 from components.train.stage import train
-from flows.model import distil as distilling
 
 pytestmark = pytest.mark.numeric
 
@@ -192,7 +192,7 @@ def checkout(made, tmp_path):
 def test_the_command_writes_a_folder_with_its_scores(made, checkout, monkeypatch, capsys):
     monkeypatch.setattr(processes, "cores", lambda: 1)
     out = checkout.root / "few"
-    distilling.distil(checkout, str(made[2]), out, images=16, steps=3, dry_run=False)
+    flows.model.distil.distil(checkout, str(made[2]), out, images=16, steps=3, dry_run=False)
     report = json.loads((out / "distilled.json").read_text())
     assert (report["student"]["steps"], report["images_seen"], len(report["sigmas"])) == (3, 16, 3)
     assert str(checkout.root) not in (out / "distilled.json").read_text()
@@ -203,8 +203,8 @@ def test_the_command_writes_a_folder_with_its_scores(made, checkout, monkeypatch
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda root: shutil.rmtree(root / "data/pixels"), "data/pixels: not there"),
-        (lambda root: (root / "few").mkdir(), "is there and no model folder"),
+        (lambda root: shutil.rmtree(root / "data/pixels"), "data/pixels: not found"),
+        (lambda root: (root / "few").mkdir(), "exists and is not a model folder"),
         (lambda root: (root / "params.yaml").write_text("distil: {}"), "distil.seed is missing"),
         (lambda root: (root / "params.yaml").write_text("{}"), "distil.seed is missing"),
     ],
@@ -212,16 +212,16 @@ def test_the_command_writes_a_folder_with_its_scores(made, checkout, monkeypatch
 def test_a_wrong_wish_is_one_line(made, checkout, change, line):
     change(checkout.root)
     with pytest.raises(UserError, match=line):
-        distilling.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=False)
+        flows.model.distil.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=False)
 
 
 def test_wishes_on_the_line_are_checked_like_params_yaml(checkout):
-    assert distilling.wished(checkout.root, images=16, steps=None).images == 16
+    assert flows.model.distil.params_with(checkout.root, images=16, steps=None).images == 16
     with pytest.raises(UserError, match="images 4 is less than one batch of 8"):
-        distilling.wished(checkout.root, images=4, steps=None)
+        flows.model.distil.params_with(checkout.root, images=4, steps=None)
 
 
 def test_a_dry_run_writes_nothing(made, checkout, capsys):
-    distilling.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=True)
+    flows.model.distil.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=True)
     assert "12 steps with guidance 1.5, to 2 without, in 48 images" in capsys.readouterr().out
     assert not (checkout.root / "few").exists()

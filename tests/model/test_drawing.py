@@ -11,13 +11,13 @@ from PIL import Image
 from train_fixtures import make_pack, tiny
 from typer.testing import CliRunner
 
+import flows.cli.model
 from components.base import files
 from components.base.errors import UserError
 from components.diffusion import names, samplers
 from components.model import sampling
 from components.train.stage import train
 from flows.cli import app
-from flows.cli import model as modelcommands
 from flows.model import sample
 
 pytestmark = pytest.mark.numeric
@@ -41,7 +41,7 @@ def draw(source, folder, *, film=False, each=False, dry_run=False, **changes):
     outputs = sample.Outputs(
         sheet=folder / "sheet.png", film=folder / "film.png" if film else None, each=folder / "each" if each else None
     )
-    sample.draw(None, request(source, **changes), outputs, dry_run=dry_run)
+    sample.sample(None, request(source, **changes), outputs, dry_run=dry_run)
 
 
 def told(path):
@@ -174,8 +174,8 @@ def test_a_student_has_levels_of_its_own(noted):
 
 
 def test_the_command_offers_the_samplers_and_levels_that_there_are():
-    parameters = modelcommands.sample.__annotations__
-    assert get_args(modelcommands.SamplerName) == get_args(names.Sampler) == tuple(samplers.SAMPLERS)
+    parameters = flows.cli.model.sample.__annotations__
+    assert get_args(flows.cli.model.SamplerName) == get_args(names.Sampler) == tuple(samplers.SAMPLERS)
     for name in samplers.SPACINGS:
         assert name in str(parameters["levels"])
 

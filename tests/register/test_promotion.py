@@ -31,7 +31,7 @@ def test_the_first_is_promoted():
     told = {name: part for name, part in scored().items() if name != "errors"}
     decision = decide(told, None, PARAMS)
     assert decision.promote
-    assert "no champion" in decision.reason
+    assert decision.reason == "Promoted: the first version in this registry."
 
 
 def test_a_clearly_better_one_is_promoted_and_a_worse_one_is_not():
@@ -39,8 +39,11 @@ def test_a_clearly_better_one_is_promoted_and_a_worse_one_is_not():
     assert not decide(scored(1.1), scored(), PARAMS).promote
 
 
-def test_an_equal_one_is_not_promoted():
-    assert not decide(scored(), scored(), PARAMS).promote
+@pytest.mark.parametrize(("margin", "below"), [(0.0, "0 %"), (0.05, "-5 %")])
+def test_an_equal_one_is_not_promoted_and_the_reason_names_the_bound(margin, below):
+    decision = decide(scored(), scored(), PARAMS.model_copy(update={"margin": margin}))
+    assert not decision.promote
+    assert decision.reason.endswith(f"To be promoted, the whole interval must lie below {below}.")
 
 
 def test_better_by_chance_is_not_enough():

@@ -63,4 +63,4 @@ def test_the_schedule_makes_runs_and_a_run_makes_no_pass_when_nothing_changed(se
 def test_a_schedule_that_is_none_is_one_line(finished):
     done = stillroom(finished[0], "serve", "--cron", "every night")
     assert done.returncode == 2, done.stderr
-    assert "not five fields of cron" in done.stderr and "Traceback" not in done.stderr
+    assert "not a cron schedule of five fields" in done.stderr and "Traceback" not in done.stderr

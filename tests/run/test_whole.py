@@ -19,7 +19,7 @@ from components.base import config
 from components.pipeline import PIPELINE
 from flows.dvc import engine
 from flows.history import store
-from flows.registry.mlflow import PASS, Tracker
+from flows.registry.mlflow import RUN_KEY, Tracker
 from flows.registry.versions import Versions
 from flows.workspace.paths import State
 
@@ -50,7 +50,7 @@ def test_one_command_ends_with_a_champion_and_says_where_to_look(finished):
     assert int(champion.version) == 1
     assert champion.tags["stillroom.decision"] == "promoted"
     for wanted in (
-        "models:/denoiser/1: champion;",
+        "models:/denoiser/1 is the champion. Promoted: the first version in this registry.",
         "reports/data.html",
         "reports/model.html",
         "stillroom sample",
@@ -101,7 +101,7 @@ def test_a_run_tells_the_whole_pass(finished):
     assert [run.info.status for run in runs] == ["FINISHED"]
     run = runs[0]
     done = store.current(folder)
-    assert run.data.tags[PASS] == done.key
+    assert run.data.tags[RUN_KEY] == done.key
     assert run.data.tags["mlflow.source.git.commit"] == git(folder, "rev-parse", "HEAD").strip()
     assert {run.data.tags[f"stillroom.stage.{stage.name}"] for stage in PIPELINE} == {"executed"}
     assert run.data.params["resize.side"] == "16"
@@ -129,7 +129,7 @@ def test_a_lost_database_comes_back_by_sync_and_sync_changes_nothing_twice(copy)
     shutil.rmtree(copy / ".stillroom")
     first = stillroom(copy, "sync")
     assert first.returncode == 0, first.stderr
-    assert "1 pass(es) in MLflow" in first.stdout
+    assert "1 pipeline run(s) in MLflow" in first.stdout
     before = told()
     assert before[0] == 1 and before[-1]["stillroom.decision"] == "promoted"
     assert stillroom(copy, "sync").returncode == 0
@@ -165,9 +165,9 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     assert [int(version.version) for version in found] == [1, 2]
     decision = found[1].tags["stillroom.decision"]
     assert int(versions(copy).champion().version) == (2 if decision == "promoted" else 1)
-    remembered = store.remembered(copy)
-    assert [bool(p.about["decision"]["promote"]) for p in remembered] == [True, decision == "promoted"]
-    assert remembered[1].about["decision"]["against"] == "denoiser version 1"
+    runs = store.all_runs(copy)
+    assert [bool(p.about["decision"]["promote"]) for p in runs] == [True, decision == "promoted"]
+    assert runs[1].about["decision"]["against"] == "denoiser version 1"
 
 
 def test_going_back_to_old_parameters_restores_and_moves_no_alias(copy):

@@ -50,7 +50,7 @@ def test_a_second_run_waits_for_the_first(tmp_path, holder):
         holder.send_signal(signal.SIGKILL)  # the kernel lets go of a dead holder's lock
 
     with lock.held(tmp_path / "lock", what="x", wait=True, say=say):
-        assert said == [f"waiting for `stillroom run` (process {holder.pid}), which works in this checkout"]
+        assert said == [f"waiting for `stillroom run` (process {holder.pid}), which is running in this checkout"]
 
 
 def test_the_lock_is_free_after_use(tmp_path):

@@ -30,34 +30,34 @@ def reproduce(folder):
 def test_a_torn_note_of_who_works_here_is_removed(checkout, left, capsys):
     (checkout / ".dvc/tmp/rwlock").write_bytes(left)
     assert reproduce(checkout) == []
-    assert "the torn note is removed" in capsys.readouterr().err
+    assert "Removed a damaged DVC lock file" in capsys.readouterr().err
 
 
 def test_a_note_that_can_be_read_is_left_alone(checkout):
     path = checkout / ".dvc/tmp/rwlock"
     path.write_text('{"write": {}, "read": {}}')
-    repair.mend(checkout, say=pytest.fail)
+    repair.repair(checkout, say=pytest.fail)
     assert path.read_text() == '{"write": {}, "read": {}}'
 
 
 @pytest.mark.parametrize("length", [0, 5, 30, -1])
 def test_a_torn_dvc_lock_becomes_what_it_was_and_the_stage_comes_from_the_cache(checkout, length, capsys):
     whole = (checkout / "dvc.lock").read_text()
-    with repair.kept(checkout, say=pytest.fail):
-        copied = (checkout / ".dvc" / repair.KEPT).read_text()
-    (checkout / ".dvc" / repair.KEPT).write_text(copied)
+    with repair.backed_up(checkout, say=pytest.fail):
+        copied = (checkout / ".dvc" / repair.BACKUP).read_text()
+    (checkout / ".dvc" / repair.BACKUP).write_text(copied)
     torn = whole[:length] if length >= 0 else whole + "  : ["
     (checkout / "dvc.lock").write_text(torn)
     assert reproduce(checkout) == []
     assert (checkout / "dvc.lock").read_text() == whole
-    assert "it is again what it was" in capsys.readouterr().err
-    assert not (checkout / ".dvc" / repair.KEPT).exists()
+    assert "Restored dvc.lock" in capsys.readouterr().err
+    assert not (checkout / ".dvc" / repair.BACKUP).exists()
 
 
 def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
     whole = (checkout / "dvc.lock").read_text()
     told = []
-    with pytest.raises(KeyboardInterrupt), repair.kept(checkout, say=told.append):
+    with pytest.raises(KeyboardInterrupt), repair.backed_up(checkout, say=told.append):
         (checkout / "dvc.lock").write_text("schema: '2.0'\nstages:\n  one:\n    cmd: [")
         raise KeyboardInterrupt
     assert (checkout / "dvc.lock").read_text() == whole
@@ -66,7 +66,7 @@ def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
 
 def test_a_dvc_lock_that_somebody_else_spoilt_is_the_users_to_mend(checkout):
     (checkout / "dvc.lock").write_text("<<<<<<< HEAD\n")
-    repair.mend(checkout, say=pytest.fail)
+    repair.repair(checkout, say=pytest.fail)
     assert (checkout / "dvc.lock").read_text() == "<<<<<<< HEAD\n"
     with pytest.raises(UserError, match=r"dvc\.lock"):
         reproduce(checkout)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from components.pipeline import PIPELINE
 from flows.dvc import engine
 from flows.history import store
-from flows.history.store import Pass
+from flows.history.store import PipelineRun
 from flows.registry import bundle
 
 
@@ -34,17 +34,17 @@ def make(root, seed=0):
     held = {"dvc.lock": text.getvalue().encode(), "params.yaml": f"train:\n  seed: {seed}\n".encode()}
     held["metrics/train.json"] = b'{"x0_error": 0.5}'
     commit = git(root, "rev-parse", "HEAD").strip()
-    return Pass(key=engine.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
+    return PipelineRun(key=engine.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
 
 
 def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
-    done = replace(make(root), about={"stages": {"train": "executed"}})
+    run = replace(make(root), about={"stages": {"train": "executed"}})
     head, status = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
-    store.record(root, done)
-    (told,) = store.remembered(root)
-    assert (told.key, told.files, told.commit, told.dirty) == (done.key, done.files, done.commit, False)
-    assert told.about["stages"] == {"train": "executed"}
-    assert told.metrics == {"train/x0_error": 0.5}
+    store.record(root, run)
+    (found,) = store.all_runs(root)
+    assert (found.key, found.files, found.commit, found.dirty) == (run.key, run.files, run.commit, False)
+    assert found.about["stages"] == {"train": "executed"}
+    assert found.metrics == {"train/x0_error": 0.5}
     assert (git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")) == (head, status)
 
 
@@ -59,20 +59,20 @@ def test_a_pass_is_told_as_it_was_told_last_and_each_key_once(root):
     store.record(root, first)
     store.record(root, second)
     store.record(root, replace(first, about={"decision": {"promote": True}}))
-    told = store.remembered(root)
-    assert [one.key for one in told] == [second.key, first.key]
-    assert told[1].about["decision"] == {"promote": True}
+    found = store.all_runs(root)
+    assert [one.key for one in found] == [second.key, first.key]
+    assert found[1].about["decision"] == {"promote": True}
 
 
 def test_a_lock_that_people_committed_is_a_pass_too(root):
-    done = make(root, 5)
-    for name, content in done.files.items():
+    run = make(root, 5)
+    for name, content in run.files.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(content)
     git(root, "add", "dvc.lock", "params.yaml", "metrics")
     git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "results")
-    (told,) = store.remembered(root)
-    assert (told.key, told.metrics, told.about) == (done.key, done.metrics, {})
+    (found,) = store.all_runs(root)
+    assert (found.key, found.metrics, found.about) == (run.key, run.metrics, {})
 
 
 def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_is_remembered(root):
@@ -88,7 +88,7 @@ def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_i
     for gone in (("profile",), ("profile", "report")):
         held = {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))}
         store.record(root, replace(make(root), files=held))
-    assert [one.key for one in store.remembered(root)] == [engine.key(without("profile"))]
+    assert [one.key for one in store.all_runs(root)] == [engine.key(without("profile"))]
 
 
 def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
@@ -99,7 +99,7 @@ def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     git(other, "init", "--quiet")
     git(other, "fetch", "--quiet", str(bare), f"{store.REF}:{store.REF}")
-    assert [one.key for one in store.remembered(other)] == [make(root).key]
+    assert [one.key for one in store.all_runs(other)] == [make(root).key]
 
 
 def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_path):
@@ -110,11 +110,11 @@ def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_p
     model = {"unet/weights.safetensors": source / "weights.safetensors"}
     scores = {name: source / name for name in ("scores.json", "samples.png", "film.png")}
     folders = [tmp_path / "a" / "version", tmp_path / "b" / "version"]
-    digests = [bundle.build(folder, done=make(root), model=model, evaluation=scores) for folder in folders]
+    digests = [bundle.build(folder, run=make(root), model=model, evaluation=scores) for folder in folders]
     assert digests[0] == digests[1]
-    told = bundle.verify(folders[0])
-    assert set(told["files"]) == {"unet/weights.safetensors", "scores.json", "samples.png", "film.png"}
-    assert told["data"]["splits"].endswith(".dir") and told["git_commit"] == make(root).commit
+    found = bundle.verify(folders[0])
+    assert set(found["files"]) == {"unet/weights.safetensors", "scores.json", "samples.png", "film.png"}
+    assert found["data"]["splits"].endswith(".dir") and found["git_commit"] == make(root).commit
     (folders[0] / "unet/weights.safetensors").write_text("weights.safetensorz")
     with pytest.raises(bundle.UserError, match=r"weights\.safetensors: differs"):
         bundle.verify(folders[0])

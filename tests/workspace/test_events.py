@@ -16,7 +16,7 @@ def test_lines_curves_and_progress_arrive_before_the_body_is_left(tmp_path, capl
     monkeypatch.setenv(events.VARIABLE, str(path))
     points = []
     caplog.set_level(logging.INFO)
-    with following(path, "train", log=logging.getLogger("t"), points=lambda *point: points.append(point)):
+    with following(path, "train", log=logging.getLogger("t"), metrics=lambda *point: points.append(point)):
         events.metrics({"loss": 0.5, "broken": float("nan")}, step=16)
         handler = events.EventHandler()
         handler.emit(logging.LogRecord("x", logging.WARNING, "x", 1, "a %s line", ("careful",), None))
@@ -36,11 +36,11 @@ def test_a_tracking_server_that_fails_stops_the_curves_and_not_the_stage(tmp_pat
         calls.append(point)
         raise ConnectionError("gone")
 
-    with following(path, "train", log=logging.getLogger("t"), points=fail):
+    with following(path, "train", log=logging.getLogger("t"), metrics=fail):
         for step in range(3):
             events.metrics({"loss": 1.0}, step=step)
     assert len(calls) == 1
-    assert "curves are not streamed: gone" in caplog.text
+    assert "metrics are not streamed to MLflow: gone" in caplog.text
 
 
 def test_progress_without_a_watcher_goes_to_standard_error():
