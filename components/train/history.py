@@ -60,11 +60,11 @@ def note(state: State, params: TrainParams, group: Group) -> None:
     state.sums = torch.zeros_like(state.sums)
 
 
-def add(state: State, told: guards.Told) -> None:
+def add(state: State, stats: guards.StepStats) -> None:
     """Count one step in the means of the next training line; one that was not finite does not count."""
-    loss, norm = guards.mean_loss(told.values), told.values[2 * schedule.LEVELS]
+    loss, norm = stats.loss, stats.norm
     if loss.isfinite() and norm.isfinite():
-        state.sums += torch.cat([told.values[: 2 * schedule.LEVELS], torch.stack([loss, norm, torch.ones_like(loss)])])
+        state.sums += torch.cat([stats.row[: 2 * schedule.LEVELS], torch.stack([loss, norm, torch.ones_like(loss)])])
 
 
 def skipped(state: State, images: int, group: Group) -> None:

@@ -78,7 +78,7 @@ class Training:
         self.state = start(job.params, self.pixels, group, job.start)
         _resume(job, self.state, group)
         self.step = Step(job.params, self.state, group)
-        self.late = guards.Late(group.device)
+        self.readback = guards.DelayedReadback(group.device)
         self.stop = 0
         self.speed = Throughput(
             lambda: operations(self.state), group.device, precision=job.params.precision, ranks=group.size,
@@ -134,20 +134,20 @@ class Training:
         if place != state.place:
             history.skipped(state, place - state.place, self.group)
         row = self.step(self.feed.batch(place, state.guard.after(place + batch)), self.signals.arrived())
-        self.late.push(guards.Told(state.images_seen, place, row))
+        self.readback.push(guards.StepStats(state.images_seen, place, row))
         state.images_seen += batch
         state.place = place + batch
 
     def _look(self, *, all_now: bool) -> bool:
         """Take in what the steps have told; whether the training went back for it."""
         asked = self._poll() if self.group.size == 1 else 0  # more ranks agree by what their steps tell
-        for told in self.late.pop(all_now=all_now or bool(asked)):
-            self.stop = self.stop or stopping.chosen(*told.values[-2:].tolist())
-            spike = self.state.guard.see(told)
+        for stats in self.readback.pop(all_now=all_now or bool(asked)):
+            self.stop = self.stop or stopping.chosen(*stats.arrived())
+            spike = self.state.guard.see(stats)
             if spike:
                 self._go_back(spike)
                 return True
-            history.add(self.state, told)
+            history.add(self.state, stats)
         self.stop = self.stop or asked
         return False
 
@@ -196,7 +196,7 @@ class Training:
         if not _resume(job, state, self.group, most=spike.images_seen):
             state.unpack(start(self.params, self.pixels, self.group, job.start).pack())
         state.guard.skips = skips
-        self.late.clear()
+        self.readback.clear()
         if rank == 0:
             checkpoint.forget(job.folder, state.images_seen)
             rows = self.feed.rows_at(spike.first, spike.last).tolist()

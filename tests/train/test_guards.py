@@ -26,13 +26,13 @@ def lines(files):
     return [json.loads(line) for line in files["history.jsonl"].splitlines()]
 
 
-# --- what one step tells ---------------------------------------------------------------------------------------
+# --- the statistics of one step ---------------------------------------------------------------------------------------
 
 
-def told(step, loss, norm=1.0):
+def stats(step, loss, norm=1.0):
     values = torch.zeros(2 * LEVELS + 3, dtype=torch.float64)
     values[0], values[LEVELS], values[2 * LEVELS] = loss * BATCH, BATCH, norm
-    return guards.Told(step * BATCH, 1000 + step * BATCH, values)
+    return guards.StepStats(step * BATCH, 1000 + step * BATCH, values)
 
 
 def guard(spike=10.0, window=16):
@@ -42,15 +42,15 @@ def guard(spike=10.0, window=16):
 def usual(guard, steps=30):
     """Losses of 1 with deviations of up to 0.2, half of them above 0.1."""
     for step in range(steps):
-        assert guard.see(told(step, 1 + 0.05 * (step * 7 % 9 - 4))) is None
+        assert guard.see(stats(step, 1 + 0.05 * (step * 7 % 9 - 4))) is None
     return steps
 
 
-def test_a_leap_is_told_with_the_window_that_led_to_it():
+def test_a_spike_names_the_window_that_led_to_it():
     watching = guard()
     step = usual(watching)
-    assert watching.see(told(step, 1.5)) is None
-    spike = watching.see(told(step + 1, 3.0))
+    assert watching.see(stats(step, 1.5)) is None
+    spike = watching.see(stats(step + 1, 3.0))
     assert spike.images_seen == (step - 6) * BATCH
     assert (spike.first, spike.last) == (1000 + (step - 6) * BATCH, 1000 + (step + 2) * BATCH)
     assert spike.why == "loss 3 where 1.02 was usual"
@@ -59,14 +59,14 @@ def test_a_leap_is_told_with_the_window_that_led_to_it():
 def test_a_gradient_that_leaps_is_a_spike_too_and_a_fall_is_none():
     watching = guard()
     step = usual(watching)
-    assert watching.see(told(step, 0.01, norm=0.01)) is None
-    assert "gradient norm 50" in watching.see(told(step + 1, 1.0, norm=50.0)).why
+    assert watching.see(stats(step, 0.01, norm=0.01)) is None
+    assert "gradient norm 50" in watching.see(stats(step + 1, 1.0, norm=50.0)).why
 
 
 def test_without_a_factor_and_before_the_window_is_full_nothing_is_a_spike():
     off, young = guard(spike=None), guard(window=64)
     for watching in (off, young):
-        assert watching.see(told(usual(watching), 1e9)) is None
+        assert watching.see(stats(usual(watching), 1e9)) is None
 
 
 def test_places_that_are_left_out_are_jumped_over_also_when_windows_touch():
@@ -84,7 +84,7 @@ def test_nothing_moves_in_a_step_that_is_not_finite(fused, bad):
 
     def step(value):
         weight.grad = torch.full((5,), value)
-        row = told(0, 1.0, norm=abs(value)).values
+        row = stats(0, 1.0, norm=abs(value)).row
         guards.move(optimiser, row)
 
     step(0.5)
