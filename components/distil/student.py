@@ -213,7 +213,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
 
 
 def _weights(model: Path) -> Path:
-    return registry.folder(model) / sampling.WEIGHTS
+    return registry.folder(model) / registry.WEIGHTS
 
 
 def _column(values: Tensor) -> Tensor:

@@ -37,8 +37,6 @@ BATCH = 32
 CUDA_BATCH = 256
 """The same on CUDA; a last, smaller batch is filled up, so that every call has one shape."""
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Denoiser:
@@ -92,7 +90,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     try:
         network = registry.read(config)
         channels = network.config.in_channels
-        network.load_state_dict(load_file(registry.folder(folder) / WEIGHTS))
+        network.load_state_dict(load_file(registry.folder(folder) / registry.WEIGHTS))
         if chosen == "onnx":
             network = engines.OnnxNetwork(folder / engines.ONNX)
         elif device.type == "cuda":

@@ -11,6 +11,9 @@ from components.networks.params import CompactParams, DitParams, NetworkParams, 
 if TYPE_CHECKING:
     from torch import nn
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""The file of a network's weights, as diffusers names it."""
+
 ATTENTION_SIDE = 8
 """Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""
 

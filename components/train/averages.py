@@ -1,9 +1,9 @@
-"""Averages of the weights over the training, several at once, and of any length afterwards.
+"""Averages of the weights over a training (EMA): several half-lives at once, and any other one afterwards.
 
-An average whose half-life is a share h of the images seen so far weighs the weights after t images by t**g with
+An average whose half-life is a share h of the images seen so far weights the network after t images by t**g with
 g = ln 2 / h - 1: a power-function average (Karras et al. 2023, arXiv:2312.02696, section 3.1), whose length relative
-to the training stays the same while it goes on.  A snapshot is all averages at one moment; from the snapshots of a
-training every other half-life is found afterwards by least squares (there: section 3.2 and algorithm 3).
+to the training stays the same while it goes on.  A snapshot holds all averages at one moment; from the snapshots of a
+training the average of any other half-life is reconstructed by least squares (section 3.2 and algorithm 3 there).
 """
 
 from __future__ import annotations
@@ -20,44 +20,46 @@ from torch import Tensor, nn
 
 from components.base import files
 from components.base.errors import UserError
+from components.networks import registry
 from components.train.optim import flat
 
 FOLDER = "averages"
-"""Of a model folder: its snapshots."""
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""Subfolder of a model folder that holds its snapshots."""
 
 SHORTEST, LONGEST = 0.01, 0.35
-"""Half-lives that can be reconstructed; the longest is that of g about 1."""
+"""Half-lives that can be reconstructed; with the longest, g is about 1."""
 
 
 class Averages:
-    """One average for each of ``half_lives``, shares of the images seen; :attr:`first` is what is handed out."""
+    """One average for each of ``half_lives``, shares 0..1 of the images seen; the first is a network of its own."""
 
     def __init__(
         self, first: nn.Module, half_lives: Sequence[float], *, names: Sequence[str] | None = None, in_one: bool = False
     ) -> None:
-        """``first``: a copy of the network before its first step, to keep; ``names`` of the weights that learn.
+        """``first``: a copy of the network before its first step, which becomes :attr:`first`, the first average.
 
-        ``in_one``: the weights lie in one vector (:mod:`components.train.optim.flat`), and so shall the averages.
+        ``names``: of the weights that are trained, all when None.  ``in_one``: they lie in one vector
+        (:mod:`components.train.optim.flat`), and the averages are to as well.
         """
         self.half_lives = tuple(half_lives)
         self.first = first.eval().requires_grad_(False)
         weights = dict(first.named_parameters())
         self._named = {name: weights[name] for name in names} if names is not None else weights
-        self._tracked = [flat.flatten(self._named.values())] if in_one else list(self._named.values())
+        self._tracked: list[Tensor] = [flat.flatten(self._named.values())] if in_one else list(self._named.values())
         self._in_one = in_one
-        self.rest = [[weight.detach().clone() for weight in self._tracked] for _ in self.half_lives[1:]]
+        self.rest: list[list[Tensor]] = [
+            [weight.detach().clone() for weight in self._tracked] for _ in self.half_lives[1:]
+        ]
 
     def update(self, weights: Sequence[Tensor], seen: int, batch: int) -> None:
-        """Take in ``weights`` after the step of ``batch`` images that ended at ``seen``; the start is forgotten."""
+        """Include ``weights`` as they are after a step of ``batch`` images, with ``seen`` images seen in all."""
         local = [_local(weight) for weight in weights]
         for half_life, average in zip(self.half_lives, [self._tracked, *self.rest], strict=True):
-            kept = (1 - batch / seen) ** (exponent(half_life) + 1)  # equation 127
+            kept = decay(half_life, seen, batch)
             torch._foreach_lerp_([_local(weight) for weight in average], local, 1 - kept)
 
     def named(self, at: int) -> dict[str, Tensor]:
-        """The weights of the average number ``at`` by name."""
+        """The weights of average number ``at``, by name."""
         if at == 0:
             return {name: weight.detach() for name, weight in self._named.items()}
         kept = self.rest[at - 1]
@@ -66,23 +68,23 @@ class Averages:
         return dict(zip(self._named, kept, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """As plain data and tensors."""
+        """The averages as plain data and tensors."""
         return {"first": self.first.state_dict(), "rest": self.rest}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Become what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave."""
         self.first.load_state_dict(saved["first"])
         self.rest = [[weight.clone() for weight in average] for average in saved["rest"]]
 
 
 def _local(weight: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor; averaging goes element by element."""
+    """This rank's part of a sharded tensor, which is enough: averaging works element by element."""
     weight = weight.detach()
     return weight.to_local() if hasattr(weight, "to_local") else weight
 
 
 class Snapshot(NamedTuple):
-    """All averages after ``seen`` images."""
+    """A file that holds all averages after ``seen`` images."""
 
     seen: int
     half_lives: tuple[float, ...]
@@ -90,9 +92,9 @@ class Snapshot(NamedTuple):
 
 
 def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) -> None:
-    """Write a snapshot after ``seen`` images to ``folder``, in half precision, whole or not at all.
+    """Write a snapshot after ``seen`` images to ``folder``, in float16, whole or not at all.
 
-    With sharded weights every rank has to call it, to gather them, and one to ``write``.
+    With sharded weights it is a collective call, which gathers them; one rank passes ``write``.
     """
     from safetensors.torch import save_file
 
@@ -103,23 +105,23 @@ def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) ->
             tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
     if not write:
         return
-    # One entry: safetensors writes several in an order of chance.
-    told = {"averages": json.dumps({"seen": seen, "half_lives": averages.half_lives})}
+    # A single entry, since safetensors writes several in random order.
+    metadata = {"averages": json.dumps({"seen": seen, "half_lives": averages.half_lives})}
     with files.replacing(folder / f"{seen:012d}.safetensors") as path:
-        save_file(tensors, path, metadata=told)
+        save_file(tensors, path, metadata=metadata)
 
 
 def stored(folder: Path) -> list[Snapshot]:
-    """The snapshots in ``folder``, in their order; UserError names one that is damaged."""
+    """The snapshots in ``folder``, oldest first; UserError names one that is damaged."""
     from safetensors import SafetensorError, safe_open
 
     found = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as opened:
-                told = json.loads((opened.metadata() or {})["averages"])
-            half_lives = tuple(float(each) for each in told["half_lives"])
-            seen = int(told["seen"])
+                entry = json.loads((opened.metadata() or {})["averages"])
+            half_lives = tuple(float(each) for each in entry["half_lives"])
+            seen = int(entry["seen"])
             if seen < 1 or not half_lives or not all(0 < each <= 1 for each in half_lives):
                 raise ValueError(f"{seen} images, half-lives {half_lives}")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -130,7 +132,10 @@ def stored(folder: Path) -> list[Snapshot]:
 
 
 def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Tensor]:
-    """The weights averaged with ``half_life`` at the end, float32 by name, from the snapshots of one training."""
+    """The weights averaged with ``half_life`` at the end of the training of ``snapshots``, float32 by name.
+
+    UserError without snapshots, or for a half-life outside :data:`SHORTEST` .. :data:`LONGEST`.
+    """
     from safetensors.torch import load_file
 
     if not snapshots:
@@ -152,14 +157,15 @@ def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Te
 
 
 def remake(model: Path, half_life: float, out: Path) -> None:
-    """Write model folder ``model`` to ``out`` with the weights of another half-life, at the end of its training.
+    """Write a copy of model folder ``model`` to ``out``, with the weights averaged over another half-life.
 
-    What was made of its own weights (ONNX, snapshots, scores, manifest) does not go along.
+    What was derived from the old weights (ONNX, snapshots, scores, manifest) is not copied.  UserError when the model
+    is incomplete or its snapshots are of another network.
     """
     from safetensors.torch import load_file, save_file
 
     found = reconstruct(stored(model / FOLDER), half_life)
-    weights = next(iter(sorted(model.glob(f"*/{WEIGHTS}"))), None)
+    weights = next(iter(sorted(model.glob(f"*/{registry.WEIGHTS}"))), None)
     if weights is None or not (model / "stillroom.json").is_file():
         raise UserError(f"{model}: not a whole denoiser: train or pull it again")
     tensors = load_file(weights)
@@ -173,14 +179,14 @@ def remake(model: Path, half_life: float, out: Path) -> None:
                 shutil.copyfile(model / name, folder / name)
         notes = json.loads((model / "stillroom.json").read_text("utf-8")) | {"ema_half_life": half_life}
         (folder / "stillroom.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        save_file(tensors | found, folder / weights.parent.name / WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors | found, folder / weights.parent.name / registry.WEIGHTS, metadata={"format": "pt"})
 
 
 def coefficients(known: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> list[float]:
-    """The factor of each of ``known`` in the average nearest to ``wanted``; each is (images seen, half-life)."""
+    """The factor of each of ``known`` in the combination closest to ``wanted``; each is (images seen, half-life)."""
     rows = torch.tensor([[inner(one, other) for other in known] for one in known], dtype=torch.float64)
     right = torch.tensor([[inner(one, wanted)] for one in known], dtype=torch.float64)
-    # Profiles of neighbours are nearly alike: what double precision cannot tell apart is left out.
+    # Neighbouring profiles are nearly equal: directions below double precision are cut off.
     return torch.linalg.lstsq(rows, right, rcond=1e-12, driver="gelsd").solution.flatten().tolist()
 
 
@@ -192,11 +198,19 @@ def inner(one: tuple[int, float], other: tuple[int, float]) -> float:
 
 
 def exponent(half_life: float) -> float:
-    """g of the power function whose half-life is that share of the images seen."""
+    """g of the power function t**g with that half-life, a share of the images seen."""
     return math.log(2) / half_life - 1
 
 
+def decay(half_life: float, seen: int, batch: int) -> float:
+    """The factor of the old average in a step of ``batch`` images that ends at ``seen``: equation 127.
+
+    Between 0, in the first step, so that the average forgets where it started, and 1.
+    """
+    return (1 - batch / seen) ** (exponent(half_life) + 1)
+
+
 def relative_deviation(half_life: float) -> float:
-    """The length as Karras et al. 2023 give it: standard deviation over the training's length, equation 123."""
+    """The length of an average as Karras et al. 2023 give it (equation 123): its standard deviation, as a share."""
     power = exponent(half_life)
     return math.sqrt((power + 1) / (power + 2) ** 2 / (power + 3))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NETWORKS = ("unet", "transformer")
 """Folders in which a pipeline of diffusers keeps the network that denoises."""
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+CONFIG, WEIGHTS = "config.json", registry.WEIGHTS
 SCHEDULER, NOTES = "scheduler/scheduler_config.json", "stillroom.json"
 _KNOWN = {SCHEDULER, NOTES, *(f"{name}/{file}" for name in NETWORKS for file in (CONFIG, WEIGHTS))}
 _MOST = 1 << 20  # bytes of a JSON file

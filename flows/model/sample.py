@@ -108,11 +108,10 @@ def _provenance(
     denoiser: Denoiser, planned: Plan, name: str | None, folder: Path, request: Request
 ) -> dict[str, Any]:  # fmt: skip
     """What made the pictures, without time or path; ``weights`` is the SHA-256 of the network's file."""
-    from components.model import sampling
     from components.networks import registry
 
     return {
-        "model": name, "weights": files.sha256(registry.folder(folder) / sampling.WEIGHTS), "seed": request.seed,
+        "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS), "seed": request.seed,
         "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.levels or "the model's",
         "eta": planned.eta, "guidance": planned.guidance, "engine": denoiser.engine,
     }  # fmt: skip

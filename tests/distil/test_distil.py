@@ -19,6 +19,7 @@ from components.distil import compared
 from components.distil import student as distil
 from components.distil.params import DistilParams
 from components.model import sampling
+from components.networks import registry
 from components.train import checkpoint
 from components.train.stage import train
 
@@ -134,7 +135,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(made, whole, tmp_path, monkeyp
 def test_another_seed_gives_other_weights(made, whole, tmp_path):
     for seed in (0, 1):
         run(made, tmp_path / str(seed), wanted(seed=seed, images=8))
-    one, two = (contents(tmp_path / str(seed) / "student")[f"unet/{sampling.WEIGHTS}"] for seed in (0, 1))
+    one, two = (contents(tmp_path / str(seed) / "student")[f"unet/{registry.WEIGHTS}"] for seed in (0, 1))
     assert one != two
 
 

@@ -16,6 +16,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.diffusion import names, samplers
 from components.model import sampling
+from components.networks import registry
 from components.train.stage import train
 from flows.cli import app
 from flows.model import sample
@@ -54,7 +55,7 @@ def test_the_sheet_tells_where_it_came_from_but_no_path_and_no_time(model, tmp_p
     draw(model, tmp_path, labels=("right", "left"), sampler="heun", steps=3, guidance=1.5)
     found = told(tmp_path / "sheet.png")
     assert found == {
-        "model": None, "weights": files.sha256(model / "unet" / sampling.WEIGHTS), "seed": 5, "sampler": "heun",
+        "model": None, "weights": files.sha256(model / "unet" / registry.WEIGHTS), "seed": 5, "sampler": "heun",
         "steps": 3,
         "levels": "the model's", "eta": None, "guidance": 1.5, "engine": "torch", "labels": ["right", "left", "right"],
     }  # fmt: skip

@@ -10,6 +10,7 @@ from train_fixtures import make_pack, tiny
 
 from components.base.errors import UserError
 from components.model import sampling
+from components.networks import registry
 from components.train import averages
 from components.train.optim import flat
 from components.train.stage import train
@@ -94,12 +95,12 @@ def test_a_trained_model_is_made_again_with_another_half_life(tmp_path):
     def trained(name, **changes):
         params = tiny(images=160, validations=1, **changes)
         train(params, pixels=pixels, splits=splits, model=tmp_path / name, scratch=tmp_path / "scratch")
-        return load_file(tmp_path / name / "unet" / averages.WEIGHTS)
+        return load_file(tmp_path / name / "unet" / registry.WEIGHTS)
 
     trained("model", ema_half_lives=[0.04, 0.1], ema_snapshots=10)
     wanted = trained("other", ema_half_lives=[0.06])
     averages.remake(tmp_path / "model", 0.06, tmp_path / "remade")
-    got = load_file(tmp_path / "remade" / "unet" / averages.WEIGHTS)
+    got = load_file(tmp_path / "remade" / "unet" / registry.WEIGHTS)
     for name, weight in wanted.items():
         torch.testing.assert_close(got[name], weight, rtol=0.02, atol=2e-3, msg=name)
     assert len(list((tmp_path / "model" / averages.FOLDER).iterdir())) == 10
