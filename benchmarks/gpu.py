@@ -237,8 +237,8 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
 
 def used(bench: Bench, mine: Ours, rate: float) -> str:
     """The share of the measured peak that ``rate`` images a second are."""
-    config = mine.state.network.config
-    each = throughput.flops(mine.state.network, side=config.sample_size, channels=3, labels=False)
+    network = mine.state.network
+    each = throughput.flops(network, registry.sample_shape(network), labels=False)
     peak = throughput.peak(bench.device, "fp32" if bench.smoke else "bf16")
     return f"{each * rate / 1e12:.3g} TFLOP/s, {100 * each * rate / peak:.0f} % of the measured {peak / 1e12:.3g}"
 

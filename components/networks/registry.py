@@ -60,6 +60,14 @@ def folder(model: Path) -> Path:
     return model / "transformer" if (model / "transformer").is_dir() else model / "unet"
 
 
+def sample_shape(network: nn.Module) -> tuple[int, ...]:
+    """The shape of one sample that ``network`` takes, channels first: (C, H, W) of an image."""
+    config: Any = network.config
+    size = config.sample_size
+    sides = size if isinstance(size, list | tuple) else (size, size)
+    return (config.in_channels, *sides)
+
+
 def labels(network: nn.Module) -> int:
     """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
     if "num_embeds_ada_norm" in network.config:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components.networks import precision
+from components.networks import precision, registry
 from components.train import accumulate, guards, throughput
 from components.train.compiling import Compiling
 from components.train.distributed import sharding
@@ -72,8 +72,8 @@ class Step:
     def _attempt(self, count: int) -> None:
         """Compute a gradient of ``count`` images and drop it; torch.OutOfMemoryError when they are too many."""
         state, device, config = self.state, self.group.device, self.state.network.config
-        side, channels = config.sample_size, config.in_channels
-        image, sigma = torch.zeros(count, channels, side, side, device=device), torch.ones(count, device=device)
+        shape = registry.sample_shape(state.network)
+        image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
         labels = torch.zeros(count, dtype=torch.int64, device=device) if _classes(config) else None
         # The optimiser's moments take their room at the first step.
         later = (
@@ -89,8 +89,8 @@ class Step:
 
     def _operations(self) -> float:
         """FLOPs of this rank in the whole training; a bound on them where even that is little."""
-        config, images = self.state.network.config, self.params.images / self.group.size
-        bound = images * throughput.at_most(self.state.network, config.sample_size)
+        images = self.params.images / self.group.size
+        bound = images * throughput.at_most(self.state.network, registry.sample_shape(self.state.network))
         if self.state.sharded or bound < 1e12:
             return bound
         return images * operations(self.state)
@@ -109,12 +109,10 @@ class Step:
 
 def operations(state: State) -> float:
     """FLOPs of one image, forward and backward; of a sharded network it is not counted (a bound)."""
-    config = state.network.config
+    shape = registry.sample_shape(state.network)
     if state.sharded:
-        return throughput.at_most(state.network, config.sample_size)
-    return throughput.flops(
-        state.network, side=config.sample_size, channels=config.in_channels, labels=_classes(config)
-    )
+        return throughput.at_most(state.network, shape)
+    return throughput.flops(state.network, shape, labels=_classes(state.network.config))
 
 
 def _classes(config: object) -> bool:

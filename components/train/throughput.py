@@ -1,16 +1,17 @@
-"""How fast a training goes: images and model FLOPs a second, the share of what the device can do, energy.
+"""How fast a training goes: images and model FLOPs a second, utilisation of the device, energy.
 
-Everything here is told to who watches (components/base/events.py) and to nobody else: outputs hold no clock.  FLOPs are
-those of the network's forward and backward pass, counted once on shapes alone; the device's peak is what its matrix
-product reaches, measured for a fraction of a second in the step's precision and remembered for each device.
+All of it goes to the event stream (components/base/events.py) only, so that no output depends on a clock.  FLOPs are
+those of the network's forward and backward pass, counted once on shapes alone; utilisation is relative to the rate of
+a matrix product on the device, measured for a fraction of a second in the step's precision and kept for each device.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,32 +23,35 @@ from components.networks import precision as arithmetic
 from components.train.energy import Energy
 
 EVERY = 10.0
-"""Seconds between two measurements."""
+"""Seconds between two reports."""
 
 _FIRST = 2
-"""Steps that are not counted: memory is allocated, algorithms are chosen."""
+"""Steps that are not counted: during them memory is allocated and algorithms are chosen."""
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def flops(network: nn.Module, *, side: int, channels: int, labels: bool) -> int:
-    """Floating-point operations of ``network`` for one image, forward and backward; two for a multiply and add."""
+def flops(network: nn.Module, shape: Sequence[int], *, labels: bool) -> int:
+    """FLOPs of ``network`` for one sample of ``shape`` (channels first), forward and backward, two a multiply-add."""
     with torch.device("meta"):
-        image, told = torch.zeros(1, channels, side, side), torch.ones(1)
+        sample, timestep = torch.zeros(1, *shape), torch.ones(1)
         class_labels = torch.zeros(1, dtype=torch.int64) if labels else None
     shapes = copy.deepcopy(network).to("meta").requires_grad_(True).train()
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        shapes(image, told, class_labels=class_labels).sample.sum().backward()
+        shapes(sample, timestep, class_labels=class_labels).sample.sum().backward()
     return counter.get_total_flops()
 
 
-def at_most(network: nn.Module, side: int) -> int:
-    """A bound on :func:`flops` that costs nothing: each weight meets each pixel once forward and twice backward."""
-    return 6 * side**2 * sum(weight.numel() for weight in network.parameters())
+def at_most(network: nn.Module, shape: Sequence[int]) -> int:
+    """A rough upper bound of :func:`flops`, without running anything: three multiply-adds a weight and position.
+
+    Attention is not in it.
+    """
+    return 6 * math.prod(shape[1:]) * sum(weight.numel() for weight in network.parameters())
 
 
 def peak(device: torch.device, precision: str, remembered: Path | None = None) -> float:
-    """FLOP/s of the best of a few matrix products on ``device`` in ``precision``; kept in ``remembered``, a JSON."""
+    """FLOP/s of the fastest of a few matrix products on ``device`` in ``precision``; ``remembered``: a JSON file."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     key = f"{name}, {precision}, torch {torch.__version__}"
     known = _read(remembered)
@@ -79,7 +83,7 @@ def _measured(device: torch.device, kind: torch.dtype) -> float:
 
 
 def _clock(device: torch.device) -> float:
-    """Seconds of the device's work: on the CPU those of its threads, whatever else the machine does."""
+    """Seconds of work of the device; on the CPU those of this process alone, whatever else the machine does."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -87,16 +91,17 @@ def _clock(device: torch.device) -> float:
 
 
 class Throughput:
-    """Follows the steps of one rank that speaks for ``ranks`` alike; the host reads clocks, never the device.
+    """Measures the steps of one rank, and reports for all ``ranks``, which are alike.
 
-    Steps are queued on CUDA ahead of the device, but never far: over :data:`EVERY` seconds the two agree.
+    Only clocks of the host are read, so that it never waits for CUDA: steps are queued ahead of the device, but not
+    far, so over :data:`EVERY` seconds both rates agree.
     """
 
     def __init__(
         self, operations: Callable[[], float], device: torch.device, *, precision: str, ranks: int,
         remembered: Path | None,
     ) -> None:  # fmt: skip
-        """``operations`` tells the FLOPs of an image, when they are first wanted; ``remembered`` is :func:`peak`'s."""
+        """``operations`` gives the FLOPs of one image, asked once; ``remembered``: see :func:`peak`."""
         self.device, self.ranks, self.remembered = device, ranks, remembered
         self.precision = arithmetic.resolve(device, precision)
         self._operations, self._flops = operations, 0.0
@@ -105,10 +110,10 @@ class Throughput:
         self._since: tuple[float, float | None] | None = None
         self._images = 0
         self.note = ""
-        """For the progress bar."""
+        """The last report in words, for the progress bar."""
 
     def advance(self, images: int, *, seen: int) -> None:
-        """Count a step of ``images`` over all ranks that ended at ``seen``; measure when it is time."""
+        """Count a step of ``images`` over all ranks that ended at ``seen``; report every :data:`EVERY` seconds."""
         self._steps += 1
         if self._steps <= _FIRST:
             return
@@ -121,11 +126,11 @@ class Throughput:
         if now - began >= EVERY:
             values = self._values(now - began, joules)
             events.metrics({f"speed/{name}": value for name, value in values.items()}, step=seen)
-            self.note = told(values)
+            self.note = in_words(values)
             self._since, self._images = (time.monotonic(), self._energy.joules()), 0
 
     def _values(self, seconds: float, joules: float | None) -> dict[str, float]:
-        """What the last ``seconds`` gave; counting and measuring the peak wait until there is somebody to tell."""
+        """The rates over the last ``seconds``; FLOPs and the peak are found here, when they are first needed."""
         if not self._flops:
             self._flops = self._operations()
             self._peak = self.ranks * peak(self.device, self.precision, self.remembered)
@@ -139,8 +144,8 @@ class Throughput:
         return values
 
 
-def told(values: dict[str, float]) -> str:
-    """``12.3 GFLOP/s, 45 % of peak, 67 W`` as far as it is known."""
+def in_words(values: dict[str, float]) -> str:
+    """For example ``12.3 GFLOP/s, 45 % of peak, 67 W``; without the power where it is not known."""
     rate, unit = values["flops_per_second"], 0
     while rate >= 1000 and unit < 4:
         rate, unit = rate / 1000, unit + 1

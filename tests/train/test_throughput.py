@@ -1,4 +1,4 @@
-"""What is told of a training's speed: the FLOPs are right, the clock stays out of outputs."""
+"""Speed of a training: FLOPs, utilisation and energy are right, and stay out of outputs."""
 
 import json
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class Straight(nn.Module):
 def test_flops_are_those_counted_by_hand():
     inner, outer = 2 * 9 * 3 * 16 * 64, 2 * 16 * 3 * 64
     # Backwards each weight meets each pixel twice, but nobody asks for the gradient of the image.
-    assert throughput.flops(Straight(), side=8, channels=3, labels=False) == 3 * outer + 2 * inner
+    assert throughput.flops(Straight(), (3, 8, 8), labels=False) == 3 * outer + 2 * inner
 
 
 @pytest.mark.parametrize("chosen", [UNET, COMPACT])
@@ -37,8 +37,8 @@ def test_flops_of_a_network_grow_with_its_pixels_below_the_bound(chosen):
     counts = []
     for side in (8, 16):
         network = registry.build(params.network, schedule_name="cosine", side=side, channels=3, classes=3)
-        counts.append(throughput.flops(network, side=side, channels=3, labels=True))
-        assert counts[-1] <= throughput.at_most(network, side) * 1.5  # attention is beyond the bound
+        counts.append(throughput.flops(network, registry.sample_shape(network), labels=True))
+        assert counts[-1] <= throughput.at_most(network, (3, side, side)) * 1.5  # attention is beyond the bound
         assert next(network.parameters()).device.type == "cpu"
     assert 3 < counts[1] / counts[0] < 6
 
@@ -60,7 +60,7 @@ def test_a_damaged_memory_of_peaks_is_measured_again(tmp_path, monkeypatch, cont
     assert 5e9 in json.loads(path.read_text("utf-8")).values()
 
 
-def told(monkeypatch, tmp_path, *, ranks=1):
+def reported(monkeypatch, tmp_path, *, ranks=1):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(throughput.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(throughput, "peak", lambda *_: 1e9)
@@ -74,8 +74,8 @@ def told(monkeypatch, tmp_path, *, ranks=1):
     return speed, points
 
 
-def test_rate_utilisation_and_energy_of_each_window_are_told(monkeypatch, tmp_path):
-    speed, points = told(monkeypatch, tmp_path)
+def test_rate_utilisation_and_energy_of_each_window_are_reported(monkeypatch, tmp_path):
+    speed, points = reported(monkeypatch, tmp_path)
     assert [step for step, _ in points] == [1300, 2300]
     assert points[0][1] == pytest.approx({
         "speed/images_per_second": 100.0, "speed/flops_per_second": 2e8, "speed/utilisation": 0.2,
@@ -85,7 +85,7 @@ def test_rate_utilisation_and_energy_of_each_window_are_told(monkeypatch, tmp_pa
 
 
 def test_two_ranks_can_do_twice_as_much(monkeypatch, tmp_path):
-    _, points = told(monkeypatch, tmp_path, ranks=2)
+    _, points = reported(monkeypatch, tmp_path, ranks=2)
     assert points[0][1]["speed/utilisation"] == pytest.approx(0.1)
 
 
@@ -106,13 +106,13 @@ def test_the_processors_packages_are_added_up_and_their_parts_are_not(tmp_path):
 
 def test_a_counter_that_starts_again_goes_on(tmp_path):
     rapl(tmp_path, 3_900_000)
-    told = energy.Energy(CPU, tmp_path)
-    before = told.joules()
+    counter = energy.Energy(CPU, tmp_path)
+    before = counter.joules()
     rapl(tmp_path, 100_000)
-    assert told.joules() - before == pytest.approx(0.2)
+    assert counter.joules() - before == pytest.approx(0.2)
 
 
-def test_without_a_counter_or_with_a_strange_one_nothing_is_told(tmp_path):
+def test_without_a_counter_or_with_a_strange_one_the_energy_is_unknown(tmp_path):
     assert energy.Energy(CPU, tmp_path).joules() is None
     rapl(tmp_path, 5)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("?", "ascii")
