@@ -1,6 +1,6 @@
-"""The gradient of a rank's share of the batch in pieces that fit into memory, and how large a piece may be.
+"""Gradient accumulation: a rank's share of the batch in micro-batches that fit into memory, and their size.
 
-Shapes: B images of this rank's share; a piece is at most ``micro`` of them.
+Shapes: B images of this rank's share; a micro-batch is at most ``micro`` of them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _log = logging.getLogger(__name__)
 def backward(
     model: nn.Module, losses: Callable[[slice], Tensor], share: int, micro: int, scale: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Add the gradient of the mean of ``losses`` to the weights' and return them detached, (B,).
+    """Add the gradient of the mean loss of the share to the weights' gradients; return the losses, (B,), detached.
 
-    ``losses`` computes those of a slice of the share; ``scale`` is that of the gradient scaler.  Ranks exchange
-    gradients once, with the last piece.
+    ``losses`` computes those of a slice of the share; ``scale`` multiplies a loss by the gradient scaler's factor.
+    Ranks exchange gradients once, with the last micro-batch.
     """
     found = []
     for first in range(0, share, micro):
         piece = slice(first, min(first + micro, share))
         with _unsynchronised(model, piece.stop < share):
             part = losses(piece)
-            # The mean of one whole piece is just that: times 1.
+            # For a single micro-batch the factor is exactly 1.
             scale(part.mean() * (len(part) / share)).backward()
         found.append(part.detach())
     return found[0] if len(found) == 1 else torch.cat(found)
@@ -44,7 +44,7 @@ def backward(
 
 @contextlib.contextmanager
 def _unsynchronised(model: nn.Module, apart: bool) -> Iterator[None]:
-    """While the body runs no gradient is exchanged between ranks, if ``apart``."""
+    """With ``apart``, no gradients are exchanged between ranks inside the context."""
     if apart and isinstance(model, DistributedDataParallel):
         with model.no_sync():
             yield
@@ -59,10 +59,10 @@ def _unsynchronised(model: nn.Module, apart: bool) -> Iterator[None]:
 
 
 def size(wanted: Micro, share: int, group: Group, attempt: Callable[[int], object]) -> int:
-    """Images of a piece: ``wanted``, at most ``share``; auto: all on the CPU, on CUDA what fits every rank.
+    """Images of a micro-batch: ``wanted``, at most ``share``; auto: all on the CPU, on CUDA what fits every rank.
 
-    ``attempt`` computes a gradient of so many images and leaves no trace; torch.OutOfMemoryError says that they are
-    too many.  The search for a fit is tested with an attempt that fails by itself: it has not met a real GPU's end.
+    ``attempt`` computes the gradient of that many images and drops it; it raises torch.OutOfMemoryError when they do
+    not fit.  The search is tested with an attempt that raises it by itself, not yet on a GPU whose memory is full.
     """
     if wanted != "auto":
         return min(wanted, share)
@@ -70,12 +70,16 @@ def size(wanted: Micro, share: int, group: Group, attempt: Callable[[int], objec
         return share
     found = least(group, largest(share, attempt))
     if found < share and group.rank == 0:
-        _log.info("memory takes %d images at once: each step adds up %d pieces", found, -(-share // found))
+        words = "memory holds %d images at once: each step adds up the gradients of %d micro-batches"
+        _log.info(words, found, -(-share // found))
     return found
 
 
 def largest(share: int, attempt: Callable[[int], object]) -> int:
-    """``share``, or the largest power of two below it whose attempt does not run out of memory."""
+    """``share``, or the largest power of two below it with which ``attempt`` succeeds.
+
+    UserError when not even one image fits.
+    """
     count = share
     while not _fits(count, attempt):
         if count == 1:
@@ -86,9 +90,9 @@ def largest(share: int, attempt: Callable[[int], object]) -> int:
 
 def least(group: Group, count: int) -> int:
     """The smallest ``count`` of all ranks."""
-    told = torch.zeros(group.size, dtype=torch.float64)
-    told[group.rank] = count
-    return int(group.sum(told).min())
+    counts = torch.zeros(group.size, dtype=torch.float64)
+    counts[group.rank] = count
+    return int(group.sum(counts).min())
 
 
 def _fits(count: int, attempt: Callable[[int], object]) -> bool:
@@ -97,7 +101,7 @@ def _fits(count: int, attempt: Callable[[int], object]) -> bool:
         return True
     except torch.OutOfMemoryError:
         pass
-    # Here, since the exception's frames held the tensors.
+    # Not inside the except block, where the exception still refers to the tensors.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return False

@@ -1,7 +1,7 @@
-"""The state of a training that was stopped, on disk: whole or not there, verified when read.
+"""Checkpoints: the state of a training on disk, written whole or not at all and verified when read.
 
-A file is called ``<images seen, 12 digits>-<first 16 digits of its SHA-256>.pt``, so that damage shows, and
-holds only tensors and plain data: it is loaded with ``weights_only=True``.  The last few are kept.
+A file is called ``<images seen, 12 digits>-<first 16 hex digits of its SHA-256>.pt``, which shows whether it is
+damaged, and holds only tensors and plain data: it is loaded with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, apart: int = 0) -> Path:
-    """Write ``state`` after ``images_seen`` images; keep the last ``keep``, and all since ``apart`` images ago."""
+    """Write ``state`` after ``images_seen`` images and return its path.
+
+    Older checkpoints are removed but for the last ``keep`` and the newest that is ``apart`` images or more behind.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{images_seen:012d}{files.BESIDE}new"
     torch.save(state, temporary)
@@ -28,15 +31,15 @@ def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, ap
     files.sync(folder)
     far = max((images for images in map(_images, _newest_first(folder)) if images_seen - images >= apart), default=0)
     for old in _newest_first(folder)[keep:]:
-        if _images(old) < far:  # the one at least so far back stays, to go back to
+        if _images(old) < far:  # the one at ``far`` stays: a spike may have to go back to it
             old.unlink()
     return path
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, most: int | None = None) -> dict[str, Any] | None:
-    """The newest whole state in ``folder`` (after at most ``most`` images), None when there is none.
+    """The newest undamaged state in ``folder``, of at most ``most`` images; None when there is none.
 
-    A damaged one is removed, and said.
+    Damaged checkpoints are removed with a warning.
     """
     if not folder.is_dir():
         return None
@@ -53,7 +56,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, most: int | None =
 
 
 def forget(folder: Path, beyond: int) -> None:
-    """Remove what was saved after more than ``beyond`` images."""
+    """Remove the checkpoints of more than ``beyond`` images."""
     for path in _newest_first(folder):
         if _images(path) > beyond:
             path.unlink()

@@ -1,7 +1,8 @@
-"""Whether ``torch.compile`` pays within what is left of a training.
+"""Whether ``torch.compile`` saves more time in the rest of a training than it takes.
 
-On the CPU the answer is a function of the parameters and the network alone, since a compiled step rounds otherwise
-and the same inputs give the same bytes; on CUDA it follows the measured time of a step and goes into the checkpoint.
+On the CPU the answer depends on the parameters and the network alone, since a compiled step rounds differently and
+the same inputs have to give the same bytes.  On CUDA it depends on the measured time of a step, and is kept in the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -17,33 +18,36 @@ from torch import nn
 from components.base.errors import UserError
 
 CPU_COST, CPU_GAIN = 106.0, 0.115
-"""Seconds that compiling takes on one core, and the share of the step that it saves (measured: even after 920 s)."""
+"""Seconds that compiling takes on one core, and the share of a step that it saves (measured: pays after 920 s)."""
 
 CUDA_COST, CUDA_GAIN = 60.0, 0.2
-"""The same on a GPU: cautious figures, not measured here."""
+"""The same on a GPU: cautious guesses, not measured."""
 
 CPU_RATE = 25e9
-"""Floating-point operations a second of one core, in float32 with AVX2: the order of magnitude is what matters."""
+"""FLOP/s of one core in float32 with AVX2; only the order of magnitude matters."""
 
 _FIRST, _LAST = 5, 25
-"""Steps between which a CUDA step is timed: before, memory is allocated and algorithms are chosen."""
+"""Steps between which a CUDA step is timed: during the first, memory is allocated and algorithms are chosen."""
 
 _log = logging.getLogger(__name__)
 
 
 def pays(seconds: float, cost: float, gain: float) -> bool:
-    """Whether ``cost`` seconds of compiling save more than they take of the next ``seconds``."""
+    """Whether compiling for ``cost`` seconds pays when it saves the share ``gain`` of the next ``seconds``."""
     return seconds * gain > cost
 
 
 class Compiling:
-    """Compiles ``network`` in place when it is asked for, or pays."""
+    """Compiles a network in place, at once or after some steps, where that is asked for or pays."""
 
     def __init__(
         self, wanted: bool | str, network: nn.Module, device: torch.device, *, on: bool,
         operations: Callable[[], float],
     ) -> None:  # fmt: skip
-        """``on``: a checkpoint says that it was compiled; ``operations`` tells this rank's FLOPs of the training."""
+        """Compile now where ``wanted`` is true, or is auto and it pays on the CPU; UserError when there is no compiler.
+
+        ``on``: the checkpoint was of a compiled network; ``operations`` gives the FLOPs of this rank in the training.
+        """
         self.network, self.device, self.on = network, device, False
         self._open = wanted == "auto" and device.type == "cuda"
         self._began: tuple[int, float] | None = None
@@ -53,7 +57,7 @@ class Compiling:
             self._compile()
 
     def step(self, steps_done: int, steps_left: int) -> None:
-        """Tell that a step of this process is done; on CUDA the question is decided here, after some of them."""
+        """Count a step; on CUDA, decide after :data:`_LAST` of them. ``steps_done``: by this process."""
         if not self._open or steps_done < _FIRST:
             return
         if steps_done in (_FIRST, _LAST):
@@ -70,7 +74,7 @@ class Compiling:
 
     def _compile(self) -> None:
         self._open, self.on = False, True
-        # In place, so that names in checkpoints, DDP and FSDP go on as they are.
+        # In place, so that the names of weights stay the same for checkpoints, DDP and FSDP.
         self.network.compile(dynamic=False)
 
 
@@ -79,5 +83,5 @@ def _pays_here(device: torch.device, operations: Callable[[], float]) -> bool:
 
 
 def possible(device: torch.device) -> bool:
-    """Whether the machine can compile at all: on the CPU that takes a C++ compiler."""
+    """Whether the machine can compile at all: for the CPU it needs a C++ compiler."""
     return device.type == "cuda" or any(shutil.which(name) for name in ("c++", "g++", "clang++"))

@@ -1,4 +1,4 @@
-"""The energy that a device says it has used, when it says so: NVML for CUDA, RAPL for the processor (Linux)."""
+"""The energy counter of a device, where it has one: NVML for CUDA, RAPL for the processor (Linux)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 RAPL = Path("/sys/class/powercap")
+"""Where Linux shows the energy counters of the processor."""
 
 
 class Energy:
-    """Joules used so far by ``device``, from a zero of its own; nothing where the device keeps it to itself.
+    """The energy counter of ``device``: reads None where there is none or it may not be read.
 
-    NVML has been called as its manual says; it has not been run here, where there is no GPU.
+    The calls of NVML follow its manual; they have not been run on a GPU yet.
     """
 
     def __init__(self, device: torch.device, rapl: Path = RAPL) -> None:
@@ -29,10 +30,10 @@ class Energy:
                 path for path in rapl.glob("intel-rapl:*/energy_uj") if path.parent.name.count(":") == 1
             )
             self._before = dict.fromkeys(self._counters, 0)
-            self._turns = dict.fromkeys(self._counters, 0)
+            self._wraps = dict.fromkeys(self._counters, 0)
 
     def joules(self) -> float | None:
-        """Since some moment in the past; None when it is not told."""
+        """Joules used since an unknown moment in the past; None where that cannot be read."""
         if self._handle is not None:
             used = ctypes.c_ulonglong()
             failed = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle, ctypes.byref(used))
@@ -46,22 +47,22 @@ class Energy:
             return None
 
     def share(self, ranks: int) -> int:
-        """How many times the reading stands for ``ranks``: a GPU is one rank's, a processor all ranks'."""
+        """The factor from one reading to the energy of all ``ranks``: each has its own GPU, or all share the CPU."""
         return ranks if self._cuda else 1
 
     def _read(self, path: Path) -> int:
-        """Microjoules; the counter starts again at its range's end."""
+        """Microjoules; the counter restarts from zero at the end of its range."""
         now = int(path.read_text("ascii"))
         if now < self._before[path]:
-            self._turns[path] += 1
+            self._wraps[path] += 1
         self._before[path] = now
-        return now + self._turns[path] * int(path.with_name("max_energy_range_uj").read_text("ascii"))
+        return now + self._wraps[path] * int(path.with_name("max_energy_range_uj").read_text("ascii"))
 
     def _open(self, device: torch.device) -> None:
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL("libnvidia-ml.so.1")
             handle = ctypes.c_void_p()
-            # By its UUID: CUDA_VISIBLE_DEVICES numbers devices otherwise than NVML does.
+            # By its UUID, since CUDA_VISIBLE_DEVICES and NVML number devices differently.
             name = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
             if library.nvmlInit_v2() == 0 and library.nvmlDeviceGetHandleByUUID(name, ctypes.byref(handle)) == 0:
                 self._library, self._handle = library, handle

@@ -1,23 +1,26 @@
-"""Signals that ask a training to stop: noted when they come, answered where it can stop."""
+"""Signals that ask a training to stop: recorded when they arrive, acted on between two steps."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
 from components.train.distributed.ranks import Group
 
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
 
 class Signals:
-    """SIGTERM and SIGINT to this process while the context lasts; in another thread than the main one, none."""
+    """Records SIGTERM and SIGINT inside its context; nothing outside the main thread, where Python has no handlers."""
 
     def __init__(self) -> None:
         self._arrived: set[int] = set()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -29,11 +32,11 @@ class Signals:
             signal.signal(number, handler)
 
     def arrived(self) -> tuple[bool, bool]:
-        """Whether SIGTERM and SIGINT have come."""
+        """Whether SIGTERM and SIGINT have arrived at this process."""
         return signal.SIGTERM in self._arrived, signal.SIGINT in self._arrived
 
     def agreed(self, group: Group) -> int:
-        """The signal to stop for, 0 for none, the same on every rank; all of them have to ask."""
+        """The signal to stop for, 0 for none, the same on every rank; a collective call: every rank has to make it."""
         return chosen(*group.sum(torch.tensor(self.arrived(), dtype=torch.float64)).tolist())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -41,5 +44,5 @@ class Signals:
 
 
 def chosen(terminate: float, interrupt: float) -> int:
-    """The signal to stop for, from how many ranks got each."""
+    """The signal to stop for, 0 for none, given how many ranks got SIGTERM and how many SIGINT."""
     return int(signal.SIGTERM if terminate else signal.SIGINT if interrupt else 0)

@@ -1,8 +1,8 @@
-"""The processes that train together: started here, or joined when torchrun has started them already.
+"""The processes (ranks) that train together: started here, or joined when torchrun has started them already.
 
-Each rank works on one thread (CPU) or one device (CUDA).  Without torchrun, this process is rank 0
-and starts the others; they meet in a file of the scratch folder, talk over loopback and, on the CPU under Linux,
-add up gradients in memory that they share.
+Each rank works on one thread (CPU) or one device (CUDA).  Without torchrun, this process is rank 0 and starts the
+others; they find each other through a file in the scratch folder, communicate over loopback and, on the CPU under
+Linux, add up gradients in shared memory.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _LEADER, _SHARED = "STILLROOM_LEADER", "STILLROOM_SHARED"
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together."""
+    """This rank and the others; every method but :meth:`part` is a collective call, which every rank has to make."""
 
     rank: int
     size: int
     device: torch.device
     shared: shared.Shared | None = None
-    """Of ranks on the CPU of one machine."""
+    """Shared memory of ranks on the CPU of one machine; None elsewhere."""
 
     def part(self, whole: Tensor) -> Tensor:
         """This rank's rows of ``whole`` (B, ...); B is a multiple of the size."""
@@ -48,39 +48,40 @@ class Group:
         return whole[self.rank * share : (self.rank + 1) * share]
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """``numbers`` added up over all ranks, on the CPU."""
+        """The sum of ``numbers`` over all ranks, on the CPU; the host waits for it."""
         return self.total(numbers.to(self.device)).cpu()
 
     def total(self, numbers: Tensor) -> Tensor:
-        """``numbers`` of this rank's device added up over all ranks there; they may change. The host does not wait."""
+        """The sum of ``numbers`` over all ranks, on this rank's device; may overwrite them, without a wait."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def pool(self, numbers: Tensor) -> None:
-        """Add up ``numbers`` (N,), float32, over all ranks in place; the first call's N is the largest."""
+        """Replace ``numbers`` (N,), float32, by their sum over all ranks; the first call has the largest N."""
         if self.shared:
             self.shared.total(numbers)
         elif self.size > 1:
             dist.all_reduce(numbers)
 
     def mean(self, numbers: Tensor) -> None:
-        """Put the mean over all ranks in the place of ``numbers``, as :meth:`pool` takes them."""
+        """Replace ``numbers``, as :meth:`pool` takes them, by their mean over all ranks."""
         if self.size > 1:
             self.pool(numbers)
             numbers.div_(self.size)
 
     def wait(self) -> None:
-        """Return when every rank is here."""
+        """Return when every rank has called this."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextlib.contextmanager
 def together(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
-    """Yield the group of ``size`` ranks; ``command`` (arguments of this Python) starts one that follows.
+    """Yield the group of ``size`` ranks; ``command``: the arguments of Python that start another rank.
 
-    Under torchrun its group is joined and ``size`` is its world size.  With CUDA there is one rank a device.
+    Under torchrun its group is joined, whatever ``size`` says; with CUDA there is one rank for each device.
+    UserError when a rank ends before its time.
     """
     threads = torch.get_num_threads()
     try:
@@ -110,8 +111,9 @@ def _follow() -> Group:
     rank, size = int(os.environ[_RANK]), int(os.environ[_SIZE])
     store = dist.FileStore(os.environ[_STORE], size)
     store.set(f"here/{rank}", "1")
-    told = os.environ.get(_SHARED)
-    return Group(rank, size, _meet(store, rank, size), shared.Shared.join(told, rank, size) if told else None)
+    inherited = os.environ.get(_SHARED)
+    own = shared.Shared.join(inherited, rank, size) if inherited else None
+    return Group(rank, size, _meet(store, rank, size), own)
 
 
 @contextlib.contextmanager
@@ -122,7 +124,10 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
     scratch.mkdir(parents=True, exist_ok=True)
     meeting = scratch / f"ranks-{secrets.token_hex(4)}"
     children: list[subprocess.Popen] = []
-    own, theirs = shared.lead(size) if _can_share() else (None, [()] * (size - 1))
+    own: shared.Shared | None = None
+    theirs: Sequence[Sequence[int]] = [()] * (size - 1)
+    if _can_share():
+        own, theirs = shared.lead(size)
     try:
         for rank, inherited in enumerate(theirs, 1):
             children.append(_start(rank, size, meeting, command, inherited))
@@ -159,7 +164,7 @@ def _can_share() -> bool:
 def _start(
     rank: int, size: int, meeting: Path, command: Sequence[str], inherited: Sequence[int]
 ) -> subprocess.Popen:  # fmt: skip
-    """A process that follows; ``inherited``: file descriptors of :func:`.shared.lead`, or none."""
+    """Start rank ``rank``; ``inherited``: the file descriptors of :func:`.shared.lead`, or none."""
     source = str(Path(components.__file__).parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     own = {_STORE: str(meeting), _RANK: str(rank), _SIZE: str(size), _LEADER: str(os.getpid()), "PYTHONPATH": path,
@@ -171,7 +176,7 @@ def _start(
 
 
 def _code(child: subprocess.Popen) -> int | None:
-    """How ``child`` ended; its connection breaks a moment before it is gone."""
+    """The exit code of ``child``, None while it runs; waits a moment, since its connection breaks before it ends."""
     try:
         return child.wait(timeout=2)
     except subprocess.TimeoutExpired:
@@ -179,7 +184,7 @@ def _code(child: subprocess.Popen) -> int | None:
 
 
 def _await(store: dist.Store, rank: int, child: subprocess.Popen) -> None:
-    """Return when ``child`` has reported; a child that dies before is an error, not a long wait."""
+    """Return when ``child`` has reported; RuntimeError, at once, when it ends before that."""
     while True:
         try:
             store.wait([f"here/{rank}"], datetime.timedelta(seconds=1))

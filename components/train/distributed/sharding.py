@@ -1,11 +1,11 @@
-"""Networks that do not fit one device: weights, gradients, optimiser and averages cut over the ranks (FSDP2).
+"""Networks that do not fit one device: weights, gradients, optimiser and averages sharded over the ranks (FSDP2).
 
-What is saved is whole, so that a checkpoint goes on with another number of ranks and without sharding.
+Checkpoints hold whole tensors, so that a training can go on with another number of ranks or without sharding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from components.train.distributed.ranks import Group
 
 
 def shard(network: nn.Module, group: Group) -> None:
-    """Cut ``network`` over the ranks in place: each block of a list by itself, the rest with the root.
+    """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
-    A block's weights are gathered when it computes and let go of after it.
+    A block's weights are gathered before it computes and freed after it.
     """
     network.to(memory_format=torch.contiguous_format)  # FSDP takes no other
     mesh = init_device_mesh(group.device.type, (group.size,))
@@ -30,7 +30,7 @@ def shard(network: nn.Module, group: Group) -> None:
 
 
 def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
-    """The members of the outermost lists (of lists), as far as they have weights."""
+    """The members of the outermost module lists that have weights; a list inside a list counts by its members."""
     for part in network.children():
         if isinstance(part, nn.ModuleList):
             yield from _blocks(part, listed=True)
@@ -41,7 +41,7 @@ def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
 
 
 def whole(tree: Any) -> Any:
-    """``tree`` of dicts, lists and tensors with every tensor gathered; every rank has to call it."""
+    """``tree`` of dicts, lists and tensors with every tensor gathered; a collective call: every rank has to make it."""
     if isinstance(tree, DTensor):
         return tree.full_tensor()
     if isinstance(tree, dict):
@@ -52,7 +52,7 @@ def whole(tree: Any) -> Any:
 
 
 def cut(tree: Any, like: Any) -> Any:
-    """``tree`` with every tensor cut as its counterpart in ``like`` is."""
+    """``tree`` of whole tensors, each sharded as its counterpart in ``like`` is."""
     if isinstance(like, DTensor):
         return distribute_tensor(tree, like.device_mesh, like.placements)
     if isinstance(like, dict):
@@ -62,8 +62,8 @@ def cut(tree: Any, like: Any) -> Any:
     return tree
 
 
-def cut_moments(state: dict[str, Any], weights: list[Tensor]) -> dict[str, Any]:
-    """The state of an optimiser over ``weights``, whole, with its moments cut as the weights are."""
+def cut_moments(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any]:
+    """The whole state of an optimiser over ``weights``, with its moments sharded as the weights are."""
     cut_state = {
         number: {name: cut(part, weights[number]) if part.shape == weights[number].shape else part
                  for name, part in parts.items()}
@@ -73,12 +73,15 @@ def cut_moments(state: dict[str, Any], weights: list[Tensor]) -> dict[str, Any]:
 
 
 def norm(value: Tensor) -> Tensor:
-    """A gradient's norm over all ranks, from what ``clip_grad_norm_`` gives."""
+    """The gradient norm over all ranks, a scalar, from what ``clip_grad_norm_`` returns."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """``network`` as one whole module: itself, or its weights in a new one; every rank has to call it."""
+    """``network`` as a module that is not sharded: itself, or its weights in a new one that ``build`` makes.
+
+    A collective call: every rank has to make it.
+    """
     if not isinstance(network, FSDPModule):
         return network
     weights = {name: part.cpu() for name, part in whole(network.state_dict()).items()}

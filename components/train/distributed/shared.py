@@ -1,7 +1,7 @@
-"""Vectors added up over ranks on one machine, in memory that they share.
+"""All-reduce over the ranks of one machine in shared memory.
 
-Over loopback the gradients of the default network, 1.2 million numbers, take 5 to 6 ms of a step of 80; here 1 to 1.5
-(benchmarks/ranks.py).  The memory has no name, so nothing is left behind by a process that is killed.
+For the gradients of the default network, 1.2 million numbers, it takes 1.5 ms where gloo over loopback takes 5.2
+(benchmarks/RESULTS.md, ranks).  The memory has no name, so that a process that is killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 _TIMEOUT = 300.0
-"""Seconds that a rank waits for another."""
+"""Seconds that a rank waits for another before it gives up."""
 
 
 class Shared:
-    """One rank's side; :func:`lead` makes the leader's, :meth:`join` that of a rank that it starts."""
+    """One rank's end of the shared memory: :func:`lead` makes the leader's (rank 0), :meth:`join` another rank's."""
 
     def __init__(self, rank: int, size: int, memory: int, lines: Sequence[socket.socket]) -> None:
-        """``memory``: file descriptor; ``lines``: of the leader to each other rank, of another rank to the leader."""
+        """``memory``: its file descriptor; ``lines``: the leader has one to each other rank, these have one to it."""
         self.rank, self.size = rank, size
         self._memory, self._lines = memory, lines
         self._slots: Tensor | None = None
@@ -31,19 +31,19 @@ class Shared:
             line.settimeout(_TIMEOUT)
 
     @classmethod
-    def join(cls, told: str, rank: int, size: int) -> Shared:
-        """The side of ``rank``, from what :func:`lead` told it."""
-        memory, line = map(int, told.split(","))
+    def join(cls, descriptors: str, rank: int, size: int) -> Shared:
+        """The end of ``rank``; ``descriptors``: those that it inherited, as ``memory,line`` (see :func:`lead`)."""
+        memory, line = map(int, descriptors.split(","))
         return cls(rank, size, memory, [socket.socket(fileno=line)])
 
     def total(self, numbers: Tensor) -> None:
-        """Put the sum over all ranks in the place of ``numbers``, (N,) float32 on the CPU; N is largest at first.
+        """Replace ``numbers``, (N,) float32 on the CPU, by their sum over all ranks; the first call has the largest N.
 
-        RuntimeError when another rank has died.  Every rank adds in the order of ranks, so all get the same bits.
+        RuntimeError when another rank has ended.  Every rank adds in the order of ranks, so all get the same bits.
         """
         if self._slots is None:
             self._slots = self._mapped(len(numbers))
-        # Two slots take turns: who writes to one again has met all ranks after they had read it.
+        # Two slots alternate: before a rank writes to a slot again, all ranks have read it (they met in between).
         slot, self._turn = self._slots[self._turn], 1 - self._turn
         slot = slot[:, : len(numbers)]
         slot[self.rank].copy_(numbers)
@@ -53,19 +53,19 @@ class Shared:
             numbers.add_(other)
 
     def close(self) -> None:
-        """Let go of memory and lines."""
+        """Close the memory and the lines."""
         for line in self._lines:
             line.close()
         os.close(self._memory)
 
     def _mapped(self, count: int) -> Tensor:
-        """Two slots of one vector a rank, (2, size, count) float32."""
+        """Two slots, each of one vector per rank: (2, size, count) float32."""
         length = 2 * self.size * count * 4
         os.ftruncate(self._memory, length)  # every rank asks for the same
         return torch.frombuffer(mmap.mmap(self._memory, length), dtype=torch.float32).view(2, self.size, count)
 
     def _meet(self) -> None:
-        """Return when every rank is here: all tell the leader, who tells all."""
+        """A barrier: every rank tells the leader that it is here, then the leader tells every rank."""
         try:
             if self.rank:
                 self._lines[0].sendall(b".")
@@ -80,9 +80,9 @@ class Shared:
 
 
 def lead(size: int) -> tuple[Shared, list[tuple[int, int]]]:
-    """The leader's side and the file descriptors, (memory, line), that each other rank inherits and is told of.
+    """The leader's end, and the file descriptors (memory, line) that each of the other ranks is to inherit.
 
-    The leader closes the lines of the others when they have them, so that it sees a rank end.
+    The leader closes its copies of the other ranks' lines once they run, so that it notices when a rank ends.
     """
     memory = os.memfd_create("stillroom", os.MFD_CLOEXEC)
     pairs = [socket.socketpair() for _ in range(1, size)]

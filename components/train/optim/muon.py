@@ -1,11 +1,11 @@
-"""Muon: matrices move along all singular vectors of their gradient alike; AdamW moves the rest.
+"""Muon: an optimiser that orthogonalises the updates of matrices; AdamW updates the rest.
 
 The momentum of a matrix, U S V', is replaced by about U V' (Jordan et al. 2024, kellerjordan.github.io/posts/muon;
-Bernstein and Newhouse 2024, arXiv:2409.20325, proposition 5), so that directions which the loss seldom shows are
-learned as fast as those that it always shows.  What it gives here: docs/recipe.md.  Torch's own takes matrices alone,
-no kernels, and iterates in bf16, which is slow on CPUs without it.
+Bernstein and Newhouse 2024, arXiv:2409.20325, proposition 5), so that directions which are rare in the gradients are
+learned as fast as the frequent ones.  What it gives here: docs/recipe.md.  Torch's own Muon takes matrices alone, no
+convolution kernels, and iterates in bf16, which is slow on CPUs without it.
 
-Shapes: a kernel (out, in, high, wide) is a matrix of ``out`` rows.
+Shapes: a convolution kernel (out, in, high, wide) is a matrix (out, in * high * wide).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from components.train.optim import flat
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of X <- a X + b (X X') X + c (X X')**2 X, by which singular values come near 1: Jordan et al. 2024."""
+"""a, b, c of X <- a X + b (X X') X + c (X X')**2 X, the Newton-Schulz iteration of Jordan et al. 2024."""
 
 STEPS = 3
-"""Jordan et al. take 5; 3 cost half and learn as well here (docs/recipe.md)."""
+"""Iterations; Jordan et al. take 5, but 3 cost half as much and learn as well here (docs/recipe.md)."""
 
 LEAST = 16
-"""Rows and columns of a matrix for which it pays."""
+"""Fewest rows and columns of a matrix for which Muon pays."""
 
 
 def matrices(network: nn.Module) -> list[nn.Parameter]:
-    """The weights that Muon moves: those in the blocks that are matrices or kernels, of some rows and columns."""
+    """The weights for Muon: matrices and kernels of the blocks (module lists), of LEAST rows and columns or more."""
     listed = [blocks for blocks in network.modules() if isinstance(blocks, nn.ModuleList)]
     found = dict.fromkeys(weight for blocks in listed for weight in blocks.parameters())
     return [weight for weight in found if weight.requires_grad and weight.dim() > 1 and min(flat.rows(weight)) >= LEAST]
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW on ``others``, Muon on ``matrices``; a step whose ``found_inf`` is 1 leaves everything as it is."""
+    """AdamW on ``others``, Muon on ``matrices``; a step changes nothing where attribute ``found_inf`` is 1."""
 
     def __init__(
         self, others: Sequence[Tensor], matrices: Sequence[Tensor], *, muon_rate: float, group: Group | None = None,
@@ -46,9 +46,10 @@ class Muon(torch.optim.AdamW):
     ) -> None:  # fmt: skip
         """``muon_rate``: the learning rate of ``matrices``; ``adam``: arguments of AdamW.
 
-        Each rank of a ``group`` on the CPU works out its share of the updates; a GPU is faster than the exchange.
+        On the CPU the ranks of ``group`` share the work of orthogonalising; GPUs each do all of it, which is faster
+        than the exchange.
         """
-        groups = [{"params": list(others), "muon": False}]
+        groups: list[dict[str, Any]] = [{"params": list(others), "muon": False}]
         groups += [{"params": list(matrices), "muon": True, "lr": muon_rate}] if matrices else []
         super().__init__(groups, **adam)
         for each in self.param_groups:
@@ -56,8 +57,8 @@ class Muon(torch.optim.AdamW):
         self._group = group if group and group.size > 1 and group.device.type == "cpu" else None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Move the weights by their gradients."""
+    def step(self, closure: Any = None) -> Any:  # torch overloads the method; ``closure`` is not used here
+        """Update the weights by their gradients, unless ``found_inf`` says that these are not finite."""
         every = self.param_groups
         try:
             self.param_groups = [group for group in every if not group["muon"]]
@@ -71,10 +72,10 @@ class Muon(torch.optim.AdamW):
             bad = None
         for group in every:
             if group["muon"]:
-                self._turn(group, bad if bad is None else bad.bool())
+                self._update(group, bad if bad is None else bad.bool())
 
-    def _turn(self, group: dict[str, Any], bad: Tensor | None) -> None:
-        """Muon's part; on a device the host does not look at ``bad``, the device does."""
+    def _update(self, group: dict[str, Any], bad: Tensor | None) -> None:
+        """Muon's step; ``bad`` (a scalar on CUDA) turns it into one that changes nothing, without the host waiting."""
         weights = [weight for weight in group["params"] if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:  # AdamW wants a step of every weight
@@ -95,8 +96,8 @@ class Muon(torch.optim.AdamW):
         torch._foreach_mul_(updates, sizes)
         torch._foreach_sub_(weights, updates)
 
-    def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
-        """:func:`orthogonal` of each, worked out by the ranks together."""
+    def _orthogonal(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """:func:`orthogonal` of each, computed by the ranks together."""
         if self._group is None:
             return orthogonal(matrices)
         sizes = [each.numel() for each in matrices]
@@ -110,16 +111,16 @@ class Muon(torch.optim.AdamW):
 
 
 def shares(shapes: Sequence[tuple[int, int]], size: int) -> list[list[int]]:
-    """Which matrices of ``shapes`` each of ``size`` ranks works out: the dearest first, to who has least to do."""
-    work = [min(shape) ** 2 * (max(shape) + 2 * STEPS * min(shape)) for shape in shapes]
+    """The indices of the matrices that each of ``size`` ranks computes: the costliest first, to the least busy rank."""
+    cost = [min(shape) ** 2 * (max(shape) + 2 * STEPS * min(shape)) for shape in shapes]
     out: list[list[int]] = [[] for _ in range(size)]
-    for at in sorted(range(len(shapes)), key=lambda at: (-work[at], at)):
-        min(out, key=lambda own: sum(work[each] for each in own)).append(at)
+    for at in sorted(range(len(shapes)), key=lambda at: (-cost[at], at)):
+        min(out, key=lambda own: sum(cost[each] for each in own)).append(at)
     return out
 
 
 def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """About U V' of each of ``matrices`` = U S V', shapes as they are; those of one shape are worked out together."""
+    """About U V' of each of ``matrices`` = U S V', in their shapes; those of one shape are computed as one batch."""
     out: dict[int, Tensor] = {}
     shapes: dict[tuple[int, int], list[int]] = {}
     for at, each in enumerate(matrices):
@@ -134,7 +135,7 @@ def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _iterated(x: Tensor) -> Tensor:
-    """The iteration on (K, m, n), m <= n, in m x m matrices alone: all its factors are polynomials of X X'."""
+    """The iteration on a batch (K, m, n), m <= n, in m x m matrices: its factors are polynomials of X X'."""
     a, b, c = COEFFICIENTS
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
     one = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
