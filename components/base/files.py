@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from components.base.errors import UserError
 
 BESIDE = ".beside-"
 """Marks what is being written; whatever carries it after a crash is rubbish."""
@@ -60,6 +64,29 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path, advice: str, *, most: int | None = None) -> Any:
+    """What the JSON file at ``path`` holds; UserError that ends in ``advice`` when it is missing or damaged.
+
+    ``most``: the largest size in bytes that is read; None: any.
+    """
+    try:
+        if most is not None and path.stat().st_size > most:
+            raise ValueError(f"more than {most:,} bytes")
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing: {advice}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): {advice}") from None
+
+
+def read_json_object(path: Path, advice: str, *, most: int | None = None) -> dict[str, Any]:
+    """As :func:`read_json`, for a file that has to hold a JSON object; UserError also when it holds something else."""
+    found = read_json(path, advice, most=most)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds {type(found).__name__}, wanted an object: {advice}")
+    return found
 
 
 def sweep(folder: Path, name: str = "") -> None:

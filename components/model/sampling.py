@@ -6,7 +6,6 @@ Shapes: N pictures, C channels, H and W pixels.  Pictures leave as uint8 NHWC.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from components.base import files
 from components.base.errors import UserError, nearest
 from components.dataset import tensors
 from components.diffusion import conditions, names, samplers
@@ -57,6 +57,11 @@ class Denoiser:
     sigmas: tuple[float, ...] | None
     """The only noise levels that a distilled student knows; None for all others."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, channels first: (C, H, W)."""
+        return self.channels, self.side, self.side
+
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
         if name in self.classes:
@@ -83,8 +88,10 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
-    notes = _read_json(folder / "stillroom.json")
-    config = _read_json(registry.folder(folder) / "config.json")
+    notes, config = (
+        files.read_json_object(path, "train or pull the model again")
+        for path in (folder / "stillroom.json", registry.folder(folder) / "config.json")
+    )
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)
     try:
@@ -241,15 +248,3 @@ def _check(model: Denoiser, class_ids: Sequence[int]) -> None:
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing: this is not a whole denoiser, train or pull it again") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): train or pull the model again") from None
-    if not isinstance(read, dict):
-        raise UserError(f"{path}: holds {type(read).__name__}, wanted an object: train or pull it again")
-    return read

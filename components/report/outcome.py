@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from components.base import files
 from components.base.errors import UserError
 from components.html.sprites import picture, unpack
 from components.samples import pack
@@ -95,10 +96,7 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): run the stage that writes it again") from None
+    return files.read_json_object(path, "run the stage that writes it again")
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

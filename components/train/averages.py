@@ -177,7 +177,8 @@ def remake(model: Path, half_life: float, out: Path) -> None:
         for name in ("model_index.json", "README.md"):
             if (model / name).is_file():
                 shutil.copyfile(model / name, folder / name)
-        notes = json.loads((model / "stillroom.json").read_text("utf-8")) | {"ema_half_life": half_life}
+        notes = files.read_json_object(model / "stillroom.json", "train or pull the model again")
+        notes |= {"ema_half_life": half_life}
         (folder / "stillroom.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n", "utf-8")
         save_file(tensors | found, folder / weights.parent.name / registry.WEIGHTS, metadata={"format": "pt"})
 

@@ -150,18 +150,11 @@ def _shown(value: object) -> str:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_size > _MOST:
-            raise ValueError(f"more than {_MOST:,} bytes")
-        read_ = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing: `git checkout` brings data/start.json back, `stillroom start` the rest") \
-            from None  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    if read_ is not None and not isinstance(read_, dict):
-        raise UserError(f"{path}: holds {type(read_).__name__}, wanted an object")
-    return read_
+    advice = "`git checkout` brings data/start.json back, `stillroom start` the rest"
+    found = files.read_json(path, advice, most=_MOST)
+    if found is not None and not isinstance(found, dict):
+        raise UserError(f"{path}: holds {type(found).__name__}, wanted an object: {advice}")
+    return found
 
 
 def _write(page: Path, told: object) -> None:
