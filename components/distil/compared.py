@@ -1,4 +1,4 @@
-"""What a student lost: its scores beside its teacher's, from the same seed and the same held-out images."""
+"""A student's scores beside its teacher's, from the same seed and on the same held-out images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from components.dataset import tensors
-from components.distil.student import known
 from components.embed import features
 from components.evaluate import measure, scores
 from components.evaluate.stage import class_mix
@@ -16,16 +15,19 @@ from components.model import sampling
 from components.samples import pack
 
 REPLICATES, CONFIDENCE = 200, 0.95
+"""Bootstrap samples behind each interval, and the share of them inside it."""
 
 
 def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, samples: int, seed: int) -> dict[str, Any]:
-    """KID and x0 error of both, and the student's KID less the teacher's, with intervals; as plain data.
+    """KID and x0 error of both, and ``kid_lost``, the student's KID less the teacher's, with intervals; as plain data.
 
-    ``hurried`` is the teacher in as few steps as the student: what a student has to beat.
+    ``hurried`` is the teacher in as few steps as the student, which the student has to beat; left out where the
+    teacher is distilled itself.  ``samples``: pictures behind each KID.
     """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
-    class_ids = class_mix(known(sampling.load(teacher), images)[rows["train"]].tolist(), samples)
-    found, described = {}, {}
+    class_ids = class_mix(measure.known_classes(sampling.load(teacher), images)[rows["train"]].tolist(), samples)
+    found: dict[str, Any] = {}
+    described: dict[str, torch.Tensor] = {}
     few = sampling.load(student).steps
     for name, folder in (("teacher", teacher), ("student", student)):
         model = sampling.load(folder)
@@ -45,28 +47,29 @@ def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, sample
     source = torch.Generator().manual_seed(seed)
     weights = [scores.replicates(count, REPLICATES, source) for count in (samples, len(real))]
     ones = [torch.ones(1, count, dtype=torch.float64) for count in (samples, len(real))]
-    value, spread = {}, {}
+    value: dict[str, float] = {}
+    spread: dict[str, torch.Tensor] = {}
     for name in described:
         distance = scores.kid(described[name], real)
         value[name], spread[name] = float(distance(*ones)), distance(*weights)
         found[name][f"kid_{features.NAME}"] = _interval(spread[name], value[name])
-    # The same replicates of both: pictures of one seed and number are siblings.
+    # Both have the same replicates, since samples of one seed and number start from the same noise.
     found["kid_lost"] = _interval(spread["student"] - spread["teacher"], value["student"] - value["teacher"])
     return found
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The comparison as a table."""
+    """The comparison as the lines of a table."""
     kid = f"kid_{features.NAME}"
-    told = [f"{'':8} {'steps':>5} {'KID':>26} {'x0 error':>26}"]
+    table = [f"{'':8} {'steps':>5} {'KID':>26} {'x0 error':>26}"]
     for name in ("teacher", "hurried", "student"):
         if name in found:
             parts = [found[name][score] for score in (kid, "x0_error") if score in found[name]]
             cells = [f"{part['value']:.3g} ({part['low']:.3g} to {part['high']:.3g})" for part in parts]
             who = "teacher" if name == "hurried" else name
-            told.append(f"{who:8} {found[name]['steps']:>5}" + "".join(f" {cell:>26}" for cell in cells))
+            table.append(f"{who:8} {found[name]['steps']:>5}" + "".join(f" {cell:>26}" for cell in cells))
     lost = found["kid_lost"]
-    return [*told, f"KID lost {lost['value']:+.3g} ({lost['low']:+.3g} to {lost['high']:+.3g}), of {found['samples']} "
+    return [*table, f"KID lost {lost['value']:+.3g} ({lost['low']:+.3g} to {lost['high']:+.3g}), of {found['samples']} "
                    "pictures from the same noise"]  # fmt: skip
 
 

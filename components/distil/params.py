@@ -1,4 +1,4 @@
-"""Section ``distil`` of params.yaml: how a student that draws in few steps is made of a denoiser."""
+"""Section ``distil`` of params.yaml: how a denoiser becomes a student that samples in few steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from components.base.params import Params
 
 
 class DistilParams(Params):
-    """How `stillroom distil` teaches and measures a student."""
+    """How `stillroom distil` trains a student and compares it with its teacher."""
 
     seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
     images: int = Field(ge=1, description="images shown in all, the budget, 1 or more")

@@ -1,10 +1,11 @@
-"""A student that draws in few steps, made of a denoiser: progressive distillation in sigma space.
+"""Progressive distillation: a student that samples in few steps what its teacher, a denoiser, samples in many.
 
-Salimans and Ho 2022, arXiv:2202.00512, algorithm 2, with ``substeps`` steps of the teacher for one of the student in
-place of two, by DPM-Solver++(2M) in place of DDIM, so that one round does; and with the teacher's guidance folded in
-(Meng et al. 2023, arXiv:2210.03142, section 3.1).  A student given as the teacher makes the next round.
+Salimans and Ho 2022, arXiv:2202.00512, algorithm 2, in terms of sigma, with two changes: one step of the student
+replaces ``substeps`` steps of the teacher, not two, and these are of DPM-Solver++(2M), not DDIM; so one round is
+enough.  The teacher's guidance is distilled too (Meng et al. 2023, arXiv:2210.03142, section 3.1).  A student that is
+given as the teacher makes the next round.
 
-Shapes: B images of a batch, BCHW, pixels in [-1, 1]; sigmas (B,): each image of a batch is at a level of its own.
+Shapes: B samples of a batch, (B, C, ...), values in [-1, 1]; sigmas (B,), as each sample has its own noise level.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +30,21 @@ from components.diffusion import conditions, samplers
 from components.diffusion.noise import generator
 from components.diffusion.schedule import Schedule
 from components.distil.params import DistilParams
+from components.evaluate import measure
 from components.model import denoiser, portable, sampling
 from components.networks import precision, registry
 from components.samples import pack
-from components.train import checkpoint
+from components.train import averages, checkpoint
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Learner:
-    """What a distillation holds between two steps."""
+    """The state of a distillation between two steps."""
 
     network: nn.Module
     average: nn.Module
@@ -47,12 +52,12 @@ class Learner:
     images_seen: int = 0
 
     def pack(self) -> dict[str, Any]:
-        """As plain data and tensors."""
+        """The state as plain data and tensors."""
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimiser")}
         return modules | {"images_seen": self.images_seen}
 
     def unpack(self, saved: dict[str, Any]) -> None:
-        """Become what :meth:`pack` gave."""
+        """Restore what :meth:`pack` gave."""
         for name in ("network", "average", "optimiser"):
             getattr(self, name).load_state_dict(saved[name])
         self.images_seen = saved["images_seen"]
@@ -61,9 +66,11 @@ class Learner:
 def distil(
     params: DistilParams, *, teacher: Path, pixels: Path, splits: Path, student: Path, scratch: Path
 ) -> dict[str, Any]:  # fmt: skip
-    """Teach a student of the teacher's architecture and write its folder; what came of the teaching.
+    """Train a student with the teacher's network and write its model folder to ``student``.
 
-    What was killed goes on from its last checkpoint below ``scratch``, to the same bytes.
+    Returns images seen, last loss and the student's noise levels.  Continues from the last checkpoint below
+    ``scratch``, if there is one, to the same bytes.  UserError when the data does not fit the teacher or the loss is
+    not finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     master = sampling.load(teacher)
@@ -88,32 +95,25 @@ def distil(
 
 
 def levels(steps: int, schedule: Schedule) -> list[float]:
-    """The levels at which a student of ``steps`` answers, falling, and the one where the last of its steps ends."""
+    """The noise levels, sigma, of a student of ``steps`` steps, falling, and the one at which its last step ends."""
     return samplers.spaced("karras", steps + 1, schedule)
 
 
 def wanted(
     master: sampling.Denoiser, x: Tensor, sigma: Tensor, following: Tensor, labels: Tensor | None, substeps: int
 ) -> Tensor:  # fmt: skip
-    """The clean images at which a step of DDIM must aim to do what ``substeps`` of the teacher do (algorithm 2).
+    """The clean images with which one step of DDIM ends where ``substeps`` steps of the teacher do (algorithm 2).
 
-    From ``x`` at ``sigma`` to ``following``, both (B,), in equal steps of log sigma of DPM-Solver++(2M).
+    The steps go from ``x`` at ``sigma`` to ``following``, both (B,), by DPM-Solver++(2M), equal in log sigma.
     """
     ratio = (following / sigma) ** (1 / substeps)
     y, at, before = x, sigma, None
     for _ in range(substeps):
-        now = _believed(master, y, at, labels)
+        now = _guided(master, y, at, labels)
         aim = now if before is None else now + (now - before) / 2
-        y, at, before = torch.lerp(aim, y, _column(ratio)), at * ratio, now
-    share = _column(following / sigma)
+        y, at, before = torch.lerp(aim, y, _along(ratio, y)), at * ratio, now
+    share = _along(following / sigma, x)
     return (y - share * x) / (1 - share)
-
-
-def known(model: sampling.Denoiser, images: tensors.Pixels) -> Tensor:
-    """The class of every image as ``model`` numbers it, -1 where it has none by that name."""
-    names = images.header.classes
-    numbers = [model.classes.index(name) if name in model.classes else -1 for name in names]
-    return torch.tensor([*numbers, -1])[images.class_ids]
 
 
 def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
@@ -128,13 +128,11 @@ def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
 def _check(master: sampling.Denoiser, header: pack.Header, rows: Tensor, teacher: Path) -> None:
     if not len(rows):
         raise UserError("data/splits: no image to distil on: see the data report for what was dropped")
-    if (master.side, master.channels) != (header.side, header.channels):
-        raise UserError(f"{teacher}: made for {master.side} px and {master.channels} channels, the images have "
-                        f"{header.side} and {header.channels}: distil it on its own data")  # fmt: skip
+    measure.check(master, header, teacher, "distil it on its own data")
 
 
 def _started(params: DistilParams, master: sampling.Denoiser, folder: Path, device: torch.device) -> Learner:
-    """A student that is its teacher, or what the last checkpoint holds."""
+    """The state of the last checkpoint, or a student that is a copy of its teacher."""
     network = copy.deepcopy(master.network).requires_grad_(True).train()
     average = copy.deepcopy(master.network).eval()
     cuda = device.type == "cuda"
@@ -154,23 +152,23 @@ def _step(
     params: DistilParams, master: sampling.Denoiser, learner: Learner, images: tensors.Pixels, rows: Tensor,
     ladder: list[float],
 ) -> float:  # fmt: skip
-    """One optimiser step; the loss. Its draws depend on (seed, step) alone."""
+    """Take one optimiser step and return its loss; what is drawn at random depends on (seed, step) alone."""
     step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
     source = generator(params.seed, "distil", step)
     chosen = rows[torch.randint(len(rows), (params.batch,), generator=source)]
-    noise = torch.randn(params.batch, master.channels, master.side, master.side, generator=source).to(device)
-    # As many images at each level as the batch allows, in any order.
+    noise = torch.randn(params.batch, *master.shape, generator=source).to(device)
+    # The levels in turn, so that each gets as many images as the others.
     which = (torch.arange(params.batch) + step) % params.steps
     ends = torch.tensor(ladder, dtype=torch.float32)
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
-    labels = conditions.labels_for(known(master, images)[chosen], master.null_class)
+    labels = conditions.labels_for(measure.known_classes(master, images)[chosen], master.null_class)
     labels = None if labels is None else labels.to(device)
-    x = tensors.to_network(images.gather(chosen), device) + _column(sigma) * noise
+    x = tensors.to_network(images.gather(chosen), device) + _along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
             aim = wanted(master, x, sigma, following, labels, params.substeps).float()
-        # As if ``aim`` were the image: then the noise is what is left of x, and the loss is training's own.
-        left = (x - aim) / _column(sigma)
+        # The loss of training, with ``aim`` as the clean image and the rest of x as its noise.
+        left = (x - aim) / _along(sigma, x)
         loss = master.objective.loss(learner.network, aim, left, sigma, labels, master.weighting).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), params.gradient_clip)
@@ -181,43 +179,44 @@ def _step(
     learner.optimiser.step()
     learner.optimiser.zero_grad(set_to_none=True)
     learner.images_seen += params.batch
-    keep = 0.5 ** (params.batch / (params.ema_half_life * learner.images_seen))
+    keep = averages.decay(params.ema_half_life, learner.images_seen, params.batch)
     with torch.no_grad():
         torch._foreach_lerp_(list(learner.average.parameters()), list(learner.network.parameters()), 1 - keep)
     return float(loss.detach())
 
 
-def _believed(master: sampling.Denoiser, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-    """D of the teacher, guided as it draws: Ho and Salimans 2022, arXiv:2207.12598."""
-    if labels is None or master.guidance == 1:
+def _guided(master: sampling.Denoiser, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+    """D(x, sigma) of the teacher with the guidance that it samples with: Ho and Salimans 2022, arXiv:2207.12598."""
+    if labels is None or master.null_class is None or master.guidance == 1:
         return master.objective.denoise(master.network, x, sigma, labels)
     both = torch.cat([labels, torch.full_like(labels, master.null_class)])
-    found = master.objective.denoise(master.network, x.repeat(2, 1, 1, 1), sigma.repeat(2), both)
+    found = master.objective.denoise(master.network, torch.cat([x, x]), sigma.repeat(2), both)
     with_label, without = found.chunk(2)
     return torch.lerp(without, with_label, master.guidance)
 
 
 def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner, ladder: list[float]) -> None:
-    notes = json.loads((teacher / "stillroom.json").read_text("utf-8"))
+    notes = files.read_json_object(teacher / "stillroom.json", "train or pull the model again")
     objective = sampling.load(teacher).objective
-    told = {
+    changed = {
         "sampler": "euler", "steps": params.steps, "guidance": 1.0, "sigmas": ladder[:-1],
         "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": notes["guidance"],
                       **params.model_dump(mode="json")},
     }  # fmt: skip
     with files.replacing_folder(student) as folder:
-        denoiser.save(folder, learner.average.cpu(), objective, {**notes, **told})
+        denoiser.save(folder, cast("ModelMixin", learner.average.cpu()), objective, {**notes, **changed})
         if (teacher / portable.FOLDER).is_dir():
             portable.write(folder, learner.average, objective, sigmas=ladder[:-1])
-        (folder / "README.md").write_text(_CARD.format(**told, images=learner.images_seen), "utf-8")
+        (folder / "README.md").write_text(_CARD.format(**changed, images=learner.images_seen), "utf-8")
 
 
 def _weights(model: Path) -> Path:
     return registry.folder(model) / registry.WEIGHTS
 
 
-def _column(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+def _along(values: Tensor, samples: Tensor) -> Tensor:
+    """``values`` (B,) in a shape that multiplies ``samples`` (B, C, ...) one by one."""
+    return values.view(-1, *(1,) * (samples.dim() - 1))
 
 
 _CARD = """---
@@ -228,10 +227,10 @@ tags: [diffusion, denoiser, stillroom, distilled]
 # A student that draws in {steps} steps
 
 Distilled (progressive distillation, arXiv:2202.00512, one round) in {images} images from a denoiser whose weights have
-the SHA-256 {distilled[teacher]}; its guidance of {distilled[guidance]:g} is folded in, so it takes none.
-`distilled.json` holds what that cost in quality, beside the teacher.
+the SHA-256 {distilled[teacher]}; its guidance of {distilled[guidance]:g} is distilled too, so sample without any.
+`distilled.json` holds its scores beside those of the teacher.
 
-It answers only at the noise levels sigma = {sigmas} (relative to the image), by Euler's method from one to the
-next, the last answer being the picture: `stillroom sample --model FOLDER` does that. The scheduler in this folder is
-the teacher's and visits other levels.
+Use it only at the noise levels sigma = {sigmas} (of x = image + sigma * noise), with Euler's method from one to the
+next; the last prediction is the picture: `stillroom sample --model FOLDER` does that. The scheduler in this folder is
+the teacher's and visits other noise levels.
 """

@@ -1,7 +1,7 @@
-"""The heavy work of ``evaluate``, in tasks that every core takes its share of.
+"""What ``evaluate`` computes with networks: samples, x0 errors and features, on all cores or on one GPU.
 
-Shapes: N images.  A task is :data:`CHUNK` images, whatever the number of processes, since rounding depends on
-what is computed together; so the numbers do not depend on the machine's cores.
+Shapes: N images; C, H, W of one.  The work is split into tasks of :data:`CHUNK` images whatever the number of
+processes, since rounding depends on what is computed together: the results do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -24,18 +24,27 @@ from components.model import sampling
 from components.samples import pack
 
 CHUNK = 32
+"""Images of a task."""
+
 _MOST = 8
+"""Processes, each of which holds the network."""
 
 Run = Callable[..., Tensor]
-"""``run(work, tasks, what)``: the results of ``work(*task)``, each N x ..., joined in order, with a progress bar."""
+"""``run(work, tasks, what)``: the results of ``work(*task)``, each (N, ...), joined in order.
+
+``what`` names the progress bar.
+"""
 
 _held: dict[str, Any] = {}
-"""What this process has opened: the denoiser, and the feature network once it is asked for."""
+"""Of a worker process: the denoiser, and the feature network once it is needed."""
 
 
 @contextlib.contextmanager
 def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
-    """Yield a :data:`Run` whose processes hold the denoiser in ``model``; with CUDA or one core, this process."""
+    """Yield a :data:`Run` whose processes have loaded the denoiser in ``model``; with CUDA or one core, this process.
+
+    ``quiet``: without a progress bar.
+    """
     alone = torch.cuda.is_available() or processes.cores() == 1
     with contextlib.ExitStack() as stack:
         if alone:
@@ -61,30 +70,35 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
 
 
 def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:
-    """A picture for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own."""
-    wishes = {} if steps is None else {"steps": steps}
-    tasks = [(list(class_ids[at : at + CHUNK]), seed, at, wishes) for at in range(0, len(class_ids), CHUNK)]
+    """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own."""
+    tasks = [(list(class_ids[at : at + CHUNK]), seed, at, steps) for at in range(0, len(class_ids), CHUNK)]
     return run(_sample, tasks, "evaluate: samples")
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
-    """Squared x0 errors on ``rows`` of a pack, N x 8 (:func:`components.diffusion.x0_error.measure`)."""
+    """Squared x0 errors on ``rows`` of a pack, (N, 8) (:func:`components.diffusion.x0_error.measure`)."""
     tasks = [(list(rows[at : at + CHUNK]), str(pixels), seed) for at in range(0, len(rows), CHUNK)]
     return run(_errors, tasks, "evaluate: errors")
 
 
-def described(run: Run, pictures: Tensor, what: str) -> Tensor:
-    """Features of uint8 NHWC pictures, N x 1280."""
-    return run(_features, [(part.numpy(),) for part in pictures.split(4 * CHUNK)], f"evaluate: {what}")
+def described(run: Run, images_NHWC: Tensor, what: str) -> Tensor:
+    """Features of uint8 NHWC images, (N, D) (:mod:`components.embed.features`); ``what`` names the progress bar."""
+    return run(_features, [(part.numpy(),) for part in images_NHWC.split(4 * CHUNK)], f"evaluate: {what}")
 
 
-def check(denoiser: sampling.Denoiser, header: pack.Header, model: Path) -> None:
-    """UserError unless the denoiser is for images like those of the pack."""
-    if (denoiser.side, denoiser.channels) != (header.side, header.channels):
-        raise UserError(
-            f"{model}: made for {denoiser.side} px and {denoiser.channels} channels, "
-            f"the images have {header.side} and {header.channels}: they cannot be compared"
-        )
+def check(
+    denoiser: sampling.Denoiser, header: pack.Header, model: Path, advice: str = "they cannot be compared"
+) -> None:
+    """UserError, which ends in ``advice``, unless the samples of the denoiser have the shape of those of the pack."""
+    if denoiser.shape != header.shape:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.shape, header.shape))
+        raise UserError(f"{model}: its samples are {ours} (channels first), those of the pack {theirs}: {advice}")
+
+
+def known_classes(denoiser: sampling.Denoiser, pixels: tensors.Pixels) -> Tensor:
+    """The class ids of a pack's rows as ``denoiser`` numbers them, (N,) int64; matched by name, -1 for the others."""
+    numbers = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in pixels.header.classes]
+    return torch.tensor([*numbers, -1])[pixels.class_ids]  # the last one is for class id -1
 
 
 def _open(model: str) -> None:
@@ -94,18 +108,17 @@ def _open(model: str) -> None:
 
 
 def _plain(work: Callable[..., Tensor], task: tuple) -> Any:
-    return work(*task).numpy()  # a tensor would travel as shared memory, which containers have little of
+    return work(*task).numpy()  # a tensor would go through shared memory, of which containers have little
 
 
-def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, int]) -> Tensor:
-    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, **wishes)
+def _sample(class_ids: list[int], seed: int, start: int, steps: int | None) -> Tensor:
+    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, steps=steps)
 
 
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
-    """Labels go by name: a class that the denoiser does not know is shown to it without a label."""
+    """The errors of one task; images of a class that the denoiser does not know are measured without a label."""
     denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
-    known = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in images.header.classes]
-    class_ids = torch.tensor([known[at] if at >= 0 else -1 for at in images.class_ids[rows].tolist()])
+    class_ids = known_classes(denoiser, images)[rows]
     chosen, device = images.gather(rows), denoiser.device
     parts = x0_error.measure(
         functools.partial(denoiser.objective.denoise, denoiser.network),
@@ -115,7 +128,7 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     return torch.cat(list(parts)).view(len(rows), schedule.LEVELS)
 
 
-def _features(pictures: Any) -> Tensor:
+def _features(images_NHWC: Any) -> Tensor:
     if "features" not in _held:
         _held["features"] = features.network()
-    return features.of(_held["features"], torch.from_numpy(pictures))
+    return features.of(_held["features"], torch.from_numpy(images_NHWC))

@@ -1,7 +1,7 @@
 """Distances between two sets of features, and intervals by bootstrap, as pure functions of tensors.
 
-Shapes: N or M pictures, D features, R replicates.  A replicate is a row of counts: how often each picture
-was drawn, with replacement.  Everything is computed in float64.
+Shapes: N or M images, D features, R replicates, L noise levels.  A replicate is a bootstrap sample, as a row of
+counts: how often each image was drawn with replacement.  Everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from torch import Tensor
 
 
 def replicates(count: int, times: int, source: torch.Generator) -> Tensor:
-    """How often each of ``count`` pictures is drawn in ``times`` bootstrap samples, float64 R x N."""
+    """``times`` bootstrap samples of ``count`` images: how often each image is in it, float64 (R, N)."""
     drawn = torch.randint(count, (times, count), generator=source)
     counts = torch.zeros(times, count, dtype=torch.float64)
     return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
 def interval(values_R: Tensor, confidence: float, around: float | None = None) -> tuple[float, float]:
-    """The percentile interval of replicates; shifted so that their mean lies at ``around`` when given.
+    """The percentile interval, (low, high), that holds the share ``confidence`` (0..1) of the replicates.
 
-    The shift is for distances between sets, which a bootstrap sample, with its repeats, overstates.
+    With ``around`` it is shifted so that the mean of the replicates lies there: for distances between sets, which a
+    bootstrap sample overstates because it has repeats.
     """
     tail = (1 - confidence) / 2
     low, high = torch.quantile(values_R.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
@@ -31,14 +32,15 @@ def interval(values_R: Tensor, confidence: float, around: float | None = None) -
 
 
 def kernel(a_ND: Tensor, b_MD: Tensor) -> Tensor:
-    """The polynomial kernel of KID, (a . b / D + 1)**3 (Binkowski et al. 2018, section 4), N x M."""
+    """The polynomial kernel of KID, (a . b / D + 1)**3, (N, M): Binkowski et al. 2018, arXiv:1801.01401, section 4."""
     return (a_ND.double() @ b_MD.double().T / a_ND.shape[1] + 1) ** 3
 
 
 def kid(a_ND: Tensor, b_MD: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The unbiased kernel distance as a function of counts (R x N, R x M), giving R values.
+    """The kernel inception distance as a function of counts (R, N) and (R, M) that gives (R,) values.
 
-    Pairs of a picture with itself are left out, drawn twice or not, so that replicates stay unbiased.
+    It is the unbiased estimate of the squared MMD (Binkowski et al. 2018, arXiv:1801.01401, section 4); pairs of an
+    image with itself, also of one drawn twice, are left out, so that replicates are unbiased as well.
     """
     aa, bb, ab = kernel(a_ND, a_ND), kernel(b_MD, b_MD), kernel(a_ND, b_MD)
     aa.fill_diagonal_(0)
@@ -77,14 +79,14 @@ def frechet(a_ND: Tensor, b_MD: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _short(rows_ND: Tensor) -> Tensor:
-    """As many rows as columns at most, with the same second moments (the R of QR)."""
+    """At most as many rows as columns, with the same second moments: the R of a QR decomposition."""
     return torch.linalg.qr(rows_ND, mode="r").R if len(rows_ND) > rows_ND.shape[1] else rows_ND
 
 
 def score(
     distance: Callable[[Tensor, Tensor], Tensor], n: int, m: int, *, times: int, confidence: float, seed: int
 ) -> dict[str, float]:
-    """``value, low, high`` of a distance between sets of ``n`` and ``m`` pictures."""
+    """``value``, ``low``, ``high`` of a distance between sets of ``n`` and ``m`` images, by ``times`` replicates."""
     source = torch.Generator().manual_seed(seed)
     value = float(distance(torch.ones(1, n, dtype=torch.float64), torch.ones(1, m, dtype=torch.float64)))
     spread = distance(replicates(n, times, source), replicates(m, times, source))
@@ -93,7 +95,7 @@ def score(
 
 
 def mean_intervals(errors_BL: Tensor, *, times: int, confidence: float, seed: int) -> list[dict[str, float]]:
-    """``value, low, high`` of the mean over images of each level, then of their geometric mean (the last)."""
+    """``value``, ``low`` and ``high`` of the mean over images at each of L levels, then of their geometric mean."""
     weights = replicates(len(errors_BL), times, torch.Generator().manual_seed(seed)) / len(errors_BL)
     means, spread = errors_BL.double().mean(0), weights @ errors_BL.double()
     means = torch.cat([means, means.log().mean().exp()[None]])
@@ -106,7 +108,10 @@ def mean_intervals(errors_BL: Tensor, *, times: int, confidence: float, seed: in
 
 
 def nearest(a_NP: Tensor, b_MP: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """For each row of ``a`` (values 0..1) the closest row of ``b``: root mean square difference, and which."""
+    """For each row of ``a``, the closest row of ``b``: the root mean square difference (N,), and its index (N,) int64.
+
+    Rows are the P values of an image, 0..1; ``batch`` of them are compared at a time.
+    """
     b = b_MP.float()
     squares = b.square().sum(1)
     rmse, which = [], []

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: what the candidate is worth on images it has never seen."""
+"""Stage ``evaluate``: scores of the candidate on held-out images, with intervals, and what the report shows of it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,31 @@ from components.model import grid, sampling
 from components.samples import pack
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
-
-GATE_SEED = 0
-"""Noise of the errors that the gate compares, whatever the parameters of the day."""
+"""Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What was measured: pictures as uint8 NHWC, errors N x 8, features N x 1280."""
+class Measured:
+    """What the scores are computed from."""
 
     drawn: Tensor
+    """The samples, uint8 NHWC."""
     errors: Tensor
+    """Squared x0 errors of the test images by noise level, (N, 8)."""
     fake: Tensor
-    """Features of the samples; ``held_out`` of validation and test images, ``train`` of training images."""
+    """Features of the samples, (N, D)."""
     held_out: Tensor
+    """Features of the validation and test images, (N, D)."""
     train: Tensor
+    """Features of the training images, (N, D)."""
 
 
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
-    """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours."""
+    """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
+
+    Writes scores.json, errors.f32 and the pictures of the report into ``evaluation``; returns the scores with their
+    intervals.  UserError when a split is too small or the model is of samples of another shape.
+    """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     for name in ("train", "test"):
         if len(rows[name]) < 2:
@@ -54,7 +60,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     class_ids = class_mix(train_ids, params.samples)
     with measure.workers(model) as run:
         drawn = measure.samples(run, class_ids, seed=params.seed)
-        found = Found(
+        found = Measured(
             drawn=drawn, errors=measure.errors(run, pixels, rows["test"], seed=params.seed),
             fake=measure.described(run, drawn, "features of samples"),
             held_out=measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features"),
@@ -73,32 +79,24 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     _add_errors(params, table, found.errors, denoiser)
     _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))
     with files.replacing_folder(evaluation) as folder:
-        told = {"sigmas": list(sigmas), "class_ids": film_ids}
-        _write(folder, table, found, class_ids, images.header.classes, film, told)
+        film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
+        _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         _augmented(folder, model, images, rows["train"])
     return _numbers(table)
 
 
 def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:
-    """Squared x0 errors of any model folder on rows of a pack, N x 8; the same noise for every model."""
+    """Squared x0 errors of a model folder on ``rows`` of a pack, (N, 8), with the same noise for every model.
+
+    UserError when the model is of samples of another shape; ``quiet``: without a progress bar.
+    """
     measure.check(sampling.load(model), pack.read_header(pixels), model)
     with measure.workers(model, quiet) as run:
         return measure.errors(run, pixels, rows, seed=seed)
 
 
-def rescored(model: Path, *, pixels: Path, splits: Path) -> dict[str, Any]:
-    """The scores.json in ``model`` (a registered version) with ``errors`` on today's test images, for the gate."""
-    path = model / "scores.json"
-    try:
-        table = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no scores to compare ({error}): evaluate and register it again") from None
-    errors = x0_errors(model, pixels, list(pack.read_split(splits, "test")), seed=GATE_SEED)
-    return {**table, "errors": errors.tolist()}
-
-
 def class_mix(class_ids: Sequence[int], count: int) -> list[int]:
-    """``count`` class ids in the proportions of ``class_ids`` (largest remainder), ascending."""
+    """``count`` class ids, ascending, in the proportions of ``class_ids`` (method of the largest remainder)."""
     kinds = sorted(set(class_ids))
     exact = {kind: class_ids.count(kind) * count / len(class_ids) for kind in kinds}
     whole = {kind: math.floor(exact[kind]) for kind in kinds}
@@ -109,7 +107,7 @@ def class_mix(class_ids: Sequence[int], count: int) -> list[int]:
 
 
 def by_class(images_NHWC: Tensor, class_ids: Sequence[int], columns: int) -> Tensor:
-    """The first ``columns`` images of each class, a row each, filled up with white; one class fills 8 rows."""
+    """A sheet with a row of ``columns`` images for each class, padded with white; a single class fills 8 rows."""
     kinds = sorted(set(class_ids))
     if len(kinds) == 1:
         return images_NHWC[: 8 * columns]
@@ -122,23 +120,24 @@ def by_class(images_NHWC: Tensor, class_ids: Sequence[int], columns: int) -> Ten
 
 
 def _film_classes(class_ids: Sequence[int]) -> list[int]:
-    """The most frequent classes, repeated to fill the strip."""
+    """The most frequent classes, repeated as often as the film strip needs."""
     kinds = sorted(set(class_ids), key=lambda kind: (-class_ids.count(kind), kind))
     return [kinds[i % len(kinds)] for i in range(FILM_PICTURES)]
 
 
-def _told(params: EvaluateParams) -> dict[str, Any]:
+def _bootstrap(params: EvaluateParams) -> dict[str, Any]:
+    """How an interval is computed, as arguments of :mod:`components.evaluate.scores`."""
     return {"times": params.replicates, "confidence": params.confidence, "seed": params.seed}
 
 
-def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
-    """Distances of the samples from the held-out images, and of as many training images: the floor."""
+def _distances(params: EvaluateParams, found: Measured) -> dict[str, Any]:
+    """Distances of the samples to the held-out images; ``floor``: the same for as many real training images."""
     order = torch.randperm(len(found.train), generator=noise.generator(params.seed, "floor"))
     floor = found.train[order[: len(found.fake)]]
     table = {}
     for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
         main, least = (
-            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **_told(params))
+            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **_bootstrap(params))
             for some in (found.fake, floor)
         )
         table[f"{name}_{features.NAME}"] = {**main, "floor": least}
@@ -146,14 +145,14 @@ def _distances(params: EvaluateParams, found: Found) -> dict[str, Any]:
 
 
 def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, denoiser: sampling.Denoiser) -> None:
-    *by_sigma, table["scores"]["x0_error"] = scores.mean_intervals(errors, **_told(params))
+    *by_sigma, table["scores"]["x0_error"] = scores.mean_intervals(errors, **_bootstrap(params))
     table["x0_error_by_sigma"] = [
         {"sigma": sigma, **part} for sigma, part in zip(schedule.SIGMAS, by_sigma, strict=True)
     ]
     edges = schedule.level_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
     table["loss_by_level"] = []
     for level, part in enumerate(by_sigma):
-        # The loss counts the error of x0 so much.
+        # The factor of the x0 error in the loss.
         weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[level]), denoiser.weighting))
         loss = {name: part[name] * weight for name in ("value", "low", "high")}
         table["loss_by_level"].append(
@@ -162,13 +161,13 @@ def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, d
 
 
 def _add_neighbours(
-    params: EvaluateParams, table: dict[str, Any], images: tensors.Pixels, rows: dict[str, list[int]], found: Found,
+    params: EvaluateParams, table: dict[str, Any], images: tensors.Pixels, rows: dict[str, list[int]], found: Measured,
     keys: Sequence[str],
 ) -> None:  # fmt: skip
-    """The closest training image of every sample, and how often samples and real held-out images have a twin."""
+    """Add the closest training image of each sample, and the shares of samples and of test images that copy one."""
 
-    def flat(pictures: Tensor) -> Tensor:
-        return pictures.flatten(1).float() / 255
+    def flat(images_NHWC: Tensor) -> Tensor:
+        return images_NHWC.flatten(1).float() / 255
 
     train = flat(images.gather(rows["train"]))
     rmse, which = scores.nearest(flat(found.drawn), train)
@@ -184,8 +183,8 @@ def _add_neighbours(
 
 
 def _numbers(table: dict[str, Any]) -> dict[str, float]:
-    """What becomes the metrics of the stage."""
-    numbers = {}
+    """The metrics of the stage."""
+    numbers: dict[str, float] = {}
     for name, part in table["scores"].items():
         numbers |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
         if "floor" in part:
@@ -196,15 +195,15 @@ def _numbers(table: dict[str, Any]) -> dict[str, float]:
 
 
 def _write(
-    folder: Path, table: dict[str, Any], found: Found, class_ids: Sequence[int], classes: Sequence[str], film: Tensor,
-    film_told: dict[str, Any],
+    folder: Path, table: dict[str, Any], found: Measured, class_ids: Sequence[int], classes: Sequence[str],
+    film: Tensor, film_info: dict[str, Any],
 ) -> None:  # fmt: skip
     drawn = found.drawn
     shape = {"side": drawn.shape[1], "channels": drawn.shape[3]}
     _json(folder / "scores.json", table)
     ids = {"class_ids": list(class_ids), "classes": list(classes)}
     _json(folder / "samples.json", {"rows": len(drawn), **shape, **ids})
-    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_told})
+    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_info})
     (folder / "samples.u8").write_bytes(drawn.contiguous().numpy().tobytes())
     (folder / "film.u8").write_bytes(film.contiguous().numpy().tobytes())
     errors = found.errors.float().contiguous().numpy()
@@ -214,8 +213,8 @@ def _write(
 
 
 def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence[int]) -> None:
-    """augmented.u8 and augmented.json: what training did to ``AUGMENTED`` of its images, if it did anything."""
-    noted = json.loads((model / "stillroom.json").read_text("utf-8")).get("augment")
+    """Write augmented.u8 and augmented.json where training augmented its images: some of them, as it showed them."""
+    noted = files.read_json_object(model / "stillroom.json", "train or pull the model again").get("augment")
     if not noted:
         return
     try:

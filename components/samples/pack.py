@@ -41,6 +41,11 @@ class Header:
     shards: tuple[tuple[str, int], ...]
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image, channels first: (C, H, W)."""
+        return self.channels, self.side, self.side
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one image."""
         return self.side * self.side * self.channels

@@ -18,6 +18,7 @@ from components.diffusion.schedule import schedule
 from components.distil import compared
 from components.distil import student as distil
 from components.distil.params import DistilParams
+from components.evaluate import measure
 from components.model import sampling
 from components.networks import registry
 from components.train import checkpoint
@@ -141,14 +142,14 @@ def test_another_seed_gives_other_weights(made, whole, tmp_path):
 
 def test_a_teacher_of_other_images_is_refused(made, tmp_path):
     pixels, splits = make_pack(tmp_path / "large", side=16)
-    with pytest.raises(UserError, match="made for 8 px and 3 channels, the images have 16 and 3"):
+    with pytest.raises(UserError, match=r"3 x 8 x 8 .*, those of the pack 3 x 16 x 16: distil it on its own data"):
         run((pixels, splits, made[2]), tmp_path, wanted())
 
 
 def test_classes_go_by_name_and_an_unknown_one_is_none(made, tmp_path):
     pixels, _ = make_pack(tmp_path / "other", classes=("both", "cats", "left"))
     images = tensors.Pixels(pixels)
-    found = distil.known(sampling.load(made[2]), images)
+    found = measure.known_classes(sampling.load(made[2]), images)
     assert dict(zip(images.class_ids.tolist(), found.tolist(), strict=True)) == {
         -1: -1, 0: 2, 1: -1, 2: 0
     }  # fmt: skip
