@@ -16,8 +16,9 @@ from components.clean import pairs as pairing
 from components.clean.known import Known
 from components.clean.params import CleanParams
 from components.clean.verify import HOWS, Rule
-from components.samples import manifest, remembered, shards
-from components.samples.remembered import Tombstone
+from components.samples import manifest, shards
+from components.samples import withdrawn as record
+from components.samples.withdrawn import Tombstone
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "
 def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, facts: Path) -> dict[str, float]:
     """Keep one of each set of equal pictures; say of every other image why it was rejected."""
     index = shards.read_index(raw)
-    stones = remembered.read(withdrawn)
+    stones = record.read(withdrawn)
     known = Known(index, raw=raw, folder=facts, max_pixels=params.max_pixels)
     gone = ~known.stored
     _remember(known.details, index, gone, stones)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from components.base.errors import UserError
 from components.base.events import Progress
-from components.collect import ledger, tombstones
+from components.collect import erasure, ledger
 from components.collect.index import Arrivals, Index, Refused, part_of
 from components.collect.kinds import Opened, open_source
 from components.collect.look import FORMAT, MEMORY
@@ -56,7 +56,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     if orphans:
         log.info("removed %d shards that a killed run left", len(orphans))
     offered = index.offered(gone)
-    erased = tombstones.erase(raw, index.columns, gone)
+    erased = erasure.erase(raw, index.columns, gone)
     after = _refresh(plans, index, refused, before, gone, raw, memory)
     _repeat(offered, plans, refused, after)
     # Until all is written, what it says of the sources that changed would not be true of the tables.

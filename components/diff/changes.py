@@ -7,15 +7,11 @@ withdrawn one has a place in the record and nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from components.base.errors import UserError
+from components.samples import manifest
 
 Row = dict[str, Any]
 State = dict[tuple[str, str, str], Row]
@@ -78,11 +74,11 @@ class Changes:
 
 def read(*, raw: Path, clean: Path, splits: Path) -> State:
     """The images of one state by (source, name, SHA-256); columns that an older state lacks are None."""
-    tables = {}
+    tables: dict[str, list[Row]] = {}
     for name, columns in _COLUMNS.items():
         folder, file = name.split("/")
         path = {"raw": raw, "clean": clean, "splits": splits}[folder] / file
-        tables[folder] = _read(path, columns)
+        tables[folder] = manifest.read_any(path, columns)
     places = {row["arrival"]: row for row in tables["raw"]}
     splits_of = {row["arrival"]: row for row in tables["splits"]}
     found: State = {}
@@ -151,15 +147,3 @@ def _plain(change: Change) -> dict[str, Any]:
     was = {name: change.before[name] for name in (*SAID, "verdict", "reason", "split")} if change.before else None
     now = {name: change.after[name] for name in (*SAID, "verdict", "reason", "split")} if change.after else None
     return {**told, "why": change.why, "before": was, "after": now}
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> list[Mapping[str, Any]]:
-    try:
-        there = set(pq.read_schema(path).names)
-        rows = pq.read_table(path, columns=[name for name in columns if name in there], use_threads=False).to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` brings it back"
-        ) from None
-    missing = dict.fromkeys(name for name in columns if name not in there)
-    return [{**row, **missing} for row in rows]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,3 +97,18 @@ def read(path: Path, schema: pa.Schema, *, stage: str, columns: Sequence[str] | 
     except (OSError, ValueError, pa.ArrowException) as error:
         line = str(error).splitlines()[0]
         raise UserError(f"{path}: not the table of stage '{stage}' ({line}): run it again, or `dvc checkout`") from None
+
+
+def read_any(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """``columns`` of the rows at ``path``, whichever version wrote them: None for a column that is not there."""
+    try:
+        with pq.ParquetFile(path) as file:
+            there = set(file.schema_arrow.names)
+            rows = file.read(columns=[name for name in columns if name in there], use_threads=False).to_pylist()
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there: `stillroom data report` makes it, `dvc pull` fetches it") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({line}): `dvc checkout` brings it back") from None
+    missing = dict.fromkeys(name for name in columns if name not in there)
+    return [{**row, **missing} for row in rows]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from components.base.errors import UserError
 from components.html.page import visible
-from components.samples import withdrawn
-from components.samples.withdrawn import Known
+from components.samples import catalogue, withdrawn
+from components.samples.catalogue import Known
 from flows.data import erase, materialise
 from flows.dvc import engine
 from flows.registry import impact
@@ -42,7 +42,7 @@ class Request:
 def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
     """Withdraw what ``request`` names; ``sure`` is asked before anything is written."""
     with lock.held(state.lock, what="stillroom data withdraw", wait=True, say=say):
-        known = withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
+        known = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
         asked = _asked(known, request)
         wanted = _unfinished(state, known, asked)
         if wanted:
@@ -126,13 +126,13 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
     facts = erase.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
-    withdrawn.append(state.root / RECORD, withdrawn.stones(known, new, reason))
+    withdrawn.append(state.root / RECORD, known.tombstones(new, reason))
     say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
     facts_downloads = erase.erase_facts(state, facts)
     gone = erase.remove_pages(state)
-    left = {row["sha256"] for row in withdrawn.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
+    left = {row["sha256"] for row in catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
             if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
     assert not left, f"stage collect left {sorted(left)}"
     pages = ", ".join(gone) or "none"

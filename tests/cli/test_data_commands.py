@@ -189,7 +189,9 @@ def test_what_was_withdrawn_by_hand_is_never_drawn_again(two, tmp_path):
     page = tmp_path / "page.html"
     diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, target=page)
     assert ">withdrawn</span>" not in page.read_text("utf-8")
-    record.write_text("".join(json.dumps({"sha256": c.image["sha256"]}) + "\n" for c in found.added + found.removed))
+    unknown = {**dict.fromkeys(("pixel_sha256", "phash", "width", "height")), "pairs": []}
+    lines = [{"sha256": change.image["sha256"], **unknown} for change in found.added + found.removed]
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
     try:
         diff.diff(State(root), "HEAD~1", "HEAD", pictures=50, target=page)
     finally:

@@ -28,7 +28,8 @@ def refused(root):
 def withdraw(root, *blobs):
     import hashlib
 
-    lines = [json.dumps({"sha256": hashlib.sha256(blob).hexdigest()}) + "\n" for blob in blobs]
+    unknown = {**dict.fromkeys(("pixel_sha256", "phash", "width", "height")), "pairs": []}
+    lines = [json.dumps({"sha256": hashlib.sha256(blob).hexdigest(), **unknown}) + "\n" for blob in blobs]
     (root / "data").mkdir(exist_ok=True)
     (root / "data/withdrawn.jsonl").write_text("".join(lines))
 

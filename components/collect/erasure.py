@@ -1,4 +1,4 @@
-"""Images taken back by hand: their bytes out of data/raw."""
+"""Removes the bytes of withdrawn images from data/raw; their rows stay, as tombstones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from components.samples import manifest, shards
 
 
 def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:
-    """Make tombstones of the rows of ``index`` whose image is in ``withdrawn``; the shards that must then go.
+    """Make tombstones of the rows of ``index`` whose image is in ``withdrawn``; the shards to remove after that.
 
-    What stays of these shards is written to new ones.  ``index`` names the new ones; the old ones stay until it is
-    written, so that a killed run leaves either all as it was or shards that nobody names.
+    The other images of these shards are written to new shards, which ``index`` then names.  The old shards stay until
+    the index is written: a killed run leaves the old state, or new shards that no index names.
     """
     doomed = [at for at, sha256 in enumerate(index["sha256"]) if sha256 in withdrawn and index["shard"][at]]
     gone: dict[str, set[int]] = {}

@@ -1,0 +1,43 @@
+"""data/withdrawn.jsonl: one parser for all who read it, and a bad line is an error for each of them."""
+
+import json
+
+import pytest
+
+from components.base.errors import UserError
+from components.samples import withdrawn
+
+LINE = {
+    "sha256": "a" * 64, "source": "photos", "source_key": "a.png", "reason": "asked for", "pixel_sha256": "b" * 64,
+    "phash": None, "width": 4, "height": None, "pairs": [["c" * 64, "similar"]],
+}  # fmt: skip
+
+
+def test_what_was_appended_is_read_again(tmp_path):
+    path = tmp_path / "withdrawn.jsonl"
+    assert withdrawn.names(path) == frozenset(), "no file: nothing was withdrawn"
+    path.write_text(json.dumps(LINE))  # a last line without an end
+    withdrawn.append(path, [{**LINE, "sha256": "d" * 64}, {**LINE, "width": 9}])
+    assert withdrawn.names(path) == {"a" * 64, "d" * 64}
+    found = withdrawn.read(path)["a" * 64]
+    assert (found.width, found.height, found.phash, found.pairs) == (4, None, None, (("c" * 64, "similar"),))
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "list, wanted an object"),
+        ('{"sha256": "%s"}' % ("a" * 64), "'pixel_sha256' is missing"),
+        (json.dumps({**LINE, "sha256": "a" * 63}), "sha256 must be 64 hexadecimal digits"),
+        (json.dumps({**LINE, "phash": "x" * 64}), "phash must be 64 hexadecimal digits"),
+        (json.dumps({**LINE, "width": "wide"}), "invalid literal"),
+        (json.dumps({**LINE, "pairs": [["c" * 64]]}), "not enough values"),
+    ],
+)
+@pytest.mark.parametrize("reader", [withdrawn.read, withdrawn.names])
+def test_a_bad_line_is_an_error_that_names_file_and_line(tmp_path, reader, line, what):
+    path = tmp_path / "withdrawn.jsonl"
+    path.write_text(f"{json.dumps(LINE)}\n\n{line}\n")
+    with pytest.raises(UserError, match=rf"withdrawn\.jsonl:3: not a withdrawn image \(.*{what}"):
+        reader(path)
