@@ -150,7 +150,10 @@ def _table(title: str, originals: list[Image.Image]) -> None:
     means = [np.mean(list(each.values())) for each in (*theirs.values(), ours)]
     print("| **mean** | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     false = sorted({(a, b) for a, b in _among(mine, mine) if a < b})
-    wrong = [len(search.join(codes[peer][:count], radius)) for peer, radius in (("imagededup", 10), ("cleanvision", 0))]
+    wrong = []
+    for peer, radius in (("imagededup", 10), ("cleanvision", 0)):
+        found = search.within(codes[peer][:count], codes[peer][:count], radius)
+        wrong.append(int((found.a < found.b).sum()))
     print(f"| false pairs | {wrong[0]} | {wrong[1]} | {len(false)} {false[:6] or ''} |", flush=True)
 
 

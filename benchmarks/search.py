@@ -1,27 +1,34 @@
-"""Duplicate search against imagededup: the same 64-bit hashes, the same pairs, CPU seconds.
+"""Duplicate search against imagededup: what `clean` runs, CPU seconds.
 
     PYTHONPATH=. python benchmarks/search.py TAR_OF_IMAGES
 
-Both search the PHash codes that imagededup makes of the images, for pairs at most 10 bits apart.  What would take the
-peer minutes is extrapolated from 10,000, by the square: it compares all with all.
+Both sides start with the hashes of the images (benchmarks/hashing.py times those).  The peer compares its 64-bit
+hashes for pairs at most 10 bits apart.  Here `verify.candidates` compares 256 bits in 8 orientations for pairs at most
+64 bits apart, as stage `clean` does with the values for photographs, and `verify.verify` then looks at each of them.
+A refresh brings 1,000 new images: here only these are searched for, the peer compares all with all again.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peers
 
-from components.clean import search
+from components.base import parallel
+from components.clean import fingerprints, verify
+from components.clean.verify import Look, Rule
 
-SIZES = (10_000, 20_000, 60_000)
-MEASURED = 10_000  # hashes: beyond, the peer is extrapolated
-RADIUS = 10
+SIZES = (5_000, 10_000)
+NEW = 1_000
+RULE = Rule(max_distance=64, max_difference=0.06, min_correlation=0.8, min_inliers=12)
+_BATCH = 256  # pairs, as in components/clean/pairs.py
 HASH = """
 import io, json, sys, tarfile
 import numpy as np
@@ -37,72 +44,78 @@ json.dump(codes, open(sys.argv[2], "w"))
 print(len(codes))
 """
 FIND = """
-import json, sys, time
+import json, resource, sys, time
 from imagededup.methods import PHash
 codes = json.load(open(sys.argv[1]))[: int(sys.argv[2])]
 named = {str(at): code for at, code in enumerate(codes)}
 hasher = PHash(verbose=False)
 start = time.process_time()
-import resource
 before = resource.getrusage(resource.RUSAGE_CHILDREN)
-found = hasher.find_duplicates(encoding_map=named, max_distance_threshold=10, scores=True, search_method=sys.argv[4],
-                               num_dist_workers=0)
+found = hasher.find_duplicates(encoding_map=named, max_distance_threshold=10, scores=True, num_dist_workers=0,
+                               search_method="brute_force_cython")
 after = resource.getrusage(resource.RUSAGE_CHILDREN)
 spent = time.process_time() - start + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-pairs = sorted({(min(int(a), int(b)), max(int(a), int(b))) for a, others in found.items() for b, _ in others})
-json.dump(pairs, open(sys.argv[3], "w"))
-print(spent)
+print(json.dumps([spent, len({frozenset((a, b)) for a, others in found.items() for b, _ in others})]))
 """
 
 
 def main() -> None:
     """Print the table."""
     interpreter = peers.python("imagededup", "imagededup==0.3.3.post2", "imagehash")
-    cache = peers.PEERS / "hashes.json"
-    if not cache.is_file():
+    parallel.ordered = lambda work, batches, **_: map(work, batches)  # in this process, so that all of it is counted
+    hashes, thumbs = _prints(Path(sys.argv[1]), max(SIZES))
+    verify.candidates(hashes[:9], thumbs[:9], 0, RULE.max_distance)  # imports are not counted, neither here nor there
+    print("| search | imagededup, s | here, s | ratio | pairs there | candidates here | pairs here |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "hashes.json"
         peers.run(interpreter, HASH, sys.argv[1], str(cache), str(max(SIZES)))
-    named = json.loads(cache.read_text("utf-8"))
-    codes = np.frombuffer(bytes.fromhex("".join(named)), np.uint8).reshape(-1, 8)
-    search.within(codes[:9], codes[:9], 1)  # imports are not counted, neither here nor there
-    print("| search | imagededup, s | here, s | ratio | pairs |\n|---|---|---|---|---|")
-    method = sys.argv[2] if len(sys.argv) > 2 else "brute_force_cython"
-    theirs, ours = {}, {}
-    for size in SIZES:
-        ours[size], found = _timed(lambda size=size: search.join(codes[:size], RADIUS))
-        told = f"{len(found):,}"
-        if size <= MEASURED:
-            theirs[size], pairs = _theirs(interpreter, cache, size, method)
-            told += " = theirs" if pairs == set(zip(found.a.tolist(), found.b.tolist(), strict=True)) else " NOT THEIRS"
-            said = f"{theirs[size]:.1f}"
-        else:
-            theirs[size] = theirs[MEASURED] * (size / MEASURED) ** 2
-            said = f"{theirs[size]:.0f} (by the square of {MEASURED:,})"
-            flat = search.within(codes[:size], codes[:size], RADIUS)
-            assert len(flat.where(flat.a < flat.b)) == len(found), "not the pairs of a search that looks at every pair"
-        print(
-            f"| {size:,} hashes, all pairs | {said} | {ours[size]:.3f} | {theirs[size] / ours[size]:,.0f} | {told} |",
-            flush=True,
-        )
-    spent, found = _timed(lambda: search.within(codes[-1000:], codes[:-1000], RADIUS))
-    print(f"| 1,000 new against {len(codes) - 1000:,} | cannot | {spent:.3f} | | {len(found):,} |")
-    print(f"\n20,000 to 60,000: {ours[60_000] / ours[20_000]:.1f} times.  {peers.machine()}")
+        for size in SIZES:
+            theirs, count = peers.run(interpreter, FIND, str(cache), str(size))
+            _row(f"{size:,} images, all pairs", theirs, f"{count:,}", hashes[:size], thumbs[:size], 0)
+    since = max(SIZES) - NEW
+    _row(f"{NEW:,} new to {since:,}", theirs, "the same", hashes, thumbs, since)
+    print(f"\n{peers.machine()}")
 
 
-def _timed(work: object) -> tuple[float, search.Matches]:
-    """The median of five, CPU seconds."""
+def _row(name: str, theirs: float, count: str, hashes: np.ndarray, thumbs: np.ndarray, since: int) -> None:
+    spent, found = _timed(lambda: verify.candidates(hashes, thumbs[since:], since, RULE.max_distance))
+    more, kept = _timed(lambda: _verified(found, thumbs))
+    ours = spent + more
+    print(
+        f"| {name} | {theirs:.1f} | {ours:.2f} | {theirs / ours:.1f} | {count} | {len(found):,} | {kept:,} |",
+        flush=True,
+    )
+
+
+def _prints(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes and thumbnails of the first ``count`` images of the tar."""
+    batch: list[tuple[bytes, str]] = []
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if len(batch) < count and member.isfile() and member.name.endswith((".jpg", ".png")):
+                batch.append((tar.extractfile(member).read(), "#ffffff"))
+    found = fingerprints.examine(batch, max_pixels=10**7)
+    return found["phash"], found["thumb"]
+
+
+def _verified(found: np.ndarray, thumbs: np.ndarray) -> int:
+    """How many of the candidates are pairs; the images are small, so no corners are looked for."""
+    looks = [Look(thumb, 32, 32) for thumb in thumbs]
+    batch = [(looks[a], looks[b], turn, bits) for a, b, turn, bits in found.tolist()]
+    return sum(
+        int(verify.verify(batch[at : at + _BATCH], rule=RULE)["found"].sum()) for at in range(0, len(batch), _BATCH)
+    )
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """The median of three, CPU seconds."""
     times = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.process_time()
         found = work()
         times.append(time.process_time() - start)
     return float(np.median(times)), found
-
-
-def _theirs(interpreter: Path, cache: Path, size: int, method: str) -> tuple[float, set[tuple[int, int]]]:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "pairs.json"
-        spent = peers.run(interpreter, FIND, str(cache), str(size), str(out), method)
-        return spent, {tuple(pair) for pair in json.loads(out.read_text("utf-8"))}
 
 
 if __name__ == "__main__":

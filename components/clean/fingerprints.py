@@ -29,7 +29,6 @@ FACTS = np.dtype([
 
 ORIENTATIONS = ("", "flip", "flip turn 180", "turn 180", "flip turn 270", "turn 270", "turn 90", "flip turn 90")
 """What each orientation does to a picture; ``flip`` mirrors left and right, turns are clockwise and come after it."""
-INVERSE = (0, 1, 2, 3, 4, 6, 5, 7)
 _WAVES = 16  # frequencies each way
 _MATRIX = np.round(4096 * np.cos(np.pi / SIDE * (np.arange(SIDE) + 0.5) * np.arange(_WAVES)[:, None]))
 _FAINT = 2.0 * 16384**2  # the size of a coefficient of noise of 2 levels a cell: rounding, and mild JPEG
@@ -122,34 +121,3 @@ def _signs(waves: np.ndarray) -> np.ndarray:
     bits = flat > np.maximum(_DEAD * np.partition(np.abs(flat), middle, axis=1)[:, middle, None], _FAINT)
     bits[:, 0] = False  # the mean: brightness is not shape
     return np.packbits(bits, axis=1)
-
-
-def hash_files(files: list[bytes], matte: str, *, max_pixels: int) -> np.ndarray:
-    """The perceptual hashes, uint8 (N, 32), of image files without decoding a JPEG in full; zero where it is damaged.
-
-    A JPEG of which an eighth still has 32 cells a side is decoded at that size, and only its luma.
-    Within a few bits of ``examine``: good for asking whether something like it is there, no part of a verdict.
-    """
-    import simplejpeg
-
-    greys = np.zeros((len(files), SIDE, SIDE))
-    whole = np.zeros(len(files), bool)
-    for at, data in enumerate(files):
-        try:
-            if data.startswith(b"\xff\xd8\xff"):
-                height, width, *_ = simplejpeg.decode_jpeg_header(data)
-                if height * width > max_pixels:
-                    continue
-                grey = simplejpeg.decode_jpeg(
-                    data, colorspace="GRAY", fastdct=True, min_height=2 * SIDE, min_width=2 * SIDE, min_factor=1
-                )[..., 0]
-                small = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.HAMMING)
-                greys[at] = np.asarray(small)
-            else:
-                greys[at] = luma(thumbnail(decode(data, matte, max_pixels=max_pixels).pixels)[None])[0]
-            whole[at] = True
-        except (Damaged, ValueError):
-            continue
-    found = _signs(_waves(greys))
-    found[~whole] = 0
-    return found

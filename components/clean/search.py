@@ -3,11 +3,7 @@
 Codes are uint8 (N, bytes), of 64 or 256 bits.  A match is a pair of positions and the number of differing bits.
 Every operator is a pure function of its arguments, and the blocks of ``within`` are independent of each other.
 
-- ``join``: all pairs of 64-bit codes, exact, by a table for each quarter of the bits: if 10 of 64 bits differ, then
-  at most 2 do in some quarter (pigeonhole), so only buckets at most that far apart are compared.
-- ``within``: queries against codes, exact, every pair looked at by faiss; the right one for few queries, or wide radii.
-- ``banded``: pairs that agree in some band of 32 bits or more, by DuckDB, which spills to disk; exact while the
-  radius is smaller than the number of bands.
+- ``within``: queries against codes, exact: faiss looks at every pair.
 - ``Lists``: queries against the nearest of many lists of codes (faiss IVF): for millions, and not exact.
 """
 
@@ -15,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -24,8 +19,6 @@ from components.base.algorithms import Algorithm
 ALGORITHM = Algorithm("search", 1, ("faiss-cpu", "numpy"))
 FLAT = 100_000  # codes up to which every one is looked at
 _BLOCK = 4096  # queries at a time
-_CHUNK = 1 << 20  # candidate pairs at a time
-_BAND = 16  # bits of a table's key: 65,536 buckets
 
 
 @dataclass(frozen=True)
@@ -75,114 +68,6 @@ def _ranges(index: object, queries: np.ndarray, radius: int) -> Iterator[Matches
         limits, distances, found = index.range_search(block, radius + 1)  # it takes what is nearer than that
         who = np.repeat(np.arange(len(block), dtype=np.int64) + start, np.diff(limits.astype(np.int64)))
         yield Matches(found.astype(np.int64), who, distances.astype(np.int64))
-
-
-def join(codes: np.ndarray, radius: int) -> Matches:
-    """All pairs a < b of 64-bit codes at most ``radius`` bits apart, each once."""
-    words = np.ascontiguousarray(codes).view("<u8").ravel()
-    bands = 64 // _BAND
-    # Distances that each band may have, so that one more in every band is more than the radius in all.
-    reach = [(radius + 1 + at) // bands - 1 for at in range(bands)]
-    if max(reach) > 3:
-        raise ValueError(f"radius {radius}: tables help up to 15 bits; use within")
-    parts = [_join_band(words, at * _BAND, most, radius) for at, most in enumerate(reach) if most >= 0]
-    found = gathered(parts)
-    new = np.ones(len(found), bool)  # several bands may find one pair
-    new[1:] = (np.diff(found.a) != 0) | (np.diff(found.b) != 0)
-    return found.where(new)
-
-
-def _join_band(words: np.ndarray, shift: int, most: int, radius: int) -> Matches:
-    """Pairs at most ``radius`` apart, and at most ``most`` in the 16 bits from ``shift`` on."""
-    keys = (words >> np.uint64(shift)).astype(np.uint16)
-    order = np.argsort(keys, kind="stable")
-    counts = np.bincount(keys, minlength=1 << _BAND)
-    starts = np.cumsum(counts) - counts
-    left, right = _bucket_pairs(counts, _masks(most))
-    parts = list(_products(starts, counts, left, right, words[order], radius))
-    if not parts:
-        return gathered([])
-    one, other, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    one, other = order[one], order[other]
-    return Matches(np.minimum(one, other), np.maximum(one, other), distance.astype(np.int64))
-
-
-def _bucket_pairs(counts: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Buckets that hold something and differ by one of ``masks``, each pair once, left <= right."""
-    held = np.flatnonzero(counts).astype(np.int32)
-    full = counts > 0
-    lefts, rights = [held[counts[held] > 1]], [held[counts[held] > 1]]
-    step = max(1, 2 * _CHUNK // max(1, len(held)))
-    for start in range(1, len(masks), step):
-        right = held ^ masks[start : start + step, None]
-        kept = (right > held) & full[right]
-        rights.append(right[kept])
-        lefts.append(np.broadcast_to(held, right.shape)[kept])
-    return np.concatenate(lefts), np.concatenate(rights)
-
-
-def _masks(most: int) -> np.ndarray:
-    """All 16-bit numbers of at most ``most`` bits, int32; 0 comes first."""
-    chosen = (bits for weight in range(most + 1) for bits in combinations(range(_BAND), weight))
-    return np.array([sum(1 << bit for bit in bits) for bits in chosen], np.int32)
-
-
-def _products(
-    starts: np.ndarray, counts: np.ndarray, left: np.ndarray, right: np.ndarray, words: np.ndarray, radius: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Near pairs (positions in ``words``, distance) out of each bucket of ``left`` and its partner in ``right``."""
-    members = np.repeat(np.arange(len(left)), counts[left])  # the bucket pair of each member on the left
-    one = _ranges_of(starts[left], counts[left])
-    widths = counts[right][members]
-    ends = np.cumsum(widths)
-    at = 0
-    while at < len(one):
-        until = max(at + 1, int(np.searchsorted(ends, (ends[at - 1] if at else 0) + _CHUNK, side="right")))
-        some = slice(at, until)
-        a = np.repeat(one[some], widths[some])
-        b = _ranges_of(starts[right][members[some]], widths[some])
-        distance = np.bitwise_count(words[a] ^ words[b])
-        near = np.flatnonzero(distance <= radius)
-        a, b, distance = a[near], b[near], distance[near]
-        once = a < b  # a bucket with itself gives both ways round; buckets lie in the order of their numbers
-        yield a[once], b[once], distance[once]
-        at = until
-
-
-def _ranges_of(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers start, start + 1, ... of each range, one range after the other."""
-    before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
-
-
-def banded(codes: np.ndarray, radius: int, *, band: int = 32) -> Matches:
-    """Pairs a < b at most ``radius`` bits apart that agree in some band of ``band`` bits (32 or 64)."""
-    import duckdb
-    import pyarrow as pa
-
-    words = np.ascontiguousarray(codes).view(f"<u{band // 8}")
-    parts = []
-    with duckdb.connect(config={"threads": 1}) as engine:
-        for at in range(words.shape[1]):
-            key = words[:, at]
-            alone = np.bincount(np.unique(key, return_inverse=True)[1]) if len(key) else np.empty(0)
-            if not (alone > 1).any():
-                continue
-            engine.register("codes", pa.table({"key": key, "at": np.arange(len(key))}))
-            pairs = engine.execute(
-                "select x.at as a, y.at as b from codes x join codes y on x.key = y.key and x.at < y.at"
-            ).fetchnumpy()
-            engine.unregister("codes")
-            parts.append(_near(codes, pairs["a"].astype(np.int64), pairs["b"].astype(np.int64), radius))
-    found = gathered(parts)
-    new = np.ones(len(found), bool)
-    new[1:] = (np.diff(found.a) != 0) | (np.diff(found.b) != 0)
-    return found.where(new)
-
-
-def _near(codes: np.ndarray, a: np.ndarray, b: np.ndarray, radius: int) -> Matches:
-    distance = hamming(codes[a], codes[b])
-    return Matches(a, b, distance).where(distance <= radius)
 
 
 class Lists:

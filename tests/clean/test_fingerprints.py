@@ -55,8 +55,8 @@ def test_the_hash_of_a_turned_picture_follows_from_the_coefficients(orientation)
     turned = np.ascontiguousarray(fingerprints.seen(thumbs, orientation))
     np.testing.assert_array_equal(fingerprints.hashes(turned), fingerprints.hashes(thumbs, orientation))
     np.testing.assert_array_equal(fingerprints.all_hashes(thumbs)[orientation], fingerprints.hashes(turned))
-    back = fingerprints.seen(turned, fingerprints.INVERSE[orientation])
-    np.testing.assert_array_equal(back, thumbs)
+    back = [np.array_equal(fingerprints.seen(turned, number), thumbs) for number in range(8)]
+    assert sum(back) == 1, "one orientation undoes it"
 
 
 @pytest.mark.parametrize("orientation", range(8))

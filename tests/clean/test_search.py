@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.clean import search
 
@@ -30,25 +28,6 @@ def as_dict(matches):
     return found
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3, 6, 10, 15])
-def test_join_finds_all_pairs_of_64_bits(radius, monkeypatch):
-    monkeypatch.setattr(search, "_CHUNK", 500)
-    some = codes(150, 8, spread=5)
-    wanted = {(a, b): d for (a, b), d in by_hand(some, some, radius).items() if a < b}
-    assert wanted and as_dict(search.join(some, radius)) == wanted
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(0, 15))
-def test_join_of_anything(numbers, radius):
-    some = np.array(numbers, "<u8").view(np.uint8).reshape(-1, 8)
-    assert as_dict(search.join(some, radius)) == {k: d for k, d in by_hand(some, some, radius).items() if k[0] < k[1]}
-
-
-def test_a_radius_too_wide_for_tables_is_told():
-    with pytest.raises(ValueError, match="use within"):
-        search.join(codes(4, 8), 16)
-
-
 @pytest.mark.parametrize("width", [8, 32])
 @pytest.mark.parametrize("radius", [0, 7, 40])
 def test_within_finds_all_pairs_of_queries_and_codes(width, radius, monkeypatch):
@@ -56,13 +35,6 @@ def test_within_finds_all_pairs_of_queries_and_codes(width, radius, monkeypatch)
     some, queries = codes(90, width), codes(40, width, seed=1)
     assert as_dict(search.within(queries, some, radius)) == by_hand(queries, some, radius)
     assert len(search.within(queries[:0], some, radius)) == len(search.within(queries, some[:0], radius)) == 0
-
-
-@pytest.mark.parametrize(("width", "band", "radius"), [(32, 32, 7), (32, 64, 3), (8, 32, 1)])
-def test_bands_are_exact_while_there_are_more_of_them_than_bits_may_differ(width, band, radius):
-    some = codes(120, width)
-    wanted = {(a, b): d for (a, b), d in by_hand(some, some, radius).items() if a < b}
-    assert wanted and as_dict(search.banded(some, radius, band=band)) == wanted
 
 
 def test_lists_find_what_lies_in_the_lists_that_they_look_into():
