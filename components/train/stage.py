@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from components.base import files, imports
+from components.base import files
+from components.base.algorithms import Algorithm
 from components.base.errors import UserError
 from components.dataset import order
 from components.diffusion import samplers
@@ -23,41 +24,9 @@ from components.train.params import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-_CODE = (
-    "components.train.loop",
-    "components.train.step",
-    "components.train.state",
-    "components.train.start",
-    "components.networks.lora",
-    "components.train.guards",
-    "components.train.feed",
-    "components.dataset.loaders",
-    "components.dataset.counters",
-    "components.train.history",
-    "components.train.params",
-    "components.dataset.params",
-    "components.diffusion.names",
-    "components.networks.params",
-    "components.diffusion.schedule",
-    "components.diffusion.objective",
-    "components.networks.registry",
-    "components.networks.compact",
-    "components.networks.dit",
-    "components.train.averages",
-    "components.train.optim.flat",
-    "components.train.accumulate",
-    "components.train.compiling",
-    "components.train.distributed.sharding",
-    "components.train.distributed.ranks",
-    "components.model.denoiser",
-    "components.dataset.tensors",
-    "components.dataset.order",
-    "components.diffusion.x0_error",
-    "components.diffusion.noise",
-    "components.diffusion.conditions",
-    "components.networks.precision",
-    "components.dataset.augment",
-)
+ALGORITHM = Algorithm("train", 1, ("diffusers", "numpy", "peft", "torch"))
+"""Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
+what a training comes to, or what a checkpoint holds: tests/train/test_recorded.py."""
 
 
 def train(
@@ -107,13 +76,12 @@ def train(
 
 
 def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = None) -> str:
-    """16 hex digits for all that decides the outcome: parameters, data, this code and torch."""
+    """16 hex digits for all that decides the outcome: parameters, data, the algorithm and its libraries."""
     deciding = params.model_dump(mode="json", exclude={"onnx"})
-    digest = hashlib.sha256(json.dumps([deciding, torch.__version__]).encode())
+    digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [start] if start else []
-    inputs += [imports.path(name) for name in _CODE]
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """Training: the same bytes again, whatever happened in between; nothing that is not finite gets in."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -149,6 +150,14 @@ def test_other_parameters_data_or_labels_start_afresh(packs, tmp_path):
             stage.key(tiny(), *renamed)}  # fmt: skip
     assert len(keys) == 4
     assert stage.key(tiny(), *packs) == stage.key(tiny(), *make_pack(tmp_path / "c"))
+
+
+def test_another_version_or_library_starts_afresh(packs, monkeypatch):
+    keys = {stage.key(tiny(), *packs)}
+    for changes in ({"version": 0}, {"libraries": ("torch",)}):
+        monkeypatch.setattr(stage, "ALGORITHM", dataclasses.replace(stage.ALGORITHM, **changes))
+        keys.add(stage.key(tiny(), *packs))
+    assert len(keys) == 3
 
 
 # --- what is not finite ----------------------------------------------------------------------------------------
