@@ -79,10 +79,11 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
         files.write_text(path, appended(text, entry))
     done = "would add" if dry_run else "added"
     detected = f" (detected: {why})" if why else ""
-    lines = [f"{done} source {entry['name']} to params.yaml: {found.count:,} {found.unit}, kind {kind}{detected}{moved}"]
+    what = f"{found.count:,} {found.unit}, kind {kind}{detected}{moved}"
+    lines = [f"{done} source {entry['name']} to params.yaml: {what}"]
     lines.append(f"  first: {', '.join(visible(name) for name in found.names)}")
     lines += [f"  refused: {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(refused.items())]
-    return [*lines, "next: `stillroom data report` imports and shows it; `stillroom run` also trains on it"]
+    return [*lines, "next: `stillroom data report` imports and shows it, `stillroom run` trains on it too"]
 
 
 def appended(text: str, entry: dict[str, Any]) -> str:
@@ -106,8 +107,8 @@ def appended(text: str, entry: dict[str, Any]) -> str:
     before, after = config.parse(text), config.parse(new)
     before["collect"]["sources"].append(entry)
     if after != before:
-        raise UserError("params.yaml: collect.sources is written in a way that this command cannot edit: add this source "
-                        f"by hand: {json.dumps(entry)}")  # fmt: skip
+        raise UserError("params.yaml: collect.sources is written in a way that this command cannot edit: add this "
+                        f"source by hand: {json.dumps(entry)}")  # fmt: skip
     return new
 
 
@@ -121,7 +122,8 @@ def survey(params: CollectParams, root: Path) -> Found:
     if source.kind == "urls":
         place = kinds.locate(source.location, root=root, at=at)
         rows, refusals = urllist.read_list(place.name, place.read_bytes(), source)
-        return Found(len(rows), "addresses, downloaded by the next `stillroom look`", [row.key for row in rows[:_SHOWN]],
+        return Found(len(rows), "addresses, downloaded by the next `stillroom look`",
+                     [row.key for row in rows[:_SHOWN]],
                      [each.reason for each in refusals])  # fmt: skip
     opened = kinds.open_source(source, root=root, max_bytes=params.max_bytes, store=None, at=at, fetch=False)
     found = [part.survey(Memory(None)) for part in opened.parts.values()]
@@ -161,7 +163,7 @@ def _refuse_secrets(location: str) -> None:
 
 
 def _locate(root: Path, location: str) -> tuple[str, str]:
-    """The location relative to the project's folder, for params.yaml; and a remark when it differs from the given one."""
+    """The location relative to the project's folder, for params.yaml; a remark when it was given otherwise."""
     if "://" in location or (root / location).exists():
         return location, ""
     if not Path(location).exists():

@@ -22,7 +22,7 @@ PAGE = "reports/contract.html"
 
 
 def check(root: Path) -> str:
-    """A line that says the contract holds; UserError with the first clause that does not, and all of them on the page."""
+    """A line when the contract holds; else UserError with the first clause that does not, and a page of all."""
     now, before, clauses = _clauses(root)
     bad = broken(clauses)
     if not bad:

@@ -35,7 +35,7 @@ def erase_facts(state: State, keys: Sequence[bytes]) -> int:
 
 
 def erase_downloads(state: State, names: set[str]) -> int:
-    """Overwrite the bytes of images that were downloaded, in every source's store; returns how many addresses had them."""
+    """Overwrite the downloaded bytes of images in every source's store; returns how many addresses had them."""
     count = 0
     for folder in sorted((state.folder / "collect").glob("*/")):
         if (folder / store.JOURNAL).is_file():

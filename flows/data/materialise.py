@@ -17,7 +17,7 @@ from flows.workspace.paths import State
 
 
 def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
-    """Look at the sources and bring each data stage up to date through DVC; returns how each was; under the caller's lock.
+    """Look at the sources and bring each data stage up to date through DVC, under the caller's lock; how each was.
 
     After a kill the next call continues from the outputs that are complete.
     """

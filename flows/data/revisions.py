@@ -19,14 +19,12 @@ from flows.workspace.paths import State
 OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
            "splits": ("split", "data/splits")}  # fmt: skip
 """The data states: what a snapshot calls them, who writes them, where."""
-WAYS = (
-    "`now`, `last`, a pipeline run (8 or more digits of its key), `v3` or `models:/NAME/3`, or a commit, branch or tag of git"
-)
+WAYS = "`now`, `last`, a pipeline run (8 or more digits of its key), `v3`, `models:/NAME/3`, or a commit, branch or tag"
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A state of the data: ``name`` is for people, ``stages`` is its dvc.lock; None for what lies in the working tree."""
+    """A state of the data: ``name`` is for people, ``stages`` is its dvc.lock; None for the working tree."""
 
     name: str
     stages: dict[str, Any] | None
@@ -50,7 +48,7 @@ def resolve(state: State, word: str) -> Revision:
     if word == "last":
         run = store.last_decided(root)
         if run is None:
-            raise UserError("last: no pipeline run has been published in this checkout yet: `stillroom run` makes the first")
+            raise UserError("last: no pipeline run has been published in this checkout yet: run `stillroom run`")
         return Revision(f"last pipeline run {run.key[:8]}", run.stages)
     if re.fullmatch(r"v\d+|models:/.+", word):
         return _version(state, word)
@@ -103,7 +101,8 @@ def _version(state: State, word: str) -> Revision:
     key = version.tags.get(RUN_KEY, "")
     run = next((one for one in store.all_runs(state.root) if one.key == key), None)
     if run is None:
-        raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `git fetch origin {store.REF}:{store.REF}`")
+        fetch = f"git fetch origin {store.REF}:{store.REF}"
+        raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `{fetch}`")
     return Revision(f"{name} version {version.version}", run.stages)
 
 

@@ -73,9 +73,7 @@ def _sources(state: State) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(path, columns=["source", "licence", "verdict"], use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` restores it"
-        ) from None
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` restores it") from None
     counts = Counter(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for (name, licence, verdict), number in sorted(counts.items()):

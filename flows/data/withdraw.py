@@ -130,7 +130,7 @@ def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: C
     say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
-    facts_downloads = erase.erase_facts(state, facts)
+    facts_erased = erase.erase_facts(state, facts)
     gone = erase.remove_pages(state)
     left = {row["sha256"] for row in catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
             if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
