@@ -1,4 +1,4 @@
-"""Record what every algorithm makes of fixed inputs: tests/algorithms.json, which tests/test_recorded.py compares.
+"""Record what every algorithm makes of fixed inputs: tests/algorithms.json, which tests/test_algorithms_recorded.py compares.
 
     PYTHONPATH=. python tests/record_algorithms.py
 

@@ -1,7 +1,7 @@
 """What decides a result: an algorithm's version, the libraries that it calls and the algorithms that it uses.
 
 Results are kept under such a key, so that a comment in the source recomputes nothing and a new library recomputes
-what it may change.  Raise the version in the commit that changes a result: ``tests/test_recorded.py`` fails when
+what it may change.  Raise the version in the commit that changes a result: ``tests/test_algorithms_recorded.py`` fails when
 a recorded result has changed and the version has not.
 """
 
