@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from components.base.params import Params, told
-
-_SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
+from components.collect.web.url import holds_secret
 
 
 class _Source(Params):
@@ -43,8 +41,8 @@ class _Source(Params):
             parts = urlsplit(value) if "://" in value else None
         except ValueError:
             raise told("is no address that can be understood") from None
-        # params.yaml is kept with every version: what stands in it is no secret any more.
-        if parts and (parts.password or _SECRET.search(parts.query)):
+        # Each version of the model keeps params.yaml: a secret in it would be published.
+        if parts and (parts.password or holds_secret(parts.query)):
             raise told("holds credentials: put them into the environment and take them out")
         return value
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.collect.web.url import parse
+from components.collect.web.url import holds_secret, parse
 
 SECRET = "hunter2" + "Zq9" * 5
 
@@ -44,6 +44,18 @@ def test_what_is_secret_is_sent_and_not_shown(text):
 )
 def test_what_is_not_secret_stays_in_the_name(text):
     assert parse(text).shown == text
+
+
+@pytest.mark.parametrize(
+    ("query", "secret"),
+    [
+        ("AWSSecretKey=x", True), ("account_key=x", True), ("a=1;%6Bey=x", True), ("passwd=x", True), ("auth=x", True),
+        ("url=http%3A%2F%2Fme%3Ax%40b.example%2F", True), ("key=", False), ("versionId=3&author=ann", False),
+        ("keys=3", False),
+    ],
+)  # fmt: skip
+def test_what_params_yaml_must_not_hold_is_found_in_a_query(query, secret):
+    assert holds_secret(query) is secret
 
 
 def test_credentials_are_sent_as_a_header_and_only_to_their_origin():

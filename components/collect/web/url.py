@@ -142,6 +142,13 @@ def _part(part: str) -> str:
     return f"{name}={HIDDEN}" if value and _is_secret(unquote(name).lower(), value) else part
 
 
+def holds_secret(query: str) -> bool:
+    """Whether a parameter of ``query`` is a secret by its name or value; whatever ends in "key" counts as one."""
+    parts = (part.partition("=") for part in re.split("[&;]", query))
+    named = ((unquote(name).lower(), value) for name, _, value in parts)
+    return any(value and (name.endswith("key") or _is_secret(name, value)) for name, value in named)
+
+
 @functools.lru_cache(1024)
 def _names_a_secret(name: str) -> bool:
     return _NAMES.search(name) is not None
