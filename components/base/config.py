@@ -84,7 +84,8 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel], Any]:
     """The key at ``loc`` as one would say it, the model that owns it, and its field (None when unknown)."""
-    shown, owner, field, variants = name, model, None, {}
+    shown, owner, field = name, model, None
+    variants: dict[str, type[BaseModel]] = {}
     for part in loc:
         if isinstance(part, int):
             shown += f"[{part}]"

@@ -90,7 +90,7 @@ def _dataset(queue: Any, answer: Any) -> Any:
         while (parcel := queue.get()) is not None:
             yield pd.DataFrame({"parcel": [parcel]})
 
-    class Batches(Datasource):  # type: ignore[misc]  # Ray ships no types
+    class Batches(Datasource):
         """One read task that yields a block for each batch, as the queue gives them."""
 
         def get_name(self) -> str:
@@ -103,7 +103,8 @@ def _dataset(queue: Any, answer: Any) -> Any:
             unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
             return [ReadTask(read, unknown)]
 
-    found = ray.data.read_datasource(Batches(), override_num_blocks=1, num_cpus=0)
+    batches = Batches()  # type: ignore[no-untyped-call]  # Ray's class has no types
+    found = ray.data.read_datasource(batches, override_num_blocks=1, num_cpus=0)
     return found.map_batches(answer, batch_size=None, batch_format="pandas", num_cpus=1)
 
 
@@ -139,7 +140,8 @@ def _answer(table: Any, *, function: Function[Any, Any], lost: Lost[Any, Any] | 
     import pandas as pd
     from ray import cloudpickle
 
-    key = cloudpickle.dumps((function, lost))  # a Ray worker lives on and gets other functions later
+    # A Ray worker lives on and gets other functions later.
+    key = cloudpickle.dumps((function, lost))  # type: ignore[no-untyped-call]  # Ray's copy has no types
     if key not in _limited:
         while _limited:
             _limited.popitem()[1].end()
@@ -173,7 +175,7 @@ def _connected(address: str) -> Any:
             how["_node_ip_address"] = address.rsplit(":", 1)[0]
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **how)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **how)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(

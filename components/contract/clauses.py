@@ -47,7 +47,8 @@ def line(clause: Clause) -> str:
 
 
 def _min_images(profile: Mapping[str, Any], params: ContractParams) -> Clause:
-    found, who = profile["images"], ()
+    found = profile["images"]
+    who: tuple[str, ...] = ()
     if found < params.min_images:
         who = tuple(f"source {name}: {told['kept']:,}" for name, told in profile["sources"].items())
     return Clause("min_images", f"at least {params.min_images:,} images", f"{found:,} images are kept",

@@ -12,16 +12,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from components.base.errors import UserError
 from components.collect.sources.source import File, Item, Refusal, sift
 
-# Packed images do not pack again: what shrinks more than this is a bomb (deflate reaches 1,032).
+# Images are compressed already: whatever unpacks to more times its size than this is a bomb (deflate reaches 1,032).
 RATIO = 200
 BOMB_BYTES = 2**20  # below this many unpacked bytes (a member), or 1,024 times that (a tar.gz), no harm is done
 HEADER_BYTES = 2**20  # longest extended tar header taken in
 BLOCK = 512  # tar's unit
+_ZIP_HEADER = 30  # bytes of the header before a member of a zip
 Member = tuple[str, int, int, tuple[str, str] | None]
 """Name, size, where its bytes begin, and what is wrong with it (reason, detail)."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -90,7 +91,7 @@ class Tar:
 
     form = "tar"
 
-    def __init__(self, file: File, opener: Callable | None, *, max_bytes: int) -> None:
+    def __init__(self, file: File, opener: Callable[[BinaryIO], Any] | None, *, max_bytes: int) -> None:
         self.file = file
         self._opener = opener
         self._most = max(max_bytes, HEADER_BYTES)
@@ -103,14 +104,17 @@ class Tar:
         """Each member but folders, with its bytes when it is ``wanted`` (name, size); UserError when it is damaged."""
         with self._stream() as stream:
             try:
-                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                # tarfile only reads, seeks and tells.
+                with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r:") as tar:
                     while (member := tar.next()) is not None:
-                        tar.members = []  # tarfile remembers all it saw; nothing here looks back
+                        # tarfile would keep every member in memory; its types leave the attribute out.
+                        tar.members = []  # type: ignore[attr-defined]
                         if member.isdir():
                             continue
                         trouble = _tar_trouble(member)
                         take = wanted is not None and not trouble and wanted(member.name, member.size)
-                        data = tar.extractfile(member).read() if take else None
+                        content = tar.extractfile(member) if take else None
+                        data = content.read() if content else None
                         yield (member.name, member.size, member.offset_data, trouble), data
                 # tarfile takes a damaged or missing header for the end: the end is a block of zeros.
                 stream.seek(tar.offset)
@@ -135,15 +139,15 @@ class Tar:
                 raise _damaged(self.file, error) from None
 
     @contextmanager
-    def _stream(self) -> Iterator[_Careful]:
+    def _stream(self) -> Iterator[_LimitedStream]:
         with self.file.open() as raw:
-            yield _Careful(self.file, raw, self._opener, self._most)
+            yield _LimitedStream(self.file, raw, self._opener, self._most)
 
 
-class _Careful:
-    """A seekable stream that refuses to unpack a bomb or to read a monstrous header into memory."""
+class _LimitedStream:
+    """A seekable stream that refuses to unpack a bomb, or to read a huge header into memory."""
 
-    def __init__(self, file: File, raw: BinaryIO, opener: Callable | None, most: int) -> None:
+    def __init__(self, file: File, raw: BinaryIO, opener: Callable[[BinaryIO], Any] | None, most: int) -> None:
         self._file = file
         self._stream = opener(raw) if opener else raw
         self._most = most
@@ -151,14 +155,14 @@ class _Careful:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self._most + BLOCK:
-            raise UserError(f"{self._file}: asks for {size} bytes at once: damaged, or made to do harm")
+            raise UserError(f"{self._file}: a header claims {size} bytes: damaged, or made to do harm")
         data = self._stream.read(size)
         if self._stream.tell() > self._limit:
             raise UserError(f"{self._file}: unpacks to more than {RATIO} times its size: a bomb, or not images")
         return data
 
     def drain(self) -> None:
-        """Read what is left: a packed stream's checksum stands at its end."""
+        """Read to the end: a compressed stream has its checksum there."""
         while self.read(HEADER_BYTES):
             pass
 
@@ -192,7 +196,7 @@ def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
     return {
         one.header_offset
         for one, next_one in itertools.pairwise(ordered)
-        if one.header_offset + zipfile.sizeFileHeader + one.compress_size > next_one.header_offset
+        if one.header_offset + _ZIP_HEADER + one.compress_size > next_one.header_offset
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from components.base.errors import UserError
 from components.collect.sources.source import Item, Refusal, printable, safe_key, why
@@ -34,7 +35,7 @@ class LocalFile:
     def __str__(self) -> str:
         return str(self.path)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedReader:
         """A stream of its bytes."""
         return _open(str(self.path), follow=True)
 
@@ -55,14 +56,18 @@ class Folder:
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every regular file and every refusal, each sorted by key."""
-        items, refusals = [], []
+        items: list[Item] = []
+        refusals: list[Refusal] = []
         for entry, shown in self._walk():
             key, unsafe = safe_key(shown)
             if unsafe:
                 refusals.append(Refusal(printable(shown), "unsafe_name", unsafe))
                 continue
             found = self._inspect(entry, key)
-            (items if isinstance(found, Item) else refusals).append(found)
+            if isinstance(found, Item):
+                items.append(found)
+            else:
+                refusals.append(found)
         return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda refusal: refusal.key)
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
@@ -71,7 +76,7 @@ class Folder:
             with self.open(item) as stream:
                 yield item, stream.read()
 
-    def open(self, item: Item) -> BinaryIO:
+    def open(self, item: Item) -> BufferedReader:
         """A binary stream of ``item``; it was a regular file when listed and must still be one."""
         return _open(item.place.path, follow=False)
 
@@ -79,11 +84,11 @@ class Folder:
         """``item`` as a file."""
         return LocalFile(Path(item.place.path))
 
-    def identity(self, item: Item) -> tuple[str, tuple | None, None]:
+    def identity(self, item: Item) -> tuple[str, tuple[int, int, int], None]:
         """What memory knows ``item`` by, its state, and the store's mark (none here)."""
         return item.place.path, item.place.state, None
 
-    def _walk(self) -> Iterator[tuple[os.DirEntry, str]]:
+    def _walk(self) -> Iterator[tuple[os.DirEntry[str], str]]:
         waiting = [(str(self.path), "")]
         while waiting:
             folder, prefix = waiting.pop()
@@ -97,7 +102,7 @@ class Folder:
             except OSError as error:
                 raise UserError(f"{folder}: cannot be listed ({why(error)})") from None
 
-    def _inspect(self, entry: os.DirEntry, key: str) -> Item | Refusal:
+    def _inspect(self, entry: os.DirEntry[str], key: str) -> Item | Refusal:
         path, found = entry.path, entry.stat(follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
             try:
@@ -130,7 +135,7 @@ def locate(location: str, root: Path, *, where: str) -> LocalFile | Folder:
     return Folder(path) if stat.S_ISDIR(mode) else LocalFile(path)
 
 
-def _open(path: str, *, follow: bool) -> BinaryIO:
+def _open(path: str, *, follow: bool) -> BufferedReader:
     # NOFOLLOW and NONBLOCK: between listing and opening, a file can turn into a link or a FIFO.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:

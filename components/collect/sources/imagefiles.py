@@ -26,17 +26,18 @@ class ImageFiles:
 
     def fingerprint(self, memory: Memory) -> Print:
         """Of a folder the names of all and the content of what will be read; of an archive its bytes."""
-        if isinstance(self._tree, Zip | Tar):
-            return of_file(self._tree.file, memory, self._count)
+        tree = self._tree
+        if isinstance(tree, Zip | Tar):
+            return of_file(tree.file, memory, self._count)
         items, refusals = self._listing
         digest = hashlib.sha256()
         images, size = 0, 0
         for item in items:
             what = role(item.key)
             if what in ("image", "metadata"):  # a readme that changes makes no new data set
-                name, state, mark = self._tree.identity(item)
-                known = memory.recall(name, state)  # a store's mark says it too; its hash stays remembered
-                add(digest, item.key, item.size, mark or (known[0] if known else self._hash(item, memory)))
+                name, state, mark = tree.identity(item)
+                known = memory.recall(name, state)  # also with a mark: recalling keeps the hash in memory
+                add(digest, item.key, item.size, mark or (known[0] if known else self._hash(tree, item, memory)))
                 images += what == "image"
                 size += item.size
             else:
@@ -93,8 +94,8 @@ class ImageFiles:
         known = memory.recall(name, state)
         return item._replace(sha256=known[0]) if known else item
 
-    def _hash(self, item: Item, memory: Memory) -> str:
-        with self._tree.open(item) as stream:
+    def _hash(self, tree: Folder | RemoteFolder, item: Item, memory: Memory) -> str:
+        with tree.open(item) as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         self.remember(item, sha256, memory)
         return sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -52,7 +52,7 @@ def parse(
             raise UserError(f"{where}: '{FILE_COLUMN}' is empty")
         inner, unsafe = safe_key(name)
         full = inner if str(folder) == "." else f"{folder}/{inner}"
-        text, label, group = (values.get(column) for column in (text_column, label_column, group_column))
+        text, label, group = (values[name] if name else None for name in (text_column, label_column, group_column))
         yield Caption(full, text, label, group, unsafe, where)
 
 
@@ -113,7 +113,7 @@ def plain(value: object, where: str) -> str | None:
     return text or None
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first dozen of ``names`` for a message."""
     # A table without a header has an address, maybe one with a password, where its columns' names should be.
     shown = ", ".join("(an address)" if "://" in name else name for name in names[:12])

@@ -42,9 +42,9 @@ class ParquetRows:
             image = self._check(parquet)
             columns = {name: getattr(self._source, f"{name}_column") for name in ("text", "label", "group")}
             wanted = {column for column in columns.values() if column} | ({image.path} if image.path else set())
-            table = parquet.read(columns=sorted(wanted), use_threads=False) if wanted else None
+            table = parquet.read(columns=sorted(wanted), use_threads=False)
             rows = parquet.metadata.num_rows
-            paths = table[self._source.image_column].combine_chunks().field("path").to_pylist() if image.path else []
+            paths = self._paths(table) if image.path else []
             said = {name: self._values(parquet, table, column) for name, column in columns.items() if column}
         keys, refusals, items, told = self._keys(rows, paths), [], [], []
         for at in range(rows):
@@ -131,6 +131,10 @@ class ParquetRows:
         if names is None:
             return values
         return [_named(value, names) for value in values]
+
+    def _paths(self, table: pa.Table) -> list[str | None]:
+        found: list[str | None] = table[self._source.image_column].combine_chunks().field("path").to_pylist()
+        return found
 
     def _keys(self, rows: int, paths: list[str | None]) -> list[str]:
         safe = [safe_key(path) if path else ("", "no name") for path in paths] or [("", "no name")] * rows

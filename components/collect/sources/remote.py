@@ -9,12 +9,15 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from components.base.errors import UserError
 from components.collect.sources.source import Item, Refusal, sift, why
 
-_READERS = 16  # requests under way at a time: what takes the time is the way there
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # typing has it from Python 3.12 on
+
+_READERS = 16  # requests under way at a time: most of the time is spent waiting for the store
 _BLOCK = 8 * 2**20  # bytes asked for at once of a large object
 # What a store calls the mark of an object's content, the best first; a time of change is the last resort.
 _MARKS = ("ETag", "etag", "md5Hash", "md5", "blob_id", "content_md5", "crc32c", "LastModified", "last_modified",
@@ -36,7 +39,7 @@ class RemoteFile:
     def __str__(self) -> str:
         return self._address
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader:
         """A seekable stream of its bytes."""
         with _told(self._address):
             stream = self._fs.open(self._path, "rb", block_size=_BLOCK)
@@ -85,11 +88,11 @@ class RemoteFolder:
         path, info = item.place
         return RemoteFile(self._fs, path, info, f"{self._address}/{item.key}")
 
-    def open(self, item: Item) -> BinaryIO:
+    def open(self, item: Item) -> io.BufferedReader:
         """A stream of ``item``."""
         return self.file(item).open()
 
-    def identity(self, item: Item) -> tuple[str, tuple | None, str | None]:
+    def identity(self, item: Item) -> tuple[str, tuple[int, str | None] | None, str | None]:
         """What memory knows ``item`` by, its state, and the store's mark of its content, if it has one."""
         file = self.file(item)
         return str(file), file.state, file.mark
@@ -143,10 +146,10 @@ class _Stream(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         with _told(self._address):
-            data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+            data: bytes = self._stream.read(memoryview(buffer).nbytes)
+        memoryview(buffer)[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:

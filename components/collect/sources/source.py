@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, Protocol
+from io import BufferedReader
+from typing import Any, NamedTuple, Protocol
 
 from components.collect.memory import Memory
 
@@ -24,11 +25,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.
 
 
 class Item(NamedTuple):
-    """A file of a source: its name from the source's top, its size in bytes, where it lies, its hash if known."""
+    """A file of a source: its name from the source's top, its size in bytes, and its SHA-256 if known."""
 
     key: str
     size: int
-    place: object
+    place: Any
+    """Where it lies, in the terms of whoever listed it."""
     sha256: str | None = None
 
 
@@ -72,14 +74,23 @@ class Print(NamedTuple):
 class File(Protocol):
     """A file of this machine or of a store; ``str`` gives its whole address, for messages."""
 
-    name: str
-    size: int
-    state: Sequence | None
-    """What changes when the file does, None when the store does not say."""
-    mark: str | None
-    """What the store says of the content (an etag), None when one has to read it."""
+    @property
+    def name(self) -> str:
+        """The last part of its address."""
 
-    def open(self) -> BinaryIO:
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def state(self) -> Sequence[object] | None:
+        """Changes when the file does; None when the store does not say."""
+
+    @property
+    def mark(self) -> str | None:
+        """What the store says of the content (an etag); None when one has to read it."""
+
+    def open(self) -> BufferedReader:
         """A seekable stream of its bytes."""
 
     def read_bytes(self) -> bytes:
@@ -87,9 +98,11 @@ class File(Protocol):
 
 
 class Part(Protocol):
-    """What is looked at and read as a whole: a source's one folder or archive, or one of its shards."""
+    """What is fingerprinted and read as a whole: a source's one folder or archive, or one of its shards."""
 
-    form: str
+    @property
+    def form(self) -> str:
+        """What it is: folder, zip, tar, urls, parquet or webdataset."""
 
     def fingerprint(self, memory: Memory) -> Print:
         """What it holds now, as short as can be."""
@@ -148,7 +161,7 @@ def role(key: str) -> str:
     return "paper" if end in PAPER_SUFFIXES and PAPERS.match(name) else "other"
 
 
-def sift(found: Iterable[tuple[str, int, object, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
+def sift(found: Iterable[tuple[str, int, Any, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
     """(name, size, place, trouble) of every member into items and refusals; the first of a name counts."""
     items: dict[str, Item] = {}
     refusals = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from components.base.errors import UserError, nearest
 from components.collect.memory import Memory
@@ -46,7 +47,8 @@ class Samples:
 
     def survey(self, memory: Memory) -> Survey:
         """Its images, unread, and what the other members of their samples say."""
-        blobs, found = {}, []
+        blobs: dict[Any, bytes] = {}
+        found = []
         for member, data in self._tar().members(lambda name, size: _ends(name)[1] in self._texts and size <= MOST_TEXT):
             found.append(member)
             if data is not None:
@@ -87,7 +89,7 @@ class Samples:
         return sum(_is_image(member[0]) and not member[3] for member, _ in self._tar().members())
 
     def _group(
-        self, items: list[Item], blobs: dict[object, bytes], refusals: list[Refusal]
+        self, items: list[Item], blobs: Mapping[Any, bytes], refusals: list[Refusal]
     ) -> tuple[dict[str, _Sample], int]:
         """The members by sample, in order of names; how many were texts that nobody asked for."""
         samples: dict[str, _Sample] = {}

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from components.collect.web.exchange import PER_HOST
@@ -49,7 +49,8 @@ class Download:
     """Hands tasks to threads, and their results to whoever iterates over it."""
 
     def __init__(
-        self, fetcher: Fetcher, tasks: Iterable[Task], *, attempts: int, pause=lambda failed: 2.0**failed,
+        self, fetcher: Fetcher, tasks: Iterable[Task], *, attempts: int,
+        pause: Callable[[int], float] = lambda failed: 2.0**failed,
         longest_wait: float = LONGEST_WAIT, threads: int = THREADS,
     ) -> None:  # fmt: skip
         self._fetcher, self._attempts = fetcher, attempts
@@ -67,8 +68,8 @@ class Download:
         self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Task, bytes | BaseException]] = queue.SimpleQueue()
 
-    def __iter__(self) -> Iterator[tuple[Task, bytes | FetchError]]:
-        """Each task once, with its image or with why there is none, as they come."""
+    def __iter__(self) -> Generator[tuple[Task, bytes | FetchError], None, None]:
+        """Each task once, with its image or the reason why there is none, in the order in which they finish."""
         for _ in range(self._threads):
             # Daemons: a thread that waits for a slow server does not hold up the end of the program.
             threading.Thread(target=self._work, daemon=True).start()
@@ -122,10 +123,12 @@ class Download:
         host = self._host(task)
         self._free += 1
         host.busy -= 1
-        mute = isinstance(result, FetchError) and result.reason in ("unreachable", "unresolved")
-        host.mute = host.mute + 1 if mute else 0
-        if host.mute >= MUTE:
-            host.closed = FetchError(result.reason, f"its host did not answer {MUTE} times in a row")
+        if isinstance(result, FetchError) and result.reason in ("unreachable", "unresolved"):
+            host.mute += 1
+            if host.mute >= MUTE:
+                host.closed = FetchError(result.reason, f"its host did not answer {MUTE} times in a row")
+        else:
+            host.mute = 0
         if isinstance(result, FetchError):
             if self._try_again(host, task, result):
                 self._stand_in_line(host)

@@ -1,7 +1,7 @@
 """One request and its answer over a connection to an address that was checked, under one deadline.
 
 The standard library's http.client reads and writes; the sockets are ours.  Of requests, httpx, urllib3 and aiohttp
-none lets the caller choose the address and cut a body that drips: their timeouts are for one read each.
+none lets the caller choose the address, or limit the time of a whole body: their timeouts are for one read each.
 Neither proxies nor credentials are taken from the environment.
 """
 
@@ -27,10 +27,14 @@ from components.collect.web.wire import PIECE, Deadline, FetchError, StaleError,
 
 PER_HOST = 4  # connections to one host at once
 _IDLE = 64  # connections kept open for the next request
-_NAME_SECONDS = 300.0  # how long an answer of the name server is believed
+_NAME_SECONDS = 300.0  # how long an answer of the name server is used
 _CONNECT_SECONDS = 10.0  # for one address of a name
 _HEADER_BYTES = 2**20  # for headers and what chunks cost, beside twice the body
 _BROKEN = (http.client.HTTPException, ssl.SSLError, ConnectionError, OSError, ValueError, zlib.error)
+
+
+Check = Callable[[http.client.HTTPMessage], None]
+Peek = Callable[[bytes], None]
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,13 @@ class Client:
         self._private, self._resolver = private, resolver
         self._tls = tls
         self._lock = threading.Lock()
-        self._names: dict[tuple[str, int], tuple[float, Future]] = {}
+        self._names: dict[tuple[str, int], tuple[float, Future[list[Address]]]] = {}
         self._turns: dict[str, threading.Semaphore] = {}
         self._idle: OrderedDict[Wire, str] = OrderedDict()
 
     def get(
         self, url: Url, deadline: Deadline, *, most: int, cut: bool = False,
-        check: Callable[[http.client.HTTPMessage], None] = lambda headers: None,
-        peek: Callable[[bytes], None] = lambda head: None,
+        check: Check = lambda headers: None, peek: Peek = lambda head: None,
     ) -> Answer:  # fmt: skip
         """Ask for ``url``; FetchError when there is no whole answer of at most ``most`` bytes.
 
@@ -67,7 +70,7 @@ class Client:
         """
         with self._lock:
             turn = self._turns.setdefault(url.host, threading.Semaphore(PER_HOST))
-        with deadline.standing_still():
+        with deadline.paused():
             turn.acquire()
         try:
             old = self._take(url.origin)
@@ -79,13 +82,15 @@ class Client:
             turn.release()
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         with self._lock:
             for wire in self._idle:
                 wire.shut()
             self._idle.clear()
 
-    def _exchange(self, wire: Wire, url: Url, deadline: Deadline, most, cut, check, peek) -> Answer:
+    def _exchange(
+        self, wire: Wire, url: Url, deadline: Deadline, most: int, cut: bool, check: Check, peek: Peek
+    ) -> Answer:
         keep = False
         wire.deadline, wire.budget = deadline, 2 * most + _HEADER_BYTES
         try:
@@ -159,11 +164,13 @@ class Client:
         """The checked addresses of the host: one question to the name server, however many threads ask."""
         key, now = (url.host, url.port), time.monotonic()
         with self._lock:
-            asked, future = self._names.get(key, (-_NAME_SECONDS, None))
-            if now - asked >= _NAME_SECONDS:
+            known = self._names.get(key)
+            if known and now - known[0] < _NAME_SECONDS:
+                future = known[1]
+            else:
                 future = Future()
                 self._names[key] = now, future
-                # A thread of its own, since nothing cuts a resolver short.
+                # In its own thread: a call of the resolver cannot be broken off.
                 threading.Thread(target=self._resolve, args=(key, future), daemon=True).start()
         try:
             return future.result(timeout=deadline.left())
@@ -171,7 +178,7 @@ class Client:
             deadline.left()
             raise FetchError("unresolved", "its name was not resolved in time", again=True) from None
 
-    def _resolve(self, key: tuple[str, int], future: Future) -> None:
+    def _resolve(self, key: tuple[str, int], future: Future[list[Address]]) -> None:
         try:
             future.set_result(resolve(*key, private=self._private, resolver=self._resolver))
         except ForbiddenError as error:
@@ -184,13 +191,14 @@ class Client:
             future.set_exception(FetchError("unresolved", "its name has no address", again=again))
 
 
-def _body(response: http.client.HTTPResponse, most: int, cut: bool, peek) -> tuple[bytes, bool]:
+def _body(response: http.client.HTTPResponse, most: int, cut: bool, peek: Peek) -> tuple[bytes, bool]:
     """The body and whether it was read to its end; what it unpacks to is counted, never more than ``most``."""
     too_big = FetchError("too_big", f"more than {most} bytes")
     if response.length is not None and response.length > most and not cut:
         raise too_big
     unpack, finished = _unpacker(response.headers)
-    pieces, size, packed = [], 0, 0
+    pieces: list[bytes] = []
+    size = packed = 0
     while piece := response.read(PIECE):
         packed += len(piece)
         piece = unpack(piece, most + 1 - size)

@@ -38,15 +38,15 @@ class Fetcher:
         self._seconds, self._most, self._obey = seconds, most, obey
         self._attempts, self._pause = attempts, pause
         self._lock = threading.Lock()
-        self._rules: dict[str, Future] = {}
+        self._rules: dict[str, Future[robots.Rules]] = {}
 
     def fetch(self, url: Url) -> bytes:
         """The bytes of the image at ``url``; FetchError says why there are none."""
         deadline = Deadline(self._seconds)
         for _ in range(REDIRECTS + 1):
             if self._obey:
-                with deadline.standing_still():
-                    self._ask_leave(url)
+                with deadline.paused():
+                    self._check_robots(url)
             answer = self._client.get(url, deadline, most=self._most, check=self._check, peek=_peek)
             if answer.status not in _MOVED:
                 _judge(answer)
@@ -59,14 +59,13 @@ class Fetcher:
         if word:
             raise FetchError("noai", f"its server says X-Robots-Tag: {word}")
 
-    def _ask_leave(self, url: Url) -> None:
+    def _check_robots(self, url: Url) -> None:
         """FetchError unless the robots.txt of ``url``'s origin, read once, lets it be fetched."""
         with self._lock:
-            future = self._rules.get(url.origin)
-            mine = future is None
-            if mine:
-                future = self._rules[url.origin] = Future()
-        if mine:
+            known = self._rules.get(url.origin)
+            future: Future[robots.Rules] = Future() if known is None else known
+            self._rules[url.origin] = future
+        if known is None:
             try:
                 future.set_result(self._read_rules(url.join("/robots.txt")))
             except BaseException as error:

@@ -41,7 +41,8 @@ def parse(blob: bytes) -> Rules:
     """The rules of a robots.txt for this robot: those of every group that names it, else those of ``*``."""
     mine: list[tuple[str, bool]] = []
     others: list[tuple[str, bool]] = []
-    named, agents, heading = False, set(), False
+    agents: set[str] = set()
+    named = heading = False
     for line in blob[:MOST_BYTES].decode("utf-8-sig", "replace").splitlines():
         field, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
         field = field.lower()

@@ -9,9 +9,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from components.collect.web import robots
 from components.collect.web.url import Url
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # typing has it from Python 3.12 on
 
 PIECE = 64 * 1024  # bytes read at once
 _HEADERS = {
@@ -28,13 +32,13 @@ class FetchError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
         self.again = again
-        """Whether it may go better in a moment."""
+        """Whether another try may succeed."""
         self.wait = wait
-        """Seconds that the server asks everybody to stay away."""
+        """Seconds that the server asks clients to wait (Retry-After)."""
 
 
 class Deadline:
-    """A moment after which an exchange is cut off, wherever it is; waiting for one's turn does not count."""
+    """When an exchange is broken off, whatever it does; waiting for a free connection does not count."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._until = seconds, time.monotonic() + seconds
@@ -47,8 +51,8 @@ class Deadline:
         return left
 
     @contextlib.contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """Time does not pass inside."""
+    def paused(self) -> Iterator[None]:
+        """Pauses the deadline."""
         began = time.monotonic()
         try:
             yield
@@ -57,7 +61,7 @@ class Deadline:
 
 
 class StaleError(Exception):
-    """A connection that was kept had been closed by the server meanwhile: no request was answered on it."""
+    """The server had closed a kept connection before the request: try a new one."""
 
 
 class Wire:
@@ -125,5 +129,5 @@ class _Stream(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
-        return self._wire.receive(buffer)
+    def readinto(self, buffer: Buffer) -> int:
+        return self._wire.receive(memoryview(buffer))
