@@ -55,9 +55,8 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
         part = ImageFiles(tree, source, max_bytes=max_bytes)
         return Opened(part.form, {"": part})
     if source.kind == "parquet":
-        from components.collect.sources.parquet import (
-            ParquetRows,  # pyarrow takes a moment, and looking shall not wait for it
-        )
+        # Imported here: a look at other kinds need not wait for pyarrow.
+        from components.collect.sources.parquet import ParquetRows
 
         return _shards(
             place, (".parquet",), source, lambda file, key: ParquetRows(file, source, key=key, max_bytes=max_bytes)
@@ -70,12 +69,11 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
         wanted = f"collect.sources[{at}].location in params.yaml"
         raise UserError(f"{source.location}: a folder, wanted a list of URLs ({wanted})")
     from components.collect.web import urllist
-    from components.collect.web.urlpart import Downloads
 
-    assert store is not None, "whoever has a list of URLs has a folder for what comes of them"
+    assert store is not None, "a list of URLs needs a folder for the downloads"
     if fetch:
         urllist.look(source, place, store, max_bytes=max_bytes)
-    return Opened("urls", {"": Downloads(urllist.open_list(source, place, store))})
+    return Opened("urls", {"": urllist.open_list(source, place, store)})
 
 
 def locate(location: str, *, root: Path, at: int) -> Folder | RemoteFolder | File:

@@ -1,7 +1,7 @@
 """A list of URLs as a source: csv, jsonl, parquet, or plain text with one URL a line.
 
-``fetch_all`` goes to the network, at ``stillroom look`` only; ``UrlList`` reads what it left in the store.
-A list is data from outside: one bad line is a refusal, a column that is not there an error.
+Only ``stillroom look`` uses the network (``fetch_all``); ``UrlList`` reads what that left in the store.
+A list is data from outside: a bad line is refused and listed, a missing column is an error.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.base.errors import UserError, nearest
 from components.base.events import Progress
+from components.collect.memory import Memory
+from components.collect.params import UrlsSource
 from components.collect.sources import metadata
-from components.collect.sources.source import Item, Refusal
+from components.collect.sources.source import File, Item, Print, Refusal, Said, Survey
 from components.collect.web.download import Download, Task
 from components.collect.web.exchange import Client
 from components.collect.web.fetch import Fetcher
@@ -34,28 +35,13 @@ SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
 _NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")
 
 
-class UrlSource(Protocol):
-    """The parameters of a source of kind ``urls``."""
-
-    name: str
-    location: str
-    url_column: str | None
-    text_column: str | None
-    label_column: str | None
-    group_column: str | None
-    seconds: float
-    attempts: int
-    private: bool
-    obey: bool
-
-
 @dataclass(frozen=True)
 class Row:
-    """A line of a list: its URL and what is said about the image there."""
+    """A line of a list: its URL, and what it says of the image there."""
 
     url: Url = field(repr=False)
     key: str
-    """What the image is called everywhere."""
+    """The image's name everywhere: the URL without its secrets."""
     text: str | None
     label: str | None
     group: str | None
@@ -64,14 +50,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What a look did: how many URLs were there already, came and failed."""
+    """What a look did: how many URLs it had already, fetched now, and could not fetch."""
 
     kept: int
     fetched: int
     failed: int
 
 
-def read_list(name: str, blob: bytes, source: UrlSource) -> tuple[list[Row], list[Refusal]]:
+def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], list[Refusal]]:
     """The rows of the list ``name``, each URL once, and the lines that are no URL; UserError when it is no list."""
     rows: dict[str, Row] = {}
     refusals = []
@@ -98,10 +84,10 @@ def read_list(name: str, blob: bytes, source: UrlSource) -> tuple[list[Row], lis
 
 
 def fetch_all(
-    source: UrlSource, rows: Sequence[Row], store: Path, *, max_bytes: int,
-    client: Client | None = None, pause: Callable[[int], float] = lambda failed: 2.0**failed, **limits: float,
+    source: UrlsSource, rows: Sequence[Row], store: Path, *, max_bytes: int,
+    client: Client | None = None, pause: Callable[[int], float] = lambda failed: 2.0**failed,
 ) -> Report:  # fmt: skip
-    """Fetch what ``store`` does not hold yet of ``rows``, and what failed before; killed, it goes on from there."""
+    """Fetch those of ``rows`` that ``store`` lacks or that failed before; after a kill the next call goes on."""
     client = client or Client(private=source.private)
     fetcher = Fetcher(
         client, seconds=source.seconds, attempts=source.attempts, most=max_bytes, obey=source.obey, pause=pause
@@ -111,7 +97,7 @@ def fetch_all(
         todo = [Task(row.key, row.url) for row in rows if not _settled(writer.entries.get(row.key))]
         kept = len(rows) - len(todo)
         progress = Progress(len(rows), what=f"fetch {source.name}", unit="URLs", start=kept)
-        results = iter(Download(fetcher, todo, attempts=source.attempts, pause=pause, **limits))
+        results = iter(Download(fetcher, todo, attempts=source.attempts, pause=pause))
         with contextlib.closing(client), contextlib.closing(results), progress:
             for task, result in results:
                 if isinstance(result, FetchError):
@@ -124,35 +110,44 @@ def fetch_all(
     return Report(kept, fetched, failed)
 
 
-def look(source: UrlSource, path: Path, store: Path, *, max_bytes: int) -> None:
-    """Fetch what the list at ``path`` names and ``store`` lacks; UserError when not one image is there then."""
-    rows, refusals = read_list(path.name, path.read_bytes(), source)
+def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> None:
+    """Fetch what the list ``file`` names and ``store`` lacks; UserError when not one image is there then."""
+    rows, refusals = read_list(file.name, file.read_bytes(), source)
     report = fetch_all(source, rows, store, max_bytes=max_bytes)
     if not report.kept + report.fetched:
-        reasons = UrlList(rows, refusals, store, path, name=source.name).summary()["refused"]
+        reasons = UrlList(rows, refusals, store, name=source.name).reasons()
         told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise UserError(f"{source.location}: none of its URLs gave an image ({told or 'it is empty'})")
 
 
-def open_list(source: UrlSource, path: Path, store: Path) -> UrlList:
-    """The list at ``path`` with what ``store`` holds of it."""
-    return UrlList(*read_list(path.name, path.read_bytes(), source), store, path, name=source.name)
+def open_list(source: UrlsSource, file: File, store: Path) -> UrlList:
+    """The list ``file`` with what ``store`` holds of it."""
+    return UrlList(*read_list(file.name, file.read_bytes(), source), store, name=source.name)
 
 
 class UrlList:
-    """What the store holds of a list's URLs, as a source that is read without any network."""
+    """What the store holds of a list's URLs: the one part of a source of kind ``urls``, read without the network."""
 
-    kind = "urls"
+    form = "urls"
 
-    def __init__(
-        self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, path: Path = Path(), *, name: str
-    ) -> None:
+    def __init__(self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, *, name: str) -> None:
         self._rows, self._refusals, self._name = rows, refusals, name
-        self.path = path
         self._store = Store(store)
 
+    def fingerprint(self, memory: Memory) -> Print:
+        """Size and number of the images, a SHA-256 of what came of each URL, and how often each failed and why."""
+        items, _ = self.listing()
+        return Print(sum(item.size for item in items), len(items), self.sha256(), self.reasons())
+
+    def survey(self, memory: Memory) -> Survey:
+        """Its images, unread, and what the list says of each."""
+        items, refusals = self.listing()
+        rows = {row.key: row for row in self._rows}
+        said = [Said(row.text, row.label, row.group) for row in (rows[item.key] for item in items)]
+        return Survey([item._replace(sha256=item.place.sha256) for item in items], said, refusals, 0)
+
     def listing(self) -> tuple[list[Item], list[Refusal]]:
-        """Every image that came and every refusal, each sorted by key."""
+        """Every image in the store and every refusal, each sorted by key."""
         items, refusals = [], list(self._refusals)
         for row in self._rows:
             entry = self._store.entries.get(row.key, _NOT_YET)
@@ -163,7 +158,7 @@ class UrlList:
         return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda each: (each.key, each.detail))
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
-        """The bytes of ``items`` in the order given; UserError when the store is damaged, which the next look mends."""
+        """The bytes of ``items`` in the order given; UserError when the store is damaged: the next look repairs it."""
         for item in items:
             data = self._store.read(item.place)
             if data is None:
@@ -175,19 +170,15 @@ class UrlList:
                 )
             yield item, data
 
-    def captions(self) -> dict[str, metadata.Caption]:
-        """What the list says of each image."""
-        return {row.key: metadata.Caption(row.key, row.text, row.label, row.group, "", row.where) for row in self._rows}
+    def remember(self, item: Item, sha256: str, memory: Memory) -> None:
+        """Nothing: the store knows the hash of each image."""
 
-    def summary(self) -> dict:
-        """What data/source.json says: bytes, images, refusals by reason, and a SHA-256 of all of it."""
-        items, refusals = self.listing()
-        reasons = sorted(Counter(refusal.reason for refusal in refusals).items())
-        size = sum(item.size for item in items)
-        return {"bytes": size, "files": len(items), "refused": dict(reasons), "sha256": self.sha256()}
+    def reasons(self) -> dict[str, int]:
+        """How often each reason for not having an image was given, by reason."""
+        return dict(sorted(Counter(refusal.reason for refusal in self.listing()[1]).items()))
 
     def sha256(self) -> str:
-        """Changes with what came of any URL, and with what the list says of it."""
+        """Changes when the result of a URL changes, or what the list says of it."""
         digest = hashlib.sha256()
         for row in sorted(self._rows, key=lambda row: row.key):
             entry = self._store.entries.get(row.key, _NOT_YET)
@@ -202,7 +193,7 @@ def _settled(entry: Entry | None) -> bool:
     return entry is not None and (bool(entry.sha256) or entry.reason == "withdrawn")
 
 
-def _records(name: str, blob: bytes, source: UrlSource) -> Iterator[tuple[int, dict]]:
+def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tuple[int, dict]]:
     """The lines of a list with their numbers; in plain text the URL's column is called ''."""
     suffix = Path(name).suffix.lower()
     if suffix not in SUFFIXES:
