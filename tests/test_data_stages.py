@@ -18,7 +18,8 @@ from data_fixtures import (
 )
 
 from components import pipeline
-from components.collect.look import MEMORY, look
+from components.collect.look import look
+from components.collect.memory import MEMORY
 
 PARAMS = {"collect": collect_params, "clean": clean_params, "resize": resize_params, "split": split_params}
 

@@ -16,11 +16,14 @@ from typing import Any
 from components.base import files
 from components.collect.params import AnySource
 
+Ledger = dict[str, dict[str, Any]]
+"""What is known of each source, by its name."""
+
 NAME = "collected.json"
 FORMAT = 1  # another one when the same source would be collected otherwise
 
 
-def read(raw: Path) -> dict[str, dict[str, Any]]:
+def read(raw: Path) -> Ledger:
     """What is known of each source, by name; nothing when the file is not there or of another format."""
     try:
         found = json.loads((raw / NAME).read_text("utf-8"))

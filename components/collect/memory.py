@@ -1,4 +1,4 @@
-"""What was found out about a file, remembered as long as its size, time and inode (or its store's mark) stay."""
+"""Remembers what was found out about a file until its size, time or inode (or its store's mark) changes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from components.base import files
 
+MEMORY = ".looked.json"
+"""The file's name; it lies beside the folders of downloads, and no source's name begins with a dot."""
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read may change again unseen
 
 
@@ -17,8 +20,8 @@ class Memory:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._old: dict[str, list] = {}
-        self._new: dict[str, list] = {}
+        self._old: dict[str, list[Any]] = {}
+        self._new: dict[str, list[Any]] = {}
         if path is not None:
             try:
                 self._old = json.loads(path.read_text("utf-8"))
@@ -26,22 +29,22 @@ class Memory:
             except (OSError, ValueError):
                 self._old = {}
 
-    def recall(self, name: str, state: Sequence | None) -> list | None:
-        """What was found at ``name``, unless its state is another one now (or not to be known: None)."""
+    def recall(self, name: str, state: Sequence[object] | None) -> list[Any] | None:
+        """What was found at ``name``; None when its state is another one now, or is not known (None)."""
         entry = self._new.get(name) or self._old.get(name)
         if state is None or not isinstance(entry, list) or len(entry) != 2 or entry[0] != list(state):
             return None
         self._new[name] = entry
         return entry[1]
 
-    def keep(self, name: str, state: Sequence | None, found: list) -> None:
+    def keep(self, name: str, state: Sequence[object] | None, found: list[Any]) -> None:
         """Remember ``found`` of ``name``; ``state`` is what it was before it was read."""
         if state is None or (isinstance(state[1], int) and time.time_ns() - state[1] <= _SETTLED):
             return
         self._new[name] = [list(state), found]
 
     def save(self, *, all_seen: bool) -> None:
-        """Write it; with ``all_seen`` what was neither recalled nor kept is forgotten."""
+        """Write it; with ``all_seen`` forget what was neither recalled nor kept."""
         entries = self._new if all_seen else {**self._old, **self._new}
         if self._path is not None and entries != self._old:
             files.write_text(self._path, json.dumps(entries))

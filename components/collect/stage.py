@@ -9,26 +9,28 @@ removed: a killed run leaves it as it was, or as it shall be, and shards that it
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.base.errors import UserError
 from components.base.events import Progress
-from components.collect import erasure, ledger
+from components.collect import erasure, ledger, sourcefile
 from components.collect.index import Arrivals, Index, Refused, part_of
 from components.collect.kinds import Opened, open_source
-from components.collect.look import FORMAT, MEMORY
-from components.collect.memory import Memory
+from components.collect.ledger import Ledger
+from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
 from components.collect.sources.source import Item, Part, Refusal, Said, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
 
 log = logging.getLogger(__name__)
+
+_NOTHING: dict[str, Any] = {"parts": {}, "ignored": 0}  # what is known of a new source
 
 
 @dataclass
@@ -70,10 +72,12 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     return _numbers(index, refused, after)
 
 
-def _plan(params: CollectParams, look: Path, before: dict, gone: set[str], memory: Memory, scratch: Path) -> list[Plan]:
+def _plan(
+    params: CollectParams, look: Path, before: Ledger, gone: set[str], memory: Memory, scratch: Path
+) -> list[Plan]:
     """Open and survey what changed; nothing is written before all of it is understood."""
     root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
-    page = _page(look, params)
+    page = sourcefile.read(look, params)
     plans = []
     for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
         told = ledger.said(source, params.max_bytes)
@@ -86,7 +90,7 @@ def _plan(params: CollectParams, look: Path, before: dict, gone: set[str], memor
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
                              fetch=False)  # fmt: skip
         if {**seen, **opened.fingerprint(memory)} != seen:
-            raise UserError(f"{source.location}: not what {look.name} says it is any more: run `stillroom look`")
+            raise UserError(f"{source.location}: the source changed during the run: run it again")
         surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
@@ -95,21 +99,8 @@ def _plan(params: CollectParams, look: Path, before: dict, gone: set[str], memor
     return plans
 
 
-def _page(look: Path, params: CollectParams) -> list[dict]:
-    """What was seen of each source, in the order of params.yaml."""
-    try:
-        page = json.loads(look.read_text("utf-8"))
-        found = [(each["name"], each["kind"], each["location"]) for each in page["sources"]]
-        whole = page["format"] == FORMAT and all(isinstance(each["sha256"], str) for each in page["sources"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{look}: cannot be understood: run `stillroom look`") from None
-    if not whole or found != [(source.name, source.kind, source.location) for source in params.sources]:
-        raise UserError(f"{look}: tells of other sources than params.yaml: run `stillroom look`")
-    return page["sources"]
-
-
-def _refresh(plans: list[Plan], index: Index, refused: Refused, before: dict, gone: set[str], raw: Path,
-             memory: Memory) -> dict[str, dict]:  # fmt: skip
+def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, gone: set[str], raw: Path,
+             memory: Memory) -> Ledger:  # fmt: skip
     """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
     total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
     after = {}
@@ -119,7 +110,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: dict, go
         if total:  # nothing to read is nothing to tell
             stack.enter_context(progress)
         for plan in plans:
-            name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name)
+            name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name, _NOTHING)
             index.stay(name, plan.stays)
             refused.stay(name, plan.stays if opened else None)
             told = {part: known["parts"][part] for part in plan.stays}
@@ -182,7 +173,7 @@ class _Taker:
         self._arrivals.take(item.key, sha256, size, said, self._places[sha256])
 
 
-def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: dict[str, dict]) -> None:
+def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: Ledger) -> None:
     """Refuse what was withdrawn just now and lies in a part that was not read again: it offers the image still."""
     stays = {plan.source.name: plan.stays for plan in plans}
     for source, key, sha256 in offered:
@@ -197,7 +188,7 @@ def _withdrawn(key: str) -> Refusal:
     return Refusal(key, "withdrawn", "the same bytes were withdrawn by hand (data/withdrawn.jsonl)")
 
 
-def _numbers(index: Index, refused: Refused, after: dict[str, dict]) -> dict[str, float]:
+def _numbers(index: Index, refused: Refused, after: Ledger) -> dict[str, float]:
     columns, reasons = index.columns, refused.reasons()
     sizes = [size for size, member in zip(columns["size"], columns["member"], strict=True) if member]
     log.info(

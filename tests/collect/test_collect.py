@@ -346,7 +346,7 @@ def test_a_source_that_changed_since_the_look_is_one_line(tmp_path):
     (source / "b.png").write_bytes(png(2))
     look(collect_params(), root=tmp_path, page=tmp_path / "data/source.json", cache=None)
     (source / "c.png").write_bytes(png(3))
-    with pytest.raises(UserError, match="stillroom look"):
+    with pytest.raises(UserError, match="the source changed during the run: run it again"):
         collect(collect_params(), look=tmp_path / "data/source.json", raw=tmp_path / "data/raw",
                 withdrawn=tmp_path / "data/withdrawn.jsonl", scratch=tmp_path / "scratch")  # fmt: skip
 

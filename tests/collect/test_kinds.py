@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.base.errors import UserError
-from components.collect.look import MEMORY, fingerprint
+from components.collect.look import fingerprint
+from components.collect.memory import MEMORY
 from components.samples import shards
 
 PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}

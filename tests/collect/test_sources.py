@@ -9,7 +9,7 @@ from data_fixtures import digests, folder, gather, png, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.collect.look import MEMORY
+from components.collect.memory import MEMORY
 from components.samples import shards
 
 PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}
