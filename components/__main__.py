@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         stage.run(params, Path.cwd())
     except Stopped as stopped:
         return _fail(_stopped(options.stage, stopped.number), 128 + stopped.number)
-    except SystemExit as ended:  # training saves what it has before it heeds a signal
+    except SystemExit as ended:  # training saves its state before it stops
         if not isinstance(ended.code, int) or ended.code <= 128:
             raise
         return _fail(_stopped(options.stage, ended.code - 128), ended.code)
@@ -56,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _stopped(stage: str, number: int) -> str:
     name = signal.Signals(number).name
-    return f"stage '{stage}' was stopped by {name}: run it again, it goes on from what is whole"
+    return f"stage '{stage}' was stopped by {name}: run it again, it continues from what is finished"
 
 
 def _leave_pandas_out() -> None:
-    """Spare a stage that has no use for pandas its import: 0.5 to 1 s, a third of what a small refresh costs.
+    """Keep pyarrow from importing pandas: 0.5 to 1 s, a third of the time of a small refresh.
 
-    pyarrow imports it as soon as it is given a list, only to ask whether the list is a Series; told once
-    that there is no pandas it does not ask again.  Ray Data needs pyarrow's bridge to pandas.
+    pyarrow imports pandas at its first list, only to find out whether the list is a Series.  If that import fails
+    once, pyarrow never tries again.  With Ray Data pandas is needed.
     """
     if "pyarrow" not in sys.modules or "pandas" in sys.modules:
         return
@@ -82,7 +82,7 @@ def _leave_pandas_out() -> None:
 
 
 class _NoPandas:
-    """Answers an import of pandas as if it were not installed."""
+    """Makes an import of pandas fail, as if it were not installed."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -96,7 +96,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(line: str, code: int) -> int:
-    if not events.emit(kind="error", message=line):  # a flow that follows this stage tells it
+    if not events.emit(kind="error", message=line):  # under a flow the flow prints it
         print(f"error: {line}", file=sys.stderr, flush=True)
     return code
 

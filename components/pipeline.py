@@ -1,4 +1,4 @@
-"""The stages and the files between them: the only place where such a path is spelled."""
+"""The table of stages and the files between them: the only place that holds these paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 STATE = ".stillroom"
-"""The one git-ignored folder that holds whatever is not an output: servers, locks, checkpoints."""
+"""The git-ignored folder for everything that is not an output: servers, locks, checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,11 @@ class Stage:
     reads: Mapping[str, str]
     writes: Mapping[str, str]
     grows: bool = False
-    """The outputs are added to, so nobody deletes them before a run."""
+    """The stage adds to its outputs, so DVC must not delete them before a run."""
     scratch: bool = False
-    """Takes ``scratch``: a folder that outlives a killed run and is no output."""
+    """Takes ``scratch``: a folder that is kept after a killed run and is not an output."""
     facts: bool = False
-    """Takes ``facts``: the folder of components/samples/facts.py, shared by all stages and no output."""
+    """Takes ``facts``: the folder of components/samples/facts.py, which all stages share; not an output."""
 
     @property
     def module_name(self) -> str:

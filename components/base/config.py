@@ -1,4 +1,4 @@
-"""params.yaml into each stage's parameters, strictly: what is not understood stops the run."""
+"""Reads params.yaml into each stage's parameters, strictly: an unknown key or a wrong type is an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def section(sections: Mapping[str, Any], name: str, model: type[BaseModel]) -> B
         # By way of JSON, where a list may fill a tuple and strict still means strict.
         return model.model_validate_json(json.dumps(sections[name], default=str))
     except ValidationError as error:
-        # A misspelt key is unknown and its right name missing: the first of the two is the one to tell.
+        # A misspelt key gives two errors, an unknown key and a missing one: show the first.
         found = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UserError(f"{FILE}: {_line(name, found[0], model)}{more}") from None
@@ -83,13 +83,13 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel], Any]:
-    """The key at ``loc`` as one would say it, the model that owns it, and its field (None when unknown)."""
+    """The key at ``loc`` as params.yaml has it, the model that owns it, and its field (None when unknown)."""
     shown, owner, field = name, model, None
     variants: dict[str, type[BaseModel]] = {}
     for part in loc:
         if isinstance(part, int):
             shown += f"[{part}]"
-        elif part in variants:  # pydantic names the kind in the path; the file does not
+        elif part in variants:  # pydantic puts the kind into the path; params.yaml does not
             owner, variants = variants[part], {}
         else:
             shown += f".{part}"

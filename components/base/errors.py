@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend: it ends in one line and exit code 2."""
+"""The error that a user can fix: it ends in one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
-# What the machine, and not the program, got wrong: the person at it can mend each of these.
+# Faults of the machine, not of the program: its user can fix each of them.
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-    errno.EACCES: "permission denied: give this user the right to it and run the same command again",
-    errno.EPERM: "permission denied: give this user the right to it and run the same command again",
+    errno.EACCES: "permission denied: let this user read and write there, and run the same command again",
+    errno.EPERM: "permission denied: let this user read and write there, and run the same command again",
     errno.EROFS: "the file system is read-only: make it writable, or work in another folder",
     errno.EMFILE: "too many open files: raise `ulimit -n` and run the same command again",
 }
 
 
-_DATABASE = {  # SQLite, in DVC, Prefect and MLflow, tells the same things in words of its own
+_DATABASE = {  # SQLite, in DVC, Prefect and MLflow, has its own words for the same faults
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EROFS,
     "unable to open database file": errno.EACCES,
@@ -36,9 +36,9 @@ _DATABASE = {  # SQLite, in DVC, Prefect and MLflow, tells the same things in wo
 
 
 def environment_error(error: BaseException) -> UserError | None:
-    """A full disk or a missing permission, anywhere among the causes, as the user's error; else None."""
+    """A UserError for a full disk or a missing permission anywhere among the causes of ``error``; else None."""
     cause: BaseException | None = error
-    for _ in range(20):  # a chain that bites its own tail ends here
+    for _ in range(20):  # causes may form a circle
         if cause is None:
             break
         if isinstance(cause, OSError) and cause.errno in _ENVIRONMENT:

@@ -1,8 +1,8 @@
-"""What a running stage tells whoever watches it: progress, curves and log lines.
+"""Progress, metrics and log lines of a running stage, as a stream of events.
 
-Under a flow the environment names a file, ``STILLROOM_EVENTS``, to which each event is appended as
-one line of JSON; the flow draws the bar, logs the lines and streams the curves.  Without it (a
-stage run by hand) progress goes to standard error.  Nothing said here reaches an output file.
+Under a flow the environment variable ``STILLROOM_EVENTS`` names a file, to which each event is appended
+as one line of JSON; the flow draws the progress bar, logs the lines and sends the metrics to MLflow.  Without
+it (a stage run by hand) progress goes to standard error.  No event reaches an output file.
 
     {"kind": "progress", "done": 128, "total": 3000, "unit": "images", "rate": 151.2, "note": "loss 0.12"}
     {"kind": "metrics", "step": 128, "values": {"loss": 0.12}}
@@ -25,7 +25,7 @@ _TERMINAL_EVERY, _PLAIN_EVERY = 0.2, 15.0  # seconds between two drawings of pro
 
 
 def emit(**event: object) -> bool:
-    """Append one event to the watcher's file; False when nobody watches, or the disk takes no more."""
+    """Append one event to the file; False when no file is named or it cannot be written."""
     path = os.environ.get(VARIABLE)
     if not path:
         return False
@@ -39,7 +39,7 @@ def emit(**event: object) -> bool:
 
 
 def metrics(values: Mapping[str, float], *, step: int) -> None:
-    """Offer the points of curves at ``step`` (images seen); those that are not finite are left out."""
+    """Report ``values`` at ``step`` (images seen); those that are not finite are left out."""
     finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
     emit(kind="metrics", step=step, values=finite)
 
@@ -97,7 +97,7 @@ def clock(seconds: float) -> str:
 
 
 class EventHandler(logging.Handler):
-    """Hands log records to the watcher; to standard error when there is none."""
+    """Sends log records as events; to standard error when no file is named."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""

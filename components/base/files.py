@@ -15,7 +15,7 @@ from typing import Any
 from components.base.errors import UserError
 
 BESIDE = ".beside-"
-"""Marks what is being written; whatever carries it after a crash is rubbish."""
+"""Part of the name of a file or folder that is still being written; after a crash it can be deleted."""
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path``; at the end it takes the place of ``path`` whole."""
+    """Yield an empty folder beside ``path``; at the end it replaces ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
     beside = _beside(path)
@@ -96,7 +96,7 @@ def sweep(folder: Path, name: str = "") -> None:
 
 
 def sync(path: Path) -> None:
-    """Make the kernel write ``path``, a file or a folder, to the disk before going on."""
+    """Wait until the kernel has written ``path``, a file or a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

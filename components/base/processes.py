@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(number: int = signal.SIGTERM, *, parent: int | None = None) -> None:
     """Ask the kernel for signal ``number`` when the parent dies: DVC does not stop its stages (Linux only).
 
-    ``parent`` is the process that started this one, for who starts slowly: it may be dead by now.
+    ``parent`` is the process that started this one; give it when that process may have died already.
     """
     if sys.platform == "linux":
         parent = os.getppid() if parent is None else parent
@@ -47,6 +47,6 @@ def pool(workers: int, start: Callable[..., None], *arguments: object) -> Iterat
 
 
 def _begin(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the parent handles it
     die_with_parent(signal.SIGKILL)
     start(*arguments)

@@ -1,8 +1,8 @@
-"""What data/raw was collected from last, so that what did not change need not be read again.
+"""What data/raw was last collected from: a part of a source that did not change is not read again.
 
-``collected.json`` lies beside the index: for each source a hash of what params.yaml said (but where it lies), and
-for each part (the one folder or archive, or each shard) its fingerprint, how many papers it held and which withdrawn
-images it still offers.
+``collected.json`` lies beside the index.  It holds for each source a hash of its parameters (without the location),
+and for each part (the one folder or archive, or each shard) its fingerprint, how many files such as licences were
+ignored, and which withdrawn images it still offers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Ledger = dict[str, dict[str, Any]]
 """What is known of each source, by its name."""
 
 NAME = "collected.json"
-FORMAT = 1  # another one when the same source would be collected otherwise
+FORMAT = 1  # raise it when the same source would give another result
 
 
 def read(raw: Path) -> Ledger:
@@ -29,7 +29,7 @@ def read(raw: Path) -> Ledger:
         found = json.loads((raw / NAME).read_text("utf-8"))
         return {each["name"]: each for each in found["sources"]} if found["format"] == FORMAT else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # then everything is read, which gives the same
+        return {}  # then everything is read again, with the same result
 
 
 def said(source: AnySource, max_bytes: int) -> str:
@@ -39,7 +39,7 @@ def said(source: AnySource, max_bytes: int) -> str:
 
 
 def write(raw: Path, sources: Mapping[str, dict[str, Any]]) -> None:
-    """Say what each source was, in order of names."""
+    """Write the ledger, in order of names."""
     told = {"format": FORMAT, "sources": [sources[name] for name in sorted(sources)]}
     text = json.dumps(told, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     path = raw / NAME
@@ -52,7 +52,7 @@ def unchanged(before: Mapping[str, Any] | None, told: str, prints: Mapping[str, 
     """The parts that hold what they held when ``before`` was written, under the same parameters ``told``."""
     if not before or before.get("told") != told:
         return set()
-    # An image that was withdrawn and is no more has to be read again, from wherever it still lies.
+    # When a withdrawal was taken back, the parts that offer the image must be read again.
     return {
         name
         for name, sha256 in prints.items()

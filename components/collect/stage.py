@@ -1,9 +1,9 @@
 """Bring source images, captions and labels into data/raw, which only grows.
 
-A refresh appends what was never seen before, in order of the sources and of the names in each; what vanished stays
-and is no member any more; captions and labels follow the source; the bytes of what was withdrawn go.  What did not
-change since it was collected last is not read again.  The index is written after the shards and before old ones are
-removed: a killed run leaves it as it was, or as it shall be, and shards that it does not name go at the next start.
+A refresh appends new images, in order of the sources and of the names in each.  An image that is gone from its source
+stays and is no longer a member.  Captions and labels follow the source.  The bytes of withdrawn images are removed.
+What did not change since the last collection is not read again.  The index is written after the new shards and before
+old ones are removed: a killed run leaves the old index or the new one, and the next run removes unnamed shards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOTHING: dict[str, Any] = {"parts": {}, "ignored": 0}  # what is known of a new
 
 @dataclass
 class Plan:
-    """What is to be done about a source: the parts that stay as they are, and the others with their surveys."""
+    """The work on one source: the parts that did not change, and the others with their surveys."""
 
     source: AnySource
     told: str
@@ -61,7 +61,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     erased = erasure.erase(raw, index.columns, gone)
     after = _refresh(plans, index, refused, before, gone, raw, memory)
     _repeat(offered, plans, refused, after)
-    # Until all is written, what it says of the sources that changed would not be true of the tables.
+    # Forget the sources that changed: until all is written, their entries do not describe the tables.
     ledger.write(raw, {name: told for name, told in before.items() if after.get(name) == told})
     refused.write(raw)
     index.write(raw)
@@ -75,7 +75,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
 def _plan(
     params: CollectParams, look: Path, before: Ledger, gone: set[str], memory: Memory, scratch: Path
 ) -> list[Plan]:
-    """Open and survey what changed; nothing is written before all of it is understood."""
+    """Open and survey what changed; nothing is written before all of it has been read."""
     root = look.parent.parent  # data/source.json lies in the project's folder; relative sources start there
     page = sourcefile.read(look, params)
     plans = []
@@ -94,7 +94,7 @@ def _plan(
         surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
-            raise UserError(f"{source.location}: no image in it that can be taken in{_reasons(refusals)}")
+            raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
         plans.append(Plan(source, told, seen["sha256"], prints, stays, opened, surveys))
     return plans
 
@@ -107,7 +107,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
     with ExitStack() as stack:
         writer = stack.enter_context(shards.ShardWriter(raw, first=shards.following(raw)))
         progress = Progress(total, what="collect")
-        if total:  # nothing to read is nothing to tell
+        if total:  # no progress bar when there is nothing to read
             stack.enter_context(progress)
         for plan in plans:
             name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name, _NOTHING)
@@ -130,14 +130,14 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
 
 
 class _Taker:
-    """Reads the images of a part and takes them in, or refuses them."""
+    """Reads the images of a part, and imports or refuses each."""
 
     def __init__(self, source: AnySource, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
                  writer: shards.ShardWriter, progress: Progress) -> None:  # fmt: skip
         self._source, self._arrivals, self._places = source, arrivals, index.places
         self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
         self.offers: set[str] = set()
-        """The withdrawn images that the part holds still."""
+        """The withdrawn images that the part still holds."""
 
     def take(self, part: Part, survey: Survey, memory: Memory) -> None:
         """Take in every image of ``survey``; what is known and stored is not read."""
@@ -174,7 +174,7 @@ class _Taker:
 
 
 def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: Ledger) -> None:
-    """Refuse what was withdrawn just now and lies in a part that was not read again: it offers the image still."""
+    """Refuse images that were withdrawn just now and lie in a part that is not read again: it still offers them."""
     stays = {plan.source.name: plan.stays for plan in plans}
     for source, key, sha256 in offered:
         part = part_of(key, stays.get(source, ()))

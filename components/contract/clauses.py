@@ -25,7 +25,7 @@ class Clause:
 
 
 def judge(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> list[Clause]:
-    """Every clause held against ``profile``; ``before`` is the profile of the last pass that was registered."""
+    """Every clause, checked on ``profile``; ``before`` is the profile of the last registered pipeline run."""
     return [
         _min_images(profile, params),
         _max_rejected(profile, params),
@@ -96,7 +96,7 @@ def _min_class(profile: Mapping[str, Any], params: ContractParams) -> Clause:
 def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> Clause:
     wanted = "any shift" if params.max_shift is None else f"at most {params.max_shift:g} spreads"
     if before is None:
-        return Clause("max_shift", wanted, "no pass is registered yet that it could be compared with", False)
+        return Clause("max_shift", wanted, "no pipeline run is registered yet to compare it with", False)
     if any(profile[key] != before[key] for key in ("embedding", "side")):
         said = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
         return Clause("max_shift", wanted, f"not to be compared: {said}", False)

@@ -1,4 +1,4 @@
-"""The page that says which clause of the contract a data set breaks, and what is behind it."""
+"""The page that says which rules of the data contract are broken, and by which images."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def render(clauses: Sequence[Clause], profile: Mapping[str, Any], before: Mappin
     bad = broken(list(clauses))
     names = ", ".join(f"contract.{clause.name}" for clause in bad)
     lede = [
-        el("p", f"{len(bad)} of {len(clauses)} clauses do not hold: {names}. Nothing was trained; the data stays as it "
-           "is, and the champion too."),
-        el("p", "Mend the source, take the images out again, or, when the data is right, change section 'contract' of "
-           "params.yaml; then run again."),
+        el("p", f"{len(bad)} of {len(clauses)} rules of the data contract are broken: {names}. Nothing was trained; "
+           "the data and the champion stay as they are."),
+        el("p", "Correct the source or remove the images; when the data is right, change section 'contract' of "
+           "params.yaml. Then run again."),
     ]  # fmt: skip
     rows = [
         [clause.name, "broken" if clause.broken else "holds", clause.wanted, cut(clause.found, _CHARACTERS)]
         for clause in clauses
     ]
-    sections = [Section("clauses", "Clauses", [table(["clause", "", "wanted", "found"], rows, caption="The contract")])]
+    sections = [Section("clauses", "Rules", [table(["rule", "", "wanted", "found"], rows, caption="The contract")])]
     for clause in bad:
         shown = [el("li", cut(who, _CHARACTERS)) for who in clause.involved[:_ROWS]]
         more = len(clause.involved) - len(shown)
@@ -36,7 +36,7 @@ def render(clauses: Sequence[Clause], profile: Mapping[str, Any], before: Mappin
         ]
         sections.append(Section(f"clause-{clause.name}", f"Broken: {clause.name}", body))
     sections += [_sources(profile, before), _labels(profile, before)]
-    return document("Broken contract", lede, sections)
+    return document("Data contract broken", lede, sections)
 
 
 def _sources(profile: Mapping[str, Any], before: Mapping[str, Any] | None) -> Section:
@@ -64,4 +64,4 @@ def _labels(profile: Mapping[str, Any], before: Mapping[str, Any] | None) -> Sec
 
 
 def _then(before: Mapping[str, Any] | None) -> str:
-    return "Then: the last pass that was registered." if before else "No pass has been registered before this one."
+    return "Then: the last registered pipeline run." if before else "No earlier pipeline run is registered."

@@ -8,7 +8,7 @@ from components.base.params import Params
 
 
 class ContractParams(Params):
-    """What stops a pass before it trains; changing this section makes no stage stale."""
+    """What the data must satisfy before a pipeline run trains; changing this section makes no stage stale."""
 
     min_images: int = Field(ge=0, description="kept images at least, 0 or more")
     max_rejected: float = Field(
@@ -18,6 +18,6 @@ class ContractParams(Params):
     min_class: int = Field(ge=0, description="kept images of the smallest label at least, 0 or more")
     max_shift: float | None = Field(
         ge=0,
-        description="distance of the embedding's mean from that of the last pass that was registered at most, in "
+        description="distance of the embedding's mean from that of the last registered pipeline run at most, in "
         "units of the spread of its images, beyond what chance gives; null: any",
     )

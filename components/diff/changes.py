@@ -1,7 +1,7 @@
-"""What differs between two states of the data: images, verdicts, splits, and what is said of them; pure but for `read`.
+"""What differs between two states of the data: images, verdicts, splits, labels and captions; pure except `read`.
 
-An image is known by source, name there and content.  It is *in* a state when its verdict is kept or rejected; a
-withdrawn one has a place in the record and nothing else.
+An image is identified by its source, its name there and its content.  It is *in* a state when its verdict is kept or
+rejected; of a withdrawn image only the row is left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_LABEL = "(no label)"
 
 @dataclass(frozen=True)
 class Change:
-    """One image before and after; ``before`` is None for a new one, ``after`` for one that the record lost."""
+    """One image before and after; ``before`` is None for a new one, ``after`` for one that has no row any more."""
 
     before: Row | None
     after: Row | None
@@ -38,7 +38,7 @@ class Change:
 
     @property
     def image(self) -> Row:
-        """What is known of it last."""
+        """Its newest row."""
         found = self.after or self.before
         assert found is not None
         return found

@@ -91,7 +91,7 @@ def render(
         _list(
             "removed", "Removed", changes.removed, "In the earlier state and not in the later one.", limits, pictures
         ),
-        _list("verdicts", "Other verdicts", changes.verdicts, "In both, and judged otherwise.", limits, pictures),
+        _list("verdicts", "Changed verdicts", changes.verdicts, "In both states, other verdict.", limits, pictures),
         _said(changes, limits, pictures),
         _counts("sources", "Kept images by source", "Source", changes.sources, limits),
         _counts("labels", "Kept images by label", "Label", changes.labels, limits),
@@ -100,11 +100,11 @@ def render(
         el("p", f"From {names[0]} to {names[1]}."),
         tiles([
             ("Kept", f"{changes.kept[1]:,}", f"{changes.kept[1] - changes.kept[0]:+,} against {changes.kept[0]:,}"),
-            ("Added", count(len(changes.added)), "images that came or came back"),
+            ("Added", count(len(changes.added)), "new images, and images that came back"),
             ("Removed", count(len(changes.removed)), "gone, withdrawn or replaced"),
-            ("Other verdicts", count(len(changes.verdicts)), "kept or rejected otherwise"),
-            ("Changed labels or captions", count(len(changes.said)), "label, caption, licence, matte or group"),
-            ("Moved splits", count(len(changes.moved)), "must be none" if changes.moved else "as it must be"),
+            ("Changed verdicts", count(len(changes.verdicts)), "images in both states"),
+            ("Changed labels or captions", count(len(changes.said)), "also licence, matte or group"),
+            ("Moved splits", count(len(changes.moved)), "must be 0" if changes.moved else "as it must be"),
         ]),
     ]  # fmt: skip
     return document("What changed", lede, sections, css=pictures.css())
@@ -136,7 +136,7 @@ def _list(key: str, title: str, found: list[Change], words: str, limits: Limits,
 def _said(changes: Changes, limits: Limits, pictures: Pictures) -> Section:
     title = "Changed labels or captions"
     if not changes.said:
-        return Section("said", title, [empty("Labels, captions, licences, mattes and groups are as they were.")])
+        return Section("said", title, [empty("No label, caption, licence, matte or group changed.")])
     rows = []
     for change in changes.said[: limits.rows]:
         before, after = change.before or {}, change.after or {}
@@ -145,7 +145,7 @@ def _said(changes: Changes, limits: Limits, pictures: Pictures) -> Section:
         rows.append(
             [_short(change.image["source_key"]), pictures.cell(change, _short(change.image["source_key"])), told]
         )
-    grid = table(["Image", "", "Before and after"], rows, caption="What is said of an image", total=len(changes.said))
+    grid = table(["Image", "", "Before and after"], rows, caption="What changed of each image", total=len(changes.said))
     return Section("said", title, [grid])
 
 

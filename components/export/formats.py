@@ -1,6 +1,6 @@
 """The layouts that `stillroom data export` writes, each as its readers want it.
 
-- WebDataset: ``train-00000.tar`` ...; one sample is ``SHA256.jpg``, ``.json`` (all that is said) and, when there is
+- WebDataset: ``train-00000.tar`` ...; one sample is ``SHA256.jpg``, ``.json`` (everything known) and, when there is
   one, ``.txt`` (caption) and ``.cls`` (number of the label, see classes in README.md).
 - Parquet: ``data/train-00000-of-00001.parquet`` with Hugging Face's features in the schema: ``image`` is an image,
   ``label`` a ClassLabel.  A reader without `datasets` sees struct{bytes, path} and a number.
@@ -90,7 +90,7 @@ def imagefolder(folder: Path, split: str, images: Images, rows: Sequence[Row], c
 
 
 def card(splits: Mapping[str, Sequence[Row]], classes: Sequence[str], layout: str) -> str:
-    """README.md: how many images, whose they are, what the classes are; Hugging Face reads its head."""
+    """README.md: how many images, their sources, licences and classes; Hugging Face reads its first lines."""
     rows = [row for each in splits.values() for row in each]
     sources = Counter((row["source"], row["licence"]) for row in rows)
     head = {"license": "other", "tags": ["stillroom"]}

@@ -1,4 +1,4 @@
-"""Hand the kept images on: WebDataset shards, Hugging Face Parquet or a plain imagefolder.
+"""Exports the kept images: WebDataset shards, Hugging Face Parquet or a plain imagefolder.
 
 Images are called by their SHA-256, never by a name that came from outside.  The same state of the data gives the
 same bytes: order of arrival, no clock, no owner.  What is written appears whole or not at all.
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(*, raw: Path, clean: Path, splits: Path, pixels: Path, wanted: Sequence[str]) -> Plan:
-    """The kept images of splits ``wanted``, with all that is said of them."""
+    """The kept images of splits ``wanted``, with label, caption and so on."""
     index = shards.read_index(raw).select(["arrival", "shard", "row", "group_key"]).to_pylist()
     rows = manifest.read(clean / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
     places = manifest.read(splits / "splits.parquet", manifest.SPLITS, stage="split").to_pylist()
@@ -98,9 +98,9 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
 
 
 def check(target: Path) -> None:
-    """UserError when ``target`` is something that an export would hide or mix with."""
+    """UserError unless ``target`` is new or an empty folder."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target}: is no folder: name a new or an empty one with --to")
+        raise UserError(f"{target}: not a folder: name a new or an empty one with --to")
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target}: is not empty: name a new or an empty folder with --to, or remove it")
 

@@ -1,1 +1,1 @@
-"""Whether a candidate takes the champion's place."""
+"""Section ``register``: whether a candidate replaces the champion."""

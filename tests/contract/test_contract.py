@@ -113,11 +113,11 @@ def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
     page.write_text(contractpage.render(clauses, now, GOOD), "utf-8")
     with Browser() as browser:
         view = browser.open(page, evaluate="[document.title, document.scripts.length, document.images.length]")
-    assert view.values["result"] == ["Broken contract · Stillroom", 0, 0]
+    assert view.values["result"] == ["Data contract broken · Stillroom", 0, 0]
     assert view.console == view.requests == [] and view.overflow <= 0
     for clause in clauses:
         assert clause.wanted in view.text
-    assert "2 of 5 clauses do not hold: contract.max_rejected, contract.labels" in view.text
+    assert "2 of 5 rules of the data contract are broken: contract.max_rejected, contract.labels" in view.text
     assert SCRIPT in view.text and re.search(r"fish\s+100\s+0\s+0\.0 %", view.text)
 
 

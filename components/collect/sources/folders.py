@@ -1,4 +1,4 @@
-"""Files and folders of this machine, opened with care: nothing but regular files, no link out of the folder."""
+"""Files and folders of this machine: only regular files are opened, and no link that leaves the folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Stores that fsspec knows (s3://, gs://, hf://, memory:// ...): a prefix is a folder, an object a file.
 
-Credentials come from the environment, as each store's own tools take them; none is said in params.yaml or written.
+Credentials come from the environment, as for each store's own tools; none stands in params.yaml or in an output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _READERS = 16  # requests under way at a time: most of the time is spent waiting for the store
 _BLOCK = 8 * 2**20  # bytes asked for at once of a large object
-# What a store calls the mark of an object's content, the best first; a time of change is the last resort.
+# The names under which stores give a mark of the content, best first; the time of change comes last.
 _MARKS = ("ETag", "etag", "md5Hash", "md5", "blob_id", "content_md5", "crc32c", "LastModified", "last_modified",
           "updated", "mtime")  # fmt: skip
 _ELSEWHERE = {"http": "kind urls fetches", "https": "kind urls fetches", "file": "a plain path names",
@@ -117,7 +117,7 @@ def locate(location: str, *, where: str) -> RemoteFile | RemoteFolder:
     """What lies at the address ``location``; ``where`` names the parameter."""
     protocol = location.partition("://")[0]
     if protocol in _ELSEWHERE:
-        raise UserError(f"{location}: {_ELSEWHERE[protocol]} such a place ({where} in params.yaml)")
+        raise UserError(f"{location}: {_ELSEWHERE[protocol]} such an address ({where} in params.yaml)")
     if not protocol.isalnum() or "::" in location:
         raise UserError(f"{location}: wanted one address such as s3://bucket/prefix ({where} in params.yaml)")
     import fsspec
@@ -135,7 +135,7 @@ def locate(location: str, *, where: str) -> RemoteFile | RemoteFolder:
 
 
 class _Stream(io.RawIOBase):
-    """A store's stream whose failures are the user's one line."""
+    """A store's stream whose errors become one line for the user."""
 
     def __init__(self, stream: Any, address: str) -> None:
         self._stream, self._address = stream, address
@@ -165,7 +165,7 @@ class _Stream(io.RawIOBase):
 
 @contextmanager
 def _told(address: str, where: str = "") -> Iterator[None]:
-    """Whatever a store's library raises, as one line; each raises exceptions of its own."""
+    """Turns any error of a store's library into one line; each library has its own exceptions."""
     hint = f" ({where} in params.yaml)" if where else ""
     try:
         yield

@@ -1,7 +1,7 @@
-"""What a source is: named items, read and never extracted, and what was refused.
+"""What a source is: named files, read and never extracted, and what was refused.
 
-Whatever a source holds is hostile until shown otherwise.  A name that could leave its folder, a link, a
-device, an item said twice becomes a ``Refusal``, which is listed; it is never opened.
+Everything in a source may be hostile.  A name that could leave its folder, a link, a device or a name that stands
+twice becomes a ``Refusal``, which is listed; it is never opened.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from components.collect.memory import Memory
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-# Text that people put beside images and that is no image gone wrong: counted, not refused.
+# Text files that people put beside images: counted, not refused.
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
 PAPER_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
 LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
-# Most names: no part is empty or begins with a dot, so nothing is left to look for.
+# Most names: no part is empty or begins with a dot, so no other check is needed.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
 
 
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Refusal:
-    """What was not taken in, and why: ``reason`` is one word, ``detail`` one sentence."""
+    """What was not imported, and why: ``reason`` is one word, ``detail`` one sentence."""
 
     key: str
     reason: str
@@ -111,10 +111,10 @@ class Part(Protocol):
         """Its images, unread."""
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Refusal]]:
-        """The bytes of ``items``, each once, in the order that suits it, or why there are none."""
+        """The bytes of ``items``, each once, in any order, or why there are none."""
 
     def remember(self, item: Item, sha256: str, memory: Memory) -> None:
-        """Keep what reading ``item`` told, if that spares reading it again."""
+        """Keep the hash of ``item`` if that saves reading it again."""
 
 
 def safe_key(name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Kind ``webdataset``: tar shards in which a sample's members share what stands before the first dot of their names."""
+"""Kind ``webdataset``: tar shards; the files of a sample have the same name up to the first dot."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A name is resolved once; what it resolved to is checked, and that very address is connected to.  So no second
 answer of a name server (DNS rebinding), no spelling of an address (``0x7f.1``, ``2130706433``) and no
-redirect leads to a machine that only this network can see.
+redirect leads to a machine of the local network.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Resolver = Callable[..., list[tuple]]
-"""``socket.getaddrinfo``, or what stands in for it in a test."""
+"""``socket.getaddrinfo``, or its replacement in a test."""
 
-# What Python's registry calls global and is none the less no place for images.
+# Addresses that Python counts as global but that are not the public internet.
 _SPECIAL = {
     ipaddress.ip_network(text): what
     for text, what in {

@@ -1,4 +1,4 @@
-"""The image behind one URL: redirects followed, robots obeyed, told to be an image by its bytes."""
+"""The image behind one URL: follows redirects, obeys robots.txt, and recognises an image by its bytes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What was got from URLs: a journal that only grows, and the bytes in a few large packs.
+"""The downloads of a list of URLs: a journal that only grows, and the bytes in a few large packs.
 
-``journal.jsonl`` says of each key what came last, its bytes' place or why there are none; ``pack-NNNNN.bin`` holds
-the bytes, the same ones once.  Bytes are written before the line that names them, so however a run is killed, what
-has a line is whole; a line that is cut off is dropped.  After a power cut also lines may lie that the disk got before
-their bytes: those after the last line ``{"synced": true}`` are compared with their SHA-256 when the store is opened.
+``journal.jsonl`` holds the last result of each key: the place of its bytes, or why there are none.  ``pack-NNNNN.bin``
+holds the bytes, equal ones once.  Bytes are written before their line: after a kill every line has its bytes, and a
+line that is cut off is dropped.  After a power cut the disk may hold a line without its bytes: when the store is
+opened, the lines after the last ``{"synced": true}`` are checked against their SHA-256.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FEW_LINES = 1000  # not worth writing anew
 
 @dataclass(frozen=True)
 class Entry:
-    """What came of a URL: its bytes' SHA-256, size in bytes and place; or, ``sha256`` being '', why nothing did."""
+    """The result of a URL: SHA-256, size in bytes and place of its bytes; with ``sha256`` '' why there are none."""
 
     sha256: str = ""
     size: int = 0
@@ -58,7 +58,7 @@ class Store:
         """Bytes of the journal that are whole lines."""
 
     def read(self, entry: Entry) -> bytes | None:
-        """The bytes of ``entry``; None when they are not those that came (a damaged disk)."""
+        """The bytes of ``entry``; None when their hash is wrong (a damaged disk)."""
         try:
             with self._pack(entry.pack).open("rb") as stream:
                 stream.seek(entry.offset)
@@ -79,7 +79,7 @@ class Store:
                     raise ValueError("cut off")
                 self._take(json.loads(line))
             except (ValueError, TypeError, KeyError):
-                log.warning("%s: damaged from byte %d on; what it held there is fetched again", JOURNAL, good)
+                log.warning("%s: damaged from byte %d on; those images are fetched again", JOURNAL, good)
                 break
             good += len(line)
             self._lines += 1
@@ -136,7 +136,7 @@ class Writer(Store):
             os.close(self._lock)
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep ``data`` as what came of ``key``."""
+        """Keep ``data`` as the result of ``key``."""
         sha256 = hashlib.sha256(data).hexdigest()
         entry = self._places.get(sha256)
         if entry is None:
@@ -148,7 +148,7 @@ class Writer(Store):
         self._say(key, entry)
 
     def fail(self, key: str, reason: str, detail: str) -> None:
-        """Keep why nothing came of ``key``; nothing is written when that is known."""
+        """Keep why ``key`` has no image; writes nothing when that is known."""
         entry = Entry(reason=reason, detail=detail)
         if self.entries.get(key) != entry:
             self._say(key, entry)
@@ -159,7 +159,7 @@ class Writer(Store):
             self.fail(key, "damaged", "its bytes were damaged on the disk")
 
     def erase(self, sha256s: Iterable[str]) -> int:
-        """Overwrite the bytes of the images ``sha256s`` with zeros, their keys staying known; how many there were."""
+        """Overwrite the bytes of the images ``sha256s`` with zeros, and keep their keys; how many there were."""
         wanted = set(sha256s)
         gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
         for key, entry in gone.items():
@@ -169,11 +169,11 @@ class Writer(Store):
         return len(gone)
 
     def _finish_erasing(self) -> None:
-        """Zero the bytes of withdrawn entries that still say where those lie, and let them say it no more."""
+        """Zero the bytes of withdrawn entries that still have a place, then remove the place."""
         left = {key: entry for key, entry in self.entries.items() if entry.reason == _WITHDRAWN and entry.size}
         if not left:
             return
-        self._sync()  # killed from here on, the next writer goes on
+        self._sync()  # after a kill from here on the next writer finishes this
         for entry in left.values():
             with self._pack(entry.pack).open("r+b", buffering=0) as stream:
                 stream.seek(entry.offset)
@@ -183,13 +183,13 @@ class Writer(Store):
             self._say(key, Entry(reason=entry.reason, detail=entry.detail))
 
     def _open_journal(self) -> None:
-        """The journal, standing behind its last whole line; written anew when most of its lines are out of date."""
+        """Open the journal behind its last whole line; rewrite it when most of its lines are out of date."""
         path = self.folder / JOURNAL
         if self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful:
             with files.replacing(path) as beside, beside.open("wb") as stream:
                 stream.writelines([_line(_FORMAT), *(_said(*each) for each in self.entries.items()), _line(_SYNCED)])
             self._good = path.stat().st_size
-        self._journal = path.open("ab", buffering=0)  # what is written outlives this process
+        self._journal = path.open("ab", buffering=0)  # unbuffered: a kill loses nothing
         self._journal.truncate(self._good)
         if not self._good:
             _write(self._journal, _line(_FORMAT))

@@ -1,7 +1,7 @@
 """Addresses on the web: taken apart strictly, and written down without what is secret in them.
 
-Lists of URLs carry passwords (``user:password@``), signatures and tokens.  They are sent where they belong and
-shown nowhere: whatever leaves this program is ``Url.shown``, and no message repeats the text of a list.
+Lists of URLs contain passwords (``user:password@``), signatures and tokens.  These are sent to their server and shown
+nowhere: outputs and messages use ``Url.shown``, and no message repeats the text of a list.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _NAMES = re.compile(  # parameters whose value is a secret, or part of a signatu
     r"token|secret|passw|passphrase|signature|credential|api[-_]?key|access[-_]?key|auth(?!or)|session|jwt|hmac"
     r"|accessid|^(sig|sign|pwd|pass|sid|policy|key-pair-id)$|^x-(amz|goog|oss|ms|cos|obs)-"
 )
-_SHORT_NAMES = re.compile(r"^(key|s|oh|hash|code|t)$")  # secret when the value looks drawn by lot
-_LOT = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
+_SHORT_NAMES = re.compile(r"^(key|s|oh|hash|code|t)$")  # secret when the value looks random
+_RANDOM = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
 _VALUES = re.compile(r"^(eyJ[\w-]+\.|AKIA[A-Z0-9]{12}|AIza[\w-]{20}|gh[pousr]_|hf_[A-Za-z0-9]{20}|sk-[\w-]{16})")
 
 
@@ -159,7 +159,7 @@ def _is_secret(name: str, value: str) -> bool:
     if _names_a_secret(name):
         return True
     for _ in range(4):  # a URL in a URL in a URL is encoded as often
-        if _VALUES.match(value) or (_SHORT_NAMES.match(name) and _LOT.fullmatch(value) and re.search(r"\d", value)):
+        if _VALUES.match(value) or (_SHORT_NAMES.match(name) and _RANDOM.fullmatch(value) and re.search(r"\d", value)):
             return True
         if re.search(r"://[^/?#]*@", value):
             return True

@@ -1,4 +1,4 @@
-"""A connected socket that http.client reads and writes, each byte of it under one deadline and one budget."""
+"""A connected socket for http.client with one deadline and one limit of bytes for all reads and writes."""
 
 from __future__ import annotations
 
