@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from components.base.errors import UserError
 from components.decode import images
 from components.html.page import Safe
-from components.html.sprites import Sprites, blank, unpack
+from components.html.sprites import Sprites, blank
 from components.samples import manifest, pack, shards
 
 UNSHOWABLE = {
@@ -74,7 +74,7 @@ class Evidence:
 
     def pack_row(self, row: int) -> Image.Image:
         """Row ``row`` of the pack as a picture, just as training reads it."""
-        return unpack(self.pixels, self.header, row)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.shape)
 
 
 def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path | None = None) -> Evidence:

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.export import formats
-from components.html.sprites import unpack
 from components.samples import manifest, pack, shards
 
 FORMATS = ("webdataset", "parquet", "imagefolder")
@@ -131,10 +128,10 @@ def _packed(pixels: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
     header = pack.read_header(pixels)
 
     def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
-        for row in rows:
-            picture: Image.Image = unpack(pixels, header, row["pack_row"])
+        packed = pack.read_rows(pixels, header, [row["pack_row"] for row in rows])
+        for row, data in zip(rows, packed, strict=True):
             stream = io.BytesIO()
-            picture.save(stream, "PNG")
+            pack.picture(data, header.shape).save(stream, "PNG")
             yield row, stream.getvalue()
 
     return load

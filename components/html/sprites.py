@@ -9,14 +9,10 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from components.base.errors import UserError
 from components.html.page import Safe, el
-from components.samples import pack
 
 COLUMNS = 32
 SHEET = COLUMNS * 16  # cells; as few as one look at the page needs, as many as share a header well
@@ -121,20 +117,3 @@ def blank(shown: int, reason: str, alt: str) -> Safe:
     """A frame in place of a picture that cannot be shown, with the reason in it; ``shown`` CSS pixels square."""
     return el("span", reason, class_="none", role="img", aria_label=f"{alt}: not shown, {reason}",
               title=alt, style=f"width:{shown}px;height:{shown}px")  # fmt: skip
-
-
-def unpack(folder: Path, header: pack.Header, row: int) -> Image.Image:
-    """Row ``row`` of the pack in ``folder`` as a picture (RGB for three channels, grey for one)."""
-    for name, rows in header.shards:
-        if row < rows:
-            with (folder / name).open("rb") as stream:
-                stream.seek(row * header.row_bytes)
-                return picture(stream.read(header.row_bytes), header.side, header.channels)
-        row -= rows
-    raise UserError(f"{folder}: row {row} past its end: run stage 'resize' again")
-
-
-def picture(pixels: bytes, side: int, channels: int) -> Image.Image:
-    """``side`` x ``side`` x ``channels`` bytes as a picture; only the first three channels show."""
-    array = np.frombuffer(pixels, np.uint8).reshape(side, side, channels)
-    return Image.fromarray(array[:, :, 0] if channels < 3 else np.ascontiguousarray(array[:, :, :3]))

@@ -93,16 +93,9 @@ def summary(found: np.ndarray) -> dict:
 
 
 def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:
-    """The uint8 pictures (side, side, channels) of ascending ``rows`` of the pack."""
+    """The uint8 pictures (side, side, channels) of ``rows`` of the pack."""
     header = pack.read_header(pixels)
-    found: list[np.ndarray] = []
-    start = 0
-    for file, count in header.shards:
-        shape = count, header.side, header.side, header.channels
-        mapped = np.memmap(pixels / file, np.uint8, "r", shape=shape)
-        found += [np.array(mapped[row - start]) for row in rows if start <= row < start + count]
-        start += count
-    return found
+    return [np.frombuffer(data, np.uint8).reshape(header.shape) for data in pack.read_rows(pixels, header, rows)]
 
 
 def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple[np.ndarray, int]:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from components.base import files
 from components.base.errors import UserError
-from components.html.sprites import picture, unpack
 from components.samples import pack
 
 
@@ -54,7 +53,7 @@ class Outcome:
 
     def training(self, row: int) -> Image.Image:
         """Row ``row`` of the pack."""
-        return unpack(self.pixels, self.header, row)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.shape)
 
     def class_name(self, number: int) -> str:
         """The label of class ``number``; "" for none."""
@@ -114,5 +113,4 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _show(array: np.ndarray) -> Image.Image:
-    height, _, channels = array.shape
-    return picture(array.tobytes(), height, channels)
+    return pack.picture(array.tobytes(), array.shape)

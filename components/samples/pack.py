@@ -19,12 +19,16 @@ import array
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.base.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SHARD_BYTES = 256 * 2**20
 SPLITS = ("train", "val", "test", "quarantine")
@@ -49,6 +53,20 @@ class Header:
     def row_bytes(self) -> int:
         """Bytes of one image."""
         return self.side * self.side * self.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return self.side, self.side, self.channels
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The shard that holds ``row``, and the row's number in it."""
+        left = row
+        for name, rows in self.shards:
+            if 0 <= left < rows:
+                return name, left
+            left -= rows
+        raise UserError(f"row {row} is not in the pack, which has {self.rows}: run stage 'resize' again")
 
 
 def write(
@@ -112,6 +130,33 @@ def read_header(folder: Path) -> Header:
                 "run stage 'resize' again"
             )
     return header
+
+
+def read_rows(folder: Path, header: Header, rows: Iterable[int]) -> Iterator[bytes]:
+    """The pixels of each of ``rows``, in the order asked for; quickest when they ascend, as one shard is open."""
+    with ExitStack() as stack:
+        opened = ""
+        for row in rows:
+            file, place = header.place(row)
+            if file != opened:
+                stack.close()
+                stream, opened = stack.enter_context((folder / file).open("rb")), file
+            stream.seek(place * header.row_bytes)
+            yield stream.read(header.row_bytes)
+
+
+def read_row(folder: Path, header: Header, row: int) -> bytes:
+    """The pixels of one row."""
+    return next(read_rows(folder, header, [row]))
+
+
+def picture(pixels: bytes, shape: tuple[int, ...]) -> Image.Image:
+    """An image of ``shape`` (height, width, channels): grey for one or two channels, else RGB of the first three."""
+    import numpy as np  # here: training reads packs and loads neither
+    from PIL import Image
+
+    array = np.frombuffer(pixels, np.uint8).reshape(shape)
+    return Image.fromarray(array[:, :, 0] if shape[2] < 3 else np.ascontiguousarray(array[:, :, :3]))
 
 
 def read_keys(folder: Path) -> list[str]:

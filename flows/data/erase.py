@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from components.collect.web import store
@@ -23,9 +22,8 @@ def fact_keys(state: State, rows: Sequence[dict[str, Any]]) -> list[bytes]:
     if (pixels / "header.json").is_file():
         header = pack.read_header(pixels)
         wanted = [row for row, name in enumerate(pack.read_keys(pixels)) if name in names]
-        shape = (header.side, header.side, header.channels)
-        for row in wanted:  # stage `profile` knows a picture by what it shows
-            found.add(facts.key(str(shape), hashlib.sha256(_pixels(pixels, header, row)).hexdigest()))
+        for data in pack.read_rows(pixels, header, wanted):  # stage `profile` knows a picture by what it shows
+            found.add(facts.key(str(header.shape), hashlib.sha256(data).hexdigest()))
     return sorted(found)
 
 
@@ -50,13 +48,3 @@ def remove_pages(state: State) -> list[str]:
     for page in there:
         (state.root / page).unlink()
     return there
-
-
-def _pixels(folder: Path, header: pack.Header, row: int) -> bytes:
-    for name, rows in header.shards:
-        if row < rows:
-            with (folder / name).open("rb") as stream:
-                stream.seek(row * header.row_bytes)
-                return stream.read(header.row_bytes)
-        row -= rows
-    raise IndexError(row)
