@@ -66,6 +66,12 @@ class Evidence:
         known = self.images["phash"].dropna()
         return 4 * len(known.iloc[0]) if len(known) else 256
 
+    @cached_property
+    def rejected_share(self) -> float:
+        """The share, 0..1, of what came in that is not used."""
+        columns = self.images[["verdict", "reason"]].to_dict("records"), self.refused[["reason"]].to_dict("records")
+        return manifest.rejected_share(len(self.kept), len(manifest.left_out(*columns)))
+
     @property
     def leaks(self) -> int:
         """Pairs that look alike and lie in two different ones of train, val and test."""

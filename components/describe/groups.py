@@ -32,8 +32,8 @@ def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     order = sorted(members, key=lambda key: (-len(members[key]), members[key][0]))
     pairs = _by_group(data)
     body: list[Child] = [
-        page.note("Images that look alike stay together in one split, so that the test never asks for what training "
-                  "has seen. Those that differ in colour or detail are different pictures and are kept; copies are "
+        page.note("Images that look alike stay together in one split, so that no test image was nearly seen in "
+                  "training. Those that differ in colour or detail are different pictures and are kept; copies are "
                   "rejected. The largest groups come first; under each, its pairs side by side, those with the "
                   "weakest evidence first."),
         page.side_by_side(

@@ -1,4 +1,4 @@
-"""The parts of the data report on what came in: the headline, sources and licences, refusals, what changed."""
+"""The parts of the data report on what came in: the headline, sources and licences, files not imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS = {
     "too_small": "Smaller than the least side that is accepted.",
     "too_large": "More pixels than are accepted. It was never decoded.",
     "withdrawn": "The same picture as one that was withdrawn by hand: it does not come back under another name.",
-    "metadata_missing": "No row of the metadata speaks of it.",
+    "metadata_missing": "The metadata has no row for it.",
 }
 NO_LABEL = "(no label)"
 
@@ -56,14 +56,15 @@ def summary(data: Evidence) -> Child:
         page.tiles([
             ("Came in", page.count(len(images)), f"{page.size(images['size'].sum())}, "
                                                  f"{page.plural(images['sha256'].nunique(), 'distinct file')}"),
-            ("Refused", page.count(len(data.refused)), "before they became images"),
-            ("Rejected", page.count(rejected), f"{page.share(rejected, len(images))} of what came in"),
+            ("Not imported", page.count(len(data.refused)), "files that are no usable image"),
+            ("Rejected", page.count(rejected), f"{page.share(data.rejected_share, 1)} of what came in was rejected "
+                                               "or not imported"),
             ("Withdrawn", page.count(withdrawn), "no longer in their source; not used"),
             ("Kept", page.count(kept), f"{data.header.side} × {data.header.side} pixels each"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
              " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),
-            ("Quarantine", page.count(splits["quarantine"]), "kept out of every split"),
+            ("Quarantine", page.count(splits["quarantine"]), "look like images of two splits: used in none"),
         ]),
     ]  # fmt: skip
 
@@ -72,11 +73,11 @@ def came_in(data: Evidence, limits: Limits) -> Section:
     """Sources and licences with their counts, refusals and bytes, and where the images went."""
     images = data.images
     rows = _sources(data, limits)
-    header = ["Source", "Licence", "Matte", "Images", "Bytes", "Kept", "Rejected", "Withdrawn", "Refused",
+    header = ["Source", "Licence", "Matte", "Images", "Bytes", "Kept", "Rejected", "Withdrawn", "Not imported",
               "Labelled", "Captioned"]  # fmt: skip
     body: list[Child] = [
         page.note("One row for each source, licence and matte (the colour that transparency is laid on). An image "
-                  "that came twice under two names counts twice; refused entries never became images."),
+                  "that came twice under two names counts twice. Files that were not imported are listed below."),
         page.table(header, rows[: limits.rows], caption="Sources", numbers=range(3, 11), total=len(rows)),
     ]  # fmt: skip
     if images["licence"].nunique() > 1:
@@ -111,7 +112,7 @@ def _sources(data: Evidence, limits: Limits) -> list[list[Child]]:
             page.count(row.withdrawn), page.count(refused_by.pop(source, 0)), page.share(row.labelled, row.images),
             page.share(row.texts, row.images),
         ])  # fmt: skip
-    # A source of which nothing came in still has to answer for what was refused.
+    # A source without any image is listed too, with the files that were not imported.
     rows += [[cut(source, limits.characters), "–", "–", *["0"] * 5, page.count(number), "–", "–"]
              for source, number in sorted(refused_by.items())]  # fmt: skip
     return rows
@@ -150,12 +151,10 @@ def changes() -> Section:
 
 
 def refused(data: Evidence, limits: Limits) -> Section:
-    """What collect did not take in at all."""
+    """The files and rows that collect did not import."""
     rows = data.refused
     if not len(rows):
-        return Section(
-            "refused", "Refused before it came in", [page.empty("Nothing was refused: every entry became an image.")]
-        )
+        return Section("refused", "Files that were not imported", [page.empty("None: every file became an image.")])
     reasons = [[words(name), page.count(number)] for name, number in ranked(rows["reason"].value_counts())]
     shown = [
         [
@@ -167,14 +166,14 @@ def refused(data: Evidence, limits: Limits) -> Section:
         for row in rows.head(limits.rows).itertuples()
     ]
     body = [
-        page.note("Entries of a source that never became images: unsafe names, links, devices, unreadable members, "
-             "metadata without a file. Nothing of them was kept."),
-        page.table(["Reason", "Entries"], reasons, caption="Refused, by reason", numbers=[1]),
-        page.fold("Every refused entry",
-             page.table(["Entry", "Reason", "Detail", "Source"], shown, caption="Refused entries", total=len(rows)),
+        page.note("Files and rows of a source that never became images: unsafe names, links, devices, files that "
+             "cannot be read, metadata without a file. Nothing of them was kept."),
+        page.table(["Reason", "Files"], reasons, caption="Not imported, by reason", numbers=[1]),
+        page.fold("Every file that was not imported",
+             page.table(["File", "Reason", "Detail", "Source"], shown, caption="Not imported", total=len(rows)),
              count=len(rows), open_=len(rows) <= 20),
     ]  # fmt: skip
-    return Section("refused", "Refused before it came in", body)
+    return Section("refused", "Files that were not imported", body)
 
 
 def split_counts(data: Evidence) -> dict[str, int]:

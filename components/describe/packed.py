@@ -47,9 +47,9 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
             el("dd", cells),
         ]
     return Section("seen", "What training sees", [
-        page.note(f"Pixels of the pack, {header.side} × {header.side} with {header.channels} channels, enlarged "
-                  f"{packed.scale} times without smoothing: after transparency met the matte, after cropping and "
-                  "scaling. A few of each label, picked by their hash."),
+        page.note(f"The pixels that training reads, {header.side} × {header.side} with {header.channels} channels, "
+                  f"enlarged {packed.scale} times without smoothing: transparency is laid on the matte, the picture is "
+                  "cropped or padded, and scaled. A few of each label, picked by their hash."),
         el("dl", entries, class_="samples"),
         page.hidden(len(entries) // 2, len(names), "labels"),
     ])  # fmt: skip
@@ -72,9 +72,9 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     points = [_point(data, by_row[place.row], place, level, sheet)
               for place, level in zip(shown, levels, strict=True)]  # fmt: skip
     return Section("map", title, [
-        page.note("Each image stands where its embedding puts it: what looks alike to a small network lies close "
-                  "together, and the axes have no meaning of their own. Where there is no room for a picture, a dot "
-                  "stands for it: point at it, or come closer. An island of one split, or a dense spot, deserves a "
+        page.note("An embedding is a list of numbers for each image, by a small network. What looks alike to it lies "
+                  "close together, and the axes have no meaning of their own. Where there is no room for a picture, a "
+                  "dot stands for it: point at it, or come closer. An island of one split, or a dense spot, deserves a "
                   "look."),
         el("div", _controls({by_row[place.row].split for place in shown}),
            el("div", el("div", points, class_="plane"), class_="view", role="region", tabindex="0",

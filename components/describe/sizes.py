@@ -28,7 +28,7 @@ def sizes(data: Evidence, limits: Limits) -> Section:
     width, height = known["width"].astype(float), known["height"].astype(float)
     measured = {
         "Width": (width, "pixels", "As decoded, after turning as EXIF says."),
-        "Height": (height, "pixels", "Small sides are enlarged, large ones shrunk to the side of the pack."),
+        "Height": (height, "pixels", "Small sides are enlarged, large ones shrunk to the side that training uses."),
         "Megapixels": (width * height / 1e6, "megapixels", "What decoding costs grows with it."),
         "Bytes": (known["size"].astype(float), "bytes of a file", "Few bytes for many pixels: strong compression."),
     }  # fmt: skip
@@ -41,7 +41,7 @@ def sizes(data: Evidence, limits: Limits) -> Section:
                                   "Upright to the left, wide to the right; what is far from 1:1 loses most when "
                                   "it is made square."))  # fmt: skip
     for column, name, words in (
-        ("mode", "Pixel mode", "RGBA and LA have transparency, P a palette; all become one mode in the pack."),
+        ("mode", "Pixel mode", "RGBA and LA have transparency, P a palette; for training all become RGB."),
         ("format", "File format", "As the bytes say it, whatever the name ends in."),
     ):
         figures.append(page.figure(_verdicts(known, column, name), words))

@@ -69,14 +69,12 @@ def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:
     ``rows`` are the verdicts, ``refused`` what collect refused.  What somebody withdrew did not come in.
     """
     kept = [row for row in rows if row["verdict"] == "kept"]
-    dropped = [*(row for row in rows if row["verdict"] == "rejected"), *refused]
-    dropped = [row for row in dropped if row["reason"] != "withdrawn"]
-    came_in = len(kept) + len(dropped)
+    dropped = manifest.left_out(rows, refused)
     stayed, went = (Counter(row["source"] for row in some) for some in (kept, dropped))
     return {
         "images": len(kept),
-        "came_in": came_in,
-        "rejected_share": round(len(dropped) / came_in, 6) if came_in else 0.0,
+        "came_in": len(kept) + len(dropped),
+        "rejected_share": round(manifest.rejected_share(len(kept), len(dropped)), 6),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "labels": dict(sorted(Counter(row["label"] for row in kept if row["label"] is not None).items())),
         "unlabelled": sum(row["label"] is None for row in kept),

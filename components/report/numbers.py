@@ -51,7 +51,12 @@ def summary(data: Outcome) -> Child:
     entries.append(
         ("Close to a training image", share(near["share"], 1), f"real test images: {share(near['real_share'], 1)}")
     )
-    return [el("p", sentence), tiles(entries), note("For each score, lower is better.")]
+    words = note(
+        "For each score, lower is better. x0 error: how far the clean image that the model expects is from the true "
+        "one. Floor: what real images score against other real images; no model is expected to be better. Close to a "
+        "training image: so near that the sample may be a copy of it."
+    )
+    return [el("p", sentence), tiles(entries), words]
 
 
 def score_words(key: str) -> tuple[str, str, str]:

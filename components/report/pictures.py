@@ -60,7 +60,8 @@ def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sectio
     return Section("film", title, [
         note("Each row is one sample while it is drawn, from left to right; above stands the noise level sigma "
              "(standard deviation of the noise, in units in which pixels run from -1 to 1). The coarse layout is "
-             "settled at high sigma, the detail at low sigma: a strip that changes its mind late is undecided."),
+             "settled at high sigma, the detail at low sigma. If the picture still changes at low noise, the model is "
+             "unsure."),
         el("div", grid, class_="film", role="region", aria_label="Film strips", tabindex="0"),
         hidden(min(rows, most), rows, "strips"),
     ])  # fmt: skip

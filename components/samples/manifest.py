@@ -5,7 +5,7 @@ Tables are Parquet, written with fixed options and without pandas' metadata: the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.base.errors import UserError
+
+Row = Mapping[str, Any]
 
 
 def _schema(**columns: str) -> pa.Schema:
@@ -49,6 +51,20 @@ PAIRS = _schema(
 )
 SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
 MAP = _schema(row="int", x="float", y="float")
+
+
+def left_out(verdicts: Iterable[Row], refused: Iterable[Row]) -> list[Row]:
+    """The rows of what came in and is not used: rejected by clean, or refused by collect, so that it was not imported.
+
+    What somebody withdrew by hand did not come in, nor did what is refused because it shows the same.
+    """
+    rows = [*(row for row in verdicts if row["verdict"] == "rejected"), *refused]
+    return [row for row in rows if row["reason"] != "withdrawn"]
+
+
+def rejected_share(kept: int, left: int) -> float:
+    """The share, 0..1, of what came in that is not used: ``left`` images and files were left out."""
+    return left / (kept + left) if kept + left else 0.0
 
 
 def table(columns: Mapping[str, Sequence], schema: pa.Schema) -> pa.Table:
