@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import recorded_training
 from PIL import Image
 
 from components.base.algorithms import Algorithm
@@ -25,6 +26,7 @@ from components.clean import alignment, embedding, fingerprints, keypoints, pair
 from components.decode import images
 from components.embed import vectors
 from components.resize import scaling
+from components.train import stage as train
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = Path(__file__).parent / "algorithms.json"
@@ -223,6 +225,10 @@ def _by_features() -> Result:
     return _result(*found)
 
 
+def _train() -> Result:
+    return _result(near=[np.array(curve) for curve in recorded_training.curves()])
+
+
 CASES: dict[Algorithm, Callable[[], Result]] = {
     images.ALGORITHM: _decode,
     fingerprints.ALGORITHM: _fingerprints,
@@ -234,6 +240,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     scaling.ALGORITHM: _scale,
     embedding.NEAR: _nearest,
     pairs.BY_FEATURES: _by_features,
+    train.ALGORITHM: _train,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},
     **{algorithm: _features(name) for name, algorithm in embedding.ALGORITHMS.items()},
 }

@@ -26,7 +26,7 @@ __all__ = ["TrainParams", "train"]
 
 ALGORITHM = Algorithm("train", 1, ("diffusers", "numpy", "peft", "torch"))
 """Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
-what a training comes to, or what a checkpoint holds: tests/train/test_recorded_curve.py."""
+what a training comes to, or what a checkpoint holds; tests/recorded_training.py notices the first."""
 
 
 def train(
