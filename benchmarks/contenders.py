@@ -182,11 +182,11 @@ def score(
         model = sampling.load(Path(folder))
     keys, samples = pack.read_keys(Path(spec["pixels"])), order["samples"]
     test = rows["test"][:: max(1, len(rows["test"]) // order["test"])]
-    images, labels = pixels.gather(test), conditions.labels_for(pixels.class_ids[test], model.null_class)
+    images, condition = pixels.gather(test), conditions.of_classes(pixels.class_ids[test], model.null_class)
     errors = x0_error.measure(
         functools.partial(model.objective.denoise, model.network),
         lambda which: tensors.to_network(images[which]),
-        labels,
+        condition,
         [keys[row] for row in test],
         seed=0,
     )

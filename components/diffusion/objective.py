@@ -1,11 +1,11 @@
 """Objectives: what a network predicts, and the one thing that it stands for, D(x, sigma).
 
 D(x, sigma) is the expected clean image of x = image + sigma * unit noise.  Every objective is
-D = c_skip * x + c_out * F(c_in * x + c_shift, told) with F the network (Karras et al. 2022, arXiv:2206.00364,
+D = c_skip * x + c_out * F(c_in * x + c_shift, timestep) with F the network (Karras et al. 2022, arXiv:2206.00364,
 equation 7; c_shift is 0 but for score models), so training, validation, evaluation and samplers are written once
 against D.
 
-Shapes: B images, BCHW, pixels in [-1, 1]; sigma (B,), above 0.
+Shapes: B samples of any rank, (B, ...), images with pixels in [-1, 1] among them; sigma (B,), above 0.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from components.diffusion import names
+from components.diffusion.conditions import LABEL, Condition
 from components.diffusion.names import Weighting
 from components.diffusion.schedule import Levels, Schedule, schedule
 
@@ -30,7 +31,7 @@ MIN_SNR = 5.0
 
 @dataclass(frozen=True)
 class Objective:
-    """``kind`` on ``schedule``: what the network predicts and how it is told of the noise.
+    """``kind`` on ``schedule``: what the network predicts and which timestep stands for a noise level.
 
     ``eps``: the noise (Ho et al. 2020); on the exponential schedule the score of pixels in [0, 1], -noise / (sigma / 2)
     (Song et al. 2021, equation 7).
@@ -92,25 +93,25 @@ class Objective:
             return Levels("normal", 0.0, 1.0)
         return Levels("schedule")
 
-    def denoise(self, network: Callable[..., Any], noisy_BCHW: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        """D of ``noisy_BCHW`` = image + sigma * noise, float32; ``network`` as :func:`call` takes it."""
-        at = _column(sigma)
-        predicted = call(network, self.c_in(at) * noisy_BCHW + self.c_shift, self.schedule.told(sigma), labels)
-        return self.c_skip(at) * noisy_BCHW + self.c_out(at) * predicted.float()
+    def denoise(self, network: Callable[..., Any], noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """D of ``noisy`` = image + sigma * noise, float32; ``network`` as :func:`call` takes it."""
+        at = along(sigma.float(), noisy)
+        predicted = call(network, self.c_in(at) * noisy + self.c_shift, self.schedule.timestep(sigma), condition)
+        return self.c_skip(at) * noisy + self.c_out(at) * predicted.float()
 
     def loss(
-        self, network: Callable[..., Any], image_BCHW: Tensor, noise_BCHW: Tensor, sigma: Tensor,
-        labels: Tensor | None, weighting: Weighting,
+        self, network: Callable[..., Any], image: Tensor, noise: Tensor, sigma: Tensor,
+        condition: Condition, weighting: Weighting,
     ) -> Tensor:  # fmt: skip
-        """Weighted squared error for each image, (B,): weight(sigma) * mean |D - image|**2.
+        """Weighted squared error for each sample, (B,): weight(sigma) * mean |D - image|**2.
 
         It is computed on the network's own output, whose scale does not depend on sigma (but for scores).
         """
-        at = _column(sigma)
-        noisy = image_BCHW + at * noise_BCHW
-        predicted = call(network, self.c_in(at) * noisy + self.c_shift, self.schedule.told(sigma), labels)
-        wanted = (image_BCHW - self.c_skip(at) * noisy) / self.c_out(at)
-        squared = (predicted.float() - wanted).square().mean((1, 2, 3))
+        at = along(sigma.float(), image)
+        noisy = image + at * noise
+        predicted = call(network, self.c_in(at) * noisy + self.c_shift, self.schedule.timestep(sigma), condition)
+        wanted = (image - self.c_skip(at) * noisy) / self.c_out(at)
+        squared = (predicted.float() - wanted).square().mean(tuple(range(1, image.dim())))
         if weighting == "plain" and not self._score:
             return squared
         return squared * (self.weight(sigma, weighting) * self.c_out(sigma) ** 2)
@@ -149,10 +150,14 @@ def noted(note: dict[str, str]) -> Objective:
     return objective(note["kind"], note["schedule"])
 
 
-def call(network: Callable[..., Any], entry_BCHW: Tensor, told: Tensor, labels: Tensor | None) -> Tensor:
+def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
     """The prediction of a network of diffusers, or of one with its signature, (sample, timestep, class_labels)."""
-    return network(entry_BCHW, told, class_labels=labels).sample
+    if unknown := condition.keys() - {LABEL}:
+        raise ValueError(f"no network takes {', '.join(sorted(unknown))}")
+    predicted: Tensor = network(entry, timestep, class_labels=condition.get(LABEL)).sample
+    return predicted
 
 
-def _column(sigma: Tensor) -> Tensor:
-    return sigma.float().view(-1, 1, 1, 1)
+def along(values: Tensor, samples: Tensor) -> Tensor:
+    """``values`` (B,) in a shape that multiplies ``samples`` (B, ...) one by one."""
+    return values.view(-1, *(1,) * (samples.dim() - 1))

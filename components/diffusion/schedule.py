@@ -1,4 +1,4 @@
-"""Noise schedules: which noise levels there are, and how the network is told of them.
+"""Noise schedules: which noise levels there are, and the timestep that stands for each.
 
 ``sigma`` is the standard deviation of the noise relative to the image: every noisy image is, up to a factor, image +
 sigma * unit noise, pixels in [-1, 1].  Whatever the schedule, that is the unit in which the rest of the code speaks.
@@ -17,7 +17,7 @@ from torch import Tensor
 from components.diffusion import names
 
 TIMESTEPS = 1000
-"""Of the discrete schedules, and the unit in which a flow's time 0..1 is told to a network."""
+"""Of the discrete schedules, and a flow's timestep is its time, 0..1, times this."""
 
 SIGMAS = tuple(0.05 * 400 ** (i / 7) for i in range(8))
 """Noise levels at which x0 errors are measured: 0.05 to 20, equally spaced in log sigma."""
@@ -66,8 +66,8 @@ class Schedule:
         """The largest sigma."""
         return float(self.sigmas[-1])
 
-    def told(self, sigma: Tensor) -> Tensor:
-        """What a network gets as its timestep for ``sigma`` (B,), float32 (B,): as diffusers' schedulers tell it.
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The timestep of ``sigma`` (B,) for the network, float32 (B,): the number that diffusers' schedulers give.
 
         Discrete: the timestep, fractions between two by log sigma. Exponential: sigma for pixels in [0, 1].
         Log-normal: log(sigma) / 4 (Karras et al. 2022, table 1). Logit-normal: 1,000 times the flow's time
@@ -85,19 +85,21 @@ class Schedule:
         low, high = table[at - 1], table[at]
         return (at - 1 + (value - low) / (high - low)).float()
 
-    def sigma_of(self, told: Tensor) -> Tensor:
-        """The sigma for which a network is told ``told`` (B,); the inverse of :meth:`told`, float32 (B,)."""
+    def sigma_of(self, timestep: Tensor) -> Tensor:
+        """The sigma of ``timestep`` (B,), float32 (B,): the inverse of :meth:`timestep`."""
         if self.name == "exponential":
-            return 2 * told.float()
+            return 2 * timestep.float()
         if self.name == "log_normal":
-            return (4 * told.float()).exp()
+            return (4 * timestep.float()).exp()
         if self.name == "logit_normal":
-            time = (told.float() / TIMESTEPS).clamp(max=TIMESTEPS / (TIMESTEPS + 1))  # some begin at 1: no image at all
+            time = (timestep.float() / TIMESTEPS).clamp(
+                max=TIMESTEPS / (TIMESTEPS + 1)
+            )  # some begin at 1: no image at all
             return time / (1 - time)
-        table = self._log_sigmas(told.device).float()
-        below = told.float().clamp(0, TIMESTEPS - 1).floor().clamp(max=TIMESTEPS - 2)
+        table = self._log_sigmas(timestep.device).float()
+        below = timestep.float().clamp(0, TIMESTEPS - 1).floor().clamp(max=TIMESTEPS - 2)
         at = below.long()
-        return torch.lerp(table[at], table[at + 1], told.float() - below).exp()
+        return torch.lerp(table[at], table[at + 1], timestep.float() - below).exp()
 
     def _log_sigmas(self, device: torch.device) -> Tensor:
         """Of each step, float64; kept for each device, since a copy at every call would make a GPU wait."""

@@ -1,7 +1,7 @@
 """Samplers that draw no noise on the way: solvers of the probability flow dx / dsigma = (x - D) / sigma.
 
-Shapes: x BCHW = image + sigma * noise.  Each takes D, x at the first of the falling ``sigmas``, and ``watch``, which is
-told of every sigma that is reached and of D there; the answer is D at the last sigma.
+Shapes: x (B, ...), of any rank, is image + sigma * noise.  Each takes D, x at the first of the falling ``sigmas``, and
+``watch``, which is called with every sigma that is reached and D there; the answer is D at the last sigma.
 """
 
 from __future__ import annotations

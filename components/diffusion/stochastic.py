@@ -1,7 +1,8 @@
 """Samplers that draw fresh noise on the way, all in x = image + sigma * noise.
 
-Shapes: x BCHW.  Each takes D, x at the first of the falling ``sigmas``, ``watch`` (told of every sigma that is reached
-and of D there) and ``noise``: ``noise(n)`` is unit normal noise like x, other for each n; the answer is D at the last.
+Shapes: x (B, ...), of any rank.  Each takes D, x at the first of the falling ``sigmas``, ``watch`` (called with every
+sigma that is reached and D there) and ``noise``: ``noise(n)`` is unit normal noise like x, other for each n; the answer
+is D at the last.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from components.diffusion.objective import along
 from components.diffusion.solvers import Denoise, Watch, extrapolated, heun_step
 
 Noise = Callable[[int], Tensor]
@@ -110,8 +112,8 @@ def consistency(denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Wat
 
 def _langevin(x: Tensor, score: Tensor, noise: Tensor, alpha: float) -> Tensor:
     """One Langevin step (algorithms 4 and 5), its size from the norms of each picture alone, not of its batch."""
-    norms = [each.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for each in (noise, score)]
-    size = 2 * alpha * (SNR * norms[0] / norms[1].clamp(min=1e-12)) ** 2
+    norms = [each.flatten(1).norm(dim=1) for each in (noise, score)]
+    size = along(2 * alpha * (SNR * norms[0] / norms[1].clamp(min=1e-12)) ** 2, x)
     return x + size * score + (2 * size).sqrt() * noise
 
 

@@ -14,16 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from components.diffusion import noise
+from components.diffusion import conditions, noise
+from components.diffusion.conditions import Condition
+from components.diffusion.objective import along
 from components.diffusion.schedule import LEVELS, SIGMAS
 
-Denoise = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""D of (noisy images, sigma, labels)."""
+Denoise = Callable[[Tensor, Tensor, Condition], Tensor]
+"""D of (noisy images, sigma, condition)."""
 
 
 @torch.no_grad()
 def measure(
-    denoise: Denoise, images: Callable[[Tensor], Tensor], labels: Tensor | None, keys: Sequence[str], *,
+    denoise: Denoise, images: Callable[[Tensor], Tensor], condition: Condition, keys: Sequence[str], *,
     seed: int, batch: int = 64,
 ) -> Iterator[Tensor]:  # fmt: skip
     """Yield the errors of ``batch`` (image, level) pairs at a time; joined they are B x 8, row-major.
@@ -41,9 +43,9 @@ def measure(
             for at, level in pairs[first : first + batch]
         ]).to(device)  # fmt: skip
         sigma = sigmas[levels].to(device)
-        label = None if labels is None else labels[which].to(device)
-        noisy = image + sigma.view(-1, *[1] * len(shape)) * unit
-        yield (denoise(noisy, sigma, label) - image).square().mean(tuple(range(1, image.dim()))).cpu()
+        told = conditions.moved(conditions.rows(condition, which), device)
+        noisy = image + along(sigma, image) * unit
+        yield (denoise(noisy, sigma, told) - image).square().mean(tuple(range(1, image.dim()))).cpu()
 
 
 def geo(errors_BL: Tensor) -> float:

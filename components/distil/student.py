@@ -27,6 +27,7 @@ from components.base import events, files
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import conditions, samplers
+from components.diffusion.conditions import Condition
 from components.diffusion.noise import generator
 from components.diffusion.schedule import Schedule
 from components.distil.params import DistilParams
@@ -100,7 +101,7 @@ def levels(steps: int, schedule: Schedule) -> list[float]:
 
 
 def wanted(
-    master: sampling.Denoiser, x: Tensor, sigma: Tensor, following: Tensor, labels: Tensor | None, substeps: int
+    master: sampling.Denoiser, x: Tensor, sigma: Tensor, following: Tensor, condition: Condition, substeps: int
 ) -> Tensor:  # fmt: skip
     """The clean images with which one step of DDIM ends where ``substeps`` steps of the teacher do (algorithm 2).
 
@@ -109,7 +110,7 @@ def wanted(
     ratio = (following / sigma) ** (1 / substeps)
     y, at, before = x, sigma, None
     for _ in range(substeps):
-        now = _guided(master, y, at, labels)
+        now = _guided(master, y, at, condition)
         aim = now if before is None else now + (now - before) / 2
         y, at, before = torch.lerp(aim, y, _along(ratio, y)), at * ratio, now
     share = _along(following / sigma, x)
@@ -161,15 +162,15 @@ def _step(
     which = (torch.arange(params.batch) + step) % params.steps
     ends = torch.tensor(ladder, dtype=torch.float32)
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
-    labels = conditions.labels_for(measure.known_classes(master, images)[chosen], master.null_class)
-    labels = None if labels is None else labels.to(device)
+    class_ids = measure.known_classes(master, images)[chosen]
+    condition = conditions.moved(conditions.of_classes(class_ids, master.null_class), device)
     x = tensors.to_network(images.gather(chosen), device) + _along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
-            aim = wanted(master, x, sigma, following, labels, params.substeps).float()
+            aim = wanted(master, x, sigma, following, condition, params.substeps).float()
         # The loss of training, with ``aim`` as the clean image and the rest of x as its noise.
         left = (x - aim) / _along(sigma, x)
-        loss = master.objective.loss(learner.network, aim, left, sigma, labels, master.weighting).mean()
+        loss = master.objective.loss(learner.network, aim, left, sigma, condition, master.weighting).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), params.gradient_clip)
     if not math.isfinite(float(norm)):
@@ -185,11 +186,11 @@ def _step(
     return float(loss.detach())
 
 
-def _guided(master: sampling.Denoiser, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+def _guided(master: sampling.Denoiser, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
     """D(x, sigma) of the teacher with the guidance that it samples with: Ho and Salimans 2022, arXiv:2207.12598."""
-    if labels is None or master.null_class is None or master.guidance == 1:
-        return master.objective.denoise(master.network, x, sigma, labels)
-    both = torch.cat([labels, torch.full_like(labels, master.null_class)])
+    if not condition or master.guidance == 1:
+        return master.objective.denoise(master.network, x, sigma, condition)
+    both = conditions.joined([condition, conditions.without(condition, master.null_class)])
     found = master.objective.denoise(master.network, torch.cat([x, x]), sigma.repeat(2), both)
     with_label, without = found.chunk(2)
     return torch.lerp(without, with_label, master.guidance)

@@ -123,7 +123,7 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     parts = x0_error.measure(
         functools.partial(denoiser.objective.denoise, denoiser.network),
         lambda which: tensors.to_network(chosen[which], device),
-        conditions.labels_for(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
+        conditions.of_classes(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
     return torch.cat(list(parts)).view(len(rows), schedule.LEVELS)
 

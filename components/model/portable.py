@@ -68,7 +68,7 @@ def levels(objective: Objective, sigmas: Sequence[float]) -> list[dict[str, floa
     sigma = torch.tensor(sigmas, dtype=torch.float64)
     columns = {
         "sigma": sigma,
-        "timestep": schedule.told(sigma),
+        "timestep": schedule.timestep(sigma),
         "c_in": objective.c_in(sigma),
         "c_shift": torch.full_like(sigma, objective.c_shift),
         "c_skip": objective.c_skip(sigma),
@@ -146,7 +146,7 @@ def _error(path: Path, network: nn.Module, objective: Objective) -> float:
     schedule, largest = objective.schedule, 0.0
     for count in (1, 5):
         sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
-        given = _inputs(network, schedule.told(sigma))
+        given = _inputs(network, schedule.timestep(sigma))
         with torch.no_grad():
             wanted = _Plain(network)(**given)
         got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])

@@ -227,17 +227,17 @@ def _denoise(
 
 def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
     """D(x, sigma) of ``model`` for these classes, pulled towards them: Ho and Salimans 2022, arXiv:2207.12598."""
-    labels = conditions.labels_for(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
-    labels = None if labels is None else labels.to(model.device)
-    pulled = labels is not None and guidance != 1 and bool((labels != model.null_class).any())
+    found = conditions.of_classes(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
+    condition = conditions.moved(found, model.device)
+    pulled = guidance != 1 and conditions.says_something(condition, model.null_class)
+    both = conditions.joined([condition, conditions.without(condition, model.null_class)]) if pulled else condition
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)
         with arithmetic.autocast(model.device, precision):
             if not pulled:
-                return model.objective.denoise(model.network, x, at, labels)
-            both = torch.cat([labels, torch.full_like(labels, model.null_class)])
-            found = model.objective.denoise(model.network, x.repeat(2, 1, 1, 1), at.repeat(2), both)
+                return model.objective.denoise(model.network, x, at, condition)
+            found = model.objective.denoise(model.network, x.repeat(2, *(1,) * (x.dim() - 1)), at.repeat(2), both)
         with_label, without = found.chunk(2)
         return torch.lerp(without, with_label, guidance)
 

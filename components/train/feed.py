@@ -25,14 +25,17 @@ class Batch(NamedTuple):
     """BCHW, unit normal."""
     sigma: Tensor
     """(B,), above 0."""
-    labels: Tensor | None
-    """(B,), null class where there is none or it was dropped; None for a network without labels."""
+    condition: conditions.Condition
+    """What the network is told, (B, ...) each: the label, its null class where there is none or it was dropped."""
     done: Tensor | None = None
     """(B, augment.LABELS): what augmentation did, for a network that is told."""
 
     def part(self, piece: slice) -> Batch:
         """Some of its images."""
-        return Batch(*(None if one is None else one[piece] for one in self))
+        return Batch(
+            self.image[piece], self.noise[piece], self.sigma[piece], conditions.rows(self.condition, piece),
+            None if self.done is None else self.done[piece],
+        )  # fmt: skip
 
 
 class Feed:
@@ -51,18 +54,15 @@ class Feed:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
         draw, device = self._mine(place), self.group.device
         header = self.pixels.header
-        labels = None
-        if header.classes:
-            null = len(header.classes)
-            ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, null)
-            labels = conditions.labels_for(ids, null).to(device, non_blocking=True)
+        ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, -1)
+        condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
         sigma = self.params.levels_met.sigma(draw.share, self.params.aim.schedule).to(device, non_blocking=True)
         noise = counters.normal(self.params.seed, draw.places, (header.channels, header.side, header.side), device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:
-            return Batch(image, noise, sigma, labels)
+            return Batch(image, noise, sigma, condition)
         drawn = augment.draw(how, self.params.seed, draw.places.to(device, non_blocking=True))
-        return Batch(augment.apply(how, image, drawn), noise, sigma, labels, drawn.label() if how.labelled else None)
+        return Batch(augment.apply(how, image, drawn), noise, sigma, condition, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""

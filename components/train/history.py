@@ -87,14 +87,14 @@ def validate(
     mine = slice(group.rank, count, group.size)
     rows, batch = checked.rows[mine], 64
     null = len(pixels.header.classes) or None
-    chosen, labels = pixels.gather(rows), conditions.labels_for(pixels.class_ids[rows], null)
+    chosen, condition = pixels.gather(rows), conditions.of_classes(pixels.class_ids[rows], null)
 
-    def denoise(noisy: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
+    def denoise(noisy: Tensor, sigma: Tensor, part: conditions.Condition) -> Tensor:
         with precision.autocast(group.device, params.precision):
-            return params.aim.denoise(state.average, noisy, sigma, label)
+            return params.aim.denoise(state.average, noisy, sigma, part)
 
     measured = x0_error.measure(
-        denoise, lambda which: tensors.to_network(chosen[which], group.device), labels, checked.keys[mine],
+        denoise, lambda which: tensors.to_network(chosen[which], group.device), condition, checked.keys[mine],
         seed=params.seed, batch=batch,
     )  # fmt: skip
     parts = [torch.zeros(0)]

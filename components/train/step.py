@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from components.diffusion import conditions
 from components.networks import precision, registry
 from components.train import accumulate, guards, throughput
 from components.train.compiling import Compiling
@@ -62,7 +63,7 @@ class Step:
             # At sampling nobody tells the network, which is as if it were told of zeros.
             model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
             with precision.autocast(self.group.device, params.precision):
-                return params.aim.loss(model, part.image, part.noise, part.sigma, part.labels, params.weighting)
+                return params.aim.loss(model, part.image, part.noise, part.sigma, part.condition, params.weighting)
 
         found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
         if self.state.in_one:
@@ -71,17 +72,18 @@ class Step:
 
     def _attempt(self, count: int) -> None:
         """Compute a gradient of ``count`` images and drop it; torch.OutOfMemoryError when they are too many."""
-        state, device, config = self.state, self.group.device, self.state.network.config
+        state, device = self.state, self.group.device
         shape = registry.sample_shape(state.network)
         image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
-        labels = torch.zeros(count, dtype=torch.int64, device=device) if _classes(config) else None
+        nothing = torch.zeros(count, dtype=torch.int64, device=device)
+        condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
         # The optimiser's moments take their room at the first step.
         later = (
             [] if state.optimiser.state else [torch.empty_like(weight) for weight in state.weights for _ in range(2)]
         )
         try:
             with precision.autocast(device, self.params.precision):
-                losses = self.params.aim.loss(state.network, image, image, sigma, labels, self.params.weighting)
+                losses = self.params.aim.loss(state.network, image, image, sigma, condition, self.params.weighting)
             state.scaler.scale(losses.mean()).backward()
         finally:
             del later
@@ -112,8 +114,4 @@ def operations(state: State) -> float:
     shape = registry.sample_shape(state.network)
     if state.sharded:
         return throughput.at_most(state.network, shape)
-    return throughput.flops(state.network, shape, labels=_classes(state.network.config))
-
-
-def _classes(config: object) -> bool:
-    return bool(getattr(config, "num_class_embeds", None))
+    return throughput.flops(state.network, shape, labels=registry.labels(state.network) > 0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from train_fixtures import tiny
 
 from components.dataset import counters, order, tensors
+from components.diffusion import conditions
 from components.train import feed
 from components.train.distributed.ranks import Group
 
@@ -92,6 +93,8 @@ def test_the_ranks_share_a_batch_and_each_draws_its_part_alone(packs, ranks):
         wanted = getattr(whole, name)
         if wanted is None:  # nothing is augmented
             assert all(getattr(part, name) is None for part in parts)
+        elif name == "condition":
+            assert torch.equal(conditions.joined([part.condition for part in parts])["label"], wanted["label"])
         else:
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), wanted), name
 

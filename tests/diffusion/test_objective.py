@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.diffusion import samplers, schedule
 from components.diffusion.names import SCHEDULES
-from components.diffusion.objective import objective
+from components.diffusion.objective import along, objective
 from components.diffusion.schedule import SIGMAS, Levels
 from components.model import schedulers
 
@@ -27,7 +27,7 @@ def perfect(aim, mean=0.0, std=0.5):
     """The network that a perfect training of ``aim`` on Gaussian pixels ends in."""
 
     def network(entry, told, class_labels=None):
-        sigma = aim.schedule.sigma_of(told).view(-1, 1, 1, 1)
+        sigma = along(aim.schedule.sigma_of(told), entry)
         x = (entry - aim.c_shift) / aim.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
         return SimpleNamespace(sample=(clean - aim.c_skip(sigma) * x) / aim.c_out(sigma))
@@ -44,14 +44,14 @@ def test_discrete_schedules_are_those_of_diffusers(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_network_is_told_says_its_sigma(name):
     every = schedule.schedule(name).sigmas
-    told = schedule.schedule(name).told(every)
+    told = schedule.schedule(name).timestep(every)
     torch.testing.assert_close(schedule.schedule(name).sigma_of(told), every, rtol=2e-4, atol=0)
     assert bool((told.diff() > 0).all())
 
 
 @pytest.mark.parametrize("name", DISCRETE)
 def test_a_discrete_schedule_is_told_as_timesteps(name):
-    told = schedule.schedule(name).told(schedule.schedule(name).sigmas)
+    told = schedule.schedule(name).timestep(schedule.schedule(name).sigmas)
     torch.testing.assert_close(told, torch.arange(1000.0), rtol=0, atol=1e-3)
 
 
@@ -59,7 +59,7 @@ def test_a_discrete_schedule_is_told_as_timesteps(name):
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 20.0])
 def test_a_perfect_network_of_any_objective_is_the_same_denoiser(kind, name, sigma):
     aim, x, at = objective(kind, name), normal(0, 2, 3, 4, 4), torch.tensor([sigma, sigma])
-    found = aim.denoise(perfect(aim), x * (1 + sigma), at, None)
+    found = aim.denoise(perfect(aim), x * (1 + sigma), at, {})
     torch.testing.assert_close(found, 0.25 * x * (1 + sigma) / (0.25 + sigma**2), rtol=2e-3, atol=2e-3)
 
 
@@ -69,10 +69,29 @@ def test_the_loss_is_the_weighted_error_of_the_clean_image(kind, name, weighting
     aim, image, noise = objective(kind, name), normal(1, 4, 3, 4, 4) / 2, normal(2, 4, 3, 4, 4)
     sigma = torch.tensor([0.05, 0.3, 2.0, 20.0])
     network = perfect(aim)
-    loss = aim.loss(network, image, noise, sigma, None, weighting)
-    clean = aim.denoise(network, image + sigma.view(-1, 1, 1, 1) * noise, sigma, None)
+    loss = aim.loss(network, image, noise, sigma, {}, weighting)
+    clean = aim.denoise(network, image + sigma.view(-1, 1, 1, 1) * noise, sigma, {})
     error = (clean - image).square().mean((1, 2, 3))
     torch.testing.assert_close(loss, aim.weight(sigma, weighting) * error, rtol=2e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (3, 4, 4), (2, 3, 4, 2)], ids=["3-D", "4-D", "5-D"])
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_samples_of_any_rank_have_the_exact_answer_of_gaussians(kind, name, shape):
+    aim, image, noise = objective(kind, name), normal(1, 4, *shape) / 2, normal(2, 4, *shape)
+    sigma = torch.tensor([0.05, 0.3, 2.0, 20.0])
+    noisy = image + along(sigma, image) * noise
+    exact = noisy * along(0.25 / (0.25 + sigma**2), image)
+    torch.testing.assert_close(aim.denoise(perfect(aim), noisy, sigma, {}), exact, rtol=2e-3, atol=2e-3)
+    loss = aim.loss(perfect(aim), image, noise, sigma, {}, "edm")
+    error = (exact - image).square().flatten(1).mean(1)
+    torch.testing.assert_close(loss, aim.weight(sigma, "edm") * error, rtol=2e-2, atol=1e-5)
+
+
+def test_a_condition_that_no_network_takes_is_refused():
+    with pytest.raises(ValueError, match="no network takes text"):
+        aim = objective("v", "cosine")
+        aim.denoise(perfect(aim), normal(0, 2, 3, 4, 4), torch.ones(2), {"text": torch.zeros(2, 4)})
 
 
 def test_v_is_that_of_diffusers():
@@ -86,7 +105,7 @@ def test_v_is_that_of_diffusers():
         seen.append((entry, told))
         return SimpleNamespace(sample=theirs.get_velocity(image, noise, t))
 
-    assert float(aim.loss(network, image, noise, sigma, None, "plain").max()) < 1e-6
+    assert float(aim.loss(network, image, noise, sigma, {}, "plain").max()) < 1e-6
     torch.testing.assert_close(seen[0][0], theirs.add_noise(image, noise, t), rtol=1e-4, atol=1e-4)
 
 
@@ -137,7 +156,7 @@ def test_our_sampler_draws_it_for_every_objective(kind, name):
     sigmas = samplers.log_spaced(16, aim.schedule.low, aim.schedule.high)
 
     def denoise(x, sigma):
-        return aim.denoise(network, x, torch.full((len(x),), sigma), None)
+        return aim.denoise(network, x, torch.full((len(x),), sigma), {})
 
     x = samplers.dpmpp_2m(denoise, normal(0, 256, 3, 8, 8) * sigmas[0], sigmas, lambda *_: None)
     assert float(x.mean()) == pytest.approx(0.5, abs=0.02)

@@ -172,6 +172,17 @@ def test_a_picture_does_not_know_what_is_drawn_beside_it(name):
     torch.testing.assert_close(alone, whole[1:2])
 
 
+@pytest.mark.parametrize("shape", [(24, 64), (24, 4, 16), (24, 2, 2, 4, 4)], ids=["2-D", "3-D", "5-D"])
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_samples_of_any_rank_are_those_of_images(name, shape):
+    denoise, sigmas = gaussian(0.2, 0.5), samplers.log_spaced(6, 0.02, 80.0)
+    images = unit(24, 4, 4, 4) * 80
+    fresh = noise_like(images)
+    wanted = samplers.draw(name, denoise, images, sigmas, lambda *_: None, fresh)
+    found = samplers.draw(name, denoise, images.view(shape), sigmas, lambda *_: None, lambda n: fresh(n).view(shape))
+    torch.testing.assert_close(found, wanted.view(shape))
+
+
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_one_level_is_one_answer(name):
     x = unit(1, 3, 4, 4) * 80
@@ -196,5 +207,5 @@ def test_levels_are_equally_spaced_in_what_they_say():
     torch.testing.assert_close(logs, logs[:1].expand(8), rtol=1e-4, atol=0)
     roots = (torch.tensor(samplers.spaced("karras", 9, known)) ** (1 / 7)).diff()
     torch.testing.assert_close(roots, roots[:1].expand(8), rtol=1e-4, atol=0)
-    times = known.told(torch.tensor(samplers.spaced("time", 9, known))).diff()
+    times = known.timestep(torch.tensor(samplers.spaced("time", 9, known))).diff()
     torch.testing.assert_close(times, times[:1].expand(8), rtol=1e-3, atol=0)

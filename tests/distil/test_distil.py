@@ -70,7 +70,7 @@ def test_one_step_to_the_aim_is_the_way_of_the_teacher():
     master = SimpleNamespace(objective=aim, network=network, guidance=1.0)
     sigma, following = torch.tensor([20.0, 4.0, 0.5]), torch.tensor([4.0, 0.5, 0.02])
     x = mean + sigma.view(-1, 1, 1, 1) * torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = distil.wanted(master, x, sigma, following, None, 64)
+    found = distil.wanted(master, x, sigma, following, {}, 64)
     share = (following / sigma).view(-1, 1, 1, 1)
     moved = torch.lerp(found, x, share)
     ratio = ((std**2 + following**2) / (std**2 + sigma**2)).sqrt().view(-1, 1, 1, 1)

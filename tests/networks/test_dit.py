@@ -80,7 +80,7 @@ def test_a_few_steps_of_every_objective_lower_its_loss(aim):
     sigma = target.own_levels().sigma(share, target.schedule)
     losses = []
     for _ in range(25):
-        loss = target.loss(net, images, noise, sigma, torch.arange(32) % 4, "plain").mean()
+        loss = target.loss(net, images, noise, sigma, {"label": torch.arange(32) % 4}, "plain").mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -26,7 +26,7 @@ def gradients(built):
     source = torch.Generator().manual_seed(1)
     image, noise = (torch.randn(4, 3, 8, 8, generator=source) for _ in range(2))
     sigma = torch.rand(4, generator=source) + 0.1
-    losses = objective("v", "cosine").loss(built, image, noise, sigma, torch.tensor([0, 1, 2, 3]), "plain")
+    losses = objective("v", "cosine").loss(built, image, noise, sigma, {"label": torch.tensor([0, 1, 2, 3])}, "plain")
     losses.mean().backward()
 
 
