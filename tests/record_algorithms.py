@@ -1,4 +1,4 @@
-"""Record what every algorithm makes of fixed inputs: tests/algorithms.json, which tests/test_algorithms_recorded.py compares.
+"""Record what every algorithm makes of fixed inputs, for tests/test_algorithms_recorded.py: tests/algorithms.json.
 
     PYTHONPATH=. python tests/record_algorithms.py
 

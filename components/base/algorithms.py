@@ -1,8 +1,8 @@
 """What decides a result: an algorithm's version, the libraries that it calls and the algorithms that it uses.
 
 Results are kept under such a key, so that a comment in the source recomputes nothing and a new library recomputes
-what it may change.  Raise the version in the commit that changes a result: ``tests/test_algorithms_recorded.py`` fails when
-a recorded result has changed and the version has not.
+what it may change.  Raise the version in the commit that changes a result: ``tests/test_algorithms_recorded.py``
+fails when a recorded result has changed and the version has not.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def render(
             ("Added", count(len(changes.added)), "new images, and images that came back"),
             ("Removed", count(len(changes.removed)), "gone, withdrawn or replaced"),
             ("Changed verdicts", count(len(changes.verdicts)), "images in both states"),
-            ("Changed labels or captions", count(len(changes.said)), "also licence, matte (background colour) or group"),
+            ("Changed labels or captions", count(len(changes.said)), "also licence, matte (background) or group"),
             ("Moved splits", count(len(changes.moved)), "must be 0" if changes.moved else "as it must be"),
         ]),
     ]  # fmt: skip

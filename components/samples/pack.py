@@ -55,8 +55,8 @@ class Header:
         return self.side * self.side * self.channels
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one image."""
+    def stored_shape(self) -> tuple[int, int, int]:
+        """Of one image as its bytes lie in the pack, channels last: (H, W, C)."""
         return self.side, self.side, self.channels
 
     def place(self, row: int) -> tuple[str, int]:

@@ -201,8 +201,8 @@ def test_nothing_dropped_no_groups_no_labels(tmp_path):
     describe(PARAMS, **paths)
     text = paths["page"].read_text("utf-8")
     for line in (
-        "None: every file became an image", "Nothing was dropped", "No two images look alike", "No kept image has a label",
-        "Nothing is in quarantine", "(no label)",
+        "None: every file became an image", "Nothing was dropped", "No two images look alike",
+        "No kept image has a label", "Nothing is in quarantine", "(no label)",
     ):  # fmt: skip
         assert line in text
 

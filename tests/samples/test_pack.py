@@ -34,6 +34,6 @@ def test_a_row_that_is_not_there_is_told(tmp_path, row):
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "L"), (3, "RGB"), (5, "RGB")])
 def test_a_picture_shows_the_first_channels(tmp_path, channels, mode):
     images, header = packed(tmp_path, channels)
-    shown = pack.picture(pack.read_row(tmp_path, header, 4), header.shape)
+    shown = pack.picture(pack.read_row(tmp_path, header, 4), header.stored_shape)
     assert shown.mode == mode
     np.testing.assert_array_equal(np.asarray(shown), images[4, :, :, : 3 if mode == "RGB" else 1].squeeze())
