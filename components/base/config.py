@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,6 +14,7 @@ from components.base.errors import UserError, nearest
 from components.base.params import TOLD
 
 FILE = "params.yaml"
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def parse(text: str, name: str = FILE) -> dict[str, Any]:
     return sections
 
 
-def section(sections: Mapping[str, Any], name: str, model: type[BaseModel]) -> BaseModel:
+def section(sections: Mapping[str, Any], name: str, model: type[Section]) -> Section:
     """Section ``name`` as ``model``; UserError naming key, what came, what was wanted, the nearest name."""
     if name not in sections:
         raise UserError(f"{FILE}: section '{name}' is missing; it holds {', '.join(model.model_fields)}")

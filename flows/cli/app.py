@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -26,8 +26,8 @@ app = typer.Typer(
 
 app.add_typer(data.app, name="data")
 
-_WRONG = typer.BadParameter.__base__
-"""click's error of a command line, which typer has a copy of and no public name for."""
+# click's UsageError, of which typer has a copy without a public name: it has every member of BadParameter used here.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 
 @app.command()
@@ -157,7 +157,7 @@ def _command() -> None:
     """Run what the command line asks for; an error in it is one line in place of click's three."""
     try:
         code = app(prog_name="stillroom", standalone_mode=False)
-    except _WRONG as error:
+    except _UsageError as error:
         why = error.format_message().rstrip(".")
         if "\n" in why:  # the help, when no command was given
             error.show()

@@ -17,6 +17,15 @@ SamplerName = Literal[
 ]  # fmt: skip
 
 
+Eta = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of fresh noise in each step of ddim, ddpm and euler_ancestral.", min=0, max=1,
+        show_default="0 for ddim, 1 for the others",
+    ),
+]  # fmt: skip
+
+
 def sample(
     directory: Folder = Path(),
     model: Model = "models:/denoiser@champion",
@@ -44,15 +53,7 @@ def sample(
             show_default="log, or a distilled model's own",
         ),
     ] = None,
-    eta: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of fresh noise in each step of ddim, ddpm and euler_ancestral.",
-            min=0,
-            max=1,
-            show_default="0 for ddim, 1 for the others",
-        ),
-    ] = None,
+    eta: Eta = None,
     engine: Annotated[
         Literal["auto", "torch", "onnx"],
         typer.Option(help="What computes the network; auto takes the faster one on this machine."),

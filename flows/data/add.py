@@ -57,7 +57,6 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     text = path.read_text("utf-8")
     sections = config.parse(text, str(path))
     known = config.section(sections, "collect", CollectParams)
-    assert isinstance(known, CollectParams)
     taken = [source.name for source in known.sources if source.name.lower() == request.name.lower()]
     if taken:
         raise UserError(f"--name {request.name}: params.yaml has a source '{taken[0]}': give this one another name")
@@ -66,7 +65,6 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     entry = _entry(request, location, kind, root=state.root)
     whole = {**sections, "collect": {**sections["collect"], "sources": [*sections["collect"]["sources"], entry]}}
     params = config.section(whole, "collect", CollectParams)
-    assert isinstance(params, CollectParams)
     found = survey(params, state.root)
     refused = Counter(found.refused)
     if not found.count:

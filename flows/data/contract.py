@@ -40,7 +40,6 @@ def violations(root: Path) -> list[str]:
 
 def _clauses(root: Path) -> tuple[dict[str, Any], dict[str, Any] | None, list[Clause]]:
     params = config.section(config.read(root / config.FILE), "contract", ContractParams)
-    assert isinstance(params, ContractParams)
     now = _read((root / PROFILE).read_bytes())
     before = baseline(root)
     return now, before, judge(now, before, params)

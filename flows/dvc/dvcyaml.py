@@ -6,8 +6,9 @@ import ast
 import sys
 from pathlib import Path
 
-from components.base import files, imports
+from components.base import imports
 from components.pipeline import PIPELINE, Stage
+from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "# Rendered from components/pipeline.py by `make dvc`; a test says when it is out of date. Do not edit.\n"
@@ -51,16 +52,5 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def main(arguments: list[str]) -> int:
-    """Write dvc.yaml, or with ``--check`` say whether it is current (exit code 1 when it is not)."""
-    path, text = ROOT / "dvc.yaml", render()
-    if "--check" in arguments:
-        current = path.is_file() and path.read_text("utf-8") == text
-        print("dvc.yaml is current" if current else "dvc.yaml is out of date: run `make dvc` and commit it")
-        return 0 if current else 1
-    files.write_text(path, text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(rendered.write_or_check(ROOT / "dvc.yaml", render(), sys.argv[1:]))

@@ -27,7 +27,7 @@ class Freshness:
     def __init__(self, root: Path, memory: Path) -> None:
         self._root, self._memory = root, memory
         self._new: dict[str, dict[str, Any]] = {"files": {}, "known": {}}
-        self._old = {"files": {}, "known": {}}
+        self._old: dict[str, dict[str, Any]] = {"files": {}, "known": {}}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a lost memory costs time, nothing else
             held = json.loads(memory.read_text("utf-8"))
             self._old = {"files": dict(held["files"]), "known": dict(held["known"])}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from components.base import config, files
+from components.base import config
 from components.contract.params import ContractParams
 from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
 from components.register.params import RegisterParams
+from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = (*(stage.name for stage in PIPELINE), "contract", "register", "distil")
@@ -44,16 +45,5 @@ def render() -> str:
     return json.dumps(schema, indent=1) + "\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Write params.schema.json, or with ``--check`` say whether it is current."""
-    path, text = ROOT / "params.schema.json", render()
-    if "--check" in arguments:
-        current = path.is_file() and path.read_text("utf-8") == text
-        print("params.schema.json is current" if current else "params.schema.json is out of date: run `make dvc`")
-        return 0 if current else 1
-    files.write_text(path, text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(rendered.write_or_check(ROOT / "params.schema.json", render(), sys.argv[1:]))

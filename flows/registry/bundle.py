@@ -80,11 +80,10 @@ def params_hash(run: PipelineRun) -> str:
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of the version in ``folder``, its files compared with it; UserError names the first that differs."""
     path = folder / MANIFEST
-    try:
-        told = json.loads(path.read_text("utf-8"))
-        listed = dict(told["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder}: no readable {MANIFEST}: not a version that Stillroom registered") from None
+    found = files.read_json_object(path, "not a version that Stillroom registered")
+    listed = found.get("files")
+    if not isinstance(listed, dict):
+        raise UserError(f"{path}: names no files: not a version that Stillroom registered")
     for name, wanted in sorted(listed.items()):
         target = folder / name
         if not target.resolve().is_relative_to(folder.resolve()):
@@ -93,4 +92,4 @@ def verify(folder: Path) -> dict[str, Any]:
             raise UserError(f"{target}: missing: pull the version again")
         if target.stat().st_size != wanted["bytes"] or files.sha256(target) != wanted["sha256"]:
             raise UserError(f"{target}: differs from what {MANIFEST} promises: pull the version again")
-    return told
+    return found

@@ -156,9 +156,7 @@ def promote(state: State, number: int, reason: str) -> str:
 def register_params(root: Path) -> RegisterParams:
     """Section ``register`` of params.yaml; no stage reads it, since the alias is shared and not cached."""
     sections = config.read(root / config.FILE)
-    found = config.section(sections, "register", RegisterParams)
-    assert isinstance(found, RegisterParams)
-    return found
+    return config.section(sections, "register", RegisterParams)
 
 
 def _result_file(state: State) -> Path:

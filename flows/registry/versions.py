@@ -98,10 +98,11 @@ class Versions:
     def _against(self, candidate: Path, champion: Path, params: RegisterParams) -> Decision:
         """The decision after scoring both on the same held-out images of the candidate's data with the same noise."""
         from components.evaluate import stage
+        from components.evaluate.params import EvaluateParams
 
         root = self.tracker.state.root
         rows = pack.read_split(root / "data/splits", "test")
-        seed = config.section(config.read(root / config.FILE), "evaluate", stage.EvaluateParams).seed
+        seed = config.section(config.read(root / config.FILE), "evaluate", EvaluateParams).seed
         both = []
         for folder in (candidate, champion):
             try:
@@ -130,7 +131,7 @@ class Versions:
 
 
 def _scores(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "scores.json").read_text("utf-8"))
+    return files.read_json_object(folder / "scores.json", "evaluate and register this version again")
 
 
 def _plain(decision: Decision) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_the_page_is_there_while_the_contract_is_broken(root):
     assert contract.violations(root) == said({"images": 1})
     assert not (root / contract.PAGE).exists()
     with pytest.raises(
-        UserError, match=r"^contract\.min_images: 1 images .* nothing was trained; reports/contract\.html"
+        UserError, match=r"^contract\.min_images: 1 images .* nothing was trained; see reports/contract\.html"
     ):
         contract.check(root)
     assert "Broken: min_images" in (root / contract.PAGE).read_text("utf-8")
