@@ -1,1 +1,1 @@
-"""DVC: called in-process, mended when it was killed, its dvc.yaml rendered."""
+"""DVC: called in-process, its lock repaired after a kill, dvc.yaml rendered."""

@@ -168,7 +168,7 @@ def test_the_page_is_there_while_the_contract_is_broken(root):
     assert not (root / contract.PAGE).exists()
 
 
-def test_it_compares_with_the_last_pass_that_the_gate_has_seen(root):
+def test_it_compares_with_the_last_run_that_the_gate_decided_on(root):
     assert contract.baseline(root) is None
     remember(root, {**GOOD, "images": 111}, decision={"promote": True})
     remember(root, {**GOOD, "images": 222}, decision={"promote": False})
@@ -187,7 +187,7 @@ def test_a_profile_that_is_none_is_one_line(root, text):
 def test_a_broken_contract_stops_a_real_run_before_it_trains(finished, tmp_path):
     folder = tmp_path / "checkout"
     shutil.copytree(finished[0], folder, symlinks=True)
-    assert stillroom(folder, "run").returncode == 0  # a checkout that moved registers its pass where it is now
+    assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     model = (folder / "models/candidate/history.jsonl").read_bytes()
     edit(folder, "train", seed=3)
     edit(folder, "contract", min_images=1000)

@@ -1,4 +1,4 @@
-"""A DVC that was killed while it wrote leaves nothing that the next run cannot mend."""
+"""A DVC that was killed while it wrote leaves nothing that the next run cannot repair."""
 
 import pytest
 from checkouts import git
@@ -27,13 +27,13 @@ def reproduce(folder):
 
 
 @pytest.mark.parametrize("left", [b"", b'{"write": {"a/b": {"pi'])
-def test_a_torn_note_of_who_works_here_is_removed(checkout, left, capsys):
+def test_a_damaged_rwlock_is_removed(checkout, left, capsys):
     (checkout / ".dvc/tmp/rwlock").write_bytes(left)
     assert reproduce(checkout) == []
     assert "Removed a damaged DVC lock file" in capsys.readouterr().err
 
 
-def test_a_note_that_can_be_read_is_left_alone(checkout):
+def test_a_whole_rwlock_is_left_alone(checkout):
     path = checkout / ".dvc/tmp/rwlock"
     path.write_text('{"write": {}, "read": {}}')
     repair.repair(checkout, say=pytest.fail)
@@ -41,7 +41,7 @@ def test_a_note_that_can_be_read_is_left_alone(checkout):
 
 
 @pytest.mark.parametrize("length", [0, 5, 30, -1])
-def test_a_torn_dvc_lock_becomes_what_it_was_and_the_stage_comes_from_the_cache(checkout, length, capsys):
+def test_a_damaged_dvc_lock_is_restored_and_the_stage_comes_from_the_cache(checkout, length, capsys):
     whole = (checkout / "dvc.lock").read_text()
     with repair.backed_up(checkout, say=pytest.fail):
         copied = (checkout / ".dvc" / repair.BACKUP).read_text()
@@ -54,7 +54,7 @@ def test_a_torn_dvc_lock_becomes_what_it_was_and_the_stage_comes_from_the_cache(
     assert not (checkout / ".dvc" / repair.BACKUP).exists()
 
 
-def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
+def test_what_interrupts_dvc_while_it_writes_is_repaired_at_once(checkout):
     whole = (checkout / "dvc.lock").read_text()
     told = []
     with pytest.raises(KeyboardInterrupt), repair.backed_up(checkout, say=told.append):
@@ -64,7 +64,7 @@ def test_what_interrupts_dvc_while_it_writes_is_mended_at_once(checkout):
     assert len(told) == 1
 
 
-def test_a_dvc_lock_that_somebody_else_spoilt_is_the_users_to_mend(checkout):
+def test_a_dvc_lock_that_somebody_else_damaged_is_the_users_to_repair(checkout):
     (checkout / "dvc.lock").write_text("<<<<<<< HEAD\n")
     repair.repair(checkout, say=pytest.fail)
     assert (checkout / "dvc.lock").read_text() == "<<<<<<< HEAD\n"

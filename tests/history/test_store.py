@@ -1,4 +1,4 @@
-"""Git remembers each pass, on a ref of its own."""
+"""Git keeps each pipeline run, on a ref of its own."""
 
 import io
 import subprocess
@@ -37,7 +37,7 @@ def make(root, seed=0):
     return PipelineRun(key=engine.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
 
 
-def test_what_is_recorded_is_remembered_and_no_branch_moves(root):
+def test_what_is_recorded_is_found_again_and_no_branch_moves(root):
     run = replace(make(root), about={"stages": {"train": "executed"}})
     head, status = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
     store.record(root, run)
@@ -54,7 +54,7 @@ def test_saying_it_twice_adds_nothing(root):
     assert git(root, "rev-list", "--count", store.REF).strip() == "2"  # the pass, and the commit it was made from
 
 
-def test_a_pass_is_told_as_it_was_told_last_and_each_key_once(root):
+def test_a_run_is_as_it_was_recorded_last_and_each_key_is_there_once(root):
     first, second = make(root, 0), make(root, 1)
     store.record(root, first)
     store.record(root, second)
@@ -64,7 +64,7 @@ def test_a_pass_is_told_as_it_was_told_last_and_each_key_once(root):
     assert found[1].about["decision"] == {"promote": True}
 
 
-def test_a_lock_that_people_committed_is_a_pass_too(root):
+def test_a_lock_that_people_committed_is_a_run_too(root):
     run = make(root, 5)
     for name, content in run.files.items():
         (root / name).parent.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ def test_a_lock_that_people_committed_is_a_pass_too(root):
     assert (found.key, found.metrics, found.about) == (run.key, run.metrics, {})
 
 
-def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_is_remembered(root):
+def test_a_run_from_before_a_stage_was_added_is_complete_by_its_own_dvc_yaml(root):
     def without(*names: str) -> dict:
         return {name: entry for name, entry in make(root).stages.items() if name not in names}
 
@@ -91,7 +91,7 @@ def test_a_pass_is_whole_by_its_own_table_so_one_from_before_a_stage_was_added_i
     assert [one.key for one in store.all_runs(root)] == [engine.key(without("profile"))]
 
 
-def test_passes_survive_a_push_and_a_fetch(root, tmp_path_factory):
+def test_the_history_survives_a_push_and_a_fetch(root, tmp_path_factory):
     store.record(root, make(root))
     bare = tmp_path_factory.mktemp("remote") / "bare.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)

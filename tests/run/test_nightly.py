@@ -45,7 +45,7 @@ def served(finished):
         assert process.wait(60) in (0, 143)
 
 
-def test_the_schedule_makes_runs_and_a_run_makes_no_pass_when_nothing_changed(served):
+def test_the_schedule_starts_runs_and_they_do_nothing_when_nothing_changed(served):
     runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
     assert {run["state_name"] for run in runs} == {"Scheduled"}  # prefect 3.8.8 with sqlalchemy 2.1 makes none
     run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})

@@ -93,7 +93,7 @@ def test_nothing_made_here_names_this_machines_folders(finished):
         assert str(folder).encode() not in data, name
 
 
-def test_a_run_tells_the_whole_pass(finished):
+def test_an_mlflow_run_holds_the_whole_pipeline_run(finished):
     folder, _ = finished
     state = State(folder)
     tracker = Tracker(state, state.database)
@@ -171,7 +171,7 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
 
 
 def test_going_back_to_old_parameters_restores_and_moves_no_alias(copy):
-    """Same inputs are the same pass: nothing is trained, no version is made, no decision is taken twice."""
+    """Same inputs are the same pipeline run: nothing is trained, no version is made, no decision is taken twice."""
     magnify = config.read(copy / config.FILE)["report"]["magnify"]
     edit(copy, "report", magnify=magnify + 1)
     assert stillroom(copy, "run").returncode == 0
@@ -312,7 +312,7 @@ def stages_below(folder: Path) -> list[int]:
     return found
 
 
-def test_the_key_of_a_pass_names_its_inputs(finished):
+def test_the_key_of_a_run_names_its_inputs(finished):
     folder, _ = finished
     stages = engine.lock(folder)
     key = engine.key(stages)

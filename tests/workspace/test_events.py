@@ -1,4 +1,4 @@
-"""The flow hears what a stage says: log lines, progress and curves."""
+"""The flow hears what a stage says: log lines, progress and metrics."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from components.base import events
 from flows.workspace.events import following
 
 
-def test_lines_curves_and_progress_arrive_before_the_body_is_left(tmp_path, caplog, monkeypatch):
+def test_lines_metrics_and_progress_arrive_before_the_body_is_left(tmp_path, caplog, monkeypatch):
     path = tmp_path / "events.jsonl"
     path.write_text('{"kind": "log", "level": "INFO", "message": "from an earlier stage"}\n')
     monkeypatch.setenv(events.VARIABLE, str(path))
@@ -27,7 +27,7 @@ def test_lines_curves_and_progress_arrive_before_the_body_is_left(tmp_path, capl
     assert not any("earlier" in record[2] for record in caplog.record_tuples)
 
 
-def test_a_tracking_server_that_fails_stops_the_curves_and_not_the_stage(tmp_path, caplog, monkeypatch):
+def test_a_tracking_server_that_fails_stops_the_metrics_and_not_the_stage(tmp_path, caplog, monkeypatch):
     path = tmp_path / "events.jsonl"
     monkeypatch.setenv(events.VARIABLE, str(path))
     calls = []
