@@ -114,11 +114,15 @@ def survey(params: CollectParams, root: Path) -> Found:
     """What the last source holds; nothing is decoded, and nothing is downloaded."""
     from components.collect import kinds
     from components.collect.memory import Memory
+    from components.collect.sources.folders import Folder
+    from components.collect.sources.remote import RemoteFolder
     from components.collect.web import urllist
 
     source, at = params.sources[-1], len(params.sources) - 1
     if source.kind == "urls":
         place = kinds.locate(source.location, root=root, at=at)
+        if isinstance(place, Folder | RemoteFolder):
+            raise UserError(f"{visible(source.location)}: is a folder: kind urls is a file that lists addresses")
         rows, refusals = urllist.read_list(place.name, place.read_bytes(), source)
         return Found(len(rows), "addresses, downloaded by the next `stillroom look`",
                      [row.key for row in rows[:_SHOWN]],

@@ -76,6 +76,8 @@ def test_a_dry_run_and_an_error_write_nothing(root):
                             ("nowhere", "nowhere: not found")):  # fmt: skip
         with pytest.raises(UserError, match=words):
             added(root, location)
+    with pytest.raises(UserError, match="one: is a folder: kind urls"):
+        added(root, "one", kind="urls")
     for changes in ({"name": "a/b"}, {"matte": "white"}, {"licence": ""}, {"url_column": "url"}):
         with pytest.raises(UserError):
             added(root, "one", **changes)
