@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all; a JSON file that cannot be used is said to be so in one line."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from components.base import files
+from components.base.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -55,3 +56,23 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
     with files.replacing_folder(target) as beside:
         (beside / "whole").write_text("whole")
     assert os.listdir(tmp_path) == ["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "notes.json: missing: run it again"),
+        ("{", r"notes.json: cannot be read \(.*\): run it again"),
+        ("\udcff", r"notes.json: cannot be read \(.*\): run it again"),
+        ("[1]", "notes.json: holds list, wanted an object: run it again"),
+        ('{"long": "............"}', r"notes.json: cannot be read \(more than 20 bytes\): run it again"),
+    ],
+)
+def test_a_json_file_that_cannot_be_used_is_one_line_with_what_to_do(tmp_path, content, line):
+    path = tmp_path / "notes.json"
+    if content is not None:
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=line):
+        files.read_json_object(path, "run it again", most=20)
+    path.write_text('{"a": null}')
+    assert files.read_json_object(path, "run it again", most=20) == {"a": None}
