@@ -15,16 +15,23 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from types import SimpleNamespace
+from typing import Any, TypedDict
+from unittest import mock
 
 import numpy as np
 import recorded_training
+import torch
 from PIL import Image
 
 from components.base.algorithms import Algorithm
 from components.clean import alignment, embedding, fingerprints, keypoints, pairs, search, verify
 from components.decode import images
+from components.diffusion.objective import objective
+from components.distil import student
+from components.distil.params import DistilParams
 from components.embed import vectors
+from components.networks import precision
 from components.resize import scaling
 from components.train import stage as train
 
@@ -229,6 +236,39 @@ def _train() -> Result:
     return _result(near=[np.array(curve) for curve in recorded_training.curves()])
 
 
+class _Denoiser(torch.nn.Module):
+    """The least that can be distilled: a kernel, and a number for each label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernel, label = (torch.from_numpy(noise(name, *shape) / 1024 - 0.125).float()
+                         for name, shape in (("kernel", (3, 3, 3, 3)), ("label", (3, 3))))  # fmt: skip
+        self.kernel, self.label = torch.nn.Parameter(kernel), torch.nn.Parameter(label)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, class_labels: torch.Tensor) -> SimpleNamespace:
+        shift = self.label[class_labels][:, :, None, None]
+        return SimpleNamespace(sample=torch.nn.functional.conv2d(sample, self.kernel, padding=1) + shift)
+
+
+def _distil() -> Result:
+    params = DistilParams(seed=0, images=32, batch=8, steps=2, substeps=3, learning_rate=0.05, gradient_clip=1.0,
+                          ema_half_life=0.2, checkpoint_images=32, samples=4)  # fmt: skip
+    master: Any = SimpleNamespace(
+        objective=objective("v", "cosine"), weighting="plain", network=_Denoiser(), guidance=1.5, classes=("a", "b"),
+        null_class=2, shape=(3, 8, 8),
+    )  # fmt: skip
+    pictures = torch.from_numpy(np.stack([picture(f"distil {number}", 8) for number in range(12)]))
+    images: Any = SimpleNamespace(
+        header=SimpleNamespace(classes=("b", "c")), class_ids=torch.arange(12) % 3 - 1, gather=pictures.__getitem__
+    )
+    learner = student._started(params, master, Path("none"), torch.device("cpu"))
+    ladder = student.levels(params.steps, master.objective.schedule)
+    with mock.patch.object(precision, "resolve", lambda *_: "fp32"):  # bf16, where a CPU has it, rounds too much
+        losses = [student._step(params, master, learner, images, torch.arange(12), ladder) for _ in range(4)]
+    weights = [10 * weight.detach().numpy() for weight in learner.average.parameters()]
+    return _result(near=[np.array(losses), np.array(ladder), *weights])
+
+
 CASES: dict[Algorithm, Callable[[], Result]] = {
     images.ALGORITHM: _decode,
     fingerprints.ALGORITHM: _fingerprints,
@@ -241,6 +281,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     embedding.NEAR: _nearest,
     pairs.BY_FEATURES: _by_features,
     train.ALGORITHM: _train,
+    student.ALGORITHM: _distil,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},
     **{algorithm: _features(name) for name, algorithm in embedding.ALGORITHMS.items()},
 }

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from components.base import events, files
+from components.base.algorithms import Algorithm
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import conditions, samplers
@@ -39,6 +40,9 @@ from components.train import averages, checkpoint
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
+
+ALGORITHM = Algorithm("distil", 1, ("diffusers", "torch"))
+"""From a teacher to the student's weights, and what a checkpoint holds: a change of either raises the version."""
 
 _log = logging.getLogger(__name__)
 
@@ -118,10 +122,9 @@ def wanted(
 
 
 def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
-    """16 hex digits for all that decides the outcome: parameters, teacher, data, this code and torch."""
-    digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), torch.__version__]).encode())
-    for path in (_weights(teacher), teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32",
-                 Path(__file__)):  # fmt: skip
+    """16 hex digits for all that decides the outcome: parameters, teacher, data, the algorithm and its libraries."""
+    digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), ALGORITHM.key()]).encode())
+    for path in (_weights(teacher), teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32"):
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
 

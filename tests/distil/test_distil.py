@@ -1,5 +1,6 @@
 """Distillation: a student aims where its teacher goes, is closer to it than as few steps of its own, and resumes."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -138,6 +139,15 @@ def test_another_seed_gives_other_weights(made, whole, tmp_path):
         run(made, tmp_path / str(seed), wanted(seed=seed, images=8))
     one, two = (contents(tmp_path / str(seed) / "student")[f"unet/{registry.WEIGHTS}"] for seed in (0, 1))
     assert one != two
+
+
+def test_another_version_or_library_does_not_go_on_from_old_checkpoints(made, monkeypatch):
+    pixels, splits, teacher = made
+    keys = {distil.key(wanted(), teacher, pixels, splits)}
+    for changes in ({"version": 0}, {"libraries": ()}):
+        monkeypatch.setattr(distil, "ALGORITHM", dataclasses.replace(distil.ALGORITHM, **changes))
+        keys.add(distil.key(wanted(), teacher, pixels, splits))
+    assert len(keys) == 3
 
 
 def test_a_teacher_of_other_images_is_refused(made, tmp_path):
