@@ -313,17 +313,12 @@ def main() -> None:
         except Exception as error:  # one row that fails must not cost a lent GPU's other rows
             first = str(error).splitlines()[0] if str(error) else ""
             print(f"| {name}: failed, {type(error).__name__}: {first[:200]} | | |", flush=True)
-            if told.smoke and not _no_dit(name):
+            if told.smoke:
                 raise
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
     device = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"smoke on {peers.machine()}"
     print(f"\n{device}, torch {torch.__version__}")
-
-
-def _no_dit(name: str) -> bool:
-    """Whether ``name`` is the DiT and this checkout has none."""
-    return name == "the DiT" and not hasattr(registry, "DitParams")
 
 
 if __name__ == "__main__":

@@ -48,4 +48,5 @@ def machine() -> str:
     flags = next((line for line in lines if line.startswith("flags")), "")
     widest = next((name for name in ("avx512f", "avx2", "sse4_2") if f" {name}" in flags), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {len(os.sched_getaffinity(0))} cores for us, {widest}, {memory:.0f} GiB, no GPU"
+    gpu = "with a GPU" if Path("/proc/driver/nvidia/version").exists() else "no GPU"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores for us, {widest}, {memory:.0f} GiB, {gpu}"

@@ -26,6 +26,7 @@ from typing import Any
 import peers
 
 from components.base import config
+from components.networks import registry
 from components.train.params import TrainParams
 
 RUN = """
@@ -50,12 +51,14 @@ def main() -> int:
     parser.add_argument("variants", nargs="*", metavar="KEY=VALUE[,KEY=VALUE]", help="what differs from params.yaml")
     told = parser.parse_args()
     base = config.read(peers.ROOT / config.FILE)["train"] | {"images": told.images, "ranks": 1}
-    print("| variant | parameters | images | images a CPU second | CPU s | x0 error | range | by sigma |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| variant | parameters | images | images/CPU-s | CPU s | x0 error | ratio | range | by sigma |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    first: list[dict[str, Any]] = []
     for variant in ["", *told.variants]:
         params = changed(base, variant)
         found = [trained(params | {"seed": seed}, told.pixels, told.splits) for seed in told.seeds]
-        print(row(variant or "params.yaml", params, found), flush=True)
+        first = first or found
+        print(row(variant or "params.yaml", params, found, first), flush=True)
     print(f"\n{peers.machine()}")
     return 0
 
@@ -85,26 +88,24 @@ def trained(params: dict[str, Any], pixels: Path, splits: Path) -> dict[str, Any
                        env=os.environ | few | {"PYTHONPATH": str(peers.ROOT)})  # fmt: skip
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         lines = [json.loads(line) for line in Path("model/history.jsonl").read_text("utf-8").splitlines()]
-        config_file = json.loads(Path("model/unet/config.json").read_text("utf-8"))
-        size = Path("model/unet/diffusion_pytorch_model.safetensors").stat().st_size / 4
+        size = (registry.folder(Path("model")) / registry.WEIGHTS).stat().st_size / 4
     check = [line for line in lines if "x0_error" in line][-1]
     levels = [value for key, value in check.items() if key.startswith("x0_error/sigma")]
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu": cpu, "error": check["x0_error"], "levels": levels, "parameters": size,
-            "network": config_file["_class_name"]}  # fmt: skip
+    return {"cpu": cpu, "error": check["x0_error"], "levels": levels, "parameters": size}
 
 
-def row(variant: str, params: dict[str, Any], found: list[dict[str, Any]]) -> str:
-    """One row of the table."""
+def row(variant: str, params: dict[str, Any], found: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
+    """One row of the table; ``first`` are the trainings of params.yaml, with which it is compared."""
     images = params["images"] // params["batch"] * params["batch"]
     cpu = statistics.mean(one["cpu"] for one in found)
-    errors = [one["error"] for one in found]
+    errors, base = [one["error"] for one in found], statistics.mean(one["error"] for one in first)
     levels = [statistics.mean(column) for column in zip(*(one["levels"] for one in found), strict=True)]
     spread = f"{min(errors):.4f} to {max(errors):.4f}" if len(errors) > 1 else ""
     shown = " ".join(f"{level:.2g}" for level in levels)
     size = found[0]["parameters"] / 1e6
     cells = [f"`{variant}`", f"{size:.2f} M", f"{images:,}", f"{images / cpu:.0f}", f"{cpu:.0f}",
-             f"{statistics.mean(errors):.4f}", spread, shown]  # fmt: skip
+             f"{statistics.mean(errors):.4f}", f"{statistics.mean(errors) / base:.2f}", spread, shown]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 

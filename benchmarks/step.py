@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pixels = _pixels(Path(folder), options.images, options.side)
         rows = torch.arange(options.images)
-        feed, shape = Feed(params, pixels, rows, group), (3, options.side, options.side)
+        feed, shape = Feed(params, pixels, rows, group), pixels.header.shape
         places = torch.arange(options.batch)
         whole = _cost(_steps(lambda place: feed.batch(place), options.batch), 200)
         plan = order.DrawPlan(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)
@@ -63,11 +63,12 @@ def main() -> None:
         }
         step = _network(params, pixels, feed, group, options.steps)
         adamw = _network(params.model_copy(update={"muon_rate": 0.0}), pixels, feed, group, options.steps)
-    print("| part of a step | before, ms | now, ms |\n|---|---|---|")
+    print("| part of a step | before, ms | now, ms | ratio |\n|---|---|---|---|")
     for name, (before, now) in parts.items():
-        print(f"| {name} | {'' if before is None else f'{before:.2f}'} | {now:.2f} |")
-    print(f"| all that feeds it | | {whole:.2f} |\n| the step itself | | {step:.1f} |")
-    print(f"| of it Muon, which two ranks share | | {step - adamw:.1f} |")
+        cells = ("", "") if before is None else (f"{before:.2f}", f"{before / now:.2f}")
+        print(f"| {name} | {cells[0]} | {now:.2f} | {cells[1]} |")
+    print(f"| all that feeds it | | {whole:.2f} | |\n| the step itself | | {step:.1f} | |")
+    print(f"| of it Muon, which two ranks share | | {step - adamw:.1f} | |")
     print(
         f"\nshare of the feed: {100 * whole / (whole + step):.2f} % of the step (target: below 2 %)\n{peers.machine()}"
     )

@@ -6,7 +6,7 @@ import sys
 import hardware
 import pytest
 
-CODE = "import sys; early = 'torch' in sys.modules; import torch; from components.diffusion.x0_error import resolve"
+CODE = "import sys; early = 'torch' in sys.modules; import torch; from components.networks.precision import resolve"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
