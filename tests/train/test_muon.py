@@ -154,12 +154,12 @@ def test_a_device_leaves_everything_as_it_is_without_asking_the_host():
     weight.grad = torch.ones_like(weight)
     optimiser = Muon([torch.nn.Parameter(torch.ones(1))], [weight], lr=0.1, muon_rate=0.1)
     with torch.no_grad():
-        optimiser._turn(optimiser.param_groups[1], torch.tensor(False))
+        optimiser._update(optimiser.param_groups[1], torch.tensor(False))
     moved, moment = weight.detach().clone(), optimiser.state[weight]["momentum_buffer"].clone()
     assert not torch.equal(moved, matrix(16, 20))
     weight.grad.fill_(float("nan"))
     with torch.no_grad():
-        optimiser._turn(optimiser.param_groups[1], torch.tensor(True))
+        optimiser._update(optimiser.param_groups[1], torch.tensor(True))
     assert torch.equal(moved, weight)
     assert torch.equal(moment, optimiser.state[weight]["momentum_buffer"])
 
