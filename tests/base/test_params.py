@@ -14,8 +14,6 @@ HEAVY = {"torch", "numpy", "pandas", "pyarrow", "PIL"}
 
 @pytest.mark.parametrize("section", sorted(schema.models()))
 def test_the_parameters_of_a_section_load_without_a_heavy_library(section):
-    if section == "train":
-        pytest.skip("components/train/params.py still takes its types from modules that need torch")
     module = schema.models()[section].__module__
     code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
