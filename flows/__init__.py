@@ -1,1 +1,1 @@
-"""The glue: Prefect says when and where, DVC what is stale, MLflow what was. The work is in components/."""
+"""What connects components/ to its tools: DVC finds what is stale, Prefect runs it, MLflow holds the results."""

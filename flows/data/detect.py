@@ -35,7 +35,7 @@ def kind(root: Path, location: str) -> tuple[str, str]:
 
 
 def image_column(root: Path, location: str) -> str | None:
-    """The first column of a Parquet file that can hold images; None when that cannot be told."""
+    """The first column of a Parquet file that can hold images; None when there is none or it cannot be read."""
     place = root / location
     if place.is_dir():
         place = min(place.rglob("*.parquet"), default=place)
@@ -54,7 +54,7 @@ def _of_folder(folder: Path) -> tuple[str, str]:
 
 
 def _is_webdataset(path: Path) -> bool:
-    """Whether an image and what is said of it stand side by side in the first members."""
+    """Whether the first members hold an image beside its caption or label file."""
     seen: dict[str, set[str]] = {}
     try:
         with tarfile.open(path, "r:") as archive:

@@ -13,7 +13,7 @@ from flows.workspace.paths import State
 
 
 def look_at_sources(state: State, *, say: Callable[[str], None]) -> None:
-    """Write data/source.json when a source is not what it was; say what is there."""
+    """Write data/source.json when a source has changed; ``say`` gets a line for each source."""
     sections = config.read(state.root / config.FILE)
     for name in sections:
         if name not in schema.SECTIONS:

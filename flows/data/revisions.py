@@ -41,7 +41,7 @@ class Snapshot:
 
 
 def resolve(state: State, word: str) -> Revision:
-    """What ``word`` means; UserError when nothing is called that."""
+    """What ``word`` means; UserError when it names no state."""
     root = state.root
     if word == "now":
         return Revision("now (the working tree)", None)

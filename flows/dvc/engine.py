@@ -24,7 +24,7 @@ class StageFailed(UserError):
     """A stage ended with an error of one line."""
 
 
-class StageBroke(RuntimeError):
+class StageCrashed(RuntimeError):
     """A stage ended with a traceback: a bug, printed by the stage itself."""
 
 
@@ -50,7 +50,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
             done = repo.reproduce(
                 targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
             )
-    except StageBroke as error:
+    except StageCrashed as error:
         line = _last_error(watched, before)
         if line:
             raise StageFailed(line) from None
@@ -116,8 +116,8 @@ def track(root: Path, path: str) -> None:
         repo.add([path])
 
 
-def forget(root: Path, path: str) -> None:
-    """Have DVC keep ``path`` no longer; nothing happens when it does not."""
+def untrack(root: Path, path: str) -> None:
+    """Have DVC no longer keep ``path``; nothing happens when it does not."""
     (root / f"{path}.dvc").unlink(missing_ok=True)
 
 
@@ -145,7 +145,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turn DVC's errors that a user can mend into one line."""
+    """Turn DVC's errors that a user can correct into one line."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.stage.exceptions import StageCmdFailedError
@@ -158,7 +158,7 @@ def _explained() -> Iterator[None]:
         chain = _chain(error)
         if any(isinstance(cause, StageCmdFailedError) for cause in chain):
             failed = next(cause for cause in chain if isinstance(cause, StageCmdFailedError))
-            raise StageBroke(str(failed)) from None
+            raise StageCrashed(str(failed)) from None
         system = next((cause for cause in chain if isinstance(cause, OSError)), None)
         if system is not None and system.errno:
             raise system from error

@@ -22,7 +22,7 @@ _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was has
 
 
 class Freshness:
-    """The hashes of what lies in a checkout; ``memory`` is a file that makes the next look cheap."""
+    """The hashes of the files in a checkout; the file ``memory`` keeps them for the next time."""
 
     def __init__(self, root: Path, memory: Path) -> None:
         self._root, self._memory = root, memory
@@ -56,7 +56,7 @@ class Freshness:
         return self._md5(place) if place.is_file() else ""
 
     def known(self, key: str, find: Callable[[], Any]) -> Any:
-        """What ``find`` said when it was asked for ``key``, which names a content; plain data."""
+        """The result of ``find``, kept under ``key``, which has to change with what it depends on; plain data."""
         held = self._old["known"]
         self._new["known"][key] = held[key] if key in held else find()
         return self._new["known"][key]

@@ -1,1 +1,1 @@
-"""The memory of pipeline runs, in git."""
+"""The history of pipeline runs, in git."""

@@ -23,7 +23,7 @@ def set_start(state: State, model: str) -> str:
     with lock.held(state.lock, what="stillroom start", wait=True, say=exits.note), stoppable():
         if model == NOTHING:
             start.clear(page)
-            engine.forget(state.root, str(page.with_suffix("").relative_to(state.root)))
+            engine.untrack(state.root, str(page.with_suffix("").relative_to(state.root)))
             return f"{PAGE}: training starts from a new network"
         with _named(state, model) as (name, folder):
             taken = start.take(name, folder, page)

@@ -21,7 +21,7 @@ class PipelineCrashed(Exception):
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Do ``work`` and return 0; report an error that the user can mend, or a crash, in one line: 2 or 1."""
+    """Do ``work`` and return 0; an error of the user is one line and 2, a crash of the run one line and 1."""
     try:
         work()
     except UserError as error:
