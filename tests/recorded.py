@@ -262,11 +262,11 @@ def _distil() -> Result:
         header=SimpleNamespace(classes=("b", "c")), class_ids=torch.arange(12) % 3 - 1, gather=pictures.__getitem__
     )
     learner = student._started(params, master, Path("none"), torch.device("cpu"))
-    ladder = student.levels(params.steps, master.objective.schedule)
+    sigmas = student.noise_levels(params.steps, master.objective.schedule)
     with mock.patch.object(precision, "resolve", lambda *_: "fp32"):  # bf16, where a CPU has it, rounds too much
-        losses = [student._step(params, master, learner, images, torch.arange(12), ladder) for _ in range(4)]
+        losses = [student._step(params, master, learner, images, torch.arange(12), sigmas) for _ in range(4)]
     weights = [10 * weight.detach().numpy() for weight in learner.average.parameters()]
-    return _result(near=[np.array(losses), np.array(ladder), *weights])
+    return _result(near=[np.array(losses), np.array(sigmas), *weights])
 
 
 CASES: dict[Algorithm, Callable[[], Result]] = {

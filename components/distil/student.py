@@ -84,27 +84,27 @@ def distil(
     _check(master, images.header, rows, teacher)
     folder = scratch / key(params, teacher, pixels, splits)
     learner = _started(params, master, folder, device)
-    ladder = levels(params.steps, master.objective.schedule)
+    sigmas = noise_levels(params.steps, master.objective.schedule)
     total = params.images // params.batch * params.batch
     saved, loss = learner.images_seen, math.nan
     with events.Progress(total, what="distil", start=learner.images_seen) as progress:
         while learner.images_seen < total:
-            loss = _step(params, master, learner, images, rows, ladder)
+            loss = _step(params, master, learner, images, rows, sigmas)
             progress.advance(params.batch, note=f"loss {loss:.4f}")
             if learner.images_seen - saved >= params.checkpoint_images and learner.images_seen < total:
                 saved = learner.images_seen
                 checkpoint.save(folder, saved, learner.pack(), keep=2)
-    _write(student, params, teacher, learner, ladder)
+    _write(student, params, teacher, learner, sigmas)
     shutil.rmtree(folder, ignore_errors=True)
-    return {"images_seen": learner.images_seen, "loss": loss, "sigmas": ladder[:-1]}
+    return {"images_seen": learner.images_seen, "loss": loss, "sigmas": sigmas[:-1]}
 
 
-def levels(steps: int, schedule: Schedule) -> list[float]:
+def noise_levels(steps: int, schedule: Schedule) -> list[float]:
     """The noise levels, sigma, of a student of ``steps`` steps, falling, and the one at which its last step ends."""
     return samplers.spaced("karras", steps + 1, schedule)
 
 
-def wanted(
+def target(
     master: sampling.Denoiser, x: Tensor, sigma: Tensor, following: Tensor, condition: Condition, substeps: int
 ) -> Tensor:  # fmt: skip
     """The clean images with which one step of DDIM ends where ``substeps`` steps of the teacher do (algorithm 2).
@@ -154,7 +154,7 @@ def _started(params: DistilParams, master: sampling.Denoiser, folder: Path, devi
 
 def _step(
     params: DistilParams, master: sampling.Denoiser, learner: Learner, images: tensors.Pixels, rows: Tensor,
-    ladder: list[float],
+    sigmas: list[float],
 ) -> float:  # fmt: skip
     """Take one optimiser step and return its loss; what is drawn at random depends on (seed, step) alone."""
     step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
@@ -163,14 +163,14 @@ def _step(
     noise = torch.randn(params.batch, *master.shape, generator=source).to(device)
     # The levels in turn, so that each gets as many images as the others.
     which = (torch.arange(params.batch) + step) % params.steps
-    ends = torch.tensor(ladder, dtype=torch.float32)
+    ends = torch.tensor(sigmas, dtype=torch.float32)
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
     class_ids = measure.known_classes(master, images)[chosen]
     condition = conditions.moved(conditions.of_classes(class_ids, master.null_class), device)
     x = tensors.to_network(images.gather(chosen), device) + _along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
-            aim = wanted(master, x, sigma, following, condition, params.substeps).float()
+            aim = target(master, x, sigma, following, condition, params.substeps).float()
         # The loss of training, with ``aim`` as the clean image and the rest of x as its noise.
         left = (x - aim) / _along(sigma, x)
         loss = master.objective.loss(learner.network, aim, left, sigma, condition, master.weighting).mean()
@@ -199,18 +199,18 @@ def _guided(master: sampling.Denoiser, x: Tensor, sigma: Tensor, condition: Cond
     return torch.lerp(without, with_label, master.guidance)
 
 
-def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner, ladder: list[float]) -> None:
+def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner, sigmas: list[float]) -> None:
     notes = files.read_json_object(teacher / "stillroom.json", "train or pull the model again")
     objective = sampling.load(teacher).objective
     changed = {
-        "sampler": "euler", "steps": params.steps, "guidance": 1.0, "sigmas": ladder[:-1],
+        "sampler": "euler", "steps": params.steps, "guidance": 1.0, "sigmas": sigmas[:-1],
         "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": notes["guidance"],
                       **params.model_dump(mode="json")},
     }  # fmt: skip
     with files.replacing_folder(student) as folder:
         denoiser.save(folder, cast("ModelMixin", learner.average.cpu()), objective, {**notes, **changed})
         if (teacher / portable.FOLDER).is_dir():
-            portable.write(folder, learner.average, objective, sigmas=ladder[:-1])
+            portable.write(folder, learner.average, objective, sigmas=sigmas[:-1])
         (folder / "README.md").write_text(_CARD.format(**changed, images=learner.images_seen), "utf-8")
 
 

@@ -43,6 +43,15 @@ def run(made, folder, params=PARAMS):
     return stage.evaluate(params, pixels=pixels, splits=splits, model=model, evaluation=folder / "evaluation")
 
 
+@pytest.fixture(scope="module")
+def evaluated(made, tmp_path_factory):
+    """What stage evaluate returns, and the folder that it writes; not to be changed."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "cores", lambda: 1)
+        return run(made, folder), folder / "evaluation"
+
+
 def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
     pixels, splits, model = made
     assert "augment" not in json.loads((model / "stillroom.json").read_text())
@@ -60,9 +69,8 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
         stage._augmented(tmp_path, tmp_path, tensors.Pixels(pixels), [0])
 
 
-def test_it_writes_what_the_reports_read(made, tmp_path, alone):
-    numbers = run(made, tmp_path)
-    found = contents(tmp_path / "evaluation")
+def test_it_writes_what_the_reports_read(made, evaluated):
+    numbers, found = evaluated[0], contents(evaluated[1])
     assert set(found) == {"scores.json", "samples.u8", "samples.json", "film.u8", "film.json", "errors.f32",
                           "samples.png", "film.png"}  # fmt: skip
     table = json.loads(found["scores.json"])
@@ -88,9 +96,8 @@ def test_it_writes_what_the_reports_read(made, tmp_path, alone):
         assert near["sha256"] == keys[near["row"]]
 
 
-def test_the_loss_of_a_level_is_the_error_of_the_image_over_beta_squared(made, tmp_path, alone):
-    run(made, tmp_path)
-    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
+def test_the_loss_of_a_level_is_the_error_of_the_image_over_beta_squared(evaluated):
+    table = json.loads((evaluated[1] / "scores.json").read_text())
     for level, part in zip(table["loss_by_level"], table["x0_error_by_sigma"], strict=True):
         sigma = part["sigma"]
         assert level["sigma_low"] < sigma < level["sigma_high"]
