@@ -289,23 +289,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9.0, help="that it may take; the last rows are left out first")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU, to see that it runs")
-    told = parser.parse_args()
-    if not told.smoke and not torch.cuda.is_available():
+    options = parser.parse_args()
+    if not options.smoke and not torch.cuda.is_available():
         parser.error("no CUDA device: --smoke runs it in small on the CPU")
-    bench = Bench(told.minutes, told.smoke)
-    small, large = (16, 32) if told.smoke else (64, 256)
+    bench = Bench(options.minutes, options.smoke)
+    small, large = (16, 32) if options.smoke else (64, 256)
     # Seconds that each may take, in order of worth.
     plan = [
-        ("training in small", 75, lambda: training(bench, small, 8 if told.smoke else 256, largest=False)),
-        ("training in large", 75, lambda: training(bench, large, 8 if told.smoke else 32, largest=False)),
+        ("training in small", 75, lambda: training(bench, small, 8 if options.smoke else 256, largest=False)),
+        ("training in large", 75, lambda: training(bench, large, 8 if options.smoke else 32, largest=False)),
         ("the DiT", 60, lambda: transformer(bench)),
         ("sampling", 45, lambda: drawing(bench)),
-        ("training in small, compiled", 120, lambda: training(bench, small, 8 if told.smoke else 256, largest=True)),
-        ("training in large, compiled", 120, lambda: training(bench, large, 8 if told.smoke else 32, largest=True)),
+        ("training in small, compiled", 120, lambda: training(bench, small, 8 if options.smoke else 256, largest=True)),
+        ("training in large, compiled", 120, lambda: training(bench, large, 8 if options.smoke else 32, largest=True)),
     ]
     print("| what | images/s | |\n|---|---|---|", flush=True)
-    for name, seconds, work in plan[:4] if told.smoke else plan:
-        if time.monotonic() + seconds > bench.end and not told.smoke:
+    for name, seconds, work in plan[:4] if options.smoke else plan:
+        if time.monotonic() + seconds > bench.end and not options.smoke:
             print(f"| {name}: left out, the time was short | | |", flush=True)
             continue
         try:
@@ -313,7 +313,7 @@ def main() -> None:
         except Exception as error:  # one row that fails must not cost a lent GPU's other rows
             first = str(error).splitlines()[0] if str(error) else ""
             print(f"| {name}: failed, {type(error).__name__}: {first[:200]} | | |", flush=True)
-            if told.smoke:
+            if options.smoke:
                 raise
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()

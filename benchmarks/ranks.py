@@ -45,11 +45,11 @@ NUMBERS, EXCHANGES = 1_200_000, 60
 STEPS, WARM_UP = {"UNet2DModel": 4, "default": 10}, 2
 
 
-def work(told: dict) -> None:
+def work(job: dict) -> None:
     """Be a rank: train, and print the seconds of a step (rank 0)."""
-    params = TrainParams.model_validate_json(json.dumps(told["params"]))
-    pixels, steps = tensors.Pixels(Path(told["pixels"])), told["steps"]
-    with together(params.ranks, Path(told["scratch"]), [__file__, "--work", json.dumps(told)]) as group:
+    params = TrainParams.model_validate_json(json.dumps(job["params"]))
+    pixels, steps = tensors.Pixels(Path(job["pixels"])), job["steps"]
+    with together(params.ranks, Path(job["scratch"]), [__file__, "--work", json.dumps(job)]) as group:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[group.rank]})
         state = start(params, pixels, group)
         step, feed = Step(params, state, group), Feed(params, pixels, torch.arange(pixels.header.rows), group)
@@ -66,11 +66,11 @@ def work(told: dict) -> None:
             print(json.dumps(best), flush=True)
 
 
-def exchange(told: dict) -> None:
+def exchange(job: dict) -> None:
     """Be a rank: print the median milliseconds of adding up gradients in shared memory and by gloo (rank 0)."""
-    with together(2, Path(told["scratch"]), [__file__, "--exchange", json.dumps(told)]) as group:
+    with together(2, Path(job["scratch"]), [__file__, "--exchange", json.dumps(job)]) as group:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[group.rank]})
-        numbers, medians = torch.ones(told["numbers"]), []
+        numbers, medians = torch.ones(job["numbers"]), []
         for add in (group.pool, dist.all_reduce):
             spent = []
             for _ in range(EXCHANGES):
@@ -117,14 +117,14 @@ def _seconds(changes: dict, ranks: int, batch: int, steps: int) -> float:
         pixels.mkdir()
         blobs = [os.urandom(32 * 32 * 3) for _ in range(512)]
         pack.write(pixels, blobs, keys=[f"{at:064x}" for at in range(512)], classes=(), class_ids=[-1] * 512, side=32)
-        told = {"params": values, "pixels": str(pixels), "scratch": folder, "steps": steps}
-        return _answer("--work", told)
+        job = {"params": values, "pixels": str(pixels), "scratch": folder, "steps": steps}
+        return _answer("--work", job)
 
 
-def _answer(order: str, told: dict) -> Any:
+def _answer(order: str, job: dict) -> Any:
     """What rank 0 of the ranks that get ``order`` prints."""
     done = subprocess.run(
-        [sys.executable, __file__, order, json.dumps(told)], stdout=subprocess.PIPE, text=True, check=True,
+        [sys.executable, __file__, order, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(peers.ROOT)},
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])

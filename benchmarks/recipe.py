@@ -5,7 +5,7 @@
 
 The first row is section `train` of params.yaml; each argument is one more variant, settings joined by commas
 (key=value with dots for sections, values as in YAML).  x0 errors are those of `validate_images` validation images
-with the averaged weights; several --seeds give their mean and range.
+with the averaged weights, `ratio` is to that of the first row; several --seeds give their mean and range.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ import json, sys
 from pathlib import Path
 from components.train.params import TrainParams
 from components.train.stage import train
-told = json.loads(sys.argv[1])
-params = TrainParams.model_validate_json(json.dumps(told["params"]))
-paths = {name: Path(told[name]) for name in ("pixels", "splits", "model", "scratch")}
+job = json.loads(sys.argv[1])
+params = TrainParams.model_validate_json(json.dumps(job["params"]))
+paths = {name: Path(job[name]) for name in ("pixels", "splits", "model", "scratch")}
 train(params, **paths)
 """
 
@@ -49,14 +49,14 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=8000, help="shown to each variant that names no number")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of weights, order and noise")
     parser.add_argument("variants", nargs="*", metavar="KEY=VALUE[,KEY=VALUE]", help="what differs from params.yaml")
-    told = parser.parse_args()
-    base = config.read(peers.ROOT / config.FILE)["train"] | {"images": told.images, "ranks": 1}
+    options = parser.parse_args()
+    base = config.read(peers.ROOT / config.FILE)["train"] | {"images": options.images, "ranks": 1}
     print("| variant | parameters | images | images/CPU-s | CPU s | x0 error | ratio | range | by sigma |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     first: list[dict[str, Any]] = []
-    for variant in ["", *told.variants]:
+    for variant in ["", *options.variants]:
         params = changed(base, variant)
-        found = [trained(params | {"seed": seed}, told.pixels, told.splits) for seed in told.seeds]
+        found = [trained(params | {"seed": seed}, options.pixels, options.splits) for seed in options.seeds]
         first = first or found
         print(row(variant or "params.yaml", params, found, first), flush=True)
     print(f"\n{peers.machine()}")

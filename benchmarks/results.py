@@ -42,15 +42,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*SCRIPTS, []], help="benchmarks to run; all when none is named")
     parser.add_argument("--images", type=Path, help="a tar of many images, for the benchmarks that need one")
-    told = parser.parse_args()
+    options = parser.parse_args()
     failed = []
-    for name in told.names or SCRIPTS:
-        if "CIFAR" in SCRIPTS[name] and told.images is None:
+    for name in options.names or SCRIPTS:
+        if "CIFAR" in SCRIPTS[name] and options.images is None:
             print(f"{name}: needs --images; left as it was", file=sys.stderr)
             continue
         if KEPT in SCRIPTS[name] and "--keep" in SCRIPTS[name]:
             shutil.rmtree(ROOT / KEPT, ignore_errors=True)
-        words = [str(told.images.resolve()) if word == "CIFAR" else word for word in SCRIPTS[name]]
+        words = [str(options.images.resolve()) if word == "CIFAR" else word for word in SCRIPTS[name]]
         print(f"{name} ...", file=sys.stderr, flush=True)
         done = subprocess.run(
             [sys.executable, "-W", "ignore", f"benchmarks/{name}.py", *words], cwd=ROOT, stdout=subprocess.PIPE,

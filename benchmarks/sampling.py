@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128, help="pictures behind each distance")
     parser.add_argument("--labelled", type=int, default=320, help="pictures with labels for each sampler; 0: none")
     parser.add_argument("--exact", type=int, default=4, help="pictures drawn in 1,000 steps of DDIM too")
-    told = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(told.model, told.pixels, told.splits, told.images, told.exact)
+    bench = Bench(options.model, options.pixels, options.splits, options.images, options.exact)
     peer = bench.peer()
     rates = {engine: bench.rate(engine) for engine in bench.engines}
     fastest = max(rates, key=rates.__getitem__)
@@ -60,8 +60,8 @@ def main() -> None:
         print(f"| {name} | {rate:.1f} | {rate / peer:.2f} |", flush=True)
     enough = bench.steps()
     bench.samplers()
-    if told.labelled and bench.model.classes:
-        bench.labelled(told.labelled)
+    if options.labelled and bench.model.classes:
+        bench.labelled(options.labelled)
     ours = rates[fastest] / enough
     print(f"\nDDPMPipeline, {OF:,} steps: {peer / OF:.4f} images a CPU-s. Ours at equal quality, {enough} steps by "
           f"{fastest}: {ours:.2f}. Ratio {ours * OF / peer:.0f}.  {peers.machine()}")  # fmt: skip

@@ -93,8 +93,8 @@ class Contender:
 
     def rate(self, steps: int) -> float:
         """Images a CPU second over ``steps``."""
-        told = self.ask(steps=steps)
-        return told["images"] / told["seconds"]
+        answer = self.ask(steps=steps)
+        return answer["images"] / answer["seconds"]
 
     def close(self) -> None:
         """End it."""
@@ -113,19 +113,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the quality table")
     parser.add_argument("--samples", type=int, default=320, help="pictures behind each KID; 0: none")
     parser.add_argument("--test-images", type=int, default=128, help="about so many behind each x0 error")
-    told = parser.parse_args()
-    if (told.pixels is None) != (told.splits is None):
+    options = parser.parse_args()
+    if (options.pixels is None) != (options.splits is None):
         parser.error("--pixels and --splits go together")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="stillroom-train-") as name:
         folder = Path(name)
-        _data(folder, told.pixels, told.splits)
+        _data(folder, options.pixels, options.splits)
         params = config.read(peers.ROOT / "params.yaml")["train"] | {"ranks": 1}
-        if told.rounds:
-            speed(folder, params | UNET, params, told.rounds)
-        if told.quality:
-            score = {"samples": told.samples, "test": told.test_images}
-            quality(folder, params | UNET, params, told.quality, told.seeds, score)
+        if options.rounds:
+            speed(folder, params | UNET, params, options.rounds)
+        if options.quality:
+            score = {"samples": options.samples, "test": options.test_images}
+            quality(folder, params | UNET, params, options.quality, options.seeds, score)
     print(f"\n{peers.machine()}")
 
 
@@ -225,8 +225,8 @@ def quality(
         for name, (kind, params, spec) in kinds.items():
             found[name].append(_trained(folder, kind, params | {"seed": seed}, spec, seconds, score))
             print(name, seed, found[name][-1], file=sys.stderr, flush=True)
-    seeds_told = " ".join(map(str, seeds))
-    print(f"\nAfter {seconds:.0f} CPU seconds each, seeds {seeds_told}: means, spread of the seeds\n")
+    shown_seeds = " ".join(map(str, seeds))
+    print(f"\nAfter {seconds:.0f} CPU seconds each, seeds {shown_seeds}: means, spread of the seeds\n")
     print("| trainer | images | CPU s | x0 error | of it, ours | KID | of it, ours |\n|---|---|---|---|---|---|---|")
     for name, runs in found.items():
         cells = [f"{_mean(runs, 'images'):,.0f}", f"{_mean(runs, 'seconds'):.1f}"]
@@ -253,8 +253,8 @@ def _trained(
         rate = group["one"].rate(2 * TURN)
     images = max(1, round(rate * seconds / params["batch"])) * params["batch"]
     with _together({"one": Contender(folder, kind, params, images=images, **spec)}) as group:
-        told = group["one"].ask(steps=images // params["batch"])
-        return {**told, **group["one"].ask(**score)}
+        trained = group["one"].ask(steps=images // params["batch"])
+        return {**trained, **group["one"].ask(**score)}
 
 
 if __name__ == "__main__":
