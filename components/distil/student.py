@@ -30,6 +30,7 @@ from components.dataset import tensors
 from components.diffusion import conditions, samplers
 from components.diffusion.conditions import Condition
 from components.diffusion.noise import generator
+from components.diffusion.objective import along
 from components.diffusion.schedule import Schedule
 from components.distil.params import DistilParams
 from components.evaluate import measure
@@ -116,8 +117,8 @@ def target(
     for _ in range(substeps):
         now = _guided(master, y, at, condition)
         aim = now if before is None else now + (now - before) / 2
-        y, at, before = torch.lerp(aim, y, _along(ratio, y)), at * ratio, now
-    share = _along(following / sigma, x)
+        y, at, before = torch.lerp(aim, y, along(ratio, y)), at * ratio, now
+    share = along(following / sigma, x)
     return (y - share * x) / (1 - share)
 
 
@@ -167,12 +168,12 @@ def _step(
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
     class_ids = measure.known_classes(master, images)[chosen]
     condition = conditions.moved(conditions.of_classes(class_ids, master.null_class), device)
-    x = tensors.to_network(images.gather(chosen), device) + _along(sigma, noise) * noise
+    x = tensors.to_network(images.gather(chosen), device) + along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
             aim = target(master, x, sigma, following, condition, params.substeps).float()
         # The loss of training, with ``aim`` as the clean image and the rest of x as its noise.
-        left = (x - aim) / _along(sigma, x)
+        left = (x - aim) / along(sigma, x)
         loss = master.objective.loss(learner.network, aim, left, sigma, condition, master.weighting).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), params.gradient_clip)
@@ -216,11 +217,6 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
 
 def _weights(model: Path) -> Path:
     return registry.folder(model) / registry.WEIGHTS
-
-
-def _along(values: Tensor, samples: Tensor) -> Tensor:
-    """``values`` (B,) in a shape that multiplies ``samples`` (B, C, ...) one by one."""
-    return values.view(-1, *(1,) * (samples.dim() - 1))
 
 
 _CARD = """---
