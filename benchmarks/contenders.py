@@ -59,7 +59,7 @@ def build(layout: str, params: TrainParams, header: pack.Header) -> nn.Module:
     if name == "script":
         return unet(header.side, header.channels, len(header.classes), tuple(map(int, widths)))
     return registry.build(
-        params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
+        params.network, schedule_name=params.schedule, shape=header.shape,
         classes=len(header.classes),
     )  # fmt: skip
 

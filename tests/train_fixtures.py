@@ -37,6 +37,21 @@ def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str
     return pixels, splits
 
 
+def shaped_pack(folder: Path, shape: tuple[int, ...], rows: int = 24) -> tuple[Path, Path]:
+    """A pack of noise of ``shape`` (C, H, W) in two classes, and its splits."""
+    pixels, splits = folder / "pixels", folder / "splits"
+    pixels.mkdir(parents=True)
+    splits.mkdir()
+    _, height, width = shape
+    images = torch.randint(0, 256, (rows, height, width, shape[0]), generator=torch.Generator().manual_seed(1))
+    blobs = [image.to(torch.uint8).numpy().tobytes() for image in images]
+    keys = [hashlib.sha256(blob).hexdigest() for blob in blobs]
+    pack.write(pixels, blobs, keys=keys, classes=("a", "b"), class_ids=[at % 2 for at in range(rows)], shape=shape)
+    for name, part in (("train", range(16)), ("val", range(16, 20)), ("test", range(20, rows)), ("quarantine", ())):
+        pack.write_int32(splits / f"{name}.i32", part)
+    return pixels, splits
+
+
 UNET = {"kind": "unet", "widths": [32], "layers_per_block": 1}
 COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 AUGMENT = {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rotate": 0.0, "crop": 0.0, "colour": COLOUR,

@@ -25,23 +25,27 @@ from torch import Tensor
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
 from components.dataset import tensors
+from components.samples.spec import SampleSpec
 
 AHEAD = 2
 _REQUEST = struct.Struct("<qq")
 
 
 class Loaders:
-    """``count`` processes that call ``gather(place)``, uint8 of ``shape`` (BHWC), for the places to come."""
+    """``count`` processes that call ``gather(place)``, ``shape`` (B, ..., C) as stored, for the places to come."""
 
-    def __init__(self, count: int, gather: Callable[[int], Tensor], shape: Sequence[int], device: torch.device) -> None:
-        self.device = device
+    def __init__(
+        self, count: int, gather: Callable[[int], Tensor], shape: Sequence[int], device: torch.device,
+        spec: SampleSpec,
+    ) -> None:  # fmt: skip
+        self.device, self._spec = device, spec
         self._gather, self._asked, self._number = gather, deque(), 0
         self._slots = self._memory(AHEAD * count + 1, shape)  # one more: that of the step under way
         self._copied: torch.cuda.Event | None = None
         self._workers = [self._fork() for _ in range(count)]
 
     def get(self, place: int, then: int, batch: int) -> Tensor:
-        """The images at ``place``, float32 BCHW, until the next call; ``then`` and on by ``batch`` follow."""
+        """The images at ``place``, float32 (B, C, ...), until the next call; ``then`` and on by ``batch`` follow."""
         if self._copied:
             self._copied.synchronize()  # the slot of the batch before is free now
         if not self._asked or self._asked[0][1] != place:
@@ -55,7 +59,7 @@ class Loaders:
         slot = self._slots[number % len(self._slots)]
         if self.device.type != "cuda":
             return slot
-        moved = tensors.to_network(slot, self.device)
+        moved = tensors.to_network(slot, self.device, spec=self._spec)
         self._copied = torch.cuda.Event()
         self._copied.record()
         return moved
@@ -70,14 +74,14 @@ class Loaders:
         self._workers = []
 
     def _memory(self, slots: int, shape: Sequence[int]) -> list[Tensor]:
-        batch, high, wide, channels = shape
+        batch, *places, channels = shape
         cuda = self.device.type == "cuda"
-        kind = torch.uint8 if cuda else torch.float32
+        kind = tensors.DTYPES[self._spec.dtype] if cuda else torch.float32
         size = -(-math.prod(shape) * kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = torch.frombuffer(mmap.mmap(-1, size * slots), dtype=torch.uint8)
         if cuda:
             torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), whole.numel(), 0)
-        inner = shape if cuda else (batch, channels, high, wide)
+        inner = shape if cuda else (batch, channels, *places)
         return [whole[at * size :][: math.prod(shape) * kind.itemsize].view(kind).view(*inner) for at in range(slots)]
 
     def _fork(self) -> tuple[int, int, int]:
@@ -108,10 +112,10 @@ class Loaders:
             number, place = _REQUEST.unpack(request)
             slot = self._slots[number % len(self._slots)]
             images = self._gather(place)
-            if slot.dtype == torch.uint8:
+            if self.device.type == "cuda":
                 slot.copy_(images)
             else:
-                tensors.to_network(images, out=slot)
+                tensors.to_network(images, out=slot, spec=self._spec)
             os.write(answered, request)
 
     def _ask(self, place: int) -> None:

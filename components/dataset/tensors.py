@@ -1,10 +1,11 @@
 """A pack as tensors: mapped, gathered in batches, never decoded.
 
-Shapes: N rows of the pack, B images of a batch, H, W, C of an image.
+Shapes: N rows of the pack, B images of a batch, H, W, C of an image; samples of other kinds have other axes between.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import torch
 from torch import Tensor
 
 from components.samples import pack
+from components.samples import spec as specs
+from components.samples.spec import SampleSpec
+
+DTYPES = {"u8": torch.uint8, "f16": torch.float16, "f32": torch.float32}
+_IMAGE = specs.image((3, 1, 1))
 
 
 class Pixels:
@@ -20,22 +26,22 @@ class Pixels:
     def __init__(self, folder: Path) -> None:
         self.header = pack.read_header(folder)
         self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
-        side, channels = self.header.side, self.header.channels
+        spec = self.header.spec
         self._shards = [
-            torch.from_file(str(folder / name), size=rows * self.header.row_bytes, dtype=torch.uint8)
-            .view(rows, side, side, channels)
+            torch.from_file(str(folder / name), size=rows * math.prod(spec.shape), dtype=DTYPES[spec.dtype])
+            .view(rows, *spec.stored_shape)
             for name, rows in self.header.shards
         ]  # fmt: skip
         self._batch: Tensor | None = None
         self._starts = torch.tensor([0, *(rows for _, rows in self.header.shards)]).cumsum(0)
 
     def gather(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The uint8 images of ``rows``, BHWC."""
+        """The images of ``rows`` as they are stored, BHWC."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         if len(self._shards) == 1:
             return self._shards[0].index_select(0, rows)  # twenty times as fast as indexing at 32 px
         which = torch.bucketize(rows, self._starts[1:], right=True)
-        out = torch.empty(len(rows), *self._shards[0].shape[1:], dtype=torch.uint8)
+        out = torch.empty(len(rows), *self._shards[0].shape[1:], dtype=self._shards[0].dtype)
         for shard in which.unique().tolist():
             mine = which == shard
             out.index_copy_(
@@ -48,19 +54,22 @@ class Pixels:
 
         Fresh memory for each batch costs more in page faults than the work itself (benchmarks/loader.py, 256 px).
         """
-        self._batch = to_network(self.gather(rows), device, out=self._batch)
+        self._batch = to_network(self.gather(rows), device, out=self._batch, spec=self.header.spec)
         return self._batch
 
 
-def to_network(images_BHWC: Tensor, device: torch.device | str = "cpu", *, out: Tensor | None = None) -> Tensor:
-    """uint8 BHWC to float32 BCHW in [-1, 1] on ``device``; written to ``out`` when that has the right shape."""
-    moved = images_BHWC.to(device, non_blocking=True)
-    batch, height, width, channels = moved.shape
+def to_network(
+    stored: Tensor, device: torch.device | str = "cpu", *, out: Tensor | None = None, spec: SampleSpec = _IMAGE
+) -> Tensor:
+    """Stored samples (B, ..., C) as float32 values (B, C, ...) on ``device``: bytes BHWC as BCHW in [-1, 1].
+
+    Written to ``out`` when that has the right shape; ``spec`` says what stored numbers mean, and its shape is not read.
+    """
+    moved = stored.to(device, non_blocking=True).movedim(-1, 1)
     # Turned and widened in one pass: permute().float().contiguous() goes over four times the bytes thrice.
-    shape = (batch, channels, height, width)
-    if out is None or out.shape != shape or out.device != moved.device:
-        out = torch.empty(shape, device=moved.device)
-    return out.copy_(moved.permute(0, 3, 1, 2)).div_(127.5).sub_(1)
+    if out is None or out.shape != moved.shape or out.device != moved.device:
+        out = torch.empty(moved.shape, device=moved.device)
+    return out.copy_(moved).div_(1 / spec.scale).add_(spec.shift)
 
 
 def to_pixels(images_BCHW: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Evidence:
 
     def pack_row(self, row: int) -> Image.Image:
         """Row ``row`` of the pack as a picture, just as training reads it."""
-        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.stored_shape)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.stored_shape)
 
 
 def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path | None = None) -> Evidence:

@@ -131,7 +131,7 @@ def _packed(pixels: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
         packed = pack.read_rows(pixels, header, [row["pack_row"] for row in rows])
         for row, data in zip(rows, packed, strict=True):
             stream = io.BytesIO()
-            pack.picture(data, header.stored_shape).save(stream, "PNG")
+            pack.picture(data, header.spec.stored_shape).save(stream, "PNG")
             yield row, stream.getvalue()
 
     return load

@@ -71,7 +71,7 @@ pipeline_tag: unconditional-image-generation
 tags: [diffusion, denoiser, stillroom{tag}]
 ---
 
-# A denoiser for images of {side} x {side} pixels
+# A denoiser for images of {size} pixels
 
 {words} with {millions:.2f} M parameters that predicts {predicts} on the {schedule}
 schedule. Its samples take {steps} steps at guidance {guidance:g}; the sampler saved beside it is diffusers' {sampler}.
@@ -113,14 +113,14 @@ from diffusers import {module}, {sampler}
 network = {module}.from_pretrained("FOLDER", subfolder="{folder}")
 scheduler = {sampler}.from_pretrained("FOLDER", subfolder="scheduler")
 scheduler.set_timesteps({steps})
-{labels}x = torch.randn(4, {channels}, {side}, {side}) * scheduler.init_noise_sigma
+{labels}x = torch.randn(4, {shape}) * scheduler.init_noise_sigma
 for t in scheduler.timesteps:
     given, at = scheduler.scale_model_input(x, t), t.expand(4)
     with torch.no_grad():
         told = network(given, at{label}).sample
         {free}
     x = scheduler.step({guided}, t, x).prev_sample
-images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {channels} x {side} x {side}
+images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {size}
 ```"""
 
 _PIPELINE = """With torch and diffusers:
@@ -141,7 +141,7 @@ import numpy, onnxruntime
 network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")
 with open("FOLDER/onnx/levels.json") as file:
     levels = json.load(file)  # noise levels, equally spaced in log sigma, and what a prediction means at each
-{labels}x, before = numpy.random.randn(4, {channels}, {side}, {side}) * levels[0]["sigma"], None
+{labels}x, before = numpy.random.randn(4, {shape}) * levels[0]["sigma"], None
 for one, after in zip(levels, [*levels[1:], levels[-1]]):
     sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
     given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
@@ -150,12 +150,12 @@ for one, after in zip(levels, [*levels[1:], levels[-1]]):
     clean = one["c_skip"] * x + one["c_out"] * {guided}
     ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
     x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
-images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {channels} x {side} x {side}
+images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {size}
 ```"""
 
 
 def text(
-    recipe: Recipe, *, side: int, channels: int, classes: Sequence[str], counts: dict[str, int],
+    recipe: Recipe, *, shape: tuple[int, ...], classes: Sequence[str], counts: dict[str, int],
     parameters: int, error: float | None,
 ) -> str:  # fmt: skip
     """The card in Markdown; ``counts`` holds images in train, val and test."""
@@ -166,13 +166,14 @@ def text(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
         predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
         sampler=type(schedulers.stock(objective)).__name__,
-        side=side, millions=parameters / 1e6, classes=named, steps=recipe.steps, guidance=recipe.guidance,
+        size=f"{shape[2]} x {shape[1]}", millions=parameters / 1e6, classes=named, steps=recipe.steps,
+        guidance=recipe.guidance,
         images=recipe.images, passes=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
         constant=recipe.constant_until, final=recipe.final_rate, decay=recipe.weight_decay,
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
-        code="\n\n".join(_blocks(recipe, kind, side, channels, len(classes))),
+        code="\n\n".join(_blocks(recipe, kind, shape, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
 
@@ -184,9 +185,9 @@ def _optimiser(recipe: Recipe) -> str:
     return f"Muon at {recipe.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
 
 
-def _blocks(recipe: Recipe, kind: _Kind, side: int, channels: int, classes: int) -> list[str]:
+def _blocks(recipe: Recipe, kind: _Kind, shape: tuple[int, ...], classes: int) -> list[str]:
     """The ways to sample without this project, each with the lines that do it."""
-    numbers = {"steps": recipe.steps, "channels": channels, "side": side}
+    numbers = {"steps": recipe.steps, "shape": ", ".join(map(str, shape)), "size": " x ".join(map(str, shape))}
     guided = f"(free + {recipe.guidance:g} * (told - free))" if classes else "told"
     blocks = []
     if kind.module and recipe.objective.schedule.name == "exponential":

@@ -91,8 +91,7 @@ class _Plain(nn.Module):
 
 def _inputs(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
     """Noise for each ``timestep`` (B,), drawn from a fixed seed, and one label after the other."""
-    config, source = network.config, torch.Generator().manual_seed(0)
-    shape = (len(timestep), config["in_channels"], config["sample_size"], config["sample_size"])
+    shape, source = (len(timestep), *registry.sample_shape(network)), torch.Generator().manual_seed(0)
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
     if count := registry.labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count

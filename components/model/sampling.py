@@ -25,6 +25,8 @@ from components.diffusion.objective import Objective, noted
 from components.model import engines
 from components.networks import precision as arithmetic
 from components.networks import registry
+from components.samples import spec as specs
+from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,8 +51,7 @@ class Denoiser:
     weighting: Weighting
     classes: tuple[str, ...]
     null_class: int | None
-    side: int
-    channels: int
+    spec: SampleSpec
     sampler: names.Sampler
     steps: int
     guidance: float
@@ -60,7 +61,17 @@ class Denoiser:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample, channels first: (C, H, W)."""
-        return self.channels, self.side, self.side
+        return self.spec.shape
+
+    @property
+    def channels(self) -> int:
+        """Of one sample."""
+        return self.spec.shape[0]
+
+    @property
+    def side(self) -> int:
+        """The longest edge of a picture, in pixels."""
+        return max(self.spec.shape[1:])
 
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
@@ -105,12 +116,17 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
         return Denoiser(
             network=network.to(device).eval().requires_grad_(False), device=device, engine=chosen,
             objective=noted(notes["objective"]), weighting=notes["weighting"],
-            classes=tuple(notes["classes"]), null_class=notes["null_class"], side=int(notes["side"]),
-            channels=channels, **_habits(notes),
+            classes=tuple(notes["classes"]), null_class=notes["null_class"],
+            spec=_spec(notes, channels), **_habits(notes),
         )  # fmt: skip
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder}: not a whole denoiser ({first}): train or pull it again") from None
+
+
+def _spec(notes: dict[str, Any], channels: int) -> SampleSpec:
+    """What stillroom.json says of the samples; an older one names the side of squares alone."""
+    return specs.of_plain(notes["spec"]) if "spec" in notes else specs.image((channels, *[int(notes["side"])] * 2))
 
 
 def _habits(notes: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +199,7 @@ def sample(
         told = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
         images = _denoise(model, planned, ids, seed, numbers, precision, told)
         drawn.append(tensors.to_pixels(images[:count]).cpu())
-    empty = torch.empty(0, model.side, model.side, model.channels, dtype=torch.uint8)
+    empty = torch.empty(0, *model.spec.stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
 
 
@@ -207,8 +223,7 @@ def film(
 
 def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
     """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
-    shape = (model.channels, model.side, model.side)
-    return torch.stack([torch.randn(shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
+    return torch.stack([torch.randn(model.shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(

@@ -36,11 +36,13 @@ class CompactUNet(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, sample_size: int, in_channels: int, widths: Sequence[int], layers: int,
+        self, sample_size: int | Sequence[int], in_channels: int, widths: Sequence[int], layers: int,
         num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
         schedule_name: names.Schedule = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
         """``widths`` of each resolution, ``layers`` blocks down and up at each.
+
+        ``sample_size``: the side of squares, or height and width.
 
         The first resolution is sample_size / ``fold`` pixels: squares of fold x fold enter as channels.
 
@@ -51,6 +53,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
         self.schedule = schedule(schedule_name)
         self.schedule.sigma_of(torch.ones(1))  # its table is made here and kept, not while a tracer watches
         self.out_channels = in_channels
+        longest = sample_size if isinstance(sample_size, int) else max(sample_size)
         folded = in_channels * fold**2
         self.time = nn.Sequential(nn.Linear(WAVES, EMBED), nn.SiLU(), nn.Linear(EMBED, EMBED))
         self.label = nn.Embedding(num_class_embeds, EMBED) if num_class_embeds else None
@@ -60,7 +63,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
         for level, width in enumerate(widths):
-            attends = sample_size // fold >> level <= attends_from
+            attends = longest // fold >> level <= attends_from
             for blocks in (self.down, self.up):
                 blocks.append(nn.ModuleList(Block(width, attends=attends) for _ in range(layers)))
         for width, below in itertools.pairwise(widths):

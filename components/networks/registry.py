@@ -24,17 +24,17 @@ HEAD = 32
 
 
 def build(
-    params: NetworkParams, *, schedule_name: str, side: int, channels: int, classes: int, told: int = 0
+    params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, told: int = 0
 ) -> nn.Module:
-    """A fresh network for square images; with ``classes`` > 0 it takes labels 0..classes (last: none).
+    """A fresh network for images of ``shape`` (C, H, W); with ``classes`` > 0 it takes labels 0..classes (last: none).
 
     A compact one can be told of augmentation, by ``told`` numbers (:class:`components.dataset.augment.Drawn`).
     """
     if params.kind == "compact":
-        return _compact(params, schedule_name, side, channels, classes, told)
+        return _compact(params, schedule_name, shape, classes, told)
     if params.kind == "dit":
-        return _dit(params, side, channels, classes)
-    return _unet(params, schedule_name, side, channels, classes)
+        return _dit(params, shape, classes)
+    return _unet(params, schedule_name, shape, classes)
 
 
 def read(config: dict[str, Any]) -> nn.Module:
@@ -76,30 +76,31 @@ def labels(network: nn.Module) -> int:
     return network.config["num_class_embeds"] or 0
 
 
-def _compact(params: CompactParams, schedule_name: str, side: int, channels: int, classes: int, told: int) -> nn.Module:
+def _compact(params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, told: int) -> nn.Module:
     from components.networks.compact import CompactUNet
 
-    levels = len(params.widths)
-    _check_side(side, params.fold << (levels - 1), "train.network.widths and fold")
-    _check_widths([side // params.fold >> level for level in range(levels)], params.widths)
+    count = len(params.widths)
+    _check_sides(shape[1:], params.fold << (count - 1), "train.network.widths and fold")
+    _check_widths([max(shape[1:]) // params.fold >> halved for halved in range(count)], params.widths)
     return CompactUNet(
-        sample_size=side, in_channels=channels, widths=list(params.widths), layers=params.layers,
+        sample_size=_size(shape), in_channels=shape[0], widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
         schedule_name=schedule_name, num_augment_labels=told or None,
     )  # fmt: skip
 
 
-def _unet(params: UnetParams, schedule_name: str, side: int, channels: int, classes: int) -> nn.Module:
+def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     from diffusers import UNet2DModel
 
     widths = params.widths
-    _check_side(side, 1 << (len(widths) - 1), "train.network.widths")
-    _check_widths([side >> level for level in range(len(widths))], widths)
-    attends = [side >> level <= ATTENTION_SIDE for level in range(len(widths))]
+    _check_sides(shape[1:], 1 << (len(widths) - 1), "train.network.widths")
+    sides = [max(shape[1:]) >> halved for halved in range(len(widths))]
+    _check_widths(sides, widths)
+    attends = [side <= ATTENTION_SIDE for side in sides]
     return UNet2DModel(
-        sample_size=side,
-        in_channels=channels,
-        out_channels=channels,
+        sample_size=_size(shape),
+        in_channels=shape[0],
+        out_channels=shape[0],
         # The exponential schedule is told as sigma: embedded by its logarithm, and the output divided by it; pixels
         # come in [0, 1].
         time_embedding_type="fourier" if schedule_name == "exponential" else "positional",
@@ -121,10 +122,16 @@ def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
             raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
 
 
-def _dit(params: DitParams, side: int, channels: int, classes: int) -> nn.Module:
+def _dit(params: DitParams, shape: tuple[int, ...], classes: int) -> nn.Module:
     from components.networks import dit
 
-    _check_side(side, params.patch, "train.network.patch", "take another")
+    channels, side, width = shape
+    if side != width:
+        raise UserError(
+            f"train.network.kind dit: needs square images, not {width} x {side} pixels: take unet or compact"
+        )
+
+    _check_sides((side,), params.patch, "train.network.patch", "take another")
     if params.width % params.heads or params.width % 4:
         raise UserError(f"train.network.width: {params.width} is not a multiple of 4 and of heads, {params.heads}")
     network = dit.DiTTransformer2DModel(
@@ -136,6 +143,14 @@ def _dit(params: DitParams, side: int, channels: int, classes: int) -> nn.Module
     return network
 
 
-def _check_side(side: int, divisor: int, what: str, do: str = "give fewer widths") -> None:
-    if side % divisor:
-        raise UserError(f"{what}: need a side that {divisor} divides, not {side} pixels: {do}, or change resize.side")
+def _size(shape: tuple[int, ...]) -> int | tuple[int, ...]:
+    """As diffusers has it in configs: the side of a square, or height and width."""
+    return shape[1] if shape[1] == shape[2] else shape[1:]
+
+
+def _check_sides(sides: tuple[int, ...], divisor: int, what: str, do: str = "give fewer widths") -> None:
+    for side in sides:
+        if side % divisor:
+            raise UserError(
+                f"{what}: need a side that {divisor} divides, not {side} pixels: {do}, or change resize.side"
+            )

@@ -1,10 +1,11 @@
 """Pixels as raw uint8 shards with a JSON header: written by the data side, mapped by the training side.
 
-A pack is a folder.  N images in order of arrival, ``side`` pixels square, ``channels`` bytes a pixel:
+A pack is a folder.  N images in order of arrival, each what ``spec`` (spec.py) says:
 
-    header.json        {"format": 1, "side", "channels", "rows", "classes": [name, ...],
-                        "shards": [{"file", "rows", "sha256"}, ...]}
-    pixels-00000.u8    rows x side x side x channels bytes, row-major (N, H, W, C)
+    header.json        {"format": 1, "spec", "rows", "classes": [name, ...],
+                        "shards": [{"file", "rows", "sha256"}, ...]}, and "side", "channels" of square images:
+                        older headers have these two alone
+    pixels-00000.u8    rows x height x width x channels bytes, row-major (N, H, W, C)
     classes.i32        N little-endian int32: index into ``classes``, or -1 for an image without a label
     keys.sha256        N x 32 bytes: SHA-256 of each image's source bytes, its name everywhere
 
@@ -16,6 +17,7 @@ A split is a folder of row lists, one file each for train, val, test and quarant
 from __future__ import annotations
 
 import array
+import dataclasses
 import hashlib
 import json
 import sys
@@ -23,9 +25,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.base.errors import UserError
+from components.samples import spec as specs
+from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,8 +42,7 @@ SPLITS = ("train", "val", "test", "quarantine")
 class Header:
     """What a pack holds; ``shards`` are (file name, rows) in order."""
 
-    side: int
-    channels: int
+    spec: SampleSpec
     rows: int
     classes: tuple[str, ...]
     shards: tuple[tuple[str, int], ...]
@@ -47,17 +50,25 @@ class Header:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one image, channels first: (C, H, W)."""
-        return self.channels, self.side, self.side
+        return self.spec.shape
+
+    @property
+    def channels(self) -> int:
+        """Of one image."""
+        return self.spec.shape[0]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the edge of a square image; UserError when they are not square."""
+        _, height, width = self.spec.shape
+        if height != width:
+            raise UserError(f"these images are {width} x {height} pixels: this works for square ones only")
+        return height
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one image."""
-        return self.side * self.side * self.channels
-
-    @property
-    def stored_shape(self) -> tuple[int, int, int]:
-        """Of one image as its bytes lie in the pack, channels last: (H, W, C)."""
-        return self.side, self.side, self.channels
+        return self.spec.bytes
 
     def place(self, row: int) -> tuple[str, int]:
         """The shard that holds ``row``, and the row's number in it."""
@@ -76,14 +87,19 @@ def write(
     keys: Sequence[str],
     classes: Sequence[str],
     class_ids: Sequence[int],
-    side: int,
+    side: int = 0,
     channels: int = 3,
+    shape: tuple[int, ...] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write ``images`` (raw HWC bytes, each object one image or several) and what is known of them into ``folder``."""
-    row_bytes = side * side * channels
+    """Write ``images`` (raw HWC bytes, each object one image or several) and what is known of them into ``folder``.
+
+    They are squares of ``side`` pixels with ``channels``, or have ``shape``, (C, H, W).
+    """
+    spec = specs.image(shape or (channels, side, side))
+    row_bytes, moments = spec.bytes, Moments()
     per_shard = max(1, shard_bytes // row_bytes)
-    shards: list[dict] = []
+    shards: list[dict[str, Any]] = []
     count, stack = 0, ExitStack()
     with stack:
         for blob in images:
@@ -99,6 +115,7 @@ def write(
                 many = min(len(rest) // row_bytes, per_shard - count % per_shard)
                 stream.write(rest[: many * row_bytes])
                 digest.update(rest[: many * row_bytes])
+                moments.add(rest[: many * row_bytes])
                 shards[-1]["rows"] += many
                 shards[-1]["sha256"] = digest.hexdigest()
                 count, rest = count + many, rest[many * row_bytes :]
@@ -106,8 +123,10 @@ def write(
         raise ValueError(f"{count} images, {len(keys)} keys, {len(class_ids)} classes")
     write_int32(folder / "classes.i32", class_ids)
     (folder / "keys.sha256").write_bytes(bytes.fromhex("".join(keys)))
-    header = {"format": 1, "side": side, "channels": channels, "rows": count,
-              "classes": list(classes), "shards": shards}  # fmt: skip
+    spec = dataclasses.replace(spec, sigma_data=moments.deviation(spec))
+    height, width = spec.shape[1:]
+    square = {"side": height, "channels": spec.shape[0]} if height == width else {}
+    header = {"format": 1, **square, "spec": spec.plain(), "rows": count, "classes": list(classes), "shards": shards}
     (folder / "header.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -117,7 +136,7 @@ def read_header(folder: Path) -> Header:
     try:
         raw = json.loads(path.read_text("utf-8"))
         header = Header(
-            side=raw["side"], channels=raw["channels"], rows=raw["rows"], classes=tuple(raw["classes"]),
+            spec=_spec(raw), rows=raw["rows"], classes=tuple(raw["classes"]),
             shards=tuple((shard["file"], shard["rows"]) for shard in raw["shards"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -157,6 +176,34 @@ def picture(pixels: bytes, shape: tuple[int, ...]) -> Image.Image:
 
     array = np.frombuffer(pixels, np.uint8).reshape(shape)
     return Image.fromarray(array[:, :, 0] if shape[2] < 3 else np.ascontiguousarray(array[:, :, :3]))
+
+
+def _spec(raw: dict[str, Any]) -> SampleSpec:
+    """What the header says of its images; an older one names side and channels alone."""
+    return specs.of_plain(raw["spec"]) if "spec" in raw else specs.image((raw["channels"], raw["side"], raw["side"]))
+
+
+class Moments:
+    """How often each byte occurs, for the standard deviation of values in whole numbers: exact in any order."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * 256
+
+    def add(self, blob: memoryview) -> None:
+        """Count the bytes of ``blob``."""
+        import numpy as np  # readers of packs need none
+
+        for at in range(0, len(blob), 2**22):
+            found = np.bincount(np.frombuffer(blob[at : at + 2**22], np.uint8), minlength=256).tolist()
+            self._counts = [one + other for one, other in zip(self._counts, found, strict=True)]
+
+    def deviation(self, spec: SampleSpec) -> float:
+        """The standard deviation of the values, four digits; ASSUMED where all are the same."""
+        count = sum(self._counts)
+        first = sum(value * often for value, often in enumerate(self._counts))
+        second = sum(value**2 * often for value, often in enumerate(self._counts))
+        spread = count * second - first**2
+        return float(f"{abs(spec.scale) * spread**0.5 / count:.4g}") if spread else specs.ASSUMED
 
 
 def read_keys(folder: Path) -> list[str]:

@@ -47,8 +47,10 @@ class Feed:
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
         header, self._out = pixels.header, None
-        shape = (params.batch // group.size, header.side, header.side, header.channels)
-        self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device) if params.loaders else None
+        shape = (params.batch // group.size, *header.spec.stored_shape)
+        self._loaders = None
+        if params.loaders:
+            self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device, header.spec)
 
     def batch(self, place: int, then: int | None = None) -> Batch:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
@@ -57,7 +59,7 @@ class Feed:
         ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, -1)
         condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
         sigma = self.params.levels_met.sigma(draw.share, self.params.aim.schedule).to(device, non_blocking=True)
-        noise = counters.normal(self.params.seed, draw.places, (header.channels, header.side, header.side), device)
+        noise = counters.normal(self.params.seed, draw.places, header.shape, device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:
             return Batch(image, noise, sigma, condition)
@@ -83,5 +85,7 @@ class Feed:
     def _image(self, place: int, then: int | None) -> Tensor:
         if self._loaders:
             return self._loaders.get(place, place + self.params.batch if then is None else then, self.params.batch)
-        self._out = tensors.to_network(self._gather(place), self.group.device, out=self._out)
+        self._out = tensors.to_network(
+            self._gather(place), self.group.device, out=self._out, spec=self.pixels.header.spec
+        )
         return self._out

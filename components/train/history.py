@@ -93,9 +93,11 @@ def validate(
         with precision.autocast(group.device, params.precision):
             return params.aim.denoise(state.average, noisy, sigma, part)
 
+    def images(which: Tensor) -> Tensor:
+        return tensors.to_network(chosen[which], group.device, spec=pixels.header.spec)
+
     measured = x0_error.measure(
-        denoise, lambda which: tensors.to_network(chosen[which], group.device), condition, checked.keys[mine],
-        seed=params.seed, batch=batch,
+        denoise, images, condition, checked.keys[mine], seed=params.seed, batch=batch
     )  # fmt: skip
     parts = [torch.zeros(0)]
     for _ in range(math.ceil(math.ceil(count / group.size) * schedule.LEVELS / batch)):  # of the rank with most images

@@ -51,9 +51,11 @@ def train(
         if params.patience is not None and checks:
             error = min(line["x0_error"] for line in checks)  # the weights are of that check
         if group.rank == 0:
+            height, width = header.shape[1:]
+            square = {"side": height} if height == width else {}
             notes = {
                 "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
-                "side": header.side, "weighting": params.weighting,
+                **square, "spec": header.spec.plain(), "weighting": params.weighting,
                 "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
                 "images_seen": state.images_seen, "train_images": counts["train"],
             }  # fmt: skip
@@ -61,7 +63,7 @@ def train(
             if params.augment.on:
                 notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
-                _recipe(params), side=header.side, channels=header.channels, classes=header.classes, counts=counts,
+                _recipe(params), shape=header.shape, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER

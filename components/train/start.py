@@ -122,11 +122,10 @@ def read(model: str, folder: Path) -> Start:
 def _check(found: Start, built: nn.Module, objective: Objective, header: Header) -> None:
     """UserError unless ``found`` does the job of ``built``: widths and depths are its own."""
     theirs, ours = found.network.config, built.config
-    side = theirs.sample_size
     rows = (
         ("network", type(found.network).__name__, type(built).__name__, "train.network"),
         ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
-        ("side in pixels", list(side) if isinstance(side, (list, tuple)) else side, ours.sample_size, "resize.side"),
+        ("side in pixels", _size(found.network), _size(built), "resize.side"),
         ("channels", theirs.in_channels, ours.in_channels, "the data"),
         ("labels", registry.labels(found.network) or None, registry.labels(built) or None, "the data's classes"),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
@@ -137,6 +136,12 @@ def _check(found: Start, built: nn.Module, objective: Objective, header: Header)
                 f"start {found.model}: {what}: it has {_shown(came)}, wanted {_shown(wanted)} ({where}): change that, "
                 "start from another model, or from nothing with `stillroom start none`"
             )
+
+
+def _size(network: nn.Module) -> int | list[int]:
+    """The side of the squares that it takes, or height and width."""
+    _, *sides = registry.sample_shape(network)
+    return sides[0] if len(set(sides)) == 1 else sides
 
 
 def _aim(objective: Objective) -> str:

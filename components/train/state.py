@@ -153,7 +153,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         network = registry.build(
-            params.network, schedule_name=params.schedule, side=header.side, channels=header.channels,
+            params.network, schedule_name=params.schedule, shape=header.shape,
             classes=len(header.classes), told=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.aim, header)

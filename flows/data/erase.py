@@ -23,7 +23,7 @@ def fact_keys(state: State, rows: Sequence[dict[str, Any]]) -> list[bytes]:
         header = pack.read_header(pixels)
         wanted = [row for row, name in enumerate(pack.read_keys(pixels)) if name in names]
         for data in pack.read_rows(pixels, header, wanted):  # stage `profile` knows a picture by what it shows
-            found.add(facts.key(str(header.stored_shape), hashlib.sha256(data).hexdigest()))
+            found.add(facts.key(str(header.spec.stored_shape), hashlib.sha256(data).hexdigest()))
     return sorted(found)
 
 

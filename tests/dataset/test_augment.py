@@ -204,7 +204,7 @@ def test_only_the_compact_network_is_told():
 def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
     how = tiny(**COMPACTLY).network
     torch.manual_seed(0)
-    net = registry.build(how, schedule_name="cosine", side=8, channels=3, classes=0, told=augment.LABELS)
+    net = registry.build(how, schedule_name="cosine", shape=(3, 8, 8), classes=0, told=augment.LABELS)
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     noisy, t = images(4), torch.full((4,), 300)
@@ -215,7 +215,7 @@ def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
 
 
 def test_a_start_that_was_never_told_cannot_be(pixels, monkeypatch):
-    plain = registry.build(tiny(**COMPACTLY).network, schedule_name="cosine", side=8, channels=3, classes=3)
+    plain = registry.build(tiny(**COMPACTLY).network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
     monkeypatch.setattr(beginning, "network", lambda *_: plain)
     with pytest.raises(UserError, match=r"train\.augment\.label true, but the network to start from"):
         start(tiny(augment=AUGMENT | {"rotate": 5.0, "label": True}, **COMPACTLY), pixels, ALONE)

@@ -81,7 +81,7 @@ def check(pixels, known):
 
 
 def exported(folder, kind, name, classes=0):
-    unet = registry.build(tiny().network, schedule_name=name, side=8, channels=3, classes=classes)
+    unet = registry.build(tiny().network, schedule_name=name, shape=(3, 8, 8), classes=classes)
     denoiser.save(folder, unet, objective(kind, name), {})
     return diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
 

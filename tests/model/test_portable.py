@@ -29,7 +29,7 @@ def network(values, *, aim=("v", "cosine"), classes=3, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         built = registry.build(
-            tiny(network=values, onnx=True).network, schedule_name=aim[1], side=8, channels=3, classes=classes
+            tiny(network=values, onnx=True).network, schedule_name=aim[1], shape=(3, 8, 8), classes=classes
         ).eval()
         for weight in built.parameters():
             torch.nn.init.normal_(weight, std=0.2)

@@ -26,7 +26,7 @@ def network(side=8, channels=3, classes=3, **changes):
     params = tiny(network=DIT | changes).network
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return registry.build(params, schedule_name="cosine", side=side, channels=channels, classes=classes)
+        return registry.build(params, schedule_name="cosine", shape=(channels, side, side), classes=classes)
 
 
 def shaken(net):

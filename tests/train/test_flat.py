@@ -15,7 +15,7 @@ from components.train.optim import flat
 def network(kind):
     torch.manual_seed(0)
     built = registry.build(
-        tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", side=8, channels=3, classes=3
+        tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", shape=(3, 8, 8), classes=3
     )
     for weight in built.parameters():  # what starts at zero would hide its neighbours' gradients
         torch.nn.init.normal_(weight, std=0.05)

@@ -55,7 +55,7 @@ def test_matrices_of_one_shape_do_not_touch_each_other():
 @pytest.mark.parametrize("kind", [UNET, COMPACT], ids=lambda kind: kind["kind"])
 def test_it_moves_matrices_of_the_blocks_and_neither_the_ends_nor_vectors(kind):
     network = registry.build(
-        tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", side=8, channels=3, classes=3
+        tiny(network=kind, onnx=kind is COMPACT).network, schedule_name="cosine", shape=(3, 8, 8), classes=3
     )
     names = {id(weight): name for name, weight in network.named_parameters()}
     found = [names[id(weight)] for weight in muon.matrices(network)]

@@ -169,7 +169,7 @@ def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, pag
 @pytest.mark.parametrize("told", [UNET, COMPACT, DIT], ids=["unet", "compact", "dit"])
 def test_every_network_here_can_be_started_from(page, tmp_path, told):
     params = tiny(network=told, onnx=True)
-    network = registry.build(params.network, schedule_name="cosine", side=8, channels=3, classes=3)
+    network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
     denoiser.save(tmp_path / "first", network, params.aim, {"classes": ["left", "right", "both"]})
     found = start.take("first", tmp_path / "first", page)
     assert (type(found.network), found.classes) == (type(network), ("left", "right", "both"))

@@ -36,7 +36,7 @@ def test_flops_of_a_network_grow_with_its_pixels_below_the_bound(chosen):
     params = tiny(network=chosen | {"widths": [32, 32]}, onnx=chosen is COMPACT)
     counts = []
     for side in (8, 16):
-        network = registry.build(params.network, schedule_name="cosine", side=side, channels=3, classes=3)
+        network = registry.build(params.network, schedule_name="cosine", shape=(3, side, side), classes=3)
         counts.append(throughput.flops(network, registry.sample_shape(network), labels=True))
         assert counts[-1] <= throughput.at_most(network, (3, side, side)) * 1.5  # attention is beyond the bound
         assert next(network.parameters()).device.type == "cpu"

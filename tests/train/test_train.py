@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_fixtures import UNET, contents, make_pack, run, tiny
+from train_fixtures import AUGMENT, DIT, UNET, contents, make_pack, run, shaped_pack, tiny
 
 from components.base.errors import UserError
 from components.diffusion.objective import Objective
+from components.model import sampling
+from components.samples import pack
 from components.train import checkpoint, stage
 from components.train.distributed.ranks import Group
 from components.train.step import Step
@@ -35,7 +37,7 @@ def whole(packs, tmp_path_factory):
 # --- what comes out --------------------------------------------------------------------------------------------
 
 
-def test_it_learns_and_writes_all_that_is_promised(whole):
+def test_it_learns_and_writes_all_that_is_promised(whole, packs):
     numbers, files = whole
     assert {"model_index.json", "stillroom.json", "README.md", "history.jsonl", "unet/config.json",
             "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"} == set(files)  # fmt: skip
@@ -52,6 +54,7 @@ def test_it_learns_and_writes_all_that_is_promised(whole):
     notes = json.loads(files["stillroom.json"])
     assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine"},
                      "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8,
+                     "spec": pack.read_header(packs[0]).spec.plain(),
                      "sampler": "dpmpp_2m", "steps": 4,
                      "guidance": 2.0, "images_seen": 64, "train_images": 32}  # fmt: skip
 
@@ -317,3 +320,27 @@ def test_no_module_of_the_training_imports_the_data_side():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("shape", "network"), [
+    ((3, 24, 32), {"kind": "unet", "widths": [8, 32, 32], "layers_per_block": 1}),
+    ((1, 8, 16), {"kind": "compact", "widths": [8, 32], "layers": 1, "fold": 1, "skip_sigma": 0.1}),
+    ((1, 8, 8), UNET),
+], ids=["3 x 24 x 32", "compact, 1 x 8 x 16", "1 x 8 x 8"])  # fmt: skip
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_images_of_any_shape_are_fed_trained_on_and_drawn(tmp_path, shape, network, loaders):
+    pixels, splits = shaped_pack(tmp_path, shape)
+    onnx = network["kind"] == "compact"
+    params = tiny(network=network, images=24, validations=1, onnx=onnx, loaders=loaders,
+                  augment=AUGMENT | {"horizontal_flip": 0.5, "rotate": 10.0})  # fmt: skip
+    told, _ = run(tmp_path, params, (pixels, splits))
+    assert told["images_seen"] == 24
+    assert told["x0_error"] > 0
+    model = sampling.load(tmp_path / "model")
+    assert model.spec == pack.read_header(pixels).spec
+    assert sampling.sample(model, [0, -1], seed=0).shape == (2, *shape[1:], shape[0])
+
+
+def test_a_transformer_of_squares_says_so(tmp_path):
+    with pytest.raises(UserError, match="kind dit: needs square images, not 16 x 8 pixels"):
+        run(tmp_path, tiny(network=DIT), shaped_pack(tmp_path, (3, 8, 16)))

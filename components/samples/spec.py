@@ -1,0 +1,80 @@
+"""What one sample is: its kind, shape, and what its stored numbers mean.  It travels with packs and model folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Kind = Literal["image", "latent", "mel", "clip", "tensor"]
+Dtype = Literal["u8", "f16", "f32"]
+
+AXES: dict[Kind, str] = {"image": "C, H, W", "latent": "C, H, W", "mel": "C, F, T", "clip": "C, T, H, W"}
+"""What the numbers of a shape are; a tensor's are channels and whatever else."""
+
+BYTES: dict[Dtype, int] = {"u8": 1, "f16": 2, "f32": 4}
+
+ASSUMED = 0.5
+"""sigma_data where nothing was measured: what Karras et al. 2022, table 1, assume of pixels in [-1, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSpec:
+    """A sample has ``shape``, channels first; its values are stored * ``scale`` + ``shift``.
+
+    Packs store the channels of each place together, so ``stored_shape`` has them last.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: Dtype
+    scale: float
+    shift: float
+    sigma_data: float
+    """Standard deviation of the values, measured."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind {self.kind!r} is not one of {', '.join(get_args(Kind))}")
+        if not self.shape or not all(type(size) is int and size > 0 for size in self.shape):
+            raise ValueError(f"shape {self.shape} must be whole numbers above 0")
+        axes = AXES.get(self.kind)
+        if axes and len(self.shape) != len(axes.split(", ")):
+            raise ValueError(f"shape {self.shape} of kind {self.kind} must be ({axes})")
+        if self.dtype not in get_args(Dtype):
+            raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(get_args(Dtype))}")
+        if not (math.isfinite(self.scale) and self.scale and math.isfinite(self.shift)):
+            raise ValueError(f"scale {self.scale} and shift {self.shift} must be finite, and scale not 0")
+        if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
+            raise ValueError(f"sigma_data {self.sigma_data} must be finite and above 0")
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape in a pack: channels last."""
+        return (*self.shape[1:], self.shape[0])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one stored sample."""
+        return math.prod(self.shape) * BYTES[self.dtype]
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data for JSON; :func:`of_plain` reads it."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def of_plain(data: Mapping[str, Any]) -> SampleSpec:
+    """The spec that :meth:`SampleSpec.plain` gave; ValueError when a value is missing, unknown or makes no sense."""
+    fields = SampleSpec.__dataclass_fields__
+    if data.keys() != fields.keys():
+        raise ValueError(f"a sample spec has {', '.join(fields)}, not {', '.join(map(str, data))}")
+    if not isinstance(data["shape"], list | tuple):
+        raise ValueError(f"shape {data['shape']!r} must be a list")
+    numbers = {name: float(data[name]) for name in ("scale", "shift", "sigma_data")}
+    return SampleSpec(kind=data["kind"], shape=tuple(data["shape"]), dtype=data["dtype"], **numbers)
+
+
+def image(shape: tuple[int, ...], sigma_data: float = ASSUMED) -> SampleSpec:
+    """Images of ``shape`` (C, H, W) as bytes, their values in [-1, 1]."""
+    return SampleSpec(kind="image", shape=shape, dtype="u8", scale=1 / 127.5, shift=-1.0, sigma_data=sigma_data)
