@@ -161,7 +161,7 @@ class Ours:
 
     def averaged(self) -> tuple[nn.Module, objective.Objective]:
         """The averaged network and what it predicts."""
-        return self.state.average, self.params.aim
+        return self.state.average, self.state.objective
 
 
 def score(

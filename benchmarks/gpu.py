@@ -264,7 +264,7 @@ def drawing(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as name:
         images = pictures(16, side)
         mine = Ours(bench, images, 4, Path(name), network)
-        denoiser.save(Path(name) / "model", network, mine.params.aim, {
+        denoiser.save(Path(name) / "model", network, mine.state.objective, {
             "format": 2, "classes": [], "null_class": None, "side": side, "weighting": "plain", "steps": SAMPLE_STEPS,
             "guidance": 1.0, "images_seen": 0, "train_images": 0,
         })  # fmt: skip

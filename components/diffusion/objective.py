@@ -10,7 +10,7 @@ Shapes: B samples of any rank, (B, ...), images with pixels in [-1, 1] among the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from components.diffusion.names import Weighting
 from components.diffusion.schedule import Levels, Schedule, schedule
 
 SIGMA_DATA = 0.5
-"""Standard deviation of pixels that the EDM preconditioning and weightings assume: Karras et al. 2022, table 1."""
+"""sigma_data of Karras et al. 2022, table 1, and of objectives that do not say theirs."""
 
 MIN_SNR = 5.0
 """gamma of Hang et al. 2023, arXiv:2303.09556, equation 5."""
@@ -41,11 +41,13 @@ class Objective:
 
     kind: names.Objective
     schedule: Schedule
+    sigma_data: float = SIGMA_DATA
+    """Standard deviation of the values, which the EDM preconditioning and two weightings assume."""
 
     def c_in(self, sigma: Tensor) -> Tensor:
         """Factor of the network's input."""
         if self.kind == "edm":
-            return (sigma**2 + SIGMA_DATA**2).rsqrt()
+            return (sigma**2 + self.sigma_data**2).rsqrt()
         if self.kind == "flow":
             return 1 / (1 + sigma)
         if self._score:
@@ -70,7 +72,7 @@ class Objective:
         if self.kind == "v":
             return 1 / (1 + sigma**2)
         if self.kind == "edm":
-            return SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)
+            return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
         return 1 / (1 + sigma)
 
     def c_out(self, sigma: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class Objective:
         if self.kind == "v":
             return -sigma * (1 + sigma**2).rsqrt()
         if self.kind == "edm":
-            return sigma * SIGMA_DATA * (sigma**2 + SIGMA_DATA**2).rsqrt()
+            return sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
         return -sigma / (1 + sigma)
 
     def own_levels(self) -> Levels:
@@ -121,8 +123,8 @@ class Objective:
 
         ``plain``: the squared error of the network's output; of a score times its sigma, 1 / sigma**2 (Song et al.
         2021, equation 7 with lambda = sigma**2). ``velocity``: of a flow's velocity, (1 + 1 / sigma)**2.
-        ``min_snr``: min(1 / sigma**2, 5) (Hang et al. 2023, equation 5). ``edm``: 1 / sigma**2 + 1 / 0.25 (Karras et
-        al. 2022, table 1). ``soft``: 1 / (sigma**2 + 0.25), the first without its kink.
+        ``min_snr``: min(1 / sigma**2, 5) (Hang et al. 2023, equation 5). ``edm``: 1 / sigma**2 + 1 / sigma_data**2
+        (Karras et al. 2022, table 1). ``soft``: 1 / (sigma**2 + sigma_data**2), the first without its kink.
         """
         if weighting == "plain":
             return sigma**-2 if self._score else 1 / self.c_out(sigma) ** 2
@@ -131,23 +133,23 @@ class Objective:
         if weighting == "min_snr":
             return (1 / sigma**2).clamp(max=MIN_SNR)
         if weighting == "edm":
-            return 1 / sigma**2 + 1 / SIGMA_DATA**2
-        return 1 / (sigma**2 + SIGMA_DATA**2)
+            return 1 / sigma**2 + 1 / self.sigma_data**2
+        return 1 / (sigma**2 + self.sigma_data**2)
 
-    def note(self) -> dict[str, str]:
+    def note(self) -> dict[str, str | float]:
         """As plain data, for stillroom.json; :func:`noted` reads it."""
-        return {"kind": self.kind, "schedule": self.schedule.name}
+        return {"kind": self.kind, "schedule": self.schedule.name, "sigma_data": self.sigma_data}
 
 
-def objective(kind: names.Objective, name: names.Schedule) -> Objective:
+def objective(kind: names.Objective, name: names.Schedule, sigma_data: float = SIGMA_DATA) -> Objective:
     """The objective ``kind`` on schedule ``name``; ValueError when no stock scheduler samples the two together."""
     names.check(kind, name)
-    return Objective(kind, schedule(name))
+    return Objective(kind, schedule(name), sigma_data)
 
 
-def noted(note: dict[str, str]) -> Objective:
+def noted(note: Mapping[str, Any]) -> Objective:
     """The objective that :meth:`Objective.note` described."""
-    return objective(note["kind"], note["schedule"])
+    return objective(note["kind"], note["schedule"], float(note.get("sigma_data", SIGMA_DATA)))
 
 
 def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:

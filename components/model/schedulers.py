@@ -20,7 +20,7 @@ def stock(aim: Objective) -> SchedulerMixin:
 
     if aim.kind == "edm":
         return diffusers.EDMDPMSolverMultistepScheduler(
-            sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=SIGMA_DATA, prediction_type="epsilon",
+            sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=aim.sigma_data, prediction_type="epsilon",
             sigma_schedule="exponential",  # equal steps of log sigma; Karras' own spread Gaussians 9 % too wide in 16
         )  # fmt: skip
     if aim.schedule.name == "exponential":
@@ -65,9 +65,9 @@ def derived(config: dict[str, Any]) -> Objective:
     if name == "ScoreSdeVeScheduler":
         return objective("eps", "exponential")
     if name.startswith("EDM"):
-        if (config.get("prediction_type", "epsilon"), config.get("sigma_data", SIGMA_DATA)) != ("epsilon", SIGMA_DATA):
-            raise ValueError(f"{name} with other values than prediction_type epsilon and sigma_data {SIGMA_DATA}")
-        return objective("edm", "log_normal")
+        if config.get("prediction_type", "epsilon") != "epsilon":
+            raise ValueError(f"{name} with prediction_type {config['prediction_type']!r}, not epsilon")
+        return objective("edm", "log_normal", float(config.get("sigma_data", SIGMA_DATA)))
     if steps != TIMESTEPS:
         raise ValueError(f"num_train_timesteps {steps!r}, not {TIMESTEPS}")
     predicted = config.get("prediction_type", "epsilon")

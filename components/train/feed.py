@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from components.dataset import augment, counters, loaders, order, tensors
-from components.diffusion import conditions
+from components.diffusion import conditions, schedule
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
 
@@ -58,7 +58,8 @@ class Feed:
         header = self.pixels.header
         ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, -1)
         condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
-        sigma = self.params.levels_met.sigma(draw.share, self.params.aim.schedule).to(device, non_blocking=True)
+        known = schedule.schedule(self.params.schedule)
+        sigma = self.params.levels_met.sigma(draw.share, known).to(device, non_blocking=True)
         noise = counters.normal(self.params.seed, draw.places, header.shape, device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:

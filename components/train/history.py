@@ -91,7 +91,7 @@ def validate(
 
     def denoise(noisy: Tensor, sigma: Tensor, part: conditions.Condition) -> Tensor:
         with precision.autocast(group.device, params.precision):
-            return params.aim.denoise(state.average, noisy, sigma, part)
+            return state.objective.denoise(state.average, noisy, sigma, part)
 
     def images(which: Tensor) -> Tensor:
         return tensors.to_network(chosen[which], group.device, spec=pixels.header.spec)

@@ -142,12 +142,11 @@ class TrainParams(Params):
             raise ValueError("onnx false, but nobody could run network compact without our code: set it to true")
         return self
 
-    @property
-    def aim(self) -> Objective:
-        """The objective with its schedule."""
+    def objective_at(self, sigma_data: float) -> Objective:
+        """The objective with its schedule, for data of that standard deviation."""
         from components.diffusion import objective as objectives  # torch: the parameters load without it
 
-        return objectives.objective(self.objective, self.schedule)
+        return objectives.objective(self.objective, self.schedule, sigma_data)
 
     @property
     def muon_moves(self) -> bool:
@@ -157,10 +156,11 @@ class TrainParams(Params):
     @property
     def levels_met(self) -> Levels:
         """The distribution of noise levels in training."""
+        from components.diffusion.objective import objective
         from components.diffusion.schedule import Levels
 
         if self.levels == "schedule":
-            return self.aim.own_levels()
+            return objective(self.objective, self.schedule).own_levels()
         return Levels(self.levels, self.level_mean, self.level_std)
 
     @property

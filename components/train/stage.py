@@ -24,7 +24,7 @@ from components.train.params import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-ALGORITHM = Algorithm("train", 1, ("diffusers", "numpy", "peft", "torch"))
+ALGORITHM = Algorithm("train", 2, ("diffusers", "numpy", "peft", "torch"))
 """Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
 what a training comes to, or what a checkpoint holds; tests/recorded_training.py notices the first."""
 
@@ -63,7 +63,7 @@ def train(
             if params.augment.on:
                 notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
-                _recipe(params), shape=header.shape, classes=header.classes, counts=counts,
+                _recipe(params, state), shape=header.shape, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER
@@ -89,9 +89,9 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     return digest.hexdigest()[:16]
 
 
-def _recipe(params: TrainParams) -> card.Recipe:
+def _recipe(params: TrainParams, state: loop.State) -> card.Recipe:
     return card.Recipe(
-        network=params.network.kind, objective=params.aim, images=params.total_steps * params.batch,
+        network=params.network.kind, objective=state.objective, images=params.total_steps * params.batch,
         ema_half_life=params.ema_half_lives[0], muon_rate=params.muon_rate if params.muon_moves else None,
         **{name: getattr(params, name) for name in (
             "batch", "learning_rate", "warmup_images", "constant_until", "final_rate", "weight_decay", "gradient_clip",
@@ -104,13 +104,13 @@ def _write(
     adapters: dict[str, torch.Tensor],
 ) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
-        denoiser.save(folder, state.average.cpu(), params.aim, notes)
+        denoiser.save(folder, state.average.cpu(), state.objective, notes)
         if params.lora:
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
-            schedule = params.aim.schedule
+            schedule = state.objective.schedule
             sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
-            portable.write(folder, state.average, params.aim, sigmas)
+            portable.write(folder, state.average, state.objective, sigmas)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))

@@ -91,6 +91,15 @@ def network(page: Path | None, built: nn.Module, objective: Objective, header: H
     return found.network
 
 
+def sigma_data(page: Path | None, header: Header) -> float:
+    """That of the data; of an EDM network that training starts from, the one that it was preconditioned with."""
+    if page is not None and noted(page) is not None:
+        begun = schedulers.derived(_json(page.with_suffix("") / SCHEDULER) or {})
+        if begun.kind == "edm":
+            return begun.sigma_data
+    return header.spec.sigma_data
+
+
 def read(model: str, folder: Path) -> Start:
     """The network in pipeline folder ``folder`` and its objective; UserError when it is none that can be trained on."""
     from safetensors import SafetensorError

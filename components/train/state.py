@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.diffusion import schedule
+from components.diffusion.objective import Objective
 from components.networks import lora, registry
 from components.train import start as beginning
 from components.train.averages import Averages
@@ -51,6 +52,8 @@ class State:
     """Everything that a checkpoint holds: all that decides the next step."""
 
     network: nn.Module
+    objective: Objective
+    """Equal for equal parameters, data and start, so no checkpoint holds it."""
     learning: list[nn.Parameter]
     """The network's weights that learn, those that Muon moves last."""
     weights: list[nn.Parameter]
@@ -144,7 +147,8 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=cuda or in_one)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
     averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
-    return State(network, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
+    objective = params.objective_at(beginning.sigma_data(page, pixels.header))
+    return State(network, objective, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
 
 
 def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None) -> nn.Module:
@@ -156,7 +160,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
             params.network, schedule_name=params.schedule, shape=header.shape,
             classes=len(header.classes), told=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
-    network = beginning.network(page, network, params.aim, header)
+    network = beginning.network(page, network, params.objective_at(header.spec.sigma_data), header)
     if params.augment.labelled and network.augment is None:
         raise UserError(
             "train.augment.label true, but the network to start from was not trained with it: take false, or "

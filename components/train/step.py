@@ -63,7 +63,9 @@ class Step:
             # At sampling nobody tells the network, which is as if it were told of zeros.
             model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
             with precision.autocast(self.group.device, params.precision):
-                return params.aim.loss(model, part.image, part.noise, part.sigma, part.condition, params.weighting)
+                return self.state.objective.loss(
+                    model, part.image, part.noise, part.sigma, part.condition, params.weighting
+                )
 
         found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
         if self.state.in_one:
@@ -83,7 +85,7 @@ class Step:
         )
         try:
             with precision.autocast(device, self.params.precision):
-                losses = self.params.aim.loss(state.network, image, image, sigma, condition, self.params.weighting)
+                losses = state.objective.loss(state.network, image, image, sigma, condition, self.params.weighting)
             state.scaler.scale(losses.mean()).backward()
         finally:
             del later

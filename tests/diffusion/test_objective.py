@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.diffusion import samplers, schedule
 from components.diffusion.names import SCHEDULES
-from components.diffusion.objective import along, objective
+from components.diffusion.objective import along, noted, objective
 from components.diffusion.schedule import SIGMAS, Levels
 from components.model import schedulers
 
@@ -86,6 +86,23 @@ def test_samples_of_any_rank_have_the_exact_answer_of_gaussians(kind, name, shap
     loss = aim.loss(perfect(aim), image, noise, sigma, {}, "edm")
     error = (exact - image).square().flatten(1).mean(1)
     torch.testing.assert_close(loss, aim.weight(sigma, "edm") * error, rtol=2e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("std", [0.1, 0.25, 2.0])
+def test_edm_is_scaled_by_the_measured_deviation_of_the_data(std):
+    """At sigma = sigma_data its input and its target have unit variance: Karras et al. 2022, section 5."""
+    aim = objective("edm", "log_normal", std)
+    image, noise, sigma = std * normal(1, 1, 100_000), normal(2, 1, 100_000), torch.tensor([std])
+    noisy = image + std * noise
+    assert float((aim.c_in(sigma) * noisy).std()) == pytest.approx(1, rel=0.02)
+    assert float(((image - aim.c_skip(sigma) * noisy) / aim.c_out(sigma)).std()) == pytest.approx(1, rel=0.02)
+    assert noted(aim.note()) == aim
+    stock = schedulers.stock(aim)
+    assert schedulers.derived({"_class_name": type(stock).__name__, **stock.config}) == aim
+
+
+def test_a_note_from_before_it_was_measured_means_a_half():
+    assert noted({"kind": "edm", "schedule": "log_normal"}).sigma_data == 0.5
 
 
 def test_a_condition_that_no_network_takes_is_refused():

@@ -103,7 +103,7 @@ def test_the_objective_is_read_from_other_schedulers_too(scheduler, kind):
     ("scheduler", "wanted"),
     [(diffusers.DDPMScheduler(beta_schedule="scaled_linear"), "beta_schedule 'scaled_linear'"),
      (diffusers.DDPMScheduler(num_train_timesteps=500), "num_train_timesteps 500"),
-     (diffusers.EDMEulerScheduler(prediction_type="v_prediction"), "prediction_type epsilon"),
+     (diffusers.EDMEulerScheduler(prediction_type="v_prediction"), "prediction_type 'v_prediction', not epsilon"),
      (diffusers.DDIMScheduler(rescale_betas_zero_snr=True), "rescale_betas_zero_snr")],
 )  # fmt: skip
 def test_a_schedule_that_is_none_of_ours_is_named(tmp_path, page, scheduler, wanted):
@@ -170,7 +170,7 @@ def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, pag
 def test_every_network_here_can_be_started_from(page, tmp_path, told):
     params = tiny(network=told, onnx=True)
     network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
-    denoiser.save(tmp_path / "first", network, params.aim, {"classes": ["left", "right", "both"]})
+    denoiser.save(tmp_path / "first", network, params.objective_at(0.5), {"classes": ["left", "right", "both"]})
     found = start.take("first", tmp_path / "first", page)
     assert (type(found.network), found.classes) == (type(network), ("left", "right", "both"))
 

@@ -52,7 +52,8 @@ def test_it_learns_and_writes_all_that_is_promised(whole, packs):
     assert numbers["x0_error"] == checks[1]["x0_error"]
     assert numbers["images_seen"] == 64
     notes = json.loads(files["stillroom.json"])
-    assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine"},
+    measured = pack.read_header(packs[0]).spec.sigma_data
+    assert notes == {"format": 2, "objective": {"kind": "v", "schedule": "cosine", "sigma_data": measured},
                      "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8,
                      "spec": pack.read_header(packs[0]).spec.plain(),
                      "sampler": "dpmpp_2m", "steps": 4,
