@@ -72,17 +72,17 @@ def laid(one: np.ndarray, other: np.ndarray, movement: np.ndarray) -> Fit:
     """How well ``other`` fits ``one``, each uint8 (32, 32, 3), after ``movement``."""
     import cv2
 
-    mask = np.ones((SIDE, SIDE), bool)
+    mask: np.ndarray = np.ones((SIDE, SIDE), bool)
     if movement is not STILL:
         cv2.setNumThreads(1)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         full = np.full((SIDE, SIDE), 255, np.uint8)
-        mask = cv2.warpAffine(full, movement, (SIDE, SIDE), flags=flags) == 255
+        mask = np.asarray(cv2.warpAffine(full, movement, (SIDE, SIDE), flags=flags) == 255)
         other = cv2.warpAffine(np.ascontiguousarray(other), movement, (SIDE, SIDE), flags=flags)
     overlap = float(mask.mean())
     if overlap < _OVERLAP:
         return NOTHING
-    mask = mask.reshape(_HALF, 2, _HALF, 2).all(axis=(1, 3))
+    mask = np.asarray(mask.reshape(_HALF, 2, _HALF, 2).all(axis=(1, 3)))
     x, y = _cells(one[None])[0], _cells(other[None])[0]
     difference = float((np.abs(x - y).max(axis=2) * mask).max() / (4 * 255))
     x, y = x @ _LUMA, y @ _LUMA
@@ -178,7 +178,10 @@ def _refined(grey: np.ndarray, greys: np.ndarray, matrix: np.ndarray, score: flo
     try:
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
         images = grey.astype(np.uint8), greys.astype(np.uint8)
-        _, exact = cv2.findTransformECC(*images, warp.astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 3)
+        # OpenCV's types lack "no mask" beside a filter size.
+        _, exact = cv2.findTransformECC(  # type: ignore[call-overload]
+            *images, warp.astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 3
+        )
     except cv2.error:
         return warp  # it does not converge: the grid's movement stands
     return exact.astype(np.float64) if _plausible(exact) else warp

@@ -53,7 +53,7 @@ def examine(batch: list[tuple[bytes, str]], *, max_pixels: int) -> np.ndarray:
     return found
 
 
-def refuse(fact: np.ndarray, reason: str, detail: str) -> None:
+def refuse(fact: np.ndarray | np.void, reason: str, detail: str) -> None:
     """Make of ``fact``, one record, the fact that its image cannot be used."""
     fact["reason"] = reason.encode()
     fact["detail"] = detail.encode()[:200].decode("utf-8", "ignore").encode()
@@ -63,7 +63,7 @@ def pixel_sha256(pixels: np.ndarray) -> str:
     """SHA-256 of size and pixels: equal for files that show exactly the same."""
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{width}x{height}".encode())
-    digest.update(pixels)
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

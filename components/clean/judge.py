@@ -48,7 +48,9 @@ def judge(index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np
 
 def _alone(index: pa.Table, details: np.ndarray, barred: np.ndarray, min_side: int) -> tuple[list, list, list]:
     """Verdict, reason and detail of each image by itself."""
-    verdict, reason, detail = [KEPT] * len(index), [None] * len(index), [None] * len(index)
+    verdict = [KEPT] * len(index)
+    reason: list[str | None] = [None] * len(index)
+    detail: list[str | None] = [None] * len(index)
     for position in np.flatnonzero(details["reason"] != b"").tolist():
         verdict[position], reason[position] = REJECTED, details["reason"][position].decode()
         detail[position] = details["detail"][position].decode()

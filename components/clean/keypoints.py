@@ -7,7 +7,9 @@ always give the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,12 +55,12 @@ def corners(pixels: np.ndarray) -> np.ndarray:
     import cv2
 
     cv2.setNumThreads(1)
-    grey = Image.fromarray(pixels).convert("L")
-    times = _LONG / max(grey.size)
-    size = tuple(max(1, round(side * times)) for side in grey.size)
-    grey = np.asarray(grey.resize(size, Image.Resampling.BOX if times < 1 else Image.Resampling.BICUBIC))
+    whole = Image.fromarray(pixels).convert("L")
+    times = _LONG / max(whole.size)
+    size = max(1, round(whole.width * times)), max(1, round(whole.height * times))
+    grey = np.asarray(whole.resize(size, Image.Resampling.BOX if times < 1 else Image.Resampling.BICUBIC))
     record = np.zeros((), FEATURES)
-    finder = cv2.ORB_create(nfeatures=4 * MOST, fastThreshold=7, edgeThreshold=15, patchSize=31)
+    finder = cv2.ORB.create(nfeatures=4 * MOST, fastThreshold=7, edgeThreshold=15, patchSize=31)
     for mirrored in (0, 1):
         side = np.ascontiguousarray(grey[:, ::-1] if mirrored else grey)
         points, codes = finder.compute(side, _spread(finder.detect(side, None), size))
@@ -70,7 +72,7 @@ def corners(pixels: np.ndarray) -> np.ndarray:
     return record
 
 
-def _spread(points: tuple, size: tuple[int, int]) -> list:
+def _spread(points: Sequence[Any], size: tuple[int, int]) -> list[Any]:
     """The strongest of ``points`` in each of 25 parts of the picture, lest a line of text on it take them all."""
     kept: dict[tuple[int, int], int] = {}
     out = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,9 @@ from components.decode import images
 from components.embed import vectors
 from components.samples import facts, shards
 
-_SPLIT = [name for name in fingerprints.FACTS.names if name != "thumb"]
+Item = tuple[bytes, str]
+"""An image file and its matte."""
+_SPLIT = [name for name in fingerprints.FACTS.names or () if name != "thumb"]
 DETAILS = np.dtype([(name, fingerprints.FACTS[name]) for name in _SPLIT])
 THUMB = np.dtype([("thumb", fingerprints.FACTS["thumb"])])
 _ADDED = 4096  # images after which what was found out is kept, whatever happens then
@@ -71,7 +74,9 @@ class Known:
         out[at >= 0] = embedding.whole(store.take(at[at >= 0])["vector"])
         return out
 
-    def _store(self, kind: str, dtype: np.dtype, params: dict[str, object], algorithms: list[Algorithm]) -> facts.Store:
+    def _store(
+        self, kind: str, dtype: np.dtype, params: Mapping[str, object], algorithms: list[Algorithm]
+    ) -> facts.Store:
         return facts.Store(self._folder, kind, facts.rule(params, algorithms=algorithms, dtype=dtype), dtype)
 
     def _first(self, positions: np.ndarray) -> np.ndarray:
@@ -84,14 +89,17 @@ class Known:
         missing = self._first(np.flatnonzero(unknown & self.stored))
         for places, found in self._work(work, missing, what="clean", lost=_lost):
             details = np.empty(len(found), DETAILS)
-            for name in DETAILS.names:
+            for name in _SPLIT:
                 details[name] = found[name]
             self._details.add(self.keys[places], details)
             thumbs = np.empty(len(found), THUMB)
             thumbs["thumb"] = found["thumb"]
             self._thumbs.add(self.keys[places], thumbs)
 
-    def _work(self, work: object, positions: np.ndarray, *, what: str, lost: object) -> Iterator:
+    def _work(
+        self, work: Callable[[list[Item]], Any], positions: np.ndarray, *, what: str,
+        lost: Callable[[Item, str], np.ndarray],
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
         """(positions, records) of ``work`` on the images at ``positions``, some thousands at a time."""
         if not len(positions):
             return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from components.base.algorithms import Algorithm
 from components.base.events import Progress
 from components.clean import embedding, fingerprints, search, verify
 from components.clean.known import Known
-from components.clean.verify import CANDIDATE, HOWS, VERDICT, Look, Rule
+from components.clean.verify import CANDIDATE, HOWS, VERDICT, Candidate, Look, Rule
 from components.samples import facts
 
 BY_FEATURES = Algorithm(
@@ -63,8 +64,8 @@ def named(groups: Sequence[str | None], sources: Sequence[str], whole: np.ndarra
     first: dict[tuple[str, str], int] = {}
     a, b = [], []
     for position in np.flatnonzero(whole).tolist():
-        if groups[position] is not None:
-            founder = first.setdefault((sources[position], groups[position]), position)
+        if (group := groups[position]) is not None:
+            founder = first.setdefault((sources[position], group), position)
             if founder != position:
                 a.append(founder)
                 b.append(position)
@@ -145,7 +146,7 @@ def _searched(place: Path, shown: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def _prefix(shown: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(shown)).hexdigest()[:24]
+    return hashlib.sha256(np.ascontiguousarray(shown).data).hexdigest()[:24]
 
 
 def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
@@ -160,20 +161,22 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
     rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]
     keys = facts.keys([hashlib.sha256(row).digest() for row in rows])
     missing = np.flatnonzero(store.find(keys) < 0)
+    # An array of records does for a list of them.
+    work = cast(Callable[[list[Candidate]], list[np.void]], partial(verify.verify, rule=rule))
     with Progress(len(missing), what="clean: pairs") as progress:
         for start in range(0, len(missing), _KEPT):
             some = missing[start : start + _KEPT]
             looks = _looks(known, near[some])
             batches = [looks[at : at + _VERIFIED] for at in range(0, len(looks), _VERIFIED)]
             results = []
-            for result in parallel.ordered(partial(verify.verify, rule=rule), batches):
+            for result in parallel.ordered(work, batches):
                 results.append(result)
                 progress.advance(len(result))
             store.add(keys[some], np.concatenate(results))
     return store.take(store.find(keys))
 
 
-def _looks(known: Known, near: np.ndarray) -> list[tuple[Look, Look, int, int]]:
+def _looks(known: Known, near: np.ndarray) -> list[Candidate]:
     ends, where = np.unique(np.concatenate([near["a"], near["b"]]), return_inverse=True)
     thumbs, details = known.thumbs(ends), known.details[ends]
     sizes = list(zip(details["width"].tolist(), details["height"].tolist(), strict=True))

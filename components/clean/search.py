@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def within(queries: np.ndarray, codes: np.ndarray, radius: int) -> Matches:
     return gathered(list(_ranges(index, queries, radius)))
 
 
-def _ranges(index: object, queries: np.ndarray, radius: int) -> Iterator[Matches]:
+def _ranges(index: Any, queries: np.ndarray, radius: int) -> Iterator[Matches]:
     for start in range(0, len(queries), _BLOCK):
         block = np.ascontiguousarray(queries[start : start + _BLOCK])
         limits, distances, found = index.range_search(block, radius + 1)  # it takes what is nearer than that

@@ -57,6 +57,10 @@ class Look(NamedTuple):
     corners: np.ndarray | None = None
 
 
+Candidate = tuple[Look, Look, int, int]
+"""The earlier picture, the later one, the orientation of the later, and the bits between them."""
+
+
 def candidates(hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int) -> np.ndarray:
     """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
@@ -113,8 +117,8 @@ def _nearest(matches: search.Matches, count: int, start: int) -> np.ndarray:
     return found[first]
 
 
-def verify(batch: list[tuple[Look, Look, int, int]], *, rule: Rule) -> np.ndarray:
-    """The VERDICT on each (earlier, later, orientation of the later, bits between them); pure."""
+def verify(batch: list[Candidate], *, rule: Rule) -> np.ndarray:
+    """The VERDICT on each candidate; pure."""
     verdicts = np.zeros(len(batch), VERDICT)
     verdicts["inliers"] = -1
     small = []
@@ -138,7 +142,7 @@ def _rich(look: Look, rule: Rule) -> bool:
     return look.corners is not None and int(look.corners["count"].min()) >= 3 * rule.min_inliers
 
 
-def _by_correlation(batch: list[tuple[Look, Look, int, int]], rule: Rule) -> np.ndarray:
+def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
     """Lay each pair on each other as it is; what does not fit is moved."""
     orientation = np.array([each[2] for each in batch], np.uint8)
     one = np.stack([each[0].thumb for each in batch])
@@ -165,6 +169,7 @@ def _by_correlation(batch: list[tuple[Look, Look, int, int]], rule: Rule) -> np.
 
 
 def _by_corners(one: Look, other: Look, rule: Rule) -> np.ndarray:
+    assert one.corners is not None and other.corners is not None  # both are rich
     verdict = np.zeros((), VERDICT)
     verdict["how"], verdict["correlation"], verdict["difference"] = HOWS.index("orb"), -1.0, 1.0
     sizes = (one.width, one.height), (other.width, other.height)

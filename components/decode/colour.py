@@ -25,20 +25,28 @@ def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
         try:
             change = _transform(profile, image.mode)
             if change is not None:
-                return ImageCms.applyTransform(image, change), ""
+                return _applied(image, change), ""
         except (ImageCms.PyCMSError, OSError, ValueError):
             note = BROKEN
-            if image.mode == "LAB":
-                return ImageCms.applyTransform(image, _transform(b"", "LAB")), note
+            if image.mode == "LAB" and (change := _transform(b"", "LAB")) is not None:
+                return _applied(image, change), note
     return image if image.mode == "RGB" else image.convert("RGB"), note
+
+
+def _applied(image: Image.Image, change: ImageCms.ImageCmsTransform) -> Image.Image:
+    shown = ImageCms.applyTransform(image, change)
+    assert shown is not None  # it is None for in-place work only
+    return shown
 
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From ``profile`` to sRGB; None when that moves no colour by more than a level."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
-    if profile and source.profile.xcolor_space != _SPACES[mode]:
-        raise ValueError(f"a profile of {source.profile.xcolor_space}")
+    source: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile = ImageCms.createProfile("LAB")
+    if profile:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space != _SPACES[mode]:
+            raise ValueError(f"a profile of {source.profile.xcolor_space}")
     change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", _INTENT, _FLAGS)
     if mode in ("L", "RGB"):
         levels = np.arange(0, 256, 1 if mode == "L" else 15, dtype=np.uint8)

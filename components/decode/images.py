@@ -69,7 +69,7 @@ def _ink(pixels: np.ndarray) -> Image.Image:
 
 def _other(data: bytes, matte: str, max_pixels: int) -> Picture:
     image = _open(data)
-    kind, mode = image.format, image.mode
+    kind, mode = image.format or "", image.mode
     _check_size(*image.size, max_pixels)
     if wrong := png.trouble(data) if kind == "PNG" else containers.trouble(kind, data):
         raise Damaged("damaged", wrong)
@@ -110,7 +110,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _TURNS.get(image.getexif().get(0x0112))  # Orientation
+        return _TURNS.get(image.getexif().get(0x0112, 1))  # Orientation
     except Exception:
         return None  # broken notes about a sound picture: show it as it lies
 
@@ -135,9 +135,9 @@ def _to_rgb(image: Image.Image, source: bytes, matte: str) -> tuple[np.ndarray, 
     see_through = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or hidden is not None
     if see_through or (image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"):
         # La and RGBa hold colours already multiplied; Pillow goes by way of RGBA.
-        grey = image.mode in ("LA", "La")
+        is_grey = image.mode in ("LA", "La")
         whole = image.convert("RGBA")
-        shown, note = colour.to_rgb(whole.getchannel("R") if grey else whole.convert("RGB"), profile)
+        shown, note = colour.to_rgb(whole.getchannel("R") if is_grey else whole.convert("RGB"), profile)
         return colour.lay_on(shown, whole.getchannel("A"), matte), note
     shown, note = colour.to_rgb(image if image.mode in ("L", "CMYK", "LAB") else image.convert("RGB"), profile)
     return np.asarray(shown), note

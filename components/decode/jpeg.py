@@ -46,7 +46,9 @@ class Header:
 
 def read(data: bytes) -> Header:
     """The header of the JPEG ``data``; Damaged when it is broken or of a kind that nobody decodes."""
-    frame, exif, parts = None, b"", {}
+    frame: tuple[int, bytes] | None = None
+    parts: dict[tuple[int, int], bytes] = {}
+    exif = b""
     for kind, at, body in _segments(data):
         if kind == 0xDA:
             if frame is None:

@@ -102,7 +102,7 @@ def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple
     """The vectors of ``rows`` of the pack, and how many of them were not known before."""
     pictures = _pictures(pixels, rows)
     # By the pixels themselves: the same image at another size, or on another matte, has another vector.
-    names = known.keys([known.key(str(each.shape), hashlib.sha256(each).hexdigest()) for each in pictures])
+    names = known.keys([known.key(str(each.shape), hashlib.sha256(each.data).hexdigest()) for each in pictures])
     kind = vectors.dtype(name)
     rule = known.rule({"embedding": name}, algorithms=[vectors.ALGORITHMS[name]], dtype=kind)
     store = known.Store(facts, "vectors", rule, kind)

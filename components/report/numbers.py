@@ -90,9 +90,9 @@ def scores(data: Outcome) -> Section:
         floor = score.get("floor")
         rows.append([name, figures(score["value"], 4), _interval(score), figures(floor["value"], 4) if floor else "–",
                      _interval(floor) if floor else "–"])  # fmt: skip
-        entries = [Whisker(name="this model", **_ends(score))]
+        entries = [_whisker("this model", score)]
         if floor:
-            entries.append(Whisker(name="real images", colour=4, hollow=True, **_ends(floor)))
+            entries.append(_whisker("real images", floor, colour=4, hollow=True))
         plots.append(figure(charts.whiskers(name, entries, unit=unit), reading))
     counts = data.scores["counts"]
     return Section("scores", "Scores", [
@@ -113,9 +113,7 @@ def levels(data: Outcome) -> Section:
     errors, losses = data.scores["x0_error_by_sigma"], data.scores["loss_by_level"]
     error_points = [(entry["sigma"], entry["value"], entry["low"], entry["high"]) for entry in errors]
     loss_points = [
-        Whisker(
-            name=f"sigma {figures(entry['sigma_low'], 2)}–{figures(entry['sigma_high'], 2)}", colour=3, **_ends(entry)
-        )
+        _whisker(f"sigma {figures(entry['sigma_low'], 2)}–{figures(entry['sigma_high'], 2)}", entry, colour=3)
         for entry in losses
     ]
     error_rows = [[figures(entry["sigma"]), figures(entry["value"], 4), _interval(entry)] for entry in errors]
@@ -288,8 +286,9 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return means
 
 
-def _ends(score: dict[str, Any]) -> dict[str, float]:
-    return {key: score[key] for key in ("value", "low", "high")}
+def _whisker(name: str, score: dict[str, Any], *, colour: int = 1, hollow: bool = False) -> Whisker:
+    value, low, high = score["value"], score["low"], score["high"]
+    return Whisker(name=name, value=value, low=low, high=high, colour=colour, hollow=hollow)
 
 
 def _interval(score: dict[str, Any], show: Callable[[float, int], str] = figures) -> str:

@@ -32,8 +32,9 @@ def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path,
         settings(data, characters=params.characters),
         card(data),
     ]
-    sections = [section for section in sections if section]
-    text = document("Model report", summary(data), sections, css="".join(sheet.css() for sheet in sheets))
+    text = document(
+        "Model report", summary(data), [each for each in sections if each], css="".join(sheet.css() for sheet in sheets)
+    )
     files.write_text(page, text)
     written = len(text.encode("utf-8"))
     log.info("%s: %d samples, %d bytes", page.name, len(drawn), written)

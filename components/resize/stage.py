@@ -92,7 +92,8 @@ def _add_missing(kept: pa.Table, names: np.ndarray, store: known.Store, params: 
 
     work = partial(scaling.scale, side=params.side, fit=params.fit)
     preload = scaling.TORCH if large else ()
-    done, waiting, held = 0, [], 0
+    waiting: list[bytes] = []
+    done = held = 0
 
     def keep() -> None:
         nonlocal done, waiting, held
@@ -110,10 +111,10 @@ def _add_missing(kept: pa.Table, names: np.ndarray, store: known.Store, params: 
         keep()
 
 
-def _gathered(names: np.ndarray, store: known.Store) -> Iterator[np.ndarray]:
+def _gathered(names: np.ndarray, store: known.Store) -> Iterator[memoryview]:
     """The pictures called ``names``, in that order, many at a time."""
     at = store.find(names)
     if (at < 0).any():
         raise RuntimeError("a picture is not where it was put a moment ago")
     for records in store.stream(at, max(1, _CHUNK // store.dtype.itemsize)):
-        yield records.view(np.uint8)
+        yield records.view(np.uint8).data

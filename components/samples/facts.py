@@ -135,7 +135,7 @@ class Store:
         self._index()
 
     def _write(self, names: np.ndarray, records: np.ndarray) -> Path:
-        crc = zlib.crc32(records.view(np.uint8).reshape(-1), zlib.crc32(names.tobytes()))
+        crc = zlib.crc32(records.view(np.uint8).reshape(-1).data, zlib.crc32(names.tobytes()))
         path = self._folder / f"{hashlib.sha256(names.tobytes()).hexdigest()[:24]}.facts"
         with files.replacing(path) as beside, beside.open("wb") as stream:
             stream.write(_MAGIC + len(names).to_bytes(8, "little") + crc.to_bytes(8, "little"))
@@ -148,7 +148,7 @@ class Store:
         head = blob[:_HEAD].tobytes()
         rows, crc = (int.from_bytes(head[at : at + 8], "little") for at in (len(_MAGIC), len(_MAGIC) + 8))
         whole = head.startswith(_MAGIC) and len(blob) == _HEAD + rows * (KEY.itemsize + self.dtype.itemsize)
-        if not whole or zlib.crc32(blob[_HEAD:]) != crc:
+        if not whole or zlib.crc32(blob[_HEAD:].data) != crc:
             log.warning("%s: damaged; what it held is computed again", path.name)
             path.unlink(missing_ok=True)
             return

@@ -67,7 +67,7 @@ def rejected_share(kept: int, left: int) -> float:
     return left / (kept + left) if kept + left else 0.0
 
 
-def table(columns: Mapping[str, Sequence], schema: pa.Schema) -> pa.Table:
+def table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
     """``columns`` as a table of exactly ``schema``."""
     if list(columns) != schema.names:
         raise ValueError(f"columns {list(columns)}, wanted {schema.names}")
@@ -79,7 +79,7 @@ def table(columns: Mapping[str, Sequence], schema: pa.Schema) -> pa.Table:
     return made
 
 
-def rows(records: Sequence[Mapping], schema: pa.Schema) -> pa.Table:
+def rows(records: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """``records``, one mapping a row, as a table of exactly ``schema``."""
     return table({name: [record[name] for record in records] for name in schema.names}, schema)
 

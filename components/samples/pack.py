@@ -82,7 +82,7 @@ class Header:
 
 def write(
     folder: Path,
-    images: Iterable[bytes],
+    images: Iterable[bytes | memoryview],
     *,
     keys: Sequence[str],
     classes: Sequence[str],
@@ -212,12 +212,12 @@ def read_keys(folder: Path) -> list[str]:
     return [blob[at : at + 32].hex() for at in range(0, len(blob), 32)]
 
 
-def read_classes(folder: Path) -> array.array:
+def read_classes(folder: Path) -> array.array[int]:
     """The class of every row, -1 for none."""
     return read_int32(folder / "classes.i32")
 
 
-def read_split(folder: Path, name: str) -> array.array:
+def read_split(folder: Path, name: str) -> array.array[int]:
     """The row numbers of split ``name``: train, val, test or quarantine."""
     return read_int32(folder / f"{name}.i32")
 
@@ -230,7 +230,7 @@ def write_int32(path: Path, numbers: Iterable[int]) -> None:
     path.write_bytes(values.tobytes())
 
 
-def read_int32(path: Path) -> array.array:
+def read_int32(path: Path) -> array.array[int]:
     """Read little-endian int32 numbers."""
     values = array.array("i")
     values.frombytes(path.read_bytes())

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,19 +33,21 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._open = ExitStack()  # the shard being written
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[tuple] = []
+        self._waiting: list[tuple[Any, ...]] = []
         self._waiting_bytes = self._bytes = self._rows = 0
 
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._close()
         else:
             self._open.__exit__(kind, error, trace)  # the shard that is not whole goes away
 
-    def add(self, record: tuple) -> tuple[str, int]:
+    def add(self, record: tuple[Any, ...]) -> tuple[str, int]:
         """Write one image, the values of manifest.SHARD in order; the shard's name and the row in it."""
         if self._writer is None:
             self._start()
@@ -65,7 +69,7 @@ class ShardWriter:
         self._bytes = self._rows = 0
 
     def _flush(self) -> None:
-        if self._waiting:
+        if self._waiting and self._writer is not None:
             columns = dict(zip(manifest.SHARD.names, zip(*self._waiting, strict=True), strict=True))
             self._writer.write_table(manifest.table(columns, manifest.SHARD))
         self._waiting, self._waiting_bytes = [], 0
