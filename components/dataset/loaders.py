@@ -39,7 +39,9 @@ class Loaders:
         spec: SampleSpec,
     ) -> None:  # fmt: skip
         self.device, self._spec = device, spec
-        self._gather, self._asked, self._number = gather, deque(), 0
+        self._gather, self._number = gather, 0
+        self._asked: deque[tuple[int, int]] = deque()
+        """Number and place of each request that is not used yet."""
         self._slots = self._memory(AHEAD * count + 1, shape)  # one more: that of the step under way
         self._copied: torch.cuda.Event | None = None
         self._workers = [self._fork() for _ in range(count)]

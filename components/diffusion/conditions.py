@@ -46,4 +46,5 @@ def without(condition: Condition, null_class: int | None) -> Condition:
 
 def says_something(condition: Condition, null_class: int | None) -> bool:
     """Whether any row differs from :func:`without`."""
-    return LABEL in condition and bool((condition[LABEL] != null_class).any())
+    free = without(condition, null_class)
+    return any(not torch.equal(value, free[name]) for name, value in condition.items())

@@ -60,7 +60,7 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
         """What the network predicts for ``sample`` BCHW at ``timestep`` (B,), with labels (B,) if it takes any."""
-        given = [sample, timestep, class_labels]
+        given = [each for each in (sample, timestep, class_labels) if each is not None]
         feed = {name: _array(value, kind, rank) for (name, kind, rank), value in zip(self._inputs, given, strict=False)}
         return Answer(torch.from_numpy(self._session.run(None, feed)[0]))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ def added(network: nn.Module, params: LoraParams | None, seed: int) -> nn.Module
             known = [end for end in ends if "." not in end and not end.isdigit()]
             raise UserError(f"train.lora.targets: {target!r} is no layer of the network ({', '.join(known)})"
                             f"{nearest(target, ends)}")  # fmt: skip
-    config = LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=list(params.targets))
+    # peft writes "int", and divides it by the rank: any number does.
+    config = LoraConfig(r=params.rank, lora_alpha=cast("int", params.alpha), target_modules=list(params.targets))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return inject_adapter_in_model(config, network)

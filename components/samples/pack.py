@@ -224,7 +224,7 @@ def read_split(folder: Path, name: str) -> array.array[int]:
 
 def write_int32(path: Path, numbers: Iterable[int]) -> None:
     """Write ``numbers`` as little-endian int32."""
-    values = array.array("i", numbers)
+    values: array.array[int] = array.array("i", numbers)
     if sys.byteorder == "big":
         values.byteswap()
     path.write_bytes(values.tobytes())
@@ -232,7 +232,7 @@ def write_int32(path: Path, numbers: Iterable[int]) -> None:
 
 def read_int32(path: Path) -> array.array[int]:
     """Read little-endian int32 numbers."""
-    values = array.array("i")
+    values: array.array[int] = array.array("i")
     values.frombytes(path.read_bytes())
     if sys.byteorder == "big":
         values.byteswap()

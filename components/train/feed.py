@@ -46,7 +46,8 @@ class Feed:
         self._plan = order.DrawPlan(
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
-        header, self._out = pixels.header, None
+        header = pixels.header
+        self._out: Tensor | None = None
         shape = (params.batch // group.size, *header.spec.stored_shape)
         self._loaders = None
         if params.loaders:
