@@ -20,7 +20,8 @@ def save(folder: Path, network: ModelMixin, objective: Objective, notes: dict[st
 
     kind = type(network).__name__
     network.save_pretrained(
-        folder / ("transformer" if kind == "DiTTransformer2DModel" else "unet"), safe_serialization=True
+        folder / next(each.folder for each in registry.NETWORKS.values() if each.class_name == kind),
+        safe_serialization=True,
     )
     scheduler = schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")

@@ -89,15 +89,6 @@ class _Plain(nn.Module):
         return self.network(sample, timestep, class_labels=class_labels).sample.float()
 
 
-def _inputs(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
-    """Noise for each ``timestep`` (B,), drawn from a fixed seed, and one label after the other."""
-    shape, source = (len(timestep), *registry.sample_shape(network)), torch.Generator().manual_seed(0)
-    given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
-    if count := registry.labels(network):
-        given["class_labels"] = torch.arange(len(timestep)) % count
-    return given
-
-
 def _exported(network: nn.Module) -> onnx.ModelProto:
     """``network`` as an ONNX graph.
 
@@ -106,7 +97,7 @@ def _exported(network: nn.Module) -> onnx.ModelProto:
     """
     import onnx
 
-    given = _inputs(network, torch.tensor([1.0, 2.0]))
+    given = registry.examples(network, torch.tensor([1.0, 2.0]))
     written, outputs = list(given), ["prediction"]
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is the older exporter, and what tracing takes for constant
@@ -145,7 +136,7 @@ def _error(path: Path, network: nn.Module, objective: Objective) -> float:
     schedule, largest = objective.schedule, 0.0
     for count in (1, 5):
         sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
-        given = _inputs(network, schedule.timestep(sigma))
+        given = registry.examples(network, schedule.timestep(sigma))
         with torch.no_grad():
             wanted = _Plain(network)(**given)
         got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +12,7 @@ from components.base.errors import UserError
 from components.networks.params import CompactParams, DitParams, NetworkParams, UnetParams
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The file of a network's weights, as diffusers names it."""
@@ -30,29 +33,17 @@ def build(
 
     A compact one can be told of augmentation, by ``told`` numbers (:class:`components.dataset.augment.Drawn`).
     """
-    if params.kind == "compact":
-        return _compact(params, schedule_name, shape, classes, told)
-    if params.kind == "dit":
-        return _dit(params, shape, classes)
-    return _unet(params, schedule_name, shape, classes)
+    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, told)
 
 
 def read(config: dict[str, Any]) -> nn.Module:
     """The network, weights unset, that a config.json describes; ValueError when its class is none of ours."""
     name = config.get("_class_name")
-    if name == "CompactUNet":
-        from components.networks.compact import CompactUNet
-
-        return CompactUNet.from_config(config)
-    if name == "UNet2DModel":
-        from diffusers import UNet2DModel
-
-        return UNet2DModel.from_config(config)
-    if name == "DiTTransformer2DModel":
-        from components.networks.dit import DiTTransformer2DModel
-
-        return DiTTransformer2DModel.from_config(config)
-    raise ValueError(f"{name!r} is no network that can be sampled here")
+    found = next((each for each in NETWORKS.values() if each.class_name == name), None)
+    if found is None:
+        raise ValueError(f"{name!r} is no network that can be sampled here")
+    network: nn.Module = getattr(importlib.import_module(found.module), found.class_name).from_config(config)
+    return network
 
 
 def folder(model: Path) -> Path:
@@ -70,10 +61,29 @@ def sample_shape(network: nn.Module) -> tuple[int, ...]:
 
 def labels(network: nn.Module) -> int:
     """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
-    if "num_embeds_ada_norm" in network.config:
-        classes = network.config["num_embeds_ada_norm"]
+    config: Any = network.config
+    if "num_embeds_ada_norm" in config:
+        classes = config["num_embeds_ada_norm"]
         return classes + 1 if classes else 0
-    return network.config["num_class_embeds"] or 0
+    return config["num_class_embeds"] or 0
+
+
+def examples(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
+    """Inputs by the names of ``forward`` for each ``timestep`` (B,): seeded noise, one label after the other."""
+    import torch
+
+    shape, source = (len(timestep), *sample_shape(network)), torch.Generator().manual_seed(0)
+    given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
+    if count := labels(network):
+        given["class_labels"] = torch.arange(len(timestep)) % count
+    return given
+
+
+def embeddings(network: nn.Module) -> list[str]:
+    """The names of the weights that are tables of which each sample reads a row."""
+    from torch import nn
+
+    return [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)]
 
 
 def _compact(params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, told: int) -> nn.Module:
@@ -89,7 +99,7 @@ def _compact(params: CompactParams, schedule_name: str, shape: tuple[int, ...], 
     )  # fmt: skip
 
 
-def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, _told: int) -> nn.Module:
     from diffusers import UNet2DModel
 
     widths = params.widths
@@ -122,7 +132,7 @@ def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
             raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
 
 
-def _dit(params: DitParams, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, _told: int) -> nn.Module:
     from components.networks import dit
 
     channels, side, width = shape
@@ -154,3 +164,24 @@ def _check_sides(sides: tuple[int, ...], divisor: int, what: str, do: str = "giv
             raise UserError(
                 f"{what}: need a side that {divisor} divides, not {side} pixels: {do}, or change resize.side"
             )
+
+
+@dataclass(frozen=True)
+class Network:
+    """One kind of network: its parameters, how it is built, and where the class is that reads its config.json."""
+
+    params: type[CompactParams | UnetParams | DitParams]
+    build: Callable[[Any, str, tuple[int, ...], int, int], nn.Module]
+    """Of its parameters, the name of the schedule, (C, H, W), classes, and numbers that tell of augmentation."""
+    class_name: str
+    module: str
+    folder: str
+    """Of a model folder, as pipelines of diffusers have it."""
+
+
+NETWORKS = {
+    "compact": Network(CompactParams, _compact, "CompactUNet", "components.networks.compact", "unet"),
+    "unet": Network(UnetParams, _unet, "UNet2DModel", "diffusers", "unet"),
+    "dit": Network(DitParams, _dit, "DiTTransformer2DModel", "components.networks.dit", "transformer"),
+}
+"""By ``train.network.kind``."""
