@@ -70,7 +70,7 @@ def test_no_output_holds_a_path_of_the_machine(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", PARAMS)
 def test_data_stages_start_without_torch(name):
     heavy = ("torch", "torchvision")
-    code = f"import sys; from components.pipeline import stage; stage({name!r}).module; "
+    code = f"import sys; from components.pipeline import stage; stage({name!r}).function; "
     code += f"sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 

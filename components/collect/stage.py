@@ -90,7 +90,8 @@ def _plan(
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
                              fetch=False)  # fmt: skip
         if {**seen, **opened.fingerprint(memory)} != seen:
-            raise UserError(f"{source.location}: the source changed during the run: run it again")
+            again = "run it again (before `dvc repro`: `stillroom look`)"
+            raise UserError(f"{source.location}: the source changed during the run: {again}")
         surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
