@@ -107,7 +107,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     chosen = engines.choose(engine, folder, device)
     try:
         network = registry.read(config)
-        channels = network.config.in_channels
+        channels = registry.sample_shape(network)[0]
         network.load_state_dict(load_file(registry.folder(folder) / registry.WEIGHTS))
         if chosen == "onnx":
             network = engines.OnnxNetwork(folder / engines.ONNX)

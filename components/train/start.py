@@ -130,12 +130,11 @@ def read(model: str, folder: Path) -> Start:
 
 def _check(found: Start, built: nn.Module, objective: Objective, header: Header) -> None:
     """UserError unless ``found`` does the job of ``built``: widths and depths are its own."""
-    theirs, ours = found.network.config, built.config
     rows = (
         ("network", type(found.network).__name__, type(built).__name__, "train.network"),
         ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
         ("side in pixels", _size(found.network), _size(built), "resize.side"),
-        ("channels", theirs.in_channels, ours.in_channels, "the data"),
+        ("channels", registry.sample_shape(found.network)[0], registry.sample_shape(built)[0], "the data"),
         ("labels", registry.labels(found.network) or None, registry.labels(built) or None, "the data's classes"),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
     )

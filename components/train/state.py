@@ -140,9 +140,9 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
         sharding.shard(average, group)
     in_one = not cuda and not shard
     matrices = muon.matrices(network) if params.muon_moves else []
-    learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    names = sorted(learning, key=lambda name: any(learning[name] is each for each in matrices))
-    learning = [learning[name] for name in names]
+    named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    names = sorted(named, key=lambda name: any(named[name] is each for each in matrices))
+    learning = [named[name] for name in names]
     weights = [flat.flatten(learning)] if in_one else learning
     optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=cuda or in_one)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
@@ -174,7 +174,8 @@ def _optimiser(
     *, fused: bool,
 ) -> Muon:  # fmt: skip
     """AdamW, and Muon for the last ``matrices`` of ``learning``."""
-    others, last = learning[: len(learning) - matrices], learning[len(learning) - matrices :]
+    others: list[Tensor] = [*learning[: len(learning) - matrices]]
+    last: list[Tensor] = [*learning[len(learning) - matrices :]]
     if weights is not learning:
         head, last = flat.halves(weights[0], learning, matrices)
         others = [head]
