@@ -18,7 +18,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,6 @@ from components.model import denoiser, portable, sampling
 from components.networks import precision, registry
 from components.samples import pack
 from components.train import averages, checkpoint
-
-if TYPE_CHECKING:
-    from diffusers import ModelMixin
 
 ALGORITHM = Algorithm("distil", 1, ("diffusers", "torch"))
 """From a teacher to the student's weights, and what a checkpoint holds: a change of either raises the version."""
@@ -209,7 +206,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
                       **params.model_dump(mode="json")},
     }  # fmt: skip
     with files.replacing_folder(student) as folder:
-        denoiser.save(folder, cast("ModelMixin", learner.average.cpu()), objective, {**notes, **changed})
+        denoiser.save(folder, learner.average.cpu(), objective, {**notes, **changed})
         if (teacher / portable.FOLDER).is_dir():
             portable.write(folder, learner.average, objective, sigmas=sigmas[:-1])
         (folder / "README.md").write_text(_CARD.format(**changed, images=learner.images_seen), "utf-8")

@@ -11,15 +11,16 @@ from components.model import schedulers
 from components.networks import registry
 
 if TYPE_CHECKING:
-    from diffusers import ModelMixin
+    from torch import nn
 
 
-def save(folder: Path, network: ModelMixin, objective: Objective, notes: dict[str, Any]) -> None:
+def save(folder: Path, network: nn.Module, objective: Objective, notes: dict[str, Any]) -> None:
     """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals."""
     import diffusers
 
     kind = type(network).__name__
-    network.save_pretrained(
+    model: Any = network  # a ModelMixin of diffusers
+    model.save_pretrained(
         folder / next(each.folder for each in registry.NETWORKS.values() if each.class_name == kind),
         safe_serialization=True,
     )

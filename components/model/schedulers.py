@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from components.diffusion import names
 from components.diffusion.objective import SIGMA_DATA, Objective, objective
 from components.diffusion.schedule import EDM_SIGMAS, TIMESTEPS, VE_SIGMAS
 
-if TYPE_CHECKING:
-    from diffusers import SchedulerMixin
+PREDICTIONS: dict[names.Objective, str] = {
+    "eps": "epsilon",
+    "x0": "sample",
+    "v": "v_prediction",
+    "flow": "flow_prediction",
+}
+BETAS: dict[names.Schedule, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
-PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction", "flow": "flow_prediction"}
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
-
-def stock(aim: Objective) -> SchedulerMixin:
-    """A scheduler whose ``step`` takes what a network of ``aim`` predicts."""
+def stock(aim: Objective) -> Any:
+    """A scheduler of diffusers (a SchedulerMixin) whose ``step`` takes what a network of ``aim`` predicts."""
     import diffusers
 
     if aim.kind == "edm":

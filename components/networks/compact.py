@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -71,8 +72,8 @@ class CompactUNet(ModelMixin, ConfigMixin):
             self.grow.append(nn.ConvTranspose2d(below, width, 2, stride=2))
         self.norm = Norm(widths[0])
         self.leave = nn.Conv2d(widths[0], 2 * folded, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for weight in self.leave.parameters():
+            nn.init.zeros_(weight)
         self.to(memory_format=torch.channels_last)
 
     def forward(
@@ -88,10 +89,11 @@ class CompactUNet(ModelMixin, ConfigMixin):
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
         image, noise = self._network(sample, sigma.flatten(), class_labels, augment_labels).float().chunk(2, 1)
-        narrow = sigma**2 + self.config.skip_sigma**2
-        near = self.config.skip_sigma**2 / narrow
+        config: Any = self.config
+        narrow = sigma**2 + config.skip_sigma**2
+        near = config.skip_sigma**2 / narrow
         # v = (alpha entry - D) / beta with entry = alpha x; what is divided by a small sigma is divided beforehand.
-        skipped = sigma * (1 - self.config.skip_sigma**2) / narrow
+        skipped = sigma * (1 - config.skip_sigma**2) / narrow
         drawn = sigma / narrow * image - near * noise
         return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)
 
@@ -103,7 +105,9 @@ class CompactUNet(ModelMixin, ConfigMixin):
             done = sample.new_zeros(len(sample), self.augment.in_features)  # DDP waits for a gradient of each weight
         if self.augment is not None and done is not None:
             told = told + self.augment(done.to(sample.dtype))
-        told, fold, kept = functional.silu(told), self.config.fold, []
+        config: Any = self.config
+        blocks: Any  # ModuleLists within a ModuleList
+        told, fold, kept = functional.silu(told), config.fold, []
         sample = functional.pixel_unshuffle(sample, fold) if fold > 1 else sample
         x = self.enter(sample.contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.down):
@@ -115,7 +119,8 @@ class CompactUNet(ModelMixin, ConfigMixin):
         for level in reversed(range(len(self.up))):
             if level < len(self.grow):
                 x = self.grow[level](x) + kept[level]
-            for block in self.up[level]:
+            blocks = self.up[level]
+            for block in blocks:
                 x = block(x, told)
         x = self.leave(functional.silu(self.norm(x)))
         return functional.pixel_shuffle(x, fold) if fold > 1 else x  # channels of one head stay together
@@ -143,8 +148,8 @@ class Block(nn.Module):
         self.one, self.two = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.told = nn.Linear(EMBED, 2 * width)
         self.attention = Attention(width) if attends else None
-        nn.init.zeros_(self.two.weight)
-        nn.init.zeros_(self.two.bias)
+        for weight in self.two.parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         """BCHW to BCHW; ``told`` (B, EMBED)."""

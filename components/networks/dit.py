@@ -14,11 +14,14 @@ import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
+_Stock: Any = diffusers.DiTTransformer2DModel  # mypy sees the stand-in that diffusers has for machines without torch
 
-class DiTTransformer2DModel(diffusers.DiTTransformer2DModel):
+
+class DiTTransformer2DModel(_Stock):
     """That of diffusers, and of the same name, so that what is saved is a stock one; only the call differs."""
 
-    @functools.wraps(diffusers.DiTTransformer2DModel.__init__)  # diffusers reads the names of a config from it
+    # diffusers reads the names of a config from the signature; mypy knows no decorator on __init__.
+    @functools.wraps(_Stock.__init__)  # type: ignore[misc]
     def __init__(self, *arguments: Any, **values: Any) -> None:
         super().__init__(*arguments, **values)
         for block in self.transformer_blocks:

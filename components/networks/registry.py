@@ -107,7 +107,7 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
     sides = [max(shape[1:]) >> halved for halved in range(len(widths))]
     _check_widths(sides, widths)
     attends = [side <= ATTENTION_SIDE for side in sides]
-    return UNet2DModel(
+    network: Any = UNet2DModel(  # mypy sees the stand-in that diffusers has for machines without torch
         sample_size=_size(shape),
         in_channels=shape[0],
         out_channels=shape[0],
@@ -123,6 +123,7 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
         norm_num_groups=NORM_GROUPS,
         num_class_embeds=classes + 1 if classes else None,
     )
+    return network
 
 
 def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:

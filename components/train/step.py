@@ -69,7 +69,9 @@ class Step:
 
         found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
         if self.state.in_one:
-            self.group.mean(self.state.weights[0].grad)
+            gradient = self.state.weights[0].grad
+            assert gradient is not None, "backward has just filled it"
+            self.group.mean(gradient)
         return found
 
     def _attempt(self, count: int) -> None:
