@@ -68,6 +68,7 @@ def checkout(tmp_path_factory):
 
 
 def test_dvc_runs_the_stage_and_keeps_its_metrics(checkout):
+    edit(checkout, "census", factor=2)
     assert "Running stage 'census'" in run(checkout, "dvc", "repro", "--single-item", "census")
     found = json.loads((checkout / "data/source.json").read_text("utf-8"))["sources"][0]["files"]
     assert found == 3
