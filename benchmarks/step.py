@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pixels = _pixels(Path(folder), options.images, options.side)
         rows = torch.arange(options.images)
-        feed, shape = Feed(params, pixels, rows, group), pixels.header.shape
+        feed, shape = Feed(params, pixels, rows, group), pixels.header.spec.shape
         places = torch.arange(options.batch)
         whole = _cost(_steps(lambda place: feed.batch(place), options.batch), 200)
         plan = order.DrawPlan(seed=0, batch=options.batch, count=options.images, label_dropout=0.1)

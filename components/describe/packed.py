@@ -24,7 +24,7 @@ _SPACING = MAP_SIDE + 4
 
 def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
     """Pixels of the pack by label: exactly what training reads."""
-    header = data.header
+    header, spec = data.header, data.header.spec
     train = data.kept[(data.kept["split"] == "train") & (data.kept["row"] >= 0)]
     if not len(train) or not limits.per_class:
         return Section("seen", "What training sees", [page.empty("No training image to show.")])
@@ -47,7 +47,7 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
             el("dd", cells),
         ]
     return Section("seen", "What training sees", [
-        page.note(f"The pixels that training reads, {header.side} × {header.side} with {header.channels} channels, "
+        page.note(f"The pixels that training reads, {spec.side} × {spec.side} with {spec.channels} channels, "
                   f"enlarged {packed.scale} times without smoothing: transparency is laid on the matte, the picture is "
                   "cropped or padded, and scaled. A few of each label, picked by their hash."),
         el("dl", entries, class_="samples"),

@@ -158,7 +158,7 @@ def _step(
     step, device = learner.images_seen // params.batch, next(learner.network.parameters()).device
     source = generator(params.seed, "distil", step)
     chosen = rows[torch.randint(len(rows), (params.batch,), generator=source)]
-    noise = torch.randn(params.batch, *master.shape, generator=source).to(device)
+    noise = torch.randn(params.batch, *master.spec.shape, generator=source).to(device)
     # The levels in turn, so that each gets as many images as the others.
     which = (torch.arange(params.batch) + step) % params.steps
     ends = torch.tensor(sigmas, dtype=torch.float32)

@@ -90,8 +90,8 @@ def check(
     denoiser: sampling.Denoiser, header: pack.Header, model: Path, advice: str = "they cannot be compared"
 ) -> None:
     """UserError, which ends in ``advice``, unless the samples of the denoiser have the shape of those of the pack."""
-    if denoiser.shape != header.shape:
-        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.shape, header.shape))
+    if denoiser.spec.shape != header.spec.shape:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.spec.shape, header.spec.shape))
         raise UserError(f"{model}: its samples are {ours} (channels first), those of the pack {theirs}: {advice}")
 
 

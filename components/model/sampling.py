@@ -58,21 +58,6 @@ class Denoiser:
     sigmas: tuple[float, ...] | None
     """The only noise levels that a distilled student knows; None for all others."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample, channels first: (C, H, W)."""
-        return self.spec.shape
-
-    @property
-    def channels(self) -> int:
-        """Of one sample."""
-        return self.spec.shape[0]
-
-    @property
-    def side(self) -> int:
-        """The longest edge of a picture, in pixels."""
-        return max(self.spec.shape[1:])
-
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
         if name in self.classes:
@@ -223,7 +208,7 @@ def film(
 
 def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
     """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
-    return torch.stack([torch.randn(model.shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
+    return torch.stack([torch.randn(model.spec.shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(

@@ -46,7 +46,7 @@ def profile(
         "format": 1,
         **counts(rows, refused.to_pylist()),
         "embedding": params.embedding,
-        "side": pack.read_header(pixels).side,
+        "side": pack.read_header(pixels).spec.side,
         "embedded": len(chosen),
         **summary(found),
     }

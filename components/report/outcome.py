@@ -71,9 +71,9 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
     sample_info, film_info = _json(evaluation / "samples.json"), _json(evaluation / "film.json")
     header = pack.read_header(pixels)
     side, channels = sample_info["side"], sample_info["channels"]
-    if side != header.side:
+    if side != header.spec.side:
         raise UserError(
-            f"{evaluation}: samples of {side} pixels, training images of {header.side}: run stage 'evaluate' again"
+            f"{evaluation}: samples of {side} pixels, training images of {header.spec.side}: run stage 'evaluate' again"
         )
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
     draws = (augmented["rows"], augmented["draws"], side, side, channels) if augmented else (0,)

@@ -29,8 +29,8 @@ def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sec
     return Section("samples", "Samples", [
         note(f"Drawn from noise in {sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed "
              f"{sampler['seed']}: the first ones of each label, none picked by hand. The same seed gives the same "
-             f"noise to every model, so two reports can be laid side by side. {data.header.side} × "
-             f"{data.header.side} pixels, enlarged {sheet.scale} times."),
+             f"noise to every model, so two reports can be laid side by side. {data.header.spec.side} × "
+             f"{data.header.spec.side} pixels, enlarged {sheet.scale} times."),
         el("dl", entries, class_="samples"),
     ])  # fmt: skip
 

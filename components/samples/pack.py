@@ -48,24 +48,6 @@ class Header:
     shards: tuple[tuple[str, int], ...]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one image, channels first: (C, H, W)."""
-        return self.spec.shape
-
-    @property
-    def channels(self) -> int:
-        """Of one image."""
-        return self.spec.shape[0]
-
-    @property
-    def side(self) -> int:
-        """Pixels of the edge of a square image; UserError when they are not square."""
-        _, height, width = self.spec.shape
-        if height != width:
-            raise UserError(f"these images are {width} x {height} pixels: this works for square ones only")
-        return height
-
-    @property
     def row_bytes(self) -> int:
         """Bytes of one image."""
         return self.spec.bytes

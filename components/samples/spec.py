@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from components.base.errors import UserError
+
 Kind = Literal["image", "latent", "mel", "clip", "tensor"]
 Dtype = Literal["u8", "f16", "f32"]
 
@@ -53,6 +55,19 @@ class SampleSpec:
     def stored_shape(self) -> tuple[int, ...]:
         """The shape in a pack: channels last."""
         return (*self.shape[1:], self.shape[0])
+
+    @property
+    def channels(self) -> int:
+        """Of one sample: the first axis."""
+        return self.shape[0]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the edge of a square image; UserError when it is not square."""
+        _, height, width = self.shape
+        if height != width:
+            raise UserError(f"these images are {width} x {height} pixels: this works for square ones only")
+        return height
 
     @property
     def bytes(self) -> int:

@@ -61,7 +61,7 @@ class Feed:
         condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
         known = schedule.schedule(self.params.schedule)
         sigma = self.params.levels_met.sigma(draw.share, known).to(device, non_blocking=True)
-        noise = counters.normal(self.params.seed, draw.places, header.shape, device)
+        noise = counters.normal(self.params.seed, draw.places, header.spec.shape, device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:
             return Batch(image, noise, sigma, condition)

@@ -51,7 +51,7 @@ def train(
         if params.patience is not None and checks:
             error = min(line["x0_error"] for line in checks)  # the weights are of that check
         if group.rank == 0:
-            height, width = header.shape[1:]
+            height, width = header.spec.shape[1:]
             square = {"side": height} if height == width else {}
             notes = {
                 "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
@@ -63,7 +63,7 @@ def train(
             if params.augment.on:
                 notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
-                _recipe(params, state), shape=header.shape, classes=header.classes, counts=counts,
+                _recipe(params, state), shape=header.spec.shape, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER

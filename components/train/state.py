@@ -157,7 +157,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
         network = registry.build(
-            params.network, schedule_name=params.schedule, shape=header.shape,
+            params.network, schedule_name=params.schedule, shape=header.spec.shape,
             classes=len(header.classes), told=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.objective_at(header.spec.sigma_data), header)

@@ -122,7 +122,7 @@ def _print_plan(denoiser: Denoiser, planned: Plan, request: Request, outputs: Ou
     from components.diffusion.samplers import SAMPLERS
 
     calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
-    _, height, width = denoiser.shape
+    _, height, width = denoiser.spec.shape
     print(f"would draw {request.num} pictures of {width} x {height} pixels, in turn {shown}")
     print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
           f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, seed {request.seed}: {calls} calls of the "

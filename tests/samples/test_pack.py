@@ -53,7 +53,7 @@ def test_the_spec_travels_with_the_pack_and_its_deviation_is_measured(tmp_path, 
     channels, height, width = shape
     images = np.random.default_rng(0).integers(0, 200, (5, height, width, channels), np.uint8)
     header = written(tmp_path, images, shape, shard_bytes=2 * images[0].size)
-    assert (header.shape, header.row_bytes, len(header.shards)) == (shape, images[0].size, 3)
+    assert (header.spec.shape, header.row_bytes, len(header.shards)) == (shape, images[0].size, 3)
     assert header.spec.sigma_data == pytest.approx((images / 127.5 - 1).std(), rel=1e-3)
 
 
@@ -70,7 +70,7 @@ def test_an_older_header_names_side_and_channels_alone(tmp_path):
 def test_what_works_for_squares_alone_says_so(tmp_path):
     header = written(tmp_path, np.zeros((4, 8, 16, 3), np.uint8), (3, 8, 16))
     with pytest.raises(UserError, match="16 x 8 pixels: this works for square ones only"):
-        _ = header.side
+        _ = header.spec.side
 
 
 def test_a_header_whose_spec_makes_no_sense_is_one_line(tmp_path):
