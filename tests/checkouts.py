@@ -91,12 +91,17 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def python_path(*folders: Path | str) -> str:
+    """A PYTHONPATH of ``folders``, with the guard that keeps each Python it is given to off the network."""
+    return os.pathsep.join(map(str, (ROOT / "tests" / "guard", *folders)))
+
+
 def environment() -> dict[str, str]:
     """That of a user who has just opened a terminal, without the project's path."""
     own = ("PREFECT_", "MLFLOW_", "DVC_", "STILLROOM_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(own) or k.startswith("STILLROOM_TEST_")}
     here = str(Path(sys.executable).parent)
-    kept["PYTHONPATH"] = str(ROOT / "tests" / "guard")
+    kept["PYTHONPATH"] = python_path()
     kept["PATH"] = os.pathsep.join([here, os.environ["PATH"]])
     return kept
 

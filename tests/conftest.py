@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +22,8 @@ import hardware  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 import tracing  # noqa: E402
-from checkouts import make, stillroom  # noqa: E402
+from checkouts import command, make, stillroom  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from websites import site  # noqa: E402
 
@@ -45,11 +49,21 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed."""
-    folder = make(tmp_path_factory.mktemp("whole") / "checkout")
-    done = stillroom(folder, "run")
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed.
+
+    The run takes half a minute, so it is made once for all processes of `pytest -n`, and each has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    once = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "run-once"
+    printed = once / "printed.json"
+    with FileLock(once.with_suffix(".lock")):
+        if not printed.exists():
+            done = stillroom(make(once / "checkout"), "run")
+            assert done.returncode == 0, done.stderr
+            printed.write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
+    folder = tmp_path_factory.mktemp("whole") / "checkout"
+    shutil.copytree(once / "checkout", folder, symlinks=True)
+    return folder, subprocess.CompletedProcess(command("run"), 0, **json.loads(printed.read_text()))
 
 
 @pytest.fixture(scope="module")

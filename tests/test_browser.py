@@ -7,6 +7,7 @@ from pathlib import Path
 
 import browser
 import pytest
+from checkouts import python_path
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +57,7 @@ def test_a_run_without_one_ends_in_one_line_that_says_how_to_get_one(tmp_path, r
     python = Path(sys.executable)
     own = {
         "PATH": str(tmp_path),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": python_path(ROOT, ROOT / "tests"),
         "HOME": os.environ.get("HOME", ""),
         browser.REQUIRE: required,
     }

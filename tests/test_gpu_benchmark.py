@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkouts import python_path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def bench(*arguments):
-    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    own = {"PYTHONPATH": python_path(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "ignore", "benchmarks/gpu.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=600)
 

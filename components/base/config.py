@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.base.errors import UserError, nearest
-from components.base.params import TOLD
+from components.base.params import EXPLAINED
 
 FILE = "params.yaml"
 Section = TypeVar("Section", bound=BaseModel)
@@ -79,7 +79,7 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
         tag, known = str(detail["ctx"]["tag"]), _variants(field.annotation)
         return f"{key}.kind should be one of {', '.join(known)}, not {tag!r}{nearest(tag, known)}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-    came = "" if detail["type"] == TOLD else f", not {_short(detail['input'])}"
+    came = "" if detail["type"] == EXPLAINED else f", not {_short(detail['input'])}"
     return f"{key} {message}{came}{wanted}"
 
 

@@ -3,8 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-TOLD = "told"
-"""The type of an error that says all there is to say: what came is not repeated, since it may be a secret."""
+EXPLAINED = "explained"
+"""The type of an error whose message is complete: the value itself is not printed, since it may be a secret."""
 
 
 class Params(BaseModel):
@@ -13,6 +13,6 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def told(message: str, **context: str) -> PydanticCustomError:
+def explained(message: str, **context: str) -> PydanticCustomError:
     """The error that a validator raises to have ``message`` printed behind the parameter's name, and no more."""
-    return PydanticCustomError(TOLD, message, context or None)
+    return PydanticCustomError(EXPLAINED, message, context or None)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.base import files
 from components.collect.params import AnySource
-from components.collect.sources.source import Refusal, Said
+from components.collect.sources.source import Refusal, Annotation
 from components.samples import manifest, shards
 
 Place = tuple[str, int]
@@ -78,14 +78,14 @@ class Arrivals:
         self._known = {(self._columns["source_key"][at], self._columns["sha256"][at]): at for at in rows}
         self._new: list[tuple] = []
 
-    def take(self, key: str, sha256: str, size: int, said: Said, place: Place) -> None:
+    def take(self, key: str, sha256: str, size: int, annotation: Annotation, place: Place) -> None:
         """Take in one image whose bytes lie at ``place``."""
         at = self._known.get((key, sha256))
         if at is None:
-            self._new.append((key, sha256, size, said, place))
+            self._new.append((key, sha256, size, annotation, place))
             return
         columns, licence, matte = self._columns, self._source.licence, self._source.matte
-        now = {"text": said.text, "label": said.label, "group_key": said.group, "licence": licence, "matte": matte,
+        now = {"text": annotation.text, "label": annotation.label, "group_key": annotation.group, "licence": licence, "matte": matte,
                "shard": place[0], "row": place[1]}  # fmt: skip
         self._index.counts["updated"] += any(columns[name][at] != value for name, value in now.items())
         for name, value in now.items():
@@ -96,9 +96,9 @@ class Arrivals:
         """Append what is new to the index."""
         if not self._new:
             return
-        keys, hashes, sizes, said, places = zip(*sorted(self._new, key=lambda row: row[0]), strict=True)
+        keys, hashes, sizes, annotations, places = zip(*sorted(self._new, key=lambda row: row[0]), strict=True)
         count, first = len(keys), len(self._columns["arrival"])
-        text, label, group = zip(*said, strict=True)
+        text, label, group = zip(*annotations, strict=True)
         shard, row = zip(*places, strict=True)
         new = {
             "arrival": range(first, first + count), "sha256": hashes, "source": [self._source.name] * count,

@@ -31,17 +31,17 @@ class Opened:
         """Form, bytes, number of images and a SHA-256 of it all; with several parts also that of each."""
         prints = {name: part.fingerprint(memory) for name, part in self.parts.items()}
         size, images = sum(each.bytes for each in prints.values()), sum(each.files for each in prints.values())
-        told = {"form": self.form, "bytes": size, "files": images}
+        summary = {"form": self.form, "bytes": size, "files": images}
         if list(prints) == [""]:
             only = prints[""]
-            return {**told, **({} if only.refused is None else {"refused": only.refused}), "sha256": only.sha256}
+            return {**summary, **({} if only.refused is None else {"refused": only.refused}), "sha256": only.sha256}
         digest = hashlib.sha256()
         for name, each in prints.items():
             add(digest, name, each.sha256)
         for refusal in self.refusals:
             add(digest, refusal.key, refusal.reason, refusal.detail)
         parts = {name: each.sha256 for name, each in prints.items()}
-        return {**told, "sha256": digest.hexdigest(), "parts": parts}
+        return {**summary, "sha256": digest.hexdigest(), "parts": parts}
 
 
 def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | None, at: int, fetch: bool) -> Opened:

@@ -32,7 +32,7 @@ def read(raw: Path) -> Ledger:
         return {}  # then everything is read again, with the same result
 
 
-def said(source: AnySource, max_bytes: int) -> str:
+def parameters_hash(source: AnySource, max_bytes: int) -> str:
     """SHA-256 of everything that params.yaml says of ``source`` and that may change what is collected."""
     values = {**source.model_dump(exclude={"location"}), "max_bytes": max_bytes}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -40,17 +40,17 @@ def said(source: AnySource, max_bytes: int) -> str:
 
 def write(raw: Path, sources: Mapping[str, dict[str, Any]]) -> None:
     """Write the ledger, in order of names."""
-    told = {"format": FORMAT, "sources": [sources[name] for name in sorted(sources)]}
-    text = json.dumps(told, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    content = {"format": FORMAT, "sources": [sources[name] for name in sorted(sources)]}
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     path = raw / NAME
     if not path.is_file() or path.read_text("utf-8") != text:
         files.write_text(path, text)
 
 
-def unchanged(before: Mapping[str, Any] | None, told: str, prints: Mapping[str, str],
+def unchanged(before: Mapping[str, Any] | None, parameters: str, prints: Mapping[str, str],
               withdrawn: set[str]) -> set[str]:  # fmt: skip
-    """The parts that hold what they held when ``before`` was written, under the same parameters ``told``."""
-    if not before or before.get("told") != told:
+    """The parts that hold what they held when ``before`` was written, with the same :func:`parameters_hash`."""
+    if not before or before.get("told") != parameters:  # the key of :func:`parameters_hash` since the first format
         return set()
     # When a withdrawal was taken back, the parts that offer the image must be read again.
     return {

@@ -34,11 +34,11 @@ def fingerprint(
     for at, source in enumerate(params.sources):
         kept = store / source.name if store else None
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=kept, at=at, fetch=fetch)
-        told = opened.fingerprint(memory)
-        if not told["files"]:
+        summary = opened.fingerprint(memory)
+        if not summary["files"]:
             raise UserError(
                 f"{source.location}: empty: no images in it (collect.sources[{at}].location in params.yaml)"
             )
-        found.append({"name": source.name, "kind": source.kind, "location": source.location, **told})
+        found.append({"name": source.name, "kind": source.kind, "location": source.location, **summary})
     memory.save(all_seen=True)
     return sourcefile.page(found)

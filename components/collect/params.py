@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from components.base.params import Params, told
+from components.base.params import Params, explained
 from components.collect.web.url import holds_secret
 
 
@@ -40,10 +40,10 @@ class _Source(Params):
         try:
             parts = urlsplit(value) if "://" in value else None
         except ValueError:
-            raise told("is no address that can be understood") from None
+            raise explained("is no address that can be understood") from None
         # Each version of the model keeps params.yaml: a secret in it would be published.
         if parts and (parts.password or holds_secret(parts.query)):
-            raise told("holds credentials: put them into the environment and take them out")
+            raise explained("holds credentials: put them into the environment and take them out")
         return value
 
 
@@ -96,5 +96,5 @@ class CollectParams(Params):
         names = [source.name.lower() for source in sources]  # each is a folder's name too, on any file system
         for at, name in enumerate(names):
             if name in names[:at]:
-                raise told("has two sources called '{name}': give each its own", name=sources[at].name)
+                raise explained("has two sources called '{name}': give each its own", name=sources[at].name)
         return sources

@@ -24,7 +24,7 @@ from components.collect.kinds import Opened, open_source
 from components.collect.ledger import Ledger
 from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
-from components.collect.sources.source import Item, Part, Refusal, Said, Survey
+from components.collect.sources.source import Item, Part, Refusal, Annotation, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
 
@@ -38,7 +38,7 @@ class Plan:
     """The work on one source: the parts that did not change, and the others with their surveys."""
 
     source: AnySource
-    told: str
+    parameters: str
     sha256: str
     prints: dict[str, str]
     stays: set[str]
@@ -62,7 +62,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     after = _refresh(plans, index, refused, before, gone, raw, memory)
     _repeat(offered, plans, refused, after)
     # Forget the sources that changed: until all is written, their entries do not describe the tables.
-    ledger.write(raw, {name: told for name, told in before.items() if after.get(name) == told})
+    ledger.write(raw, {name: known for name, known in before.items() if after.get(name) == known})
     refused.write(raw)
     index.write(raw)
     ledger.write(raw, after)
@@ -80,12 +80,12 @@ def _plan(
     page = sourcefile.read(look, params)
     plans = []
     for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
-        told = ledger.said(source, params.max_bytes)
+        parameters = ledger.parameters_hash(source, params.max_bytes)
         prints = seen.get("parts", {"": seen["sha256"]})
-        stays = ledger.unchanged(before.get(source.name), told, prints, gone)
+        stays = ledger.unchanged(before.get(source.name), parameters, prints, gone)
         known = before.get(source.name, {})
         if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
-            plans.append(Plan(source, told, seen["sha256"], prints, stays, None, {}))
+            plans.append(Plan(source, parameters, seen["sha256"], prints, stays, None, {}))
             continue
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
                              fetch=False)  # fmt: skip
@@ -96,7 +96,7 @@ def _plan(
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
             raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
-        plans.append(Plan(source, told, seen["sha256"], prints, stays, opened, surveys))
+        plans.append(Plan(source, parameters, seen["sha256"], prints, stays, opened, surveys))
     return plans
 
 
@@ -114,7 +114,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
             name, opened, known = plan.source.name, plan.opened, before.get(plan.source.name, _NOTHING)
             index.stay(name, plan.stays)
             refused.stay(name, plan.stays if opened else None)
-            told = {part: known["parts"][part] for part in plan.stays}
+            parts = {part: known["parts"][part] for part in plan.stays}
             if opened:
                 for refusal in opened.refusals:
                     refused.add(name, refusal)
@@ -122,11 +122,11 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                 for part, survey in plan.surveys.items():
                     taker = _Taker(plan.source, arrivals, index, refused, gone, writer, progress)
                     taker.take(opened.parts[part], survey, memory)
-                    told[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
-                    told[part]["offers"] = sorted(taker.offers)
+                    parts[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
+                    parts[part]["offers"] = sorted(taker.offers)
                 arrivals.append()
             ignored = opened.ignored if opened else known["ignored"]
-            after[name] = {"name": name, "told": plan.told, "sha256": plan.sha256, "ignored": ignored, "parts": told}
+            after[name] = {"name": name, "told": plan.parameters, "sha256": plan.sha256, "ignored": ignored, "parts": parts}
     return after
 
 
@@ -142,13 +142,13 @@ class _Taker:
 
     def take(self, part: Part, survey: Survey, memory: Memory) -> None:
         """Take in every image of ``survey``; what is known and stored is not read."""
-        said = {item.key: each for item, each in zip(survey.items, survey.said, strict=True)}
+        annotations = {item.key: each for item, each in zip(survey.items, survey.annotations, strict=True)}
         for refusal in survey.refusals:
             self._refused.add(self._source.name, refusal)
         unread = []
         for item in survey.items:
             if item.sha256 and (item.sha256 in self._places or item.sha256 in self._gone):
-                self._one(item, item.sha256, item.size, said[item.key], None)
+                self._one(item, item.sha256, item.size, annotations[item.key], None)
             else:
                 unread.append(item)
         for item, data in part.read(unread):
@@ -160,18 +160,18 @@ class _Taker:
             if item.sha256 not in (None, sha256):
                 raise UserError(f"{self._source.location}: {item.key} changed while it was read: run `stillroom look`")
             part.remember(item, sha256, memory)
-            self._one(item, sha256, len(data), said[item.key], data)
+            self._one(item, sha256, len(data), annotations[item.key], data)
 
-    def _one(self, item: Item, sha256: str, size: int, said: Said, data: bytes | None) -> None:
+    def _one(self, item: Item, sha256: str, size: int, annotation: Annotation, data: bytes | None) -> None:
         self._progress.advance()
         if sha256 in self._gone:
             self._refused.add(self._source.name, _withdrawn(item.key))
             self.offers.add(sha256)
             return
         if sha256 not in self._places:  # the same bytes are stored once
-            record = (sha256, data, self._source.name, item.key, said.text, said.label, self._source.licence)
+            record = (sha256, data, self._source.name, item.key, annotation.text, annotation.label, self._source.licence)
             self._places[sha256] = self._writer.add(record)
-        self._arrivals.take(item.key, sha256, size, said, self._places[sha256])
+        self._arrivals.take(item.key, sha256, size, annotation, self._places[sha256])
 
 
 def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: Ledger) -> None:
@@ -181,8 +181,8 @@ def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Ref
         part = part_of(key, stays.get(source, ()))
         if part is not None:
             refused.add(source, _withdrawn(key))
-            told = after[source]["parts"][part]
-            after[source]["parts"][part] = {**told, "offers": sorted({*told["offers"], sha256})}
+            entry = after[source]["parts"][part]
+            after[source]["parts"][part] = {**entry, "offers": sorted({*entry["offers"], sha256})}
 
 
 def _withdrawn(key: str) -> Refusal:
@@ -196,7 +196,7 @@ def _numbers(index: Index, refused: Refused, after: Ledger) -> dict[str, float]:
         "%d images: %d new, %d gone, %d with another caption, label, group, licence or matte; %d refused",
         len(sizes), index.counts["arrived"], index.vanished, index.counts["updated"], reasons.total(),
     )  # fmt: skip
-    ignored = sum(told["ignored"] + sum(part["ignored"] for part in told["parts"].values()) for told in after.values())
+    ignored = sum(source["ignored"] + sum(part["ignored"] for part in source["parts"].values()) for source in after.values())
     return {
         "items": len(sizes), "bytes": sum(sizes), "ever": len(columns["member"]),
         "withdrawn": len(columns["member"]) - len(sizes), "refused": reasons.total(), "ignored": ignored,

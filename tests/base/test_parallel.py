@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from checkouts import python_path
 
 from components.base import parallel, workers
 from components.base.errors import UserError
@@ -180,7 +181,7 @@ def test_workers_do_not_outlive_a_killed_stage(tmp_path):
     (tmp_path / "sleepers.py").write_text(SLEEP)
     pids = tmp_path / "pids"
     pids.mkdir()
-    environment = os.environ | {"PIDS": str(pids), "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    environment = os.environ | {"PIDS": str(pids), "PYTHONPATH": python_path(ROOT, tmp_path)}
     stage = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=environment)
     try:
         until(lambda: len(list(pids.iterdir())) == 2)

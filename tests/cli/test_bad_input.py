@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from checkouts import command, edit, environment, make, point, stillroom, tree
+from checkouts import command, edit, environment, make, point, python_path, stillroom, tree
 
 from components.base.config import FILE
 
@@ -84,7 +84,7 @@ def test_a_stage_that_is_none(checkout):
 
 
 def test_outside_of_a_checkout(tmp_path):
-    env = {**environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {**environment(), "PYTHONPATH": python_path(Path(__file__).parents[2])}
     done = subprocess.run(command("run"), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "not inside a checkout of Stillroom" in done.stderr

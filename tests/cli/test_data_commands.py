@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from checkouts import ROOT, edit, environment
+from checkouts import ROOT, edit, environment, python_path
 from data_checkout import HOSTILE, built, commit, copied, members, refresh
 from data_fixtures import png, zipped
 from typer.testing import CliRunner
@@ -105,8 +105,10 @@ def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
         "heavy = {'dvc', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy', 'torch', 'ruamel'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment() | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    env = environment() | {"PYTHONPATH": python_path(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=env, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
 
 

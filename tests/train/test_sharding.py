@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkouts import python_path
 from safetensors.torch import load_file
 from train_fixtures import COMPACT, UNET, make_pack, tiny
 
@@ -33,7 +34,7 @@ def torchrun(folder, params, packs, *more):
     script = folder / "child.py"
     folder.mkdir(exist_ok=True)
     script.write_text(CHILD, "utf-8")
-    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    own = {"PYTHONPATH": python_path(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
         "--nproc-per-node", "2", str(script), *map(str, packs), str(folder), params.model_dump_json(), *more,

@@ -14,7 +14,7 @@ from components.collect.sources import metadata
 from components.collect.sources.archives import Tar, Zip
 from components.collect.sources.folders import Folder
 from components.collect.sources.remote import RemoteFolder
-from components.collect.sources.source import File, Item, Print, Refusal, Said, Survey, role
+from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey, role
 
 
 class ImageFiles:
@@ -55,13 +55,13 @@ class ImageFiles:
         for item in by_role["other"]:
             detail = "its name does not end like an image's that is read here"
             refusals.append(Refusal(item.key, "not_an_image", detail))
-        told = bool(by_role["metadata"])
+        has_metadata = bool(by_role["metadata"])
         captions = self._captions(by_role["metadata"], refusals)
         images = []
         for item in by_role["image"]:
             if item.size > self._max_bytes:
                 refusals.append(too_big(item.key, item.size, self._max_bytes))
-            elif told and item.key not in captions:
+            elif has_metadata and item.key not in captions:
                 refusals.append(Refusal(item.key, "metadata_missing", "no row of the metadata names this image"))
             else:
                 images.append(self._known(item, memory))
@@ -69,16 +69,16 @@ class ImageFiles:
         for key, caption in captions.items():
             if key not in there:
                 refusals.append(Refusal(key, "file_missing", f"{caption.where} names it, and it is not there"))
-        of_folder = not told or self._source.label_column is None
-        said = [_said(captions.get(item.key), item.key, of_folder) for item in images]
-        return Survey(images, said, refusals, len(by_role["paper"]))
+        of_folder = not has_metadata or self._source.label_column is None
+        annotations = [_annotation(captions.get(item.key), item.key, of_folder) for item in images]
+        return Survey(images, annotations, refusals, len(by_role["paper"]))
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items``, each once, in the order that suits it."""
         return self._tree.read(items) if items else iter(())
 
     def remember(self, item: Item, sha256: str, memory: Memory) -> None:
-        """Keep what reading ``item`` told, so that it need not be read again."""
+        """Keep the hash of ``item``, so that it need not be read again."""
         if not isinstance(self._tree, Zip | Tar):
             name, state, _ = self._tree.identity(item)
             memory.keep(name, state, [sha256])
@@ -151,7 +151,7 @@ def add(digest: hashlib._Hash, *fields: object) -> None:
     digest.update(json.dumps(fields).encode() + b"\n")
 
 
-def _said(caption: metadata.Caption | None, key: str, of_folder: bool) -> Said:
+def _annotation(caption: metadata.Caption | None, key: str, of_folder: bool) -> Annotation:
     """Caption, label and group; without metadata the label is the name of the image's folder."""
     label = key.rpartition("/")[0].rpartition("/")[2] or None if of_folder else caption.label if caption else None
-    return Said(caption.text, label, caption.group) if caption else Said(None, label, None)
+    return Annotation(caption.text, label, caption.group) if caption else Annotation(None, label, None)

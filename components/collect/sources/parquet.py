@@ -16,7 +16,7 @@ from components.collect.memory import Memory
 from components.collect.params import ParquetSource
 from components.collect.sources import metadata
 from components.collect.sources.imagefiles import of_file, too_big
-from components.collect.sources.source import File, Item, Print, Refusal, Said, Survey, safe_key, why
+from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey, safe_key, why
 
 _ROWS = 16  # read at a time: a row may hold max_bytes
 _BUFFER = 2**20  # bytes of a column read ahead
@@ -45,19 +45,19 @@ class ParquetRows:
             table = parquet.read(columns=sorted(wanted), use_threads=False)
             rows = parquet.metadata.num_rows
             paths = self._paths(table) if image.path else []
-            said = {name: self._values(parquet, table, column) for name, column in columns.items() if column}
-        keys, refusals, items, told = self._keys(rows, paths), [], [], []
+            columns_by_name = {name: self._values(parquet, table, column) for name, column in columns.items() if column}
+        keys, refusals, items, annotations = self._keys(rows, paths), [], [], []
         for at in range(rows):
             try:
                 where = f"{self._key} row {at}"
-                values = {name: metadata.plain(column[at], where) for name, column in said.items()}
+                values = {name: metadata.plain(column[at], where) for name, column in columns_by_name.items()}
             except UserError as error:
                 refusals.append(Refusal(keys[at], "bad_text", str(error)))
                 continue
             items.append(Item(keys[at], 0, at))
-            told.append(Said(**values))
+            annotations.append(Annotation(**values))
         order = sorted(range(len(items)), key=lambda at: items[at].key)
-        return Survey([items[at] for at in order], [told[at] for at in order], refusals, 0)
+        return Survey([items[at] for at in order], [annotations[at] for at in order], refusals, 0)
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Refusal]]:
         """The bytes of ``items`` in the order of their rows, a few rows in memory at a time."""
@@ -159,8 +159,8 @@ def _binary(kind: pa.DataType) -> bool:
 def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
     """The names of a Hugging Face class label, None when ``column`` is none."""
     try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
-        names = told["names"] if told["_type"] == "ClassLabel" else None
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

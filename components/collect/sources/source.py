@@ -43,8 +43,8 @@ class Refusal:
     detail: str
 
 
-class Said(NamedTuple):
-    """Caption, label and group of an image, None for none."""
+class Annotation(NamedTuple):
+    """What a source says of an image: caption, label and group, None for none."""
 
     text: str | None = None
     label: str | None = None
@@ -53,10 +53,10 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """The images of a part in order of their keys, what is said of each, and the rest; ``ignored`` counts papers."""
+    """The images of a part in order of their keys, the annotation of each, and the rest; ``ignored`` counts papers."""
 
     items: list[Item]
-    said: list[Said]
+    annotations: list[Annotation]
     refusals: list[Refusal]
     ignored: int
 
@@ -180,5 +180,5 @@ def sift(found: Iterable[tuple[str, int, Any, tuple[str, str] | None]]) -> tuple
 
 def why(error: BaseException) -> str:
     """What ``error`` says, in one line of at most 200 characters."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return said.splitlines()[0][:200]
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return message.splitlines()[0][:200]

@@ -13,7 +13,7 @@ from components.collect.params import WebdatasetSource
 from components.collect.sources import metadata
 from components.collect.sources.archives import Tar, open_archive
 from components.collect.sources.imagefiles import of_file, too_big
-from components.collect.sources.source import IMAGE_SUFFIXES, File, Item, Print, Refusal, Said, Survey, sift
+from components.collect.sources.source import IMAGE_SUFFIXES, File, Item, Print, Refusal, Annotation, Survey, sift
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TEXTS = ("txt", "cls", "json")
@@ -58,19 +58,19 @@ class Samples:
         samples, ignored = self._group(items, blobs, refusals)
         if samples:
             self._check(samples)
-        images, said = [], []
+        images, annotations = [], []
         for name, sample in samples.items():
             try:
-                told = Said(**{what: _said(path, sample.texts) for what, path in self._columns.items()})
+                annotation = Annotation(**{what: _value(path, sample.texts) for what, path in self._columns.items()})
             except UserError as error:
                 refusals += [Refusal(item.key, "bad_text", str(error)) for item in sample.images]
                 continue
             if not sample.images and not sample.refused:
                 refusals.append(Refusal(f"{self._key}/{name}", "file_missing", "a sample without an image"))
             images += sample.images
-            said += [told] * len(sample.images)
+            annotations += [annotation] * len(sample.images)
         order = sorted(range(len(images)), key=lambda at: images[at].key)
-        return Survey([images[at] for at in order], [said[at] for at in order], refusals, ignored)
+        return Survey([images[at] for at in order], [annotations[at] for at in order], refusals, ignored)
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order in which they lie in the shard."""
@@ -134,7 +134,7 @@ def _is_image(name: str) -> bool:
     return f".{end}" in IMAGE_SUFFIXES and not stem.endswith("/") and stem != ""
 
 
-def _said(path: list[str], texts: dict[str, bytes]) -> str | None:
+def _value(path: list[str], texts: dict[str, bytes]) -> str | None:
     """The value at ``path``: an extension, and behind it the keys of a JSON member."""
     end, *keys = path
     blob = texts.get(end)

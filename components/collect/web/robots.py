@@ -70,7 +70,7 @@ def forbidding(values: Iterable[str]) -> str:
         words = value
         if colon and re.fullmatch(r"\s*(\*|[\w-]+)\s*", agent) and agent.strip().lower() != "unavailable_after":
             if agent.strip().lower() not in (NAME, "*"):
-                continue  # said to another robot
+                continue  # a rule for another robot
             words = rest
         for word in words.lower().split(","):
             if word.strip() in _NO:

@@ -123,8 +123,8 @@ def _host(name: str) -> str:
 
 
 def _basic(netloc: str) -> str | None:
-    said, at, _ = netloc.rpartition("@")
-    return "Basic " + base64.b64encode(unquote(said).encode()).decode() if at else None
+    credentials, at, _ = netloc.rpartition("@")
+    return "Basic " + base64.b64encode(unquote(credentials).encode()).decode() if at else None
 
 
 def _redacted(target: str) -> str:
@@ -166,7 +166,7 @@ def _is_secret(name: str, value: str) -> bool:
         if "=" not in value and "%" not in value:
             break
         inner = (part.partition("=") for part in re.split(r"[?&;#]", value))
-        if any(said and _names_a_secret(unquote(key).lower()) for key, _, said in inner):
+        if any(value and _names_a_secret(unquote(key).lower()) for key, _, value in inner):
             return True
         if "%" not in value:
             break

@@ -23,7 +23,7 @@ from components.base.events import Progress
 from components.collect.memory import Memory
 from components.collect.params import UrlsSource
 from components.collect.sources import metadata
-from components.collect.sources.source import File, Item, Print, Refusal, Said, Survey
+from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey
 from components.collect.web.download import Download, Task
 from components.collect.web.exchange import Client
 from components.collect.web.fetch import Fetcher
@@ -67,11 +67,11 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
             metadata.plain(record[column], f"{where}, column '{column}'") if column else None
             for column in (source.text_column, source.label_column, source.group_column)
         )
-        said = record[source.url_column] if source.url_column else record[""]
+        address = record[source.url_column] if source.url_column else record[""]
         try:
-            if not isinstance(said, str) or not said.strip():
+            if not isinstance(address, str) or not address.strip():
                 raise ValueError("no text")
-            url = parse(said)
+            url = parse(address)
         except ValueError as error:  # the line's number, and not what stands there: it may hold a password
             refusals.append(Refusal(where, "bad_url", f"{error}"))
             continue
@@ -116,8 +116,8 @@ def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> None
     report = fetch_all(source, rows, store, max_bytes=max_bytes)
     if not report.kept + report.fetched:
         reasons = UrlList(rows, refusals, store, name=source.name).reasons()
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        raise UserError(f"{source.location}: none of its URLs gave an image ({told or 'it is empty'})")
+        failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise UserError(f"{source.location}: none of its URLs gave an image ({failures or 'it is empty'})")
 
 
 def open_list(source: UrlsSource, file: File, store: Path) -> UrlList:
@@ -143,8 +143,8 @@ class UrlList:
         """Its images, unread, and what the list says of each."""
         items, refusals = self.listing()
         rows = {row.key: row for row in self._rows}
-        said = [Said(row.text, row.label, row.group) for row in (rows[item.key] for item in items)]
-        return Survey([item._replace(sha256=item.place.sha256) for item in items], said, refusals, 0)
+        annotations = [Annotation(row.text, row.label, row.group) for row in (rows[item.key] for item in items)]
+        return Survey([item._replace(sha256=item.place.sha256) for item in items], annotations, refusals, 0)
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every image in the store and every refusal, each sorted by key."""
@@ -182,8 +182,8 @@ class UrlList:
         digest = hashlib.sha256()
         for row in sorted(self._rows, key=lambda row: row.key):
             entry = self._store.entries.get(row.key, _NOT_YET)
-            said = [row.key, row.text, row.label, row.group, entry.sha256, entry.reason, entry.detail]
-            digest.update(json.dumps(said).encode() + b"\n")
+            record = [row.key, row.text, row.label, row.group, entry.sha256, entry.reason, entry.detail]
+            digest.update(json.dumps(record).encode() + b"\n")
         for refusal in self._refusals:
             digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
         return digest.hexdigest()
