@@ -35,7 +35,7 @@ $(READY) python newest: export FIND_PYTHON = $(find_python)
 
 .PHONY: demo test slow numeric newest part lint fix dvc lock setup python browser
 
-demo: $(READY)  ## images to a registered denoiser, about seven minutes; again: nothing to do
+demo: $(READY)  ## images to a registered denoiser, 7 to 14 minutes on two cores; again: nothing to do
 	@$(BIN)/stillroom run
 
 test: $(READY) browser  ## every test that is not marked slow
@@ -94,7 +94,7 @@ $(READY): requirements.lock pyproject.toml
 	@for one in $(LEFT_OUT); do grep -q "^$$one==" requirements.lock \
 	  || { echo "error: WITHOUT=$$one: no such package in requirements.lock" >&2; exit 2; }; done
 	@python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
-	echo "setting up $(VENV) by $$python: about 290 packages, 7.5 GB, two to five minutes"; \
+	echo "setting up $(VENV) by $$python: about 290 packages, $(if $(filter gpu,$(WITHOUT)),6.3,7.5) GB, two to seven minutes"; \
 	if [ "$$python" = $(BIN)/python ]; then "$$python" -m ensurepip --default-pip >/dev/null; \
 	elif [ -f $(VENV)/pyvenv.cfg ]; then "$$python" -m venv --clear $(VENV); \
 	else "$$python" -m venv $(VENV); fi

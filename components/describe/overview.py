@@ -145,7 +145,7 @@ def changes() -> Section:
         el("p", "This page shows one state of the data. ", el("code", "stillroom data diff"), " lays two revisions "
            "beside each other: which images were added, removed or judged anew, and whether any moved to another "
            "split (none may). It prints a table and writes the pictures to ", el("code", "reports/changes.html"),
-           ", as every pass does that finds other data than the one before it."),
+           ", as every pipeline run does that finds other data than the one before it."),
         el("pre", "stillroom data diff last now"),
     ])  # fmt: skip
 
