@@ -47,6 +47,7 @@ def machine() -> str:
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     flags = next((line for line in lines if line.startswith("flags")), "")
     widest = next((name for name in ("avx512f", "avx2", "sse4_2") if f" {name}" in flags), "?")
+    half = "bf16" if "bf16" in flags else "no bf16"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = "with a GPU" if Path("/proc/driver/nvidia/version").exists() else "no GPU"
-    return f"{model}, {len(os.sched_getaffinity(0))} cores for us, {widest}, {memory:.0f} GiB, {gpu}"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores for us, {widest}, {half}, {memory:.0f} GiB, {gpu}"

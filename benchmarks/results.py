@@ -24,16 +24,20 @@ HEAD = """# What was measured last
 
 Written by `python benchmarks/results.py`; every section is the output of the command in it. CPU seconds and ratios
 come from one run of both sides on one machine, which the last line of each section describes. `CIFAR` stands for a
-tar of CIFAR-10's 60,000 training and test images as JPEG files.
+tar of CIFAR-10's 60,000 training and test images as JPEG files. `gpu.py` has no section, because no GPU was there; what
+`recipe.py` found stands in docs/recipe.md; `hostile.py` needs an archive of images that broke decoders once.
 """
+PACK = ["--pixels", "data/pixels", "--splits", "data/splits"]
+ONE_CORE = {"train": ["taskset", "-c", "0"]}
 KEPT = ".stillroom/benchmarks/refresh"
 # The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read, and
 # `make demo` what `sampling` and `page` do.
 SCRIPTS = {
     "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "decode": [], "loader": ["CIFAR"],
     "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
-    "train": ["--quality", "60", "--seeds", "0", "1", "2"], "step": [], "ranks": ["--rounds", "3"],
-    "sampling": ["models/candidate", "data/pixels", "data/splits"], "page": ["reports/data.html", "reports/model.html"],
+    "train": ["--rounds", "3", "--quality", "60", "--seeds", "0", "1", "2", *PACK], "step": [],
+    "ranks": ["--rounds", "3"], "sampling": ["models/candidate", *PACK[1::2]], "footprint": [],
+    "page": ["reports/data.html", "reports/model.html"],
 }  # fmt: skip
 
 
@@ -52,10 +56,9 @@ def main() -> int:
             shutil.rmtree(ROOT / KEPT, ignore_errors=True)
         words = [str(options.images.resolve()) if word == "CIFAR" else word for word in SCRIPTS[name]]
         print(f"{name} ...", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", f"benchmarks/{name}.py", *words], cwd=ROOT, stdout=subprocess.PIPE,
-            text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        command = [*ONE_CORE.get(name, []), sys.executable, "-W", "ignore", f"benchmarks/{name}.py", *words]
+        own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | own)
         if done.returncode:
             failed.append(name)
             continue
@@ -72,7 +75,7 @@ def section(name: str, output: str) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    command = " ".join(["PYTHONPATH=. python", f"benchmarks/{name}.py", *SCRIPTS[name]])
+    command = " ".join(["PYTHONPATH=.", *ONE_CORE.get(name, []), "python", f"benchmarks/{name}.py", *SCRIPTS[name]])
     day = datetime.datetime.now(datetime.UTC).date()
     return f"`{command}`, {day}, commit {commit}\n\n{output.strip()}\n"
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def bulky(batch):
 
 def wrong(batch):
     raise KeyError(batch[0])
+
+
+def not_to_be_sent(batch):
+    """A result that no pipe takes: pickle knows no function without a name."""
+    return [lambda: 0 for _ in batch]
 
 
 @pytest.fixture
@@ -126,6 +132,11 @@ def test_a_worker_that_dies_is_one_line_when_nothing_can_stand_for_it(two_worker
 def test_an_error_in_a_worker_is_the_same_error_here(two_workers):
     with pytest.raises(KeyError):
         list(parallel.ordered(wrong, in_batches(8)))
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_and_no_lost_image(two_workers):
+    with pytest.raises((AttributeError, pickle.PicklingError), match=r"(?i)pickle"):
+        run(not_to_be_sent, in_batches(8))
 
 
 def test_few_batches_are_read_ahead(two_workers):
