@@ -47,7 +47,7 @@ slow: $(READY) browser  ## the others: runs that are stopped at every stage, kil
 numeric: $(READY)  ## what may depend on the CPU, as on one with bf16 and as on one without, held to AVX2
 	for precision in bf16 fp32; do \
 	  STILLROOM_TEST_PRECISION=$$precision ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
-	    $(BIN)/python -m pytest -n $(JOBS) -m "numeric and not slow" || exit 1; \
+	    $(BIN)/python -m pytest -n $(JOBS) -m numeric || exit 1; \
 	done
 
 newest:  ## a part of the suite, with `stillroom run` in small, on the newest Python that is here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -115,6 +116,13 @@ def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.Co
 def command(*arguments: str) -> list[str]:
     """The command line of ``stillroom arguments``, run from the current folder's code."""
     return [sys.executable, "-m", "flows.cli.app", *arguments]
+
+
+def free_port() -> int:
+    """A port of loopback on which nothing listened a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def tree(folder: Path) -> dict[str, bytes]:

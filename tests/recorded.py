@@ -33,6 +33,7 @@ from components.distil.params import DistilParams
 from components.embed import vectors
 from components.networks import precision
 from components.resize import scaling
+from components.samples import spec
 from components.train import stage as train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -255,7 +256,7 @@ def _distil() -> Result:
                           ema_half_life=0.2, checkpoint_images=32, samples=4)  # fmt: skip
     master: Any = SimpleNamespace(
         objective=objective("v", "cosine"), weighting="plain", network=_Denoiser(), guidance=1.5, classes=("a", "b"),
-        null_class=2, shape=(3, 8, 8),
+        null_class=2, spec=spec.image((3, 8, 8)),
     )  # fmt: skip
     pictures = torch.from_numpy(np.stack([picture(f"distil {number}", 8) for number in range(12)]))
     images: Any = SimpleNamespace(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from checkouts import environment, stillroom
+from checkouts import environment, free_port, stillroom
 from PIL import Image
 
 from flows.run import servers
@@ -35,9 +34,7 @@ def registry(finished):
 @contextlib.contextmanager
 def serving(folder):
     """A real MLflow server over a checkout's registry; its address."""
-    with socket.socket() as probe:
-        probe.bind((servers.HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://{servers.HOST}:{port}"
     with (folder / ".stillroom" / "servers.log").open("ab") as log:
         server = subprocess.Popen(servers.mlflow_command(State(folder), port), stdout=log, stderr=log,
@@ -110,11 +107,7 @@ def test_a_version_that_was_changed_on_disk_is_not_used(finished, tmp_path):
 
 def test_the_ui_command_serves_both_and_ends_with_its_servers(finished):
     folder, _ = finished
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind((servers.HOST, 0))
-            ports.append(str(probe.getsockname()[1]))
+    ports = [str(free_port()) for _ in range(2)]
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.app", "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1]],
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

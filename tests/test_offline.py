@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tracing
-from checkouts import make
+from checkouts import free_port, make
 from test_consume import serving, stranger_lines
 
 from components.model import portable
@@ -68,6 +68,41 @@ def test_a_whole_run_asks_for_no_name_and_writes_in_the_checkout_alone(ran):
     assert any(path.is_relative_to(checkout / "models") for path in traced.changed), "the trace sees what is written"
     holds(traced, home, checkout)
     assert left(home / "tmp") == [], "temporary files are removed"
+
+
+@pytest.mark.slow
+def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
+    checkout, _, _ = ran
+    home = tmp_path / "user"
+    command = [str(PREFIX / "bin/dvc"), "repro", "--force", "--single-item", "split"]
+    done, traced = tracing.run(command, tmp_path / "trace", cwd=checkout, env=environment(home))
+    assert done.returncode == 0, done.stderr
+    holds(traced, home, checkout)
+
+
+@pytest.mark.slow
+def test_the_pages_of_mlflow_and_prefect_are_served_without_a_name_asked_for(ran, tmp_path):
+    checkout, _, _ = ran
+    home = tmp_path / "user"
+    ports = {f"--{name}-port": str(free_port()) for name in ("mlflow", "prefect")}
+    script = f"""
+import signal, subprocess, sys, time, urllib.request
+ui = subprocess.Popen([sys.executable, "-m", "flows.cli.app", "ui", *{[w for pair in ports.items() for w in pair]}])
+for port in {list(ports.values())}:
+    for _ in range(600):
+        try:
+            assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=30).status == 200
+            break
+        except OSError:
+            time.sleep(0.2)
+    else:
+        sys.exit(f"nothing answers on port {{port}}")
+ui.send_signal(signal.SIGINT)
+sys.exit(0 if ui.wait(60) in (0, 130) else 1)
+"""
+    done, traced = tracing.run([sys.executable, "-c", script], tmp_path / "trace", cwd=checkout, env=environment(home))
+    assert done.returncode == 0, done.stderr
+    holds(traced, home, checkout)
 
 
 @pytest.mark.slow

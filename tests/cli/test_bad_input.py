@@ -127,7 +127,7 @@ def test_a_link_in_a_tar_is_refused_by_name(checkout):
 def test_a_source_without_one_good_image_stops_with_the_reason(checkout):
     with zipfile.ZipFile(checkout / "source.zip", "w") as archive:
         archive.writestr("a.png", b"\x89PNG\r\n\x1a\n broken")
-    done = stillroom(checkout, "run")
+    done = stillroom(checkout, "data", "report")  # the stages of `run`, without starting Prefect
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "error: " in done.stderr
 

@@ -129,6 +129,7 @@ def test_the_folder_is_one_of_diffusers_but_for_the_pipeline_that_wants_an_autoe
     assert not (model / "model_index.json").exists() and not (model / "unet").exists()
 
 
+@pytest.mark.slow
 def test_diffusers_alone_gives_the_same_answers_and_the_card_s_lines_draw(model, tmp_path):
     ours = sampling.load(model)
     x, told, labels = torch.randn(3, 3, 8, 8), torch.tensor([0.5, 300.0, 999.0]), torch.tensor([0, 2, 3])
