@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.base import files
 from components.collect.params import AnySource
-from components.collect.sources.source import Refusal, Annotation
+from components.collect.sources.source import Annotation, Refusal
 from components.samples import manifest, shards
 
 Place = tuple[str, int]
@@ -85,8 +85,8 @@ class Arrivals:
             self._new.append((key, sha256, size, annotation, place))
             return
         columns, licence, matte = self._columns, self._source.licence, self._source.matte
-        now = {"text": annotation.text, "label": annotation.label, "group_key": annotation.group, "licence": licence, "matte": matte,
-               "shard": place[0], "row": place[1]}  # fmt: skip
+        now = {"text": annotation.text, "label": annotation.label, "group_key": annotation.group, "licence": licence,
+               "matte": matte, "shard": place[0], "row": place[1]}  # fmt: skip
         self._index.counts["updated"] += any(columns[name][at] != value for name, value in now.items())
         for name, value in now.items():
             columns[name][at] = value

@@ -47,10 +47,10 @@ def write(raw: Path, sources: Mapping[str, dict[str, Any]]) -> None:
         files.write_text(path, text)
 
 
-def unchanged(before: Mapping[str, Any] | None, parameters: str, prints: Mapping[str, str],
+def unchanged(before: Mapping[str, Any] | None, parameters_hash: str, prints: Mapping[str, str],
               withdrawn: set[str]) -> set[str]:  # fmt: skip
     """The parts that hold what they held when ``before`` was written, with the same :func:`parameters_hash`."""
-    if not before or before.get("told") != parameters:  # the key of :func:`parameters_hash` since the first format
+    if not before or before.get("told") != parameters_hash:  # "told": the hash's key in collected.json
         return set()
     # When a withdrawal was taken back, the parts that offer the image must be read again.
     return {

@@ -24,7 +24,7 @@ from components.collect.kinds import Opened, open_source
 from components.collect.ledger import Ledger
 from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
-from components.collect.sources.source import Item, Part, Refusal, Annotation, Survey
+from components.collect.sources.source import Annotation, Item, Part, Refusal, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
 
@@ -38,7 +38,7 @@ class Plan:
     """The work on one source: the parts that did not change, and the others with their surveys."""
 
     source: AnySource
-    parameters: str
+    parameters_hash: str
     sha256: str
     prints: dict[str, str]
     stays: set[str]
@@ -80,12 +80,12 @@ def _plan(
     page = sourcefile.read(look, params)
     plans = []
     for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
-        parameters = ledger.parameters_hash(source, params.max_bytes)
+        parameters_hash = ledger.parameters_hash(source, params.max_bytes)
         prints = seen.get("parts", {"": seen["sha256"]})
-        stays = ledger.unchanged(before.get(source.name), parameters, prints, gone)
+        stays = ledger.unchanged(before.get(source.name), parameters_hash, prints, gone)
         known = before.get(source.name, {})
         if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
-            plans.append(Plan(source, parameters, seen["sha256"], prints, stays, None, {}))
+            plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, None, {}))
             continue
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
                              fetch=False)  # fmt: skip
@@ -96,7 +96,7 @@ def _plan(
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
             raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
-        plans.append(Plan(source, parameters, seen["sha256"], prints, stays, opened, surveys))
+        plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys))
     return plans
 
 
@@ -126,7 +126,8 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                     parts[part]["offers"] = sorted(taker.offers)
                 arrivals.append()
             ignored = opened.ignored if opened else known["ignored"]
-            after[name] = {"name": name, "told": plan.parameters, "sha256": plan.sha256, "ignored": ignored, "parts": parts}
+            after[name] = {"name": name, "told": plan.parameters_hash, "sha256": plan.sha256, "ignored": ignored,
+                           "parts": parts}  # fmt: skip
     return after
 
 
@@ -169,8 +170,8 @@ class _Taker:
             self.offers.add(sha256)
             return
         if sha256 not in self._places:  # the same bytes are stored once
-            record = (sha256, data, self._source.name, item.key, annotation.text, annotation.label, self._source.licence)
-            self._places[sha256] = self._writer.add(record)
+            text, label, licence = annotation.text, annotation.label, self._source.licence
+            self._places[sha256] = self._writer.add((sha256, data, self._source.name, item.key, text, label, licence))
         self._arrivals.take(item.key, sha256, size, annotation, self._places[sha256])
 
 
@@ -196,7 +197,7 @@ def _numbers(index: Index, refused: Refused, after: Ledger) -> dict[str, float]:
         "%d images: %d new, %d gone, %d with another caption, label, group, licence or matte; %d refused",
         len(sizes), index.counts["arrived"], index.vanished, index.counts["updated"], reasons.total(),
     )  # fmt: skip
-    ignored = sum(source["ignored"] + sum(part["ignored"] for part in source["parts"].values()) for source in after.values())
+    ignored = sum(each["ignored"] + sum(part["ignored"] for part in each["parts"].values()) for each in after.values())
     return {
         "items": len(sizes), "bytes": sum(sizes), "ever": len(columns["member"]),
         "withdrawn": len(columns["member"]) - len(sizes), "refused": reasons.total(), "ignored": ignored,

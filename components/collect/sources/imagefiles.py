@@ -14,7 +14,7 @@ from components.collect.sources import metadata
 from components.collect.sources.archives import Tar, Zip
 from components.collect.sources.folders import Folder
 from components.collect.sources.remote import RemoteFolder
-from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey, role
+from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey, role
 
 
 class ImageFiles:

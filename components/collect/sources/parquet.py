@@ -16,7 +16,7 @@ from components.collect.memory import Memory
 from components.collect.params import ParquetSource
 from components.collect.sources import metadata
 from components.collect.sources.imagefiles import of_file, too_big
-from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey, safe_key, why
+from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey, safe_key, why
 
 _ROWS = 16  # read at a time: a row may hold max_bytes
 _BUFFER = 2**20  # bytes of a column read ahead

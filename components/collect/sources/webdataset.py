@@ -13,7 +13,7 @@ from components.collect.params import WebdatasetSource
 from components.collect.sources import metadata
 from components.collect.sources.archives import Tar, open_archive
 from components.collect.sources.imagefiles import of_file, too_big
-from components.collect.sources.source import IMAGE_SUFFIXES, File, Item, Print, Refusal, Annotation, Survey, sift
+from components.collect.sources.source import IMAGE_SUFFIXES, Annotation, File, Item, Print, Refusal, Survey, sift
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TEXTS = ("txt", "cls", "json")

@@ -145,13 +145,13 @@ class Writer(Store):
             _write(stream, data)
             self._end += len(data)
             self._places[sha256] = entry
-        self._say(key, entry)
+        self._add(key, entry)
 
     def fail(self, key: str, reason: str, detail: str) -> None:
         """Keep why ``key`` has no image; writes nothing when that is known."""
         entry = Entry(reason=reason, detail=detail)
         if self.entries.get(key) != entry:
-            self._say(key, entry)
+            self._add(key, entry)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Have ``keys`` fetched again."""
@@ -163,7 +163,7 @@ class Writer(Store):
         wanted = set(sha256s)
         gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
         for key, entry in gone.items():
-            self._say(key, replace(entry, sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
+            self._add(key, replace(entry, sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
             self._places.pop(entry.sha256, None)
         self._finish_erasing()
         return len(gone)
@@ -180,24 +180,25 @@ class Writer(Store):
                 _write(stream, bytes(entry.size))
                 os.fsync(stream.fileno())
         for key, entry in left.items():
-            self._say(key, Entry(reason=entry.reason, detail=entry.detail))
+            self._add(key, Entry(reason=entry.reason, detail=entry.detail))
 
     def _open_journal(self) -> None:
         """Open the journal behind its last whole line; rewrite it when most of its lines are out of date."""
         path = self.folder / JOURNAL
         if self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful:
             with files.replacing(path) as beside, beside.open("wb") as stream:
-                stream.writelines([_line(_FORMAT), *(_said(*each) for each in self.entries.items()), _line(_SYNCED)])
+                lines = (_entry_line(*each) for each in self.entries.items())
+                stream.writelines([_line(_FORMAT), *lines, _line(_SYNCED)])
             self._good = path.stat().st_size
         self._journal = path.open("ab", buffering=0)  # unbuffered: a kill loses nothing
         self._journal.truncate(self._good)
         if not self._good:
             _write(self._journal, _line(_FORMAT))
 
-    def _say(self, key: str, entry: Entry) -> None:
+    def _add(self, key: str, entry: Entry) -> None:
         self.entries[key] = entry
         self._doubtful.append(key)
-        _write(self._journal, _said(key, entry))
+        _write(self._journal, _entry_line(key, entry))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self._sync()
 
@@ -224,7 +225,7 @@ class Writer(Store):
         self._synced = time.monotonic()
 
 
-def _said(key: str, entry: Entry) -> bytes:
+def _entry_line(key: str, entry: Entry) -> bytes:
     return _line({"key": key, **{name: value for name, value in vars(entry).items() if value}})
 
 

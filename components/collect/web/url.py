@@ -166,7 +166,7 @@ def _is_secret(name: str, value: str) -> bool:
         if "=" not in value and "%" not in value:
             break
         inner = (part.partition("=") for part in re.split(r"[?&;#]", value))
-        if any(value and _names_a_secret(unquote(key).lower()) for key, _, value in inner):
+        if any(content and _names_a_secret(unquote(key).lower()) for key, _, content in inner):
             return True
         if "%" not in value:
             break

@@ -23,7 +23,7 @@ from components.base.events import Progress
 from components.collect.memory import Memory
 from components.collect.params import UrlsSource
 from components.collect.sources import metadata
-from components.collect.sources.source import File, Item, Print, Refusal, Annotation, Survey
+from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey
 from components.collect.web.download import Download, Task
 from components.collect.web.exchange import Client
 from components.collect.web.fetch import Fetcher
