@@ -22,8 +22,8 @@ def judge(index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np
     verdict, reason, detail = _alone(index, details, barred, min_side)
     twins = _Twins(index, details, verdict)
     twins.reject(pairs)
-    for position, (why, said) in twins.why.items():
-        verdict[position], reason[position], detail[position] = REJECTED, why, said
+    for position, (why, words) in twins.why.items():
+        verdict[position], reason[position], detail[position] = REJECTED, why, words
     shown = [bool(width) for width in details["width"].tolist()]
     founders = np.arange(count)
     groups = Groups(count)

@@ -42,8 +42,8 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
     counts = Counter(table["verdict"].to_pylist())
     reasons = Counter(table.filter(pa.compute.equal(table["verdict"], "rejected"))["reason"].to_pylist())
     if not counts["kept"]:
-        said = ", ".join(f"{reason} {n}" for reason, n in sorted((counts | reasons).items()) if reason != "rejected")
-        raise UserError(f"no image is left after cleaning ({said}): look at section 'clean' of params.yaml")
+        listed = ", ".join(f"{reason} {n}" for reason, n in sorted((counts | reasons).items()) if reason != "rejected")
+        raise UserError(f"no image is left after cleaning ({listed}): look at section 'clean' of params.yaml")
     with files.replacing_folder(verdicts) as folder:
         manifest.write(folder / "verdicts.parquet", table)
         manifest.write(folder / "pairs.parquet", _pairs_table(index, pairs))

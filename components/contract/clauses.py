@@ -50,7 +50,7 @@ def _min_images(profile: Mapping[str, Any], params: ContractParams) -> Clause:
     found = profile["images"]
     who: tuple[str, ...] = ()
     if found < params.min_images:
-        who = tuple(f"source {name}: {told['kept']:,}" for name, told in profile["sources"].items())
+        who = tuple(f"source {name}: {source['kept']:,}" for name, source in profile["sources"].items())
     return Clause("min_images", f"at least {params.min_images:,} images", f"{found:,} images are kept",
                   found < params.min_images, who)  # fmt: skip
 
@@ -61,11 +61,11 @@ def _max_rejected(profile: Mapping[str, Any], params: ContractParams) -> Clause:
     if share > params.max_rejected:
         worst = sorted(profile["sources"].items(), key=lambda item: (-item[1]["rejected"], item[0]))
         reasons = sorted(profile["rejected"].items(), key=lambda item: (-item[1], item[0]))
-        who = tuple(f"source {name}: {told['rejected']:,} of {told['kept'] + told['rejected']:,}"
-                    for name, told in worst if told["rejected"])  # fmt: skip
+        who = tuple(f"source {name}: {source['rejected']:,} of {source['kept'] + source['rejected']:,}"
+                    for name, source in worst if source["rejected"])  # fmt: skip
         who += tuple(f"reason {name}: {count:,}" for name, count in reasons)
-    said = f"{share:.1%} of {profile['came_in']:,} images were rejected"
-    return Clause("max_rejected", f"at most {params.max_rejected:.1%}", said, share > params.max_rejected, who)
+    found = f"{share:.1%} of {profile['came_in']:,} images were rejected"
+    return Clause("max_rejected", f"at most {params.max_rejected:.1%}", found, share > params.max_rejected, who)
 
 
 def _labels(profile: Mapping[str, Any], params: ContractParams) -> Clause:
@@ -80,8 +80,8 @@ def _labels(profile: Mapping[str, Any], params: ContractParams) -> Clause:
     ]
     who = tuple(f"label {name!r} has no image" for name in missing)
     who += tuple(f"label {name!r} is not expected: {found[name]:,}" for name in strange)
-    said = ", ".join(part for part in parts if part) or "just these"
-    return Clause("labels", f"the {len(params.labels):,} labels listed", said, bool(who), who)
+    differences = ", ".join(part for part in parts if part) or "just these"
+    return Clause("labels", f"the {len(params.labels):,} labels listed", differences, bool(who), who)
 
 
 def _min_class(profile: Mapping[str, Any], params: ContractParams) -> Clause:
@@ -98,14 +98,15 @@ def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, par
     if before is None:
         return Clause("max_shift", wanted, "no pipeline run is registered yet to compare it with", False)
     if any(profile[key] != before[key] for key in ("embedding", "side")):
-        said = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
-        return Clause("max_shift", wanted, f"not to be compared: {said}", False)
+        both = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
+        return Clause("max_shift", wanted, f"not to be compared: {both}", False)
     found = shift(profile, before)
     over = params.max_shift is not None and found > params.max_shift
     who: tuple[str, ...] = ()
     if over:
-        each = {name: shift({**profile, **told}, before) for name, told in profile["sources"].items() if told["mean"]}
-        who = tuple(f"source {name}: {value:.2f} spreads from then, {profile['sources'][name]['embedded']:,} images"
+        sources = profile["sources"]
+        each = {name: shift({**profile, **source}, before) for name, source in sources.items() if source["mean"]}
+        who = tuple(f"source {name}: {value:.2f} spreads from then, {sources[name]['embedded']:,} images"
                     for name, value in sorted(each.items(), key=lambda item: (-item[1], item[0])))  # fmt: skip
         who += tuple(_changed_labels(profile, before))
     return Clause("max_shift", wanted, f"the mean has moved by {found:.2f} spreads", over, who)

@@ -131,8 +131,8 @@ class Loaders:
 
     def _answer(self, number: int) -> None:
         which = number % len(self._workers)
-        told = os.read(self._workers[which][2], _REQUEST.size)
-        if len(told) != _REQUEST.size or _REQUEST.unpack(told)[0] != number:
+        reply = os.read(self._workers[which][2], _REQUEST.size)
+        if len(reply) != _REQUEST.size or _REQUEST.unpack(reply)[0] != number:
             self._lost(which)
 
     def _forget(self) -> None:

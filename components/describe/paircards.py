@@ -76,8 +76,8 @@ def compared(data: Evidence, pair: Any, gallery: Gallery) -> Safe:
 
 def tags(row: Any) -> list[Safe]:
     """The split of a kept image, the verdict of any other."""
-    said = row.split if row.verdict == "kept" and isinstance(row.split, str) else row.verdict
-    return [el("span", said, class_=f"tag {said}")]
+    tag = row.split if row.verdict == "kept" and isinstance(row.split, str) else row.verdict
+    return [el("span", tag, class_=f"tag {tag}")]
 
 
 def member(row: Any, gallery: Gallery, *words: Child) -> Safe:

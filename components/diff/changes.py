@@ -16,7 +16,8 @@ from components.samples import manifest
 Row = dict[str, Any]
 State = dict[tuple[str, str, str], Row]
 
-SAID = ("label", "text", "licence", "matte", "group_key")
+ANNOTATIONS = ("label", "text", "licence", "matte", "group_key")
+"""What a source and params.yaml say of an image."""
 _COLUMNS = {
     "raw/index.parquet": ("arrival", "shard", "row"),
     "clean/verdicts.parquet": (
@@ -52,7 +53,7 @@ class Changes:
     removed: list[Change] = field(default_factory=list)
     verdicts: list[Change] = field(default_factory=list)
     moved: list[Change] = field(default_factory=list)
-    said: list[Change] = field(default_factory=list)
+    annotated: list[Change] = field(default_factory=list)
     kept: tuple[int, int] = (0, 0)
     sources: dict[str, tuple[int, int]] = field(default_factory=dict)
     labels: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -60,12 +61,13 @@ class Changes:
     @property
     def none(self) -> bool:
         """Whether the two states are the same data."""
-        return not (self.added or self.removed or self.verdicts or self.moved or self.said)
+        return not (self.added or self.removed or self.verdicts or self.moved or self.annotated)
 
     def plain(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""
         lists = {name: [_plain(change) for change in getattr(self, name)]
-                 for name in ("added", "removed", "verdicts", "moved", "said")}  # fmt: skip
+                 for name in ("added", "removed", "verdicts", "moved")}  # fmt: skip
+        lists["said"] = [_plain(change) for change in self.annotated]  # the key that `data diff --json` always had
         counts = {
             name: {key: list(both) for key, both in getattr(self, name).items()} for name in ("sources", "labels")
         }
@@ -111,9 +113,9 @@ def compare(before: State, after: State) -> Changes:
             assert old is not None and new is not None
             if any(old[name] != new[name] for name in ("verdict", "reason", "twin")):
                 changes.verdicts.append(Change(old, new, f"{judged(old)} → {judged(new)}"))
-            differ = [name for name in SAID if old[name] != new[name]]
+            differ = [name for name in ANNOTATIONS if old[name] != new[name]]
             if differ:
-                changes.said.append(Change(old, new, ", ".join(differ)))
+                changes.annotated.append(Change(old, new, ", ".join(differ)))
     return changes
 
 
@@ -143,7 +145,8 @@ def _counts(before: State, after: State, column: str) -> dict[str, tuple[int, in
 
 def _plain(change: Change) -> dict[str, Any]:
     image = change.image
-    told = {name: image[name] for name in ("sha256", "source", "source_key", "label", "licence")}
-    was = {name: change.before[name] for name in (*SAID, "verdict", "reason", "split")} if change.before else None
-    now = {name: change.after[name] for name in (*SAID, "verdict", "reason", "split")} if change.after else None
-    return {**told, "why": change.why, "before": was, "after": now}
+    identity = {name: image[name] for name in ("sha256", "source", "source_key", "label", "licence")}
+    names = (*ANNOTATIONS, "verdict", "reason", "split")
+    was = {name: change.before[name] for name in names} if change.before else None
+    now = {name: change.after[name] for name in names} if change.after else None
+    return {**identity, "why": change.why, "before": was, "after": now}

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from components.decode import images
-from components.diff.changes import SAID, Change, Changes, Row, judged
+from components.diff.changes import ANNOTATIONS, Change, Changes, Row, judged
 from components.html.page import (  # fmt: skip
     Child,
     Safe,
@@ -92,7 +92,7 @@ def render(
             "removed", "Removed", changes.removed, "In the earlier state and not in the later one.", limits, pictures
         ),
         _list("verdicts", "Changed verdicts", changes.verdicts, "In both states, other verdict.", limits, pictures),
-        _said(changes, limits, pictures),
+        _annotated(changes, limits, pictures),
         _counts("sources", "Kept images by source", "Source", changes.sources, limits),
         _counts("labels", "Kept images by label", "Label", changes.labels, limits),
     ]
@@ -103,7 +103,7 @@ def render(
             ("Added", count(len(changes.added)), "new images, and images that came back"),
             ("Removed", count(len(changes.removed)), "gone, withdrawn or replaced"),
             ("Changed verdicts", count(len(changes.verdicts)), "images in both states"),
-            ("Changed labels or captions", count(len(changes.said)), "also licence, matte (background) or group"),
+            ("Changed labels or captions", count(len(changes.annotated)), "also licence, matte (background) or group"),
             ("Moved splits", count(len(changes.moved)), "must be 0" if changes.moved else "as it must be"),
         ]),
     ]  # fmt: skip
@@ -133,19 +133,20 @@ def _list(key: str, title: str, found: list[Change], words: str, limits: Limits,
     return Section(key, title, body)
 
 
-def _said(changes: Changes, limits: Limits, pictures: Pictures) -> Section:
+def _annotated(changes: Changes, limits: Limits, pictures: Pictures) -> Section:
     title = "Changed labels or captions"
-    if not changes.said:
+    if not changes.annotated:
         return Section("said", title, [empty("No label, caption, licence, matte or group changed.")])
     rows = []
-    for change in changes.said[: limits.rows]:
+    for change in changes.annotated[: limits.rows]:
         before, after = change.before or {}, change.after or {}
-        told = [[el("b", name), f": {_short(before[name])} → {_short(after[name])}", el("br")]
-                for name in SAID if before[name] != after[name]]  # fmt: skip
-        rows.append(
-            [_short(change.image["source_key"]), pictures.cell(change, _short(change.image["source_key"])), told]
-        )
-    grid = table(["Image", "", "Before and after"], rows, caption="What changed of each image", total=len(changes.said))
+        differences = [[el("b", name), f": {_short(before[name])} → {_short(after[name])}", el("br")]
+                       for name in ANNOTATIONS if before[name] != after[name]]  # fmt: skip
+        key = _short(change.image["source_key"])
+        rows.append([key, pictures.cell(change, key), differences])
+    grid = table(
+        ["Image", "", "Before and after"], rows, caption="What changed of each image", total=len(changes.annotated)
+    )
     return Section("said", title, [grid])
 
 

@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 Row = dict[str, Any]
 Images = Iterator[tuple[Row, bytes]]
 
-TOLD = ("label", "text", "licence", "source", "source_key", "group", "group_key", "sha256", "split")
+COLUMNS = ("label", "text", "licence", "source", "source_key", "group", "group_key", "sha256", "split")
+"""What is exported with each image, in this order."""
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next file begins
 _GROUP_BYTES = 16 * 2**20  # image bytes of a row group, so that a reader can take few
 
@@ -39,8 +40,8 @@ def webdataset(folder: Path, split: str, images: Images, rows: Sequence[Row], cl
         # No clock, no owner, mode 0644: the same images are the same bytes.
         with tarfile.open(folder / f"{split}-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
             for row, data in part:
-                said = json.dumps({name: row[name] for name in TOLD}, ensure_ascii=False, sort_keys=True)
-                members = {row["suffix"]: data, "json": said.encode()}
+                record = json.dumps({name: row[name] for name in COLUMNS}, ensure_ascii=False, sort_keys=True)
+                members = {row["suffix"]: data, "json": record.encode()}
                 if row["label"] is not None:
                     members["cls"] = str(ids[row["label"]]).encode()
                 if row["text"] is not None:
@@ -59,13 +60,13 @@ def parquet(folder: Path, split: str, images: Images, rows: Sequence[Row], class
     for number, part in _parts(images, rows):
         path = folder / "data" / f"{split}-{number:05d}-of-{total:05d}.parquet"
         with pq.ParquetWriter(
-            path, schema, compression=dict.fromkeys(TOLD, "ZSTD"), version="2.6", write_statistics=list(TOLD),
+            path, schema, compression=dict.fromkeys(COLUMNS, "ZSTD"), version="2.6", write_statistics=list(COLUMNS),
             use_dictionary=["licence", "source", "split"],
         ) as writer:  # fmt: skip
             waiting: list[Row] = []
             held = 0
             for row, data in part:
-                waiting.append({**{name: row[name] for name in TOLD}, "label": ids.get(row["label"]),
+                waiting.append({**{name: row[name] for name in COLUMNS}, "label": ids.get(row["label"]),
                                 "image": {"bytes": data, "path": f"{row['name']}.{row['suffix']}"}})  # fmt: skip
                 held += len(data)
                 if held >= _GROUP_BYTES:
@@ -79,14 +80,14 @@ def imagefolder(folder: Path, split: str, images: Images, rows: Sequence[Row], c
     (folder / split).mkdir()
     with (folder / split / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-        told = [name for name in TOLD if name != "split"]
-        table.writerow(["file_name", *told])
+        columns = [name for name in COLUMNS if name != "split"]
+        table.writerow(["file_name", *columns])
         for row, data in images:
             name = f"{row['name']}.{row['suffix']}"
             handle = os.open(folder / split / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             with os.fdopen(handle, "wb") as image:
                 image.write(data)
-            table.writerow([name, *("" if row[key] is None else row[key] for key in told)])
+            table.writerow([name, *("" if row[key] is None else row[key] for key in columns)])
 
 
 def card(splits: Mapping[str, Sequence[Row]], classes: Sequence[str], layout: str) -> str:
@@ -127,13 +128,13 @@ def _parts(images: Images, rows: Sequence[Row]) -> Iterator[tuple[int, Images]]:
 
 def _schema(classes: Sequence[str]) -> pa.Schema:
     text = {"dtype": "string", "_type": "Value"}
-    features = {"image": {"_type": "Image"}, **dict.fromkeys(TOLD, text),
+    features = {"image": {"_type": "Image"}, **dict.fromkeys(COLUMNS, text),
                 "label": {"names": list(classes), "_type": "ClassLabel"}}  # fmt: skip
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     fields = [pa.field("image", image), *(pa.field(name, pa.int64() if name == "label" else pa.string())
-                                          for name in TOLD)]  # fmt: skip
-    told = json.dumps({"info": {"features": features}}, ensure_ascii=True)
-    return pa.schema(fields, metadata={"huggingface": told})
+                                          for name in COLUMNS)]  # fmt: skip
+    info = json.dumps({"info": {"features": features}}, ensure_ascii=True)
+    return pa.schema(fields, metadata={"huggingface": info})
 
 
 def _cell(text: str) -> str:

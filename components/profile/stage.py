@@ -42,7 +42,7 @@ def profile(
     # By hash: a picture that was chosen stays so until enough newcomers with smaller hashes have come.
     chosen = sorted(sorted(range(len(keys)), key=lambda row: (keys[row], row))[: params.images])
     found, new = _vectors(pixels, chosen, params.embedding, facts)
-    told = {
+    content = {
         "format": 1,
         **counts(rows, refused.to_pylist()),
         "embedding": params.embedding,
@@ -50,17 +50,17 @@ def profile(
         "embedded": len(chosen),
         **summary(found),
     }
-    for name, source in told["sources"].items():
+    for name, source in content["sources"].items():
         mine = [at for at, row in enumerate(chosen) if kept[row]["source"] == name]
         source |= {"embedded": len(mine), "mean": summary(found[mine])["mean"] if mine else []}
     places = vectors.flat_map(found).round(4)
     columns = {"row": chosen, "x": places[:, 0].tolist(), "y": places[:, 1].tolist()}
     with files.replacing_folder(profile) as folder:
-        (folder / "profile.json").write_text(json.dumps(told, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+        (folder / "profile.json").write_text(json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         manifest.write(folder / "map.parquet", manifest.table(columns, manifest.MAP))
     log.info("%d images, %d embedded by %s, %d of them new", len(keys), len(chosen), params.embedding, new)
-    return {"images": told["images"], "rejected_share": told["rejected_share"], "embedded": len(chosen),
-            "spread": told["spread"]}  # fmt: skip
+    return {"images": content["images"], "rejected_share": content["rejected_share"], "embedded": len(chosen),
+            "spread": content["spread"]}  # fmt: skip
 
 
 def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:

@@ -42,17 +42,17 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     if not all(map(math.isfinite, (change, low, high))):
         return Decision(True, "Promoted: the champion's x0 error is not finite.", evidence)
     evidence |= {"x0_error_change": change, "x0_error_change_low": low, "x0_error_change_high": high}
-    said = f"x0 error {change:+.1%} against the champion ({low:+.1%} to {high:+.1%})"
+    change_text = f"x0 error {change:+.1%} against the champion ({low:+.1%} to {high:+.1%})"
     if not high < -params.margin:
         rule = f"To be promoted, the whole interval must lie below {0 - 100 * params.margin:g} %."
-        return Decision(False, f"Not promoted: {said}. {rule}", evidence)
+        return Decision(False, f"Not promoted: {change_text}. {rule}", evidence)
     ours, theirs = candidate["scores"].get(KID), champion.get("scores", {}).get(KID)
     if ours and theirs:
         evidence |= {"kid": _interval(ours), "champion_kid": _interval(theirs)}
         if ours["low"] > theirs["high"]:
             worse = f"{KID} {ours['value']:.4g} is worse than {theirs['value']:.4g} beyond both intervals"
-            return Decision(False, f"Not promoted: {said}, but {worse}.", evidence)
-    return Decision(True, f"Promoted: {said}.", evidence)
+            return Decision(False, f"Not promoted: {change_text}, but {worse}.", evidence)
+    return Decision(True, f"Promoted: {change_text}.", evidence)
 
 
 def relative_change(

@@ -69,14 +69,14 @@ def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sectio
 
 def augmented(data: Outcome, sheet: Sprites) -> Section | None:
     """What training did to some of its images before it added noise; None where it showed them as they are."""
-    told = data.augmented_info
-    if not told:
+    info = data.augmented_info
+    if not info:
         return None
     body = []
-    for at, row in enumerate(told["of"]):
+    for at, row in enumerate(info["of"]):
         sheet.add(f"row/{row}", data.training(row))
         cells = [el("td", sheet.cell(f"row/{row}", f"training image {row}"), el("small", "the image"))]
-        for number, words in enumerate(told["done"][at]):
+        for number, words in enumerate(info["done"][at]):
             sheet.add(f"{at}/{number}", data.draw(at, number))
             cells.append(el("td", sheet.cell(f"{at}/{number}", words), el("small", words)))
         body.append(el("tr", cells))

@@ -65,11 +65,11 @@ class Known:
         made: dict[str, Row] = {}
         for row in self.rows:
             if row["sha256"] in asked and row["sha256"] not in made:
-                told = {name: row[name] for name in ("pixel_sha256", "phash", "width", "height")}
+                facts = {name: row[name] for name in ("pixel_sha256", "phash", "width", "height")}
                 pairs = sorted(self.pairs.get(row["sha256"], {}).items())
                 made[row["sha256"]] = {
                     "sha256": row["sha256"], "source": row["source"], "source_key": row["source_key"],
-                    "reason": reason, **told, "pairs": [list(pair) for pair in pairs],
+                    "reason": reason, **facts, "pairs": [list(pair) for pair in pairs],
                 }  # fmt: skip
         return list(made.values())
 
@@ -79,9 +79,9 @@ def read(*, raw: Path, clean: Path) -> Known:
     named = ("arrival", "sha256", "source", "source_key", "matte", "member", "withdrawn")
     judged = ("verdict", "pixel_sha256", "phash", "width", "height")
     index = manifest.read_any(raw / "index.parquet", named)
-    told = {row["arrival"]: row for row in manifest.read_any(clean / "verdicts.parquet", ("arrival", *judged))}
+    verdicts = {row["arrival"]: row for row in manifest.read_any(clean / "verdicts.parquet", ("arrival", *judged))}
     blank = dict.fromkeys(judged)
-    rows = [{**blank, **told.get(row["arrival"], {}), **row} for row in index]
+    rows = [{**blank, **verdicts.get(row["arrival"], {}), **row} for row in index]
     by_arrival = {row["arrival"]: row["sha256"] for row in rows}
     pairs: dict[str, dict[str, str]] = defaultdict(dict)
     for pair in manifest.read_any(clean / "pairs.parquet", ("a", "b", "how")):

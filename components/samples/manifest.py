@@ -25,15 +25,15 @@ def _schema(**columns: str) -> pa.Schema:
     )
 
 
-_SAID = {"text": "str?", "label": "str?", "licence": "str"}
-SHARD = _schema(sha256="str", bytes="bytes", source="str", source_key="str", **_SAID)
+_ANNOTATION = {"text": "str?", "label": "str?", "licence": "str"}
+SHARD = _schema(sha256="str", bytes="bytes", source="str", source_key="str", **_ANNOTATION)
 INDEX = _schema(
-    arrival="int", sha256="str", source="str", source_key="str", **_SAID, group_key="str?", matte="str", size="int",
-    shard="str", row="int", member="bool", withdrawn="bool",
+    arrival="int", sha256="str", source="str", source_key="str", **_ANNOTATION, group_key="str?", matte="str",
+    size="int", shard="str", row="int", member="bool", withdrawn="bool",
 )  # fmt: skip
 REFUSED = _schema(source="str", source_key="str", reason="str", detail="str")
 VERDICTS = _schema(
-    arrival="int", sha256="str", source="str", source_key="str", **_SAID, group_key="str?", matte="str",
+    arrival="int", sha256="str", source="str", source_key="str", **_ANNOTATION, group_key="str?", matte="str",
     member="bool", size="int", verdict="str", reason="str?", detail="str?", twin="str?", twin_arrival="int?",
     distance="int?", difference="float?", width="int?", height="int?", mode="str?", format="str?", pixel_sha256="str?",
     phash="str?", group="str?",

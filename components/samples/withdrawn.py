@@ -64,12 +64,12 @@ def append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     files.write_text(path, before + "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def _parse(said: Any) -> Tombstone:
-    if not isinstance(said, Mapping):
-        raise TypeError(f"{type(said).__name__}, wanted an object")
+def _parse(line: Any) -> Tombstone:
+    if not isinstance(line, Mapping):
+        raise TypeError(f"{type(line).__name__}, wanted an object")
     for name in ("sha256", "pixel_sha256", "phash"):
-        if not (isinstance(said[name], str) and _HEX.fullmatch(said[name])) and (name == "sha256" or said[name]):
-            raise ValueError(f"{name} must be 64 hexadecimal digits, not {said[name]!r}")
-    pairs = tuple((str(other), str(how)) for other, how in said["pairs"])
-    width, height = (None if said[name] is None else int(said[name]) for name in ("width", "height"))
-    return Tombstone(said["sha256"], said["pixel_sha256"], said["phash"], width, height, pairs)
+        if not (isinstance(line[name], str) and _HEX.fullmatch(line[name])) and (name == "sha256" or line[name]):
+            raise ValueError(f"{name} must be 64 hexadecimal digits, not {line[name]!r}")
+    pairs = tuple((str(other), str(how)) for other, how in line["pairs"])
+    width, height = (None if line[name] is None else int(line[name]) for name in ("width", "height"))
+    return Tombstone(line["sha256"], line["pixel_sha256"], line["phash"], width, height, pairs)

@@ -236,9 +236,9 @@ def _progress(group: Group, total: int, start: int) -> Iterator[events.Progress 
 
 def _follow() -> None:
     """Be one more rank of the job in the first argument."""
-    told = json.loads(sys.argv[1])
-    params = TrainParams.model_validate_json(json.dumps(told.pop("params")))
-    job = Job(params=params, **{name: Path(value) for name, value in told.items()})
+    fields = json.loads(sys.argv[1])
+    params = TrainParams.model_validate_json(json.dumps(fields.pop("params")))
+    job = Job(params=params, **{name: Path(value) for name, value in fields.items()})
     logging.disable(logging.INFO)
     # A UserError meets rank 0 too, which says it.
     with together(params.ranks, job.folder, []) as group, contextlib.suppress(UserError):

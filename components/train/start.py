@@ -66,27 +66,27 @@ def clear(page: Path) -> None:
 
 def noted(page: Path | None) -> dict[str, Any] | None:
     """What ``page`` says, None when training starts from nothing; UserError when it is not what :func:`take` wrote."""
-    told = None if page is None else _json(page)
-    if told is None:
+    content = None if page is None else _json(page)
+    if content is None:
         return None
-    listed = told.get("files")
-    if not isinstance(told.get("model"), str) or not isinstance(listed, dict) or not set(listed) <= _KNOWN:
+    listed = content.get("files")
+    if not isinstance(content.get("model"), str) or not isinstance(listed, dict) or not set(listed) <= _KNOWN:
         raise UserError(f"{page}: not what `stillroom start` writes: run it again")
-    return told
+    return content
 
 
 def network(page: Path | None, built: nn.Module, objective: Objective, header: Header) -> nn.Module:
     """The network to train: ``built``, fresh, or that of ``page``, which must do the same job as it."""
-    told = noted(page)
-    if page is None or told is None:
+    content = noted(page)
+    if page is None or content is None:
         return built
     folder = page.with_suffix("")
-    for name, wanted in sorted(told["files"].items()):
+    for name, wanted in sorted(content["files"].items()):
         path = folder / name
         if not path.is_file() or files.sha256(path) != wanted.get("sha256"):
             raise UserError(f"{path}: missing, or not what {page.name} says: `dvc checkout`, `dvc pull`, or run "
-                            f"`stillroom start {told['model']}` again")  # fmt: skip
-    found = read(told["model"], folder)
+                            f"`stillroom start {content['model']}` again")  # fmt: skip
+    found = read(content["model"], folder)
     _check(found, built, objective, header)
     return found.network
 
@@ -170,5 +170,5 @@ def _json(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _write(page: Path, told: object) -> None:
-    files.write_text(page, json.dumps(told, indent=1, sort_keys=True) + "\n")
+def _write(page: Path, content: object) -> None:
+    files.write_text(page, json.dumps(content, indent=1, sort_keys=True) + "\n")

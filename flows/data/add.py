@@ -68,10 +68,10 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     found = survey(params, state.root)
     refused = Counter(found.refused)
     if not found.count:
-        said = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
+        reasons = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
         raise UserError(
             f"{visible(location)}: no image found as kind {kind}"
-            f"{f' (refused: {said})' if said else ''}: nothing was written"
+            f"{f' (refused: {reasons})' if reasons else ''}: nothing was written"
         )
     if not dry_run:
         files.write_text(path, appended(text, entry))
@@ -144,9 +144,9 @@ def _entry(request: Request, location: str, kind: str, *, root: Path) -> dict[st
         entry |= {"url_column": column, "seconds": 60.0, "attempts": 4, "private": False, "obey": True}
     elif kind == "parquet":
         entry["image_column"] = request.image_column or detect.image_column(root, location) or "image"
-    for option, wanted, said in (("--url-column", "urls", request.url_column),
-                                 ("--image-column", "parquet", request.image_column)):  # fmt: skip
-        if said is not None and kind != wanted:
+    for option, wanted, value in (("--url-column", "urls", request.url_column),
+                                  ("--image-column", "parquet", request.image_column)):  # fmt: skip
+        if value is not None and kind != wanted:
             raise UserError(f"{option}: is for kind {wanted}, and this source is of kind {kind}")
     return entry
 

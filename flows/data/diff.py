@@ -40,7 +40,7 @@ def lines(found: Changes, names: list[str]) -> str:
         return "\n".join([*shown, f"nothing changed: {found.kept[1]:,} images kept, the same ones"])
     shown.append(f"Kept: {found.kept[0]:,} → {found.kept[1]:,}")
     for title, entries in (("Added", found.added), ("Removed", found.removed), ("Changed verdicts", found.verdicts),
-                           ("Changed labels or captions", found.said),
+                           ("Changed labels or captions", found.annotated),
                            ("Moved to another split", found.moved)):  # fmt: skip
         shown.append(f"{title}: {len(entries):,}")
         shown += [f"  {_name(change)}: {visible(change.why)}" for change in entries[:_SHOWN]]

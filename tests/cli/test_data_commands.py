@@ -138,8 +138,8 @@ def test_diff_tells_added_removed_and_changed_labels(two):
     assert [(change.image["source_key"], change.why) for change in found.removed] == [
         (names["gone"], f"{found.removed[0].after['reason']}: not in the source any more")
     ]
-    assert [change.image["source_key"] for change in found.said] == [names["other"]]
-    assert found.said[0].why == "label"
+    assert [change.image["source_key"] for change in found.annotated] == [names["other"]]
+    assert found.annotated[0].why == "label"
     assert found.labels["new label"] == (0, 1)
     assert found.moved == []
     assert found.kept == (25, 25)

@@ -93,7 +93,7 @@ def test_the_place_stays_and_no_other_image_moves(done):
     found, _ = diff.diff(State(done.root), "HEAD", "now", pictures=50, target=done.root.parent / "page.html")
     assert found.moved == []
     assert {change.image["source_key"] for change in found.removed} == gone
-    assert found.added == found.said == []
+    assert found.added == found.annotated == []
     assert (done.root.parent / "page.html").read_text("utf-8").count(">withdrawn</span>") == 3
 
 
