@@ -1,4 +1,4 @@
-"""The trainers that benchmarks/train.py compares, each in a process that works when it is told to.
+"""The trainers that benchmarks/train.py compares, each in a process that works on request.
 
     python benchmarks/contenders.py SPEC    # SPEC: JSON, see :class:`Recipe` and :class:`Ours`
 

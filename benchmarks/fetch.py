@@ -97,7 +97,7 @@ def main() -> None:
 
 def measure(interpreter: Path, script: str, kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """What came of the list ``kind``, the seconds inside, the CPU seconds of the whole process tree."""
-    with server(options) as (port, told), tempfile.TemporaryDirectory() as folder:
+    with server(options) as (port, stats), tempfile.TemporaryDirectory() as folder:
         urls = {
             "start": [f"http://127.0.0.1:{port}/image/0.jpg"],
             "images": pictures(port, options.images),
@@ -113,7 +113,7 @@ def measure(interpreter: Path, script: str, kind: str, options: argparse.Namespa
         answer = peers.run(interpreter, script, *arguments)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**answer, "cpu": cpu, "port": port, "stats": told}
+    return {**answer, "cpu": cpu, "port": port, "stats": stats}
 
 
 @contextlib.contextmanager
@@ -121,14 +121,14 @@ def server(options: argparse.Namespace) -> Iterator[tuple[int, dict]]:
     """A fresh server's port, and a dict that holds its statistics in the end."""
     command = [sys.executable, str(SERVER), str(options.tar), str(options.images)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        told: dict = {}
+        stats: dict = {}
         port = int(child.stdout.readline())
         time.sleep(0.2)
         try:
-            yield port, told
+            yield port, stats
         finally:
             time.sleep(0.5)  # the server sees who hung up
-            told.update(json.loads(child.communicate("", timeout=60)[0].splitlines()[-1]))
+            stats.update(json.loads(child.communicate("", timeout=60)[0].splitlines()[-1]))
 
 
 def pictures(port: int, count: int) -> list[str]:

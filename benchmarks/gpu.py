@@ -5,7 +5,7 @@
     PYTHONPATH=. python benchmarks/gpu.py --smoke          # that it runs: tiny, on the CPU; its figures mean nothing
 
 ``Script`` is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers (its network,
-batch 16, AdamW 1e-4, DDPM with linear betas, fp32 unless told), written anew on accelerate, with its data loader: PIL
+batch 16, AdamW 1e-4, DDPM with linear betas, fp32 by default), written anew on accelerate, with its data loader: PIL
 images, torchvision transforms, no workers.  Ours is the step of components/train/step.py on that network.  Everything
 waits for the device at both ends of a timing, and nowhere else.  It has not run on a GPU yet.
 """
@@ -223,8 +223,8 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
             mine, label = Ours(bench, images, batch, Path(name), network, compile=not bench.smoke), "ours, compiled"
         rate = bench.rate(mine.step)
         known = {one: bench.rates.get(f"script, {side} px, {one}, batch {small}") for one in ("fp32", "bf16")}
-        told = [f"{rate / base:.2f} of the script in {one}" for one, base in known.items() if base]
-        bench.add(f"{label}, {side} px, bf16, batch {batch}", rate, "; ".join([*told, used(bench, mine, rate)]))
+        shares = [f"{rate / base:.2f} of the script in {one}" for one, base in known.items() if base]
+        bench.add(f"{label}, {side} px, bf16, batch {batch}", rate, "; ".join([*shares, used(bench, mine, rate)]))
         if not largest:
             still = bench.rate(lambda: mine.step(fed=False))
             bench.add(

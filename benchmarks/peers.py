@@ -20,13 +20,13 @@ PEERS = ROOT / ".stillroom" / "peers"
 def python(name: str, *requirements: str) -> Path:
     """The interpreter of peer ``name`` with ``requirements`` installed (once)."""
     folder = PEERS / name
-    wanted, told = "\n".join(requirements), folder / "requirements.txt"
-    if not told.is_file() or told.read_text("utf-8") != wanted:
+    wanted, listed = "\n".join(requirements), folder / "requirements.txt"
+    if not listed.is_file() or listed.read_text("utf-8") != wanted:
         print(f"installing {name} into {folder.relative_to(ROOT)}: {', '.join(requirements)}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *requirements], check=True)
-        told.write_text(wanted, "utf-8")
+        listed.write_text(wanted, "utf-8")
     return folder / "bin" / "python"
 
 

@@ -32,12 +32,12 @@ def fetch() -> list[Path]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for names, kind in ((WHEELS, "--only-binary"), (SOURCES, "--no-binary")):
         for name in names:
-            told = FOLDER / f"{name}.done"
-            if not told.exists():
+            marker = FOLDER / f"{name}.done"
+            if not marker.exists():
                 only = ":all:" if kind == "--only-binary" else name
                 pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", kind, only, name, "-d", str(FOLDER)]
                 subprocess.run(pip, check=False, capture_output=True)
-                told.touch()
+                marker.touch()
     return sorted(path for path in FOLDER.iterdir() if path.suffix in (".whl", ".gz"))
 
 

@@ -91,7 +91,7 @@ class Bench:
 
         null = self.model.null_class
         network = self.model.network
-        if null is not None:  # the pipeline knows no labels: the network is told that there is none
+        if null is not None:  # the pipeline knows no labels: every image gets the null class
             plain = network.forward
             network.forward = lambda x, t, **_: plain(x, t, class_labels=torch.full((len(x),), null))
         scheduler = DDPMScheduler(

@@ -44,8 +44,8 @@ def main() -> None:
         last = states[-1]
         leaks = sum(last[a] != last[b] and "quarantine" not in (last[a], last[b]) for a, b in pairs)
         held = last.count("quarantine")
-        said = f"{min(moved):,} to {max(moved):,}" if any(moved) else "0"
-        print(f"| {title} | {said} | {leaks:,} | {held:,} ({held / len(last):.3%}) |")
+        moves = f"{min(moved):,} to {max(moved):,}" if any(moved) else "0"
+        print(f"| {title} | {moves} | {leaks:,} | {held:,} ({held / len(last):.3%}) |")
     print(f"\n{peers.machine()}")
 
 

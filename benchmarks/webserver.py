@@ -31,8 +31,8 @@ turns: defaultdict[str, int] = defaultdict(int)
 
 def answer(status: str, body: bytes = b"", **headers: str) -> bytes:
     """A whole answer; underscores in the names of headers are hyphens."""
-    said = {"Content_Length": str(len(body)), **headers}
-    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in said.items() if value)]
+    fields = {"Content_Length": str(len(body)), **headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value)]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -99,14 +99,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
     async def send(data: bytes) -> None:
         writer.write(data)
-        told[1] += len(data)
+        counts[1] += len(data)
         await writer.drain()
 
     try:
         for _ in itertools.count():
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
-            told = stats[path]
-            told[0] += 1
+            counts = stats[path]
+            counts[0] += 1
             began, keep = time.monotonic(), True
             try:
                 _, kind, *rest = path.split("/")
@@ -119,7 +119,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 else:
                     await send(answer("404 Not Found"))
             finally:
-                told[2] = max(told[2], time.monotonic() - began)
+                counts[2] = max(counts[2], time.monotonic() - began)
             if not keep:
                 break
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -1,7 +1,8 @@
 """How an image file becomes pixels: the one pixel rule, in words in docs/data.md.
 
 Pixels are uint8 RGB, (H, W, 3), in sRGB, as a viewer shows them: turned as EXIF says, the first frame, transparency
-laid on the matte (colours hidden under it never show), more than 8 bits scaled to 8.  Damage is told, never mended.
+laid on the matte (colours hidden under it never show), more than 8 bits scaled to 8.  Damage is reported and not
+repaired.
 """
 
 from __future__ import annotations

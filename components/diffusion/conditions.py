@@ -1,4 +1,4 @@
-"""What a network is told of each sample beside its noise level: tensors by name, one row a sample.
+"""What a network gets for each sample beside its noise level: tensors by name, one row a sample.
 
 ``label``, (B,) int64: class numbers, of which the last stands for no label.  A network that takes none gets an empty
 mapping.  More conditions (text, control images) are more names.

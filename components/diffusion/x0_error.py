@@ -43,9 +43,9 @@ def measure(
             for at, level in pairs[first : first + batch]
         ]).to(device)  # fmt: skip
         sigma = sigmas[levels].to(device)
-        told = conditions.moved(conditions.rows(condition, which), device)
+        given = conditions.moved(conditions.rows(condition, which), device)
         noisy = image + along(sigma, image) * unit
-        yield (denoise(noisy, sigma, told) - image).square().mean(tuple(range(1, image.dim()))).cpu()
+        yield (denoise(noisy, sigma, given) - image).square().mean(tuple(range(1, image.dim()))).cpu()
 
 
 def geo(errors_BL: Tensor) -> float:

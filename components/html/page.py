@@ -1,4 +1,4 @@
-"""HTML that cannot say what it was not told to: every text is escaped unless this module made it.
+"""HTML builder that escapes by default: all text but the markup that this module makes.
 
 ``el("td", name, class_="key")`` makes an element; its children are text (escaped), ``Safe`` markup (kept),
 None (nothing), or lists of these.  ``document`` wraps sections into one file that asks nobody for anything: no

@@ -41,7 +41,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is said of one kind of network; ``module`` and ``folder`` are where diffusers has it, None where not."""
+    """What the card says of one kind of network.
+
+    ``module``: its class in diffusers, None where diffusers has none; ``folder``: where the model folder holds it.
+    """
 
     words: str
     library: str
@@ -117,7 +120,7 @@ scheduler.set_timesteps({steps})
 for t in scheduler.timesteps:
     given, at = scheduler.scale_model_input(x, t), t.expand(4)
     with torch.no_grad():
-        told = network(given, at{label}).sample
+        labelled = network(given, at{label}).sample
         {free}
     x = scheduler.step({guided}, t, x).prev_sample
 images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {size}
@@ -145,7 +148,7 @@ with open("FOLDER/onnx/levels.json") as file:
 for one, after in zip(levels, [*levels[1:], levels[-1]]):
     sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
     given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
-    told = network.run(None, {onnx_given})[0]
+    labelled = network.run(None, {onnx_given})[0]
     {free}
     clean = one["c_skip"] * x + one["c_out"] * {guided}
     ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
@@ -188,7 +191,7 @@ def _optimiser(recipe: Recipe) -> str:
 def _blocks(recipe: Recipe, kind: _Kind, shape: tuple[int, ...], classes: int) -> list[str]:
     """The ways to sample without this project, each with the lines that do it."""
     numbers = {"steps": recipe.steps, "shape": ", ".join(map(str, shape)), "size": " x ".join(map(str, shape))}
-    guided = f"(free + {recipe.guidance:g} * (told - free))" if classes else "told"
+    guided = f"(free + {recipe.guidance:g} * (labelled - free))" if classes else "labelled"
     blocks = []
     if kind.module and recipe.objective.schedule.name == "exponential":
         blocks.append(_PIPELINE.format(**numbers))

@@ -55,8 +55,8 @@ class OnnxNetwork(nn.Module):
         self._session = _session(path)
         self._inputs = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
         if not 2 <= len(self._inputs) <= 3 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
-            told = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
-            raise UserError(f"{path}: takes {told}; wanted an image, a timestep and perhaps a label: export it again")
+            inputs = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
+            raise UserError(f"{path}: takes {inputs}; wanted an image, a timestep and perhaps a label: export it again")
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
         """What the network predicts for ``sample`` BCHW at ``timestep`` (B,), with labels (B,) if it takes any."""

@@ -167,7 +167,7 @@ def sample(
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
-    ``wishes`` are those of :func:`plan`; ``progress`` is told, after every step, of the pictures that made it.
+    ``wishes`` are those of :func:`plan`; ``progress`` is called after every step with the number of pictures in it.
     """
     model = load(model) if isinstance(model, Path) else model
     planned = plan(model, **wishes)
@@ -181,8 +181,8 @@ def sample(
         if model.device.type == "cuda" and first:
             numbers += [numbers[-1]] * (most - count)
             ids += [ids[-1]] * (most - count)
-        told = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
-        images = _denoise(model, planned, ids, seed, numbers, precision, told)
+        report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
+        images = _denoise(model, planned, ids, seed, numbers, precision, report)
         drawn.append(tensors.to_pixels(images[:count]).cpu())
     empty = torch.empty(0, *model.spec.stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
@@ -215,7 +215,7 @@ def _denoise(
     model: Denoiser, planned: Plan, class_ids: Sequence[int], seed: int, numbers: Sequence[int], precision: str,
     watch: samplers.Watch,
 ) -> Tensor:  # fmt: skip
-    """Clean images in [-1, 1], NCHW; ``watch`` is told each step's sigma and predicted clean images."""
+    """Clean images in [-1, 1], NCHW; ``watch`` is called with each step's sigma and predicted clean images."""
     denoise = guided(model, class_ids, planned.guidance, precision)
     x = noise(model, seed, numbers).to(model.device) * planned.sigmas[0]
 

@@ -61,7 +61,7 @@ def pipeline(aim: Objective, *, labelled: bool) -> str:
 def derived(config: dict[str, Any]) -> Objective:
     """The objective of a network whose scheduler_config.json is ``config``; ValueError says what is not known here.
 
-    Of any scheduler of diffusers: they are told apart by what they say of the network's prediction and of the noise.
+    Of any scheduler of diffusers: only what its config says of the network's prediction and of the noise is read.
     """
     name = str(config.get("_class_name"))
     steps = config.get("num_train_timesteps", TIMESTEPS)
@@ -76,9 +76,9 @@ def derived(config: dict[str, Any]) -> Objective:
     predicted = config.get("prediction_type", "epsilon")
     if name.startswith("FlowMatch") or config.get("use_flow_sigmas") or predicted == PREDICTIONS["flow"]:
         return objective("flow", "logit_normal")
-    kinds = {told: kind for kind, told in PREDICTIONS.items()}
+    kinds = {theirs: kind for kind, theirs in PREDICTIONS.items()}
     betas = (config.get("beta_schedule", "linear"), config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
-    schedules = {told: ours for ours, told in BETAS.items()}
+    schedules = {theirs: ours for ours, theirs in BETAS.items()}
     if predicted not in kinds:
         raise ValueError(f"prediction_type {predicted!r}")
     if betas[0] not in schedules or (betas[0] == "linear" and betas[1:] != (1e-4, 0.02)):

@@ -98,21 +98,21 @@ class CompactUNet(ModelMixin, ConfigMixin):
         return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)
 
     def _network(self, sample: Tensor, sigma: Tensor, labels: Tensor | None, done: Tensor | None) -> Tensor:
-        told = self.time(_waves(sigma).to(sample.dtype))
+        embedding = self.time(_waves(sigma).to(sample.dtype))
         if self.label is not None:
-            told = told + self.label(labels)
+            embedding = embedding + self.label(labels)
         if self.augment is not None and done is None and self.training:
             done = sample.new_zeros(len(sample), self.augment.in_features)  # DDP waits for a gradient of each weight
         if self.augment is not None and done is not None:
-            told = told + self.augment(done.to(sample.dtype))
+            embedding = embedding + self.augment(done.to(sample.dtype))
         config: Any = self.config
         blocks: Any  # ModuleLists within a ModuleList
-        told, fold, kept = functional.silu(told), config.fold, []
+        embedding, fold, kept = functional.silu(embedding), config.fold, []
         sample = functional.pixel_unshuffle(sample, fold) if fold > 1 else sample
         x = self.enter(sample.contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.down):
             for block in blocks:
-                x = block(x, told)
+                x = block(x, embedding)
             if level < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[level](x)
@@ -121,7 +121,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
                 x = self.grow[level](x) + kept[level]
             blocks = self.up[level]
             for block in blocks:
-                x = block(x, told)
+                x = block(x, embedding)
         x = self.leave(functional.silu(self.norm(x)))
         return functional.pixel_shuffle(x, fold) if fold > 1 else x  # channels of one head stay together
 
@@ -146,14 +146,14 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = Norm(width), Norm(width)
         self.one, self.two = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.told = nn.Linear(EMBED, 2 * width)
+        self.told = nn.Linear(EMBED, 2 * width)  # gives scale and shift; its name is a key of saved weights
         self.attention = Attention(width) if attends else None
         for weight in self.two.parameters():
             nn.init.zeros_(weight)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """BCHW to BCHW; ``told`` (B, EMBED)."""
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """BCHW to BCHW; ``embedding`` (B, EMBED) of noise level, label and augmentation."""
+        scale, shift = self.told(embedding)[:, :, None, None].chunk(2, 1)
         y = self.one(functional.silu(self.first(x)))
         y = self.two(functional.silu(torch.addcmul(shift, self.second(y), 1 + scale)))
         return x + y if self.attention is None else self.attention(x + y)

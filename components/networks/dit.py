@@ -30,7 +30,7 @@ class DiTTransformer2DModel(_Stock):
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Transformer2DModelOutput:
         """The prediction for ``sample`` BCHW at ``timestep``, (B,) or one for all; ``class_labels`` (B,).
 
-        Without labels it is told the last one, which stands for none.
+        Without labels every image gets the last one, which stands for none.
         """
         count, none = sample.shape[0], self.config.num_embeds_ada_norm
         timestep = torch.as_tensor(timestep, device=sample.device).expand(count)
@@ -54,8 +54,8 @@ def begin(network: DiTTransformer2DModel) -> None:
     nn.init.xavier_uniform_(enter.weight.flatten(1))
     nn.init.zeros_(enter.bias)
     for block in network.transformer_blocks:
-        told = block.norm1.emb.timestep_embedder
-        for layer in (told.linear_1, told.linear_2):
+        embedder = block.norm1.emb.timestep_embedder
+        for layer in (embedder.linear_1, embedder.linear_2):
             nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(block.norm1.linear.weight)
     for layer in (network.proj_out_1, network.proj_out_2):

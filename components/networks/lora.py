@@ -66,6 +66,6 @@ def save(folder: Path, adapters: dict[str, Tensor], params: LoraParams) -> None:
 
     folder.mkdir()
     save_file(adapters, folder / "adapter_model.safetensors")
-    told = {"peft_type": "LORA", "r": params.rank, "lora_alpha": params.alpha, "lora_dropout": 0.0, "bias": "none",
-            "target_modules": sorted(params.targets), "inference_mode": True}  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", "utf-8")
+    config = {"peft_type": "LORA", "r": params.rank, "lora_alpha": params.alpha, "lora_dropout": 0.0, "bias": "none",
+              "target_modules": sorted(params.targets), "inference_mode": True}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -27,13 +27,14 @@ HEAD = 32
 
 
 def build(
-    params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, told: int = 0
+    params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int = 0
 ) -> nn.Module:
     """A fresh network for images of ``shape`` (C, H, W); with ``classes`` > 0 it takes labels 0..classes (last: none).
 
-    A compact one can be told of augmentation, by ``told`` numbers (:class:`components.dataset.augment.Drawn`).
+    ``augment_labels``: how many numbers say what augmentation did (:class:`components.dataset.augment.Drawn`); only
+    a compact network takes them, 0 for none.
     """
-    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, told)
+    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels)
 
 
 def read(config: dict[str, Any]) -> nn.Module:
@@ -86,7 +87,9 @@ def embeddings(network: nn.Module) -> list[str]:
     return [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)]
 
 
-def _compact(params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, told: int) -> nn.Module:
+def _compact(
+    params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int
+) -> nn.Module:
     from components.networks.compact import CompactUNet
 
     count = len(params.widths)
@@ -95,11 +98,11 @@ def _compact(params: CompactParams, schedule_name: str, shape: tuple[int, ...], 
     return CompactUNet(
         sample_size=_size(shape), in_channels=shape[0], widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
-        schedule_name=schedule_name, num_augment_labels=told or None,
+        schedule_name=schedule_name, num_augment_labels=augment_labels or None,
     )  # fmt: skip
 
 
-def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, _told: int) -> nn.Module:
+def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
     from diffusers import UNet2DModel
 
     widths = params.widths
@@ -111,8 +114,8 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
         sample_size=_size(shape),
         in_channels=shape[0],
         out_channels=shape[0],
-        # The exponential schedule is told as sigma: embedded by its logarithm, and the output divided by it; pixels
-        # come in [0, 1].
+        # On the exponential schedule the timestep is sigma.  Its logarithm is embedded, the output is divided by it,
+        # and pixels come in [0, 1].
         time_embedding_type="fourier" if schedule_name == "exponential" else "positional",
         center_input_sample=schedule_name == "exponential",
         block_out_channels=tuple(widths),
@@ -133,7 +136,7 @@ def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
             raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
 
 
-def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, _told: int) -> nn.Module:
+def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
     from components.networks import dit
 
     channels, side, width = shape

@@ -26,9 +26,12 @@ class Batch(NamedTuple):
     sigma: Tensor
     """(B,), above 0."""
     condition: conditions.Condition
-    """What the network is told, (B, ...) each: the label, its null class where there is none or it was dropped."""
+    """What the network gets beside the noise level, (B, ...) each.
+
+    A label is the null class where the image has none or it was dropped.
+    """
     done: Tensor | None = None
-    """(B, augment.LABELS): what augmentation did, for a network that is told."""
+    """(B, augment.LABELS): what augmentation did, for a network that takes it."""
 
     def part(self, piece: slice) -> Batch:
         """Some of its images."""

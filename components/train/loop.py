@@ -139,7 +139,7 @@ class Training:
         state.place = place + batch
 
     def _look(self, *, all_now: bool) -> bool:
-        """Take in what the steps have told; whether the training went back for it."""
+        """Take in the numbers of finished steps; whether the training went back because of them."""
         asked = self._poll() if self.group.size == 1 else 0  # more ranks agree by what their steps tell
         for stats in self.readback.pop(all_now=all_now or bool(asked)):
             self.stop = self.stop or stopping.chosen(*stats.arrived())

@@ -131,13 +131,15 @@ class TrainParams(Params):
         names.check(self.objective, self.schedule)
         if self.augment.labelled and self.network.kind != "compact":
             raise ValueError(
-                f"augment.label needs network.kind compact, which can be told of it, not {self.network.kind}: "
+                f"augment.label needs network.kind compact, which takes augmentation labels, not {self.network.kind}: "
                 "take augment.label false"
             )
         if self.network.kind == "compact" and self.objective != "v":
             raise ValueError(f"network compact predicts v, not {self.objective}")
         if self.network.kind == "dit" and self.schedule == "exponential":
-            raise ValueError("network dit is not told of schedule exponential finely enough: take network unet")
+            raise ValueError(
+                "network dit cannot tell the noise levels of schedule exponential apart: take network unet"
+            )
         if self.network.kind == "compact" and not self.onnx:
             raise ValueError("onnx false, but nobody could run network compact without our code: set it to true")
         return self

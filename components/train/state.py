@@ -158,7 +158,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
         torch.manual_seed(params.seed)
         network = registry.build(
             params.network, schedule_name=params.schedule, shape=header.spec.shape,
-            classes=len(header.classes), told=augment.LABELS if params.augment.labelled else 0,
+            classes=len(header.classes), augment_labels=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.objective_at(header.spec.sigma_data), header)
     if params.augment.labelled and network.augment is None:

@@ -60,7 +60,7 @@ class Step:
 
         def losses(piece: slice) -> Tensor:
             part = batch.part(piece)
-            # At sampling nobody tells the network, which is as if it were told of zeros.
+            # At sampling no augmentation labels are given, which is the same as zeros.
             model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
             with precision.autocast(self.group.device, params.precision):
                 return self.state.objective.loss(

@@ -204,7 +204,7 @@ def test_only_the_compact_network_is_told():
 def test_a_network_that_is_told_of_nothing_is_the_one_that_is_not_told():
     how = tiny(**COMPACTLY).network
     torch.manual_seed(0)
-    net = registry.build(how, schedule_name="cosine", shape=(3, 8, 8), classes=0, told=augment.LABELS)
+    net = registry.build(how, schedule_name="cosine", shape=(3, 8, 8), classes=0, augment_labels=augment.LABELS)
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     noisy, t = images(4), torch.full((4,), 300)

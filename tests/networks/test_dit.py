@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_one_line(changes, line):
 
 
 def test_sigma_itself_is_too_fine_for_its_timesteps():
-    with pytest.raises(ValueError, match="not told of schedule exponential finely enough"):
+    with pytest.raises(ValueError, match="cannot tell the noise levels of schedule exponential apart"):
         tiny(network=DIT, objective="eps", schedule="exponential")
 
 

@@ -31,7 +31,7 @@ _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def open_archive(file: File, *, max_bytes: int) -> Zip | Tar:
-    """The zip or tar ``file``, told by its first bytes and not by its name."""
+    """The zip or tar ``file``, recognised by its first bytes and not by its name."""
     with file.open() as stream:
         head = stream.read(BLOCK)
         if not head:
