@@ -71,8 +71,8 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """Mean colours of a 32 x 32 grid, uint8 (32, 32, 3); its cells have the picture's shape."""
     # Not BOX: at 48 px its cells are 1 and 2 px wide by turns, so that a mirrored picture gets another thumbnail.
     small = min(pixels.shape[:2]) < SIDE
-    how = Image.Resampling.BICUBIC if small else Image.Resampling.HAMMING
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), how, reducing_gap=3.0))
+    resampling = Image.Resampling.BICUBIC if small else Image.Resampling.HAMMING
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), resampling, reducing_gap=3.0))
 
 
 def luma(thumbs: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from components.base.grouping import Groups
 from components.clean import fingerprints
-from components.clean.verify import HOWS
+from components.clean.verify import METHODS
 from components.samples import manifest
 
 KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
@@ -86,7 +86,7 @@ class _Twins:
     def reject(self, pairs: np.ndarray) -> None:
         """Fill in ``of`` (whom an image is a copy of), ``why`` and what was ``measured``."""
         pairs = pairs[pairs["same"]]
-        exact = pairs["how"] <= HOWS.index("pixels")
+        exact = pairs["how"] <= METHODS.index("pixels")
         shown: dict[int, int] = {}  # each picture that has copies, by the first that shows it
         members: dict[int, list[int]] = {}
         for a, b in pairs[["a", "b"]][exact].tolist():
@@ -116,9 +116,9 @@ class _Twins:
         return -area, -int(self._sizes[position]), position
 
     def _exact(self, position: int, twin: int) -> None:
-        how = "bytes" if self._contents[position] == self._contents[twin] else "pixels"
+        what = "bytes" if self._contents[position] == self._contents[twin] else "pixels"
         self.of[position], self.measured[position] = twin, (0, 0.0)
-        self.why[position] = "duplicate", f"the same {how} as {self._names[twin]}"
+        self.why[position] = "duplicate", f"the same {what} as {self._names[twin]}"
 
     def _near(self, position: int, twin: int, pair: np.void) -> None:
         self.of[position] = twin

@@ -15,7 +15,7 @@ from components.base.algorithms import Algorithm
 from components.base.events import Progress
 from components.clean import embedding, fingerprints, search, verify
 from components.clean.known import Known
-from components.clean.verify import CANDIDATE, HOWS, VERDICT, Candidate, Look, Rule
+from components.clean.verify import CANDIDATE, METHODS, VERDICT, Candidate, Look, Rule
 from components.samples import facts
 
 BY_FEATURES = Algorithm(
@@ -30,10 +30,10 @@ _VERIFIED = 256  # candidates in a batch
 _KEPT = 16_384  # verdicts after which they are kept, whatever happens then
 
 
-def found(a: np.ndarray, b: np.ndarray, how: str, *, same: bool) -> np.ndarray:
-    """PAIRs without measurements."""
+def found(a: np.ndarray, b: np.ndarray, method: str, *, same: bool) -> np.ndarray:
+    """PAIRs without measurements; ``method`` is one of METHODS."""
     pairs = np.zeros(len(a), PAIR)
-    pairs["a"], pairs["b"], pairs["how"], pairs["same"] = a, b, HOWS.index(how), same
+    pairs["a"], pairs["b"], pairs["how"], pairs["same"] = a, b, METHODS.index(method), same
     pairs["distance"] = pairs["inliers"] = -1
     pairs["difference"] = pairs["correlation"] = np.nan
     return pairs
@@ -54,7 +54,7 @@ def equal(known: Known, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     twins = founders != positions
     a, b = founders[twins], positions[twins]
     pairs = found(a, b, "pixels", same=True)
-    pairs["how"][known.keys[a] == known.keys[b]] = HOWS.index("bytes")
+    pairs["how"][known.keys[a] == known.keys[b]] = METHODS.index("bytes")
     pairs["distance"], pairs["difference"], pairs["correlation"] = 0, 0.0, 1.0
     return pairs, positions[~twins]
 

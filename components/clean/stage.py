@@ -15,7 +15,7 @@ from components.clean import fingerprints, judge
 from components.clean import pairs as pairing
 from components.clean.known import Known
 from components.clean.params import CleanParams
-from components.clean.verify import HOWS, Rule
+from components.clean.verify import METHODS, Rule
 from components.samples import manifest, shards
 from components.samples import withdrawn as record
 from components.samples.withdrawn import Tombstone
@@ -124,7 +124,7 @@ def _pairs_table(index: pa.Table, pairs: np.ndarray) -> pa.Table:
     names = np.array(fingerprints.ORIENTATIONS)[pairs["orientation"]]
     columns = {
         "a": arrival[pairs["a"]], "b": arrival[pairs["b"]], "same": pairs["same"],
-        "how": np.array(HOWS)[pairs["how"]].tolist(),
+        "how": np.array(METHODS)[pairs["how"]].tolist(),
         "orientation": pa.array(names.tolist(), mask=np.isnan(pairs["correlation"])),
         "distance": pa.array(pairs["distance"].astype(np.int64), mask=pairs["distance"] < 0),
         "difference": pa.array(pairs["difference"], mask=np.isnan(pairs["difference"])),

@@ -27,7 +27,8 @@ LARGE = 128  # px: the shorter side from which corners are looked for
 _BLOCK = 4096  # images whose earlier neighbours are searched at a time
 _FAR = 0.5  # of correlation: what lacks more than that is not moved about
 _STRETCH = 1.06  # how much more one side may be scaled than the other; whole pixels are added to it
-HOWS = ("", "bytes", "pixels", "correlation", "orb", "group", "withdrawn")
+METHODS = ("", "bytes", "pixels", "correlation", "orb", "group", "withdrawn")
+"""How a pair was judged: field ``how`` of VERDICT is a position in it, column ``how`` of pairs.parquet the word."""
 CANDIDATE = np.dtype([("a", "<i8"), ("b", "<i8"), ("orientation", "u1"), ("distance", "<i2")])
 VERDICT = np.dtype([
     ("found", "?"), ("same", "?"), ("how", "u1"), ("orientation", "u1"), ("difference", "<f8"),
@@ -162,7 +163,7 @@ def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
         shaped = _stretch(fit.movement, (look.width, look.height), size) <= _allowed(look, turned)
         found = shaped and fit.correlation >= rule.min_correlation
         whole = fit.movement is alignment.STILL and number == 0
-        verdict["how"] = HOWS.index("correlation")
+        verdict["how"] = METHODS.index("correlation")
         verdict["found"], verdict["same"] = found, found and whole and fit.difference <= rule.max_difference
         verdict["difference"], verdict["correlation"] = fit.difference, fit.correlation
     return verdicts
@@ -171,7 +172,7 @@ def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
 def _by_corners(one: Look, other: Look, rule: Rule) -> np.ndarray:
     assert one.corners is not None and other.corners is not None  # both are rich
     verdict = np.zeros((), VERDICT)
-    verdict["how"], verdict["correlation"], verdict["difference"] = HOWS.index("orb"), -1.0, 1.0
+    verdict["how"], verdict["correlation"], verdict["difference"] = METHODS.index("orb"), -1.0, 1.0
     sizes = (one.width, one.height), (other.width, other.height)
     match = keypoints.match(one.corners, sizes[0], other.corners, sizes[1])
     if match is None:

@@ -40,7 +40,7 @@ def groups(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
             page.figure(charts.columns("Images in a group", _steps(sizes), x_unit="images in a group", y_unit="groups"),
                         f"{page.plural(len(sizes), 'group')} of two or more, "
                         f"{page.plural(int(sizes.sum()), 'image')} in them."),
-            _how(data),
+            _methods(data),
         ),
     ]  # fmt: skip
     drawn: list[Safe] = []
@@ -89,15 +89,15 @@ def _by_group(data: Evidence) -> dict[str, list[Any]]:
     return found
 
 
-def _how(data: Evidence) -> Safe | None:
+def _methods(data: Evidence) -> Safe | None:
     """A chart of how the pairs were found, and what came of them."""
     if not len(data.pairs):
         return None
     counts = data.pairs.groupby(["how", "same"]).size()
-    order = [*(how for how in paircards.HOW if how in set(data.pairs["how"])),
-             *sorted(set(data.pairs["how"]) - set(paircards.HOW))]  # fmt: skip
-    entries = [(paircards.HOW.get(how, how), [int(counts.get((how, same), 0)) for same in (True, False)])
-               for how in order]  # fmt: skip
+    order = [*(method for method in paircards.METHODS if method in set(data.pairs["how"])),
+             *sorted(set(data.pairs["how"]) - set(paircards.METHODS))]  # fmt: skip
+    entries = [(paircards.METHODS.get(method, method), [int(counts.get((method, same), 0)) for same in (True, False)])
+               for method in order]  # fmt: skip
     return page.figure(
         charts.bars("How pairs were found", entries, unit="pairs", names=("one picture", "alike")),
         "One picture: the better one is kept. Alike: both are kept, in one split.",

@@ -10,7 +10,7 @@ from components.describe.evidence import Evidence, Gallery
 from components.html.page import Child, Safe, cut, el, figures, plural
 
 CARD = 60  # characters of a name beside a thumbnail
-HOW = {
+METHODS = {
     "bytes": "the same bytes",
     "pixels": "the same pixels",
     "hash": "perceptual hash",
@@ -30,10 +30,10 @@ def name(row: Any) -> str:
 def measured(pair: Any, bits: int) -> list[tuple[str, str]]:
     """What was measured between two images: (what, value), nothing for what was not measured."""
     found = []
-    how = getattr(pair, "how", None)  # a verdict says less than the pair that it rests on
-    if isinstance(how, str):
-        found.append(("Found by", HOW.get(how, how)))
-    if how in ("bytes", "pixels"):
+    method = getattr(pair, "how", None)  # a verdict says less than the pair that it rests on
+    if isinstance(method, str):
+        found.append(("Found by", METHODS.get(method, method)))
+    if method in ("bytes", "pixels"):
         return found  # nothing differs
     if not pd.isna(pair.distance):
         found.append(("Hash", f"{plural(int(pair.distance), 'bit')} of {bits} differ"))

@@ -50,7 +50,9 @@ class Known:
     def near(self, names: Iterable[str]) -> set[str]:
         """The images that look like ``names``, without themselves; those that share only a named group do not."""
         asked = set(names)
-        return {other for name in asked for other, how in self.pairs.get(name, {}).items() if how != "group"} - asked
+        return {
+            other for name in asked for other, method in self.pairs.get(name, {}).items() if method != "group"
+        } - asked
 
     def same_pixels(self, names: Iterable[str]) -> list[Row]:
         """Rows of other files that show the very same pixels as ``names`` and are not withdrawn."""

@@ -70,6 +70,6 @@ def _parse(line: Any) -> Tombstone:
     for name in ("sha256", "pixel_sha256", "phash"):
         if not (isinstance(line[name], str) and _HEX.fullmatch(line[name])) and (name == "sha256" or line[name]):
             raise ValueError(f"{name} must be 64 hexadecimal digits, not {line[name]!r}")
-    pairs = tuple((str(other), str(how)) for other, how in line["pairs"])
+    pairs = tuple((str(other), str(method)) for other, method in line["pairs"])
     width, height = (None if line[name] is None else int(line[name]) for name in ("width", "height"))
     return Tombstone(line["sha256"], line["pixel_sha256"], line["phash"], width, height, pairs)
