@@ -172,8 +172,7 @@ def score(
     rows = {name: list(pack.read_split(Path(spec["splits"]), name)) for name in pack.SPLITS}
     classes = pixels.header.classes if contender.labels else ()
     with tempfile.TemporaryDirectory() as folder:
-        network, aim = contender.averaged()
-        denoiser.save(Path(folder), network, aim, {
+        denoiser.save(Path(folder), *contender.averaged(), {
             "format": 2, "classes": list(classes), "null_class": len(classes) or None, "side": pixels.header.spec.side,
             "weighting": params.weighting, "sampler": params.sampler, "steps": SAMPLER_STEPS,
             "guidance": params.guidance, "images_seen": 0,

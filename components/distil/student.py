@@ -113,8 +113,8 @@ def target(
     y, at, before = x, sigma, None
     for _ in range(substeps):
         now = _guided(master, y, at, condition)
-        aim = now if before is None else now + (now - before) / 2
-        y, at, before = torch.lerp(aim, y, along(ratio, y)), at * ratio, now
+        estimate = now if before is None else now + (now - before) / 2
+        y, at, before = torch.lerp(estimate, y, along(ratio, y)), at * ratio, now
     share = along(following / sigma, x)
     return (y - share * x) / (1 - share)
 
@@ -168,10 +168,10 @@ def _step(
     x = tensors.to_network(images.gather(chosen), device) + along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
-            aim = target(master, x, sigma, following, condition, params.substeps).float()
-        # The loss of training, with ``aim`` as the clean image and the rest of x as its noise.
-        left = (x - aim) / along(sigma, x)
-        loss = master.objective.loss(learner.network, aim, left, sigma, condition, master.weighting).mean()
+            clean = target(master, x, sigma, following, condition, params.substeps).float()
+        # The loss of training: the rest of x is the noise of ``clean``.
+        left = (x - clean) / along(sigma, x)
+        loss = master.objective.loss(learner.network, clean, left, sigma, condition, master.weighting).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), params.gradient_clip)
     if not math.isfinite(float(norm)):

@@ -17,18 +17,19 @@ PREDICTIONS: dict[names.Objective, str] = {
 BETAS: dict[names.Schedule, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 
-def stock(aim: Objective) -> Any:
-    """A scheduler of diffusers (a SchedulerMixin) whose ``step`` takes what a network of ``aim`` predicts."""
+def stock(objective: Objective) -> Any:
+    """A scheduler of diffusers (a SchedulerMixin) whose ``step`` takes what a network of ``objective`` predicts."""
     import diffusers
 
-    if aim.kind == "edm":
+    if objective.kind == "edm":
         return diffusers.EDMDPMSolverMultistepScheduler(
-            sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=aim.sigma_data, prediction_type="epsilon",
+            sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=objective.sigma_data,
+            prediction_type="epsilon",
             sigma_schedule="exponential",  # equal steps of log sigma; Karras' own spread Gaussians 9 % too wide in 16
         )  # fmt: skip
-    if aim.schedule.name == "exponential":
+    if objective.schedule.name == "exponential":
         return diffusers.ScoreSdeVeScheduler(sigma_min=VE_SIGMAS[0] / 2, sigma_max=VE_SIGMAS[1] / 2)  # pixels in [0, 1]
-    if aim.kind == "flow":
+    if objective.kind == "flow":
         # From time 0.999, the last that training meets; FlowMatchEulerDiscreteScheduler starts at 1, takes twice the
         # steps for the same spread, and has not what the pipelines for labels call.
         return diffusers.DPMSolverMultistepScheduler(
@@ -37,8 +38,8 @@ def stock(aim: Objective) -> Any:
         )  # fmt: skip
     return diffusers.DPMSolverMultistepScheduler(
         num_train_timesteps=TIMESTEPS,
-        beta_schedule=BETAS[aim.schedule.name],
-        prediction_type=PREDICTIONS[aim.kind],
+        beta_schedule=BETAS[objective.schedule.name],
+        prediction_type=PREDICTIONS[objective.kind],
         algorithm_type="dpmsolver++",
         solver_order=2,
         # Equal steps of log sigma. Equal steps of time leave Gaussians of std 0.1 at 0.6 of their width after 12.
@@ -46,16 +47,16 @@ def stock(aim: Objective) -> Any:
     )
 
 
-def pipeline(aim: Objective, *, labelled: bool) -> str:
+def pipeline(objective: Objective, *, labelled: bool) -> str:
     """The class of diffusers that draws with such a network and :func:`stock`; for model_index.json.
 
     ConsistencyModelPipeline is the plain loop that passes labels on, scales the first noise, and scales what the
     network gets, as the EDM schedulers ask for; DDPMPipeline does none of the three.  ScoreSdeVePipeline draws three
     channels and takes no labels.
     """
-    if aim.schedule.name == "exponential":
+    if objective.schedule.name == "exponential":
         return "ScoreSdeVePipeline"
-    return "ConsistencyModelPipeline" if labelled or aim.kind == "edm" else "DDPMPipeline"
+    return "ConsistencyModelPipeline" if labelled or objective.kind == "edm" else "DDPMPipeline"
 
 
 def derived(config: dict[str, Any]) -> Objective:

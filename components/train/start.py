@@ -114,7 +114,7 @@ def read(model: str, folder: Path) -> Start:
                         "safe_serialization")  # fmt: skip
     scheduler = _json(folder / SCHEDULER) or {}
     try:
-        aim = schedulers.derived(scheduler)
+        objective = schedulers.derived(scheduler)
     except ValueError as error:
         raise UserError(f"{model}: its scheduler has {error}, which cannot be trained here") from None
     notes = _json(folder / NOTES) if (folder / NOTES).is_file() else None
@@ -125,14 +125,14 @@ def read(model: str, folder: Path) -> Start:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{model}: its network cannot be read ({first})") from None
     classes = None if notes is None else tuple(map(str, notes.get("classes") or ()))
-    return Start(model=model, network=found, objective=aim, classes=classes)
+    return Start(model=model, network=found, objective=objective, classes=classes)
 
 
 def _check(found: Start, built: nn.Module, objective: Objective, header: Header) -> None:
     """UserError unless ``found`` does the job of ``built``: widths and depths are its own."""
     rows = (
         ("network", type(found.network).__name__, type(built).__name__, "train.network"),
-        ("objective", _aim(found.objective), _aim(objective), "train.objective and train.schedule"),
+        ("objective", _objective(found.objective), _objective(objective), "train.objective and train.schedule"),
         ("side in pixels", _size(found.network), _size(built), "resize.side"),
         ("channels", registry.sample_shape(found.network)[0], registry.sample_shape(built)[0], "the data"),
         ("labels", registry.labels(found.network) or None, registry.labels(built) or None, "the data's classes"),
@@ -152,7 +152,7 @@ def _size(network: nn.Module) -> int | list[int]:
     return sides[0] if len(set(sides)) == 1 else sides
 
 
-def _aim(objective: Objective) -> str:
+def _objective(objective: Objective) -> str:
     return f"{objective.kind} on {objective.schedule.name}"
 
 

@@ -29,10 +29,10 @@ def set_start(state: State, model: str) -> str:
             taken = start.take(name, folder, page)
         engine.track(state.root, str(page.with_suffix("").relative_to(state.root)))
     millions = sum(weight.numel() for weight in taken.network.parameters()) / 1e6
-    aim = f"{taken.objective.kind} on {taken.objective.schedule.name}"
+    objective = f"{taken.objective.kind} on {taken.objective.schedule.name}"
     return (
         f"{PAGE}: training starts from {name}, a {type(taken.network).__name__} of {millions:.2f} M parameters "
-        f"({aim}); commit it with data/start.dvc, and `dvc push` takes the weights to where others pull from"
+        f"({objective}); commit it with data/start.dvc, and `dvc push` takes the weights to where others pull from"
     )
 
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.diffusion import objective as objectives
 from components.diffusion import samplers, schedule
 from components.diffusion.names import SCHEDULES
-from components.diffusion.objective import along, noted, objective
+from components.diffusion.objective import along, noted
 from components.diffusion.schedule import SIGMAS, Levels
 from components.model import schedulers
 
@@ -23,14 +24,14 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def perfect(aim, mean=0.0, std=0.5):
-    """The network that a perfect training of ``aim`` on Gaussian pixels ends in."""
+def perfect(objective, mean=0.0, std=0.5):
+    """The network that a perfect training of ``objective`` on Gaussian pixels ends in."""
 
     def network(entry, told, class_labels=None):
-        sigma = along(aim.schedule.sigma_of(told), entry)
-        x = (entry - aim.c_shift) / aim.c_in(sigma)
+        sigma = along(objective.schedule.sigma_of(told), entry)
+        x = (entry - objective.c_shift) / objective.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
-        return SimpleNamespace(sample=(clean - aim.c_skip(sigma) * x) / aim.c_out(sigma))
+        return SimpleNamespace(sample=(clean - objective.c_skip(sigma) * x) / objective.c_out(sigma))
 
     return network
 
@@ -58,47 +59,48 @@ def test_a_discrete_schedule_is_told_as_timesteps(name):
 @pytest.mark.parametrize(("kind", "name"), ALL)
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 20.0])
 def test_a_perfect_network_of_any_objective_is_the_same_denoiser(kind, name, sigma):
-    aim, x, at = objective(kind, name), normal(0, 2, 3, 4, 4), torch.tensor([sigma, sigma])
-    found = aim.denoise(perfect(aim), x * (1 + sigma), at, {})
+    objective, x, at = objectives.objective(kind, name), normal(0, 2, 3, 4, 4), torch.tensor([sigma, sigma])
+    found = objective.denoise(perfect(objective), x * (1 + sigma), at, {})
     torch.testing.assert_close(found, 0.25 * x * (1 + sigma) / (0.25 + sigma**2), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("weighting", ["plain", "velocity", "min_snr", "edm", "soft"])
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_the_loss_is_the_weighted_error_of_the_clean_image(kind, name, weighting):
-    aim, image, noise = objective(kind, name), normal(1, 4, 3, 4, 4) / 2, normal(2, 4, 3, 4, 4)
+    objective, image, noise = objectives.objective(kind, name), normal(1, 4, 3, 4, 4) / 2, normal(2, 4, 3, 4, 4)
     sigma = torch.tensor([0.05, 0.3, 2.0, 20.0])
-    network = perfect(aim)
-    loss = aim.loss(network, image, noise, sigma, {}, weighting)
-    clean = aim.denoise(network, image + sigma.view(-1, 1, 1, 1) * noise, sigma, {})
+    network = perfect(objective)
+    loss = objective.loss(network, image, noise, sigma, {}, weighting)
+    clean = objective.denoise(network, image + sigma.view(-1, 1, 1, 1) * noise, sigma, {})
     error = (clean - image).square().mean((1, 2, 3))
-    torch.testing.assert_close(loss, aim.weight(sigma, weighting) * error, rtol=2e-2, atol=1e-5)
+    torch.testing.assert_close(loss, objective.weight(sigma, weighting) * error, rtol=2e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (3, 4, 4), (2, 3, 4, 2)], ids=["3-D", "4-D", "5-D"])
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_samples_of_any_rank_have_the_exact_answer_of_gaussians(kind, name, shape):
-    aim, image, noise = objective(kind, name), normal(1, 4, *shape) / 2, normal(2, 4, *shape)
+    objective, image, noise = objectives.objective(kind, name), normal(1, 4, *shape) / 2, normal(2, 4, *shape)
     sigma = torch.tensor([0.05, 0.3, 2.0, 20.0])
     noisy = image + along(sigma, image) * noise
     exact = noisy * along(0.25 / (0.25 + sigma**2), image)
-    torch.testing.assert_close(aim.denoise(perfect(aim), noisy, sigma, {}), exact, rtol=2e-3, atol=2e-3)
-    loss = aim.loss(perfect(aim), image, noise, sigma, {}, "edm")
+    torch.testing.assert_close(objective.denoise(perfect(objective), noisy, sigma, {}), exact, rtol=2e-3, atol=2e-3)
+    loss = objective.loss(perfect(objective), image, noise, sigma, {}, "edm")
     error = (exact - image).square().flatten(1).mean(1)
-    torch.testing.assert_close(loss, aim.weight(sigma, "edm") * error, rtol=2e-2, atol=1e-5)
+    torch.testing.assert_close(loss, objective.weight(sigma, "edm") * error, rtol=2e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize("std", [0.1, 0.25, 2.0])
 def test_edm_is_scaled_by_the_measured_deviation_of_the_data(std):
     """At sigma = sigma_data its input and its target have unit variance: Karras et al. 2022, section 5."""
-    aim = objective("edm", "log_normal", std)
+    objective = objectives.objective("edm", "log_normal", std)
     image, noise, sigma = std * normal(1, 1, 100_000), normal(2, 1, 100_000), torch.tensor([std])
     noisy = image + std * noise
-    assert float((aim.c_in(sigma) * noisy).std()) == pytest.approx(1, rel=0.02)
-    assert float(((image - aim.c_skip(sigma) * noisy) / aim.c_out(sigma)).std()) == pytest.approx(1, rel=0.02)
-    assert noted(aim.note()) == aim
-    stock = schedulers.stock(aim)
-    assert schedulers.derived({"_class_name": type(stock).__name__, **stock.config}) == aim
+    assert float((objective.c_in(sigma) * noisy).std()) == pytest.approx(1, rel=0.02)
+    wanted = (image - objective.c_skip(sigma) * noisy) / objective.c_out(sigma)
+    assert float(wanted.std()) == pytest.approx(1, rel=0.02)
+    assert noted(objective.note()) == objective
+    stock = schedulers.stock(objective)
+    assert schedulers.derived({"_class_name": type(stock).__name__, **stock.config}) == objective
 
 
 def test_a_note_from_before_it_was_measured_means_a_half():
@@ -107,45 +109,45 @@ def test_a_note_from_before_it_was_measured_means_a_half():
 
 def test_a_condition_that_no_network_takes_is_refused():
     with pytest.raises(ValueError, match="no network takes text"):
-        aim = objective("v", "cosine")
-        aim.denoise(perfect(aim), normal(0, 2, 3, 4, 4), torch.ones(2), {"text": torch.zeros(2, 4)})
+        objective = objectives.objective("v", "cosine")
+        objective.denoise(perfect(objective), normal(0, 2, 3, 4, 4), torch.ones(2), {"text": torch.zeros(2, 4)})
 
 
 def test_v_is_that_of_diffusers():
     theirs = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     image, noise, t = normal(1, 3, 3, 4, 4), normal(2, 3, 3, 4, 4), torch.tensor([3, 500, 990])
-    aim = objective("v", "cosine")
-    sigma = aim.schedule.sigmas[t]
+    objective = objectives.objective("v", "cosine")
+    sigma = objective.schedule.sigmas[t]
     seen = []
 
     def network(entry, told, class_labels=None):
         seen.append((entry, told))
         return SimpleNamespace(sample=theirs.get_velocity(image, noise, t))
 
-    assert float(aim.loss(network, image, noise, sigma, {}, "plain").max()) < 1e-6
+    assert float(objective.loss(network, image, noise, sigma, {}, "plain").max()) < 1e-6
     torch.testing.assert_close(seen[0][0], theirs.add_noise(image, noise, t), rtol=1e-4, atol=1e-4)
 
 
 def test_an_objective_on_a_schedule_that_no_scheduler_samples_is_refused():
     with pytest.raises(ValueError, match="objective flow needs schedule logit_normal, not cosine"):
-        objective("flow", "cosine")
+        objectives.objective("flow", "cosine")
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(-2, 2), st.floats(0.2, 2))
 def test_levels_fall_where_their_distribution_says(share, mean, std):
-    aim = schedule.schedule("log_normal")
-    sigma = Levels("normal", mean, std).sigma(torch.tensor([share]), aim)
+    named = schedule.schedule("log_normal")
+    sigma = Levels("normal", mean, std).sigma(torch.tensor([share]), named)
     expected = torch.special.ndtr((sigma.double().log() - mean) / std)
-    inside = aim.low < float(sigma) < aim.high
+    inside = named.low < float(sigma) < named.high
     assert not inside or float(expected) == pytest.approx(share, abs=1e-4)
-    time = Levels("uniform").sigma(torch.tensor([share]), aim)
-    assert not aim.low < float(time) < aim.high or float(time / (1 + time)) == pytest.approx(share, abs=1e-5)
+    time = Levels("uniform").sigma(torch.tensor([share]), named)
+    assert not named.low < float(time) < named.high or float(time / (1 + time)) == pytest.approx(share, abs=1e-5)
 
 
 def test_a_schedules_own_levels_are_its_steps_alike():
-    aim = schedule.schedule("cosine")
+    named = schedule.schedule("cosine")
     shares = (torch.arange(1000) + 0.5) / 1000
-    assert torch.equal(Levels("schedule").sigma(shares, aim), aim.sigmas)
+    assert torch.equal(Levels("schedule").sigma(shares, named), named.sigmas)
 
 
 def test_levels_are_centred_on_the_measured_sigmas():
@@ -156,8 +158,8 @@ def test_levels_are_centred_on_the_measured_sigmas():
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 0.25), (0.5, 0.1), (-0.3, 0.5)])
 @pytest.mark.parametrize("steps", [12, 16, 30])
 def test_the_saved_sampler_draws_the_gaussian_that_a_perfect_denoiser_knows(mean, std, steps):
-    aim = objective("v", "cosine")
-    scheduler, network = schedulers.stock(aim), perfect(aim, mean, std)
+    objective = objectives.objective("v", "cosine")
+    scheduler, network = schedulers.stock(objective), perfect(objective, mean, std)
     scheduler.set_timesteps(steps)
     x = normal(0, 256, 3, 8, 8)
     for t in scheduler.timesteps:
@@ -168,12 +170,12 @@ def test_the_saved_sampler_draws_the_gaussian_that_a_perfect_denoiser_knows(mean
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_our_sampler_draws_it_for_every_objective(kind, name):
-    aim = objective(kind, name)
-    network = perfect(aim, 0.5, 0.1)
-    sigmas = samplers.log_spaced(16, aim.schedule.low, aim.schedule.high)
+    objective = objectives.objective(kind, name)
+    network = perfect(objective, 0.5, 0.1)
+    sigmas = samplers.log_spaced(16, objective.schedule.low, objective.schedule.high)
 
     def denoise(x, sigma):
-        return aim.denoise(network, x, torch.full((len(x),), sigma), {})
+        return objective.denoise(network, x, torch.full((len(x),), sigma), {})
 
     x = samplers.dpmpp_2m(denoise, normal(0, 256, 3, 8, 8) * sigmas[0], sigmas, lambda *_: None)
     assert float(x.mean()) == pytest.approx(0.5, abs=0.02)

@@ -14,7 +14,7 @@ import flows.model.distil
 from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.diffusion.objective import objective
+from components.diffusion import objective as objectives
 from components.diffusion.schedule import schedule
 from components.distil import compared
 from components.distil import student as distil
@@ -60,15 +60,15 @@ def whole(made, tmp_path_factory):
 
 def test_one_step_to_the_aim_is_the_way_of_the_teacher():
     """Gaussian pixels: along the flow, x - mean goes as sqrt(std**2 + sigma**2)."""
-    aim, mean, std = objective("v", "cosine"), 0.3, 0.5
+    objective, mean, std = objectives.objective("v", "cosine"), 0.3, 0.5
 
     def network(entry, told, class_labels=None):
-        sigma = aim.schedule.sigma_of(told).view(-1, 1, 1, 1)
-        x = entry / aim.c_in(sigma)
+        sigma = objective.schedule.sigma_of(told).view(-1, 1, 1, 1)
+        x = entry / objective.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
-        return SimpleNamespace(sample=(clean - aim.c_skip(sigma) * x) / aim.c_out(sigma))
+        return SimpleNamespace(sample=(clean - objective.c_skip(sigma) * x) / objective.c_out(sigma))
 
-    master = SimpleNamespace(objective=aim, network=network, guidance=1.0)
+    master = SimpleNamespace(objective=objective, network=network, guidance=1.0)
     sigma, following = torch.tensor([20.0, 4.0, 0.5]), torch.tensor([4.0, 0.5, 0.02])
     x = mean + sigma.view(-1, 1, 1, 1) * torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     found = distil.target(master, x, sigma, following, {}, 64)

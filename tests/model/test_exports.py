@@ -11,8 +11,9 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
+from components.diffusion import objective as objectives
 from components.diffusion.names import SCHEDULES
-from components.diffusion.objective import Objective, objective
+from components.diffusion.objective import Objective
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.train.stage import train
@@ -51,14 +52,14 @@ def expected(known, x, sigma):
     return (torch.stack(logs).softmax(0) * torch.stack(means)).sum(0)
 
 
-def perfect(pipe, aim, what):
-    """``pipe`` with the answers that a perfect training of ``aim`` ends in, in place of its network's."""
+def perfect(pipe, objective, what):
+    """``pipe`` with the answers that a perfect training of ``objective`` ends in, in place of its network's."""
     known = torch.tensor(KNOWN[what], dtype=torch.float64)
 
     def answer(sample, timestep, class_labels=None, return_dict=True):
-        sigma = aim.schedule.sigma_of(timestep.reshape(-1)).double().view(-1, 1, 1, 1)
-        x = (sample.double() - aim.c_shift) / aim.c_in(sigma)
-        found = ((expected(known, x, sigma) - aim.c_skip(sigma) * x) / aim.c_out(sigma)).float()
+        sigma = objective.schedule.sigma_of(timestep.reshape(-1)).double().view(-1, 1, 1, 1)
+        x = (sample.double() - objective.c_shift) / objective.c_in(sigma)
+        found = ((expected(known, x, sigma) - objective.c_skip(sigma) * x) / objective.c_out(sigma)).float()
         return UNet2DOutput(sample=found) if return_dict else (found,)
 
     pipe.unet.forward = answer
@@ -82,14 +83,14 @@ def check(pixels, known):
 
 def exported(folder, kind, name, classes=0):
     unet = registry.build(tiny().network, schedule_name=name, shape=(3, 8, 8), classes=classes)
-    denoiser.save(folder, unet, objective(kind, name), {})
+    denoiser.save(folder, unet, objectives.objective(kind, name), {})
     return diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
 
 
 @pytest.mark.parametrize("what", KNOWN)
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_the_exported_pipeline_draws_what_a_perfect_network_knows(tmp_path, kind, name, what):
-    pipe = perfect(exported(tmp_path, kind, name), objective(kind, name), what)
+    pipe = perfect(exported(tmp_path, kind, name), objectives.objective(kind, name), what)
     check(drawn(pipe, STEPS[type(pipe).__name__]), KNOWN[what])
 
 
@@ -100,15 +101,15 @@ def test_a_coefficient_that_is_a_tenth_off_is_seen(tmp_path, monkeypatch, kind, 
     if (kind, coefficient) == ("x0", "c_skip"):
         pytest.skip("it is 0")
     monkeypatch.setattr(Objective, coefficient, lambda self, sigma: 0.9 * true(self, sigma))
-    pipe = perfect(exported(tmp_path, kind, name), objective(kind, name), "two components")
+    pipe = perfect(exported(tmp_path, kind, name), objectives.objective(kind, name), "two components")
     with pytest.raises(AssertionError):
         check(drawn(pipe, STEPS[type(pipe).__name__]), KNOWN["two components"])
 
 
 def test_labels_pass_through_the_exported_pipeline(tmp_path):
     """Each class is a distribution of its own."""
-    aim, pipe = objective("edm", "log_normal"), exported(tmp_path, "edm", "log_normal", classes=2)
-    answers = [perfect(pipe, aim, what).unet.forward for what in KNOWN]
+    objective, pipe = objectives.objective("edm", "log_normal"), exported(tmp_path, "edm", "log_normal", classes=2)
+    answers = [perfect(pipe, objective, what).unet.forward for what in KNOWN]
     pipe.unet.forward = lambda sample, timestep, class_labels, return_dict: answers[int(class_labels[0])](
         sample, timestep, return_dict=return_dict
     )
@@ -118,7 +119,9 @@ def test_labels_pass_through_the_exported_pipeline(tmp_path):
 
 @pytest.mark.parametrize("steps", [31, 100])
 def test_a_flow_goes_through_the_flow_schedulers_of_diffusers_too(tmp_path, steps):
-    pipe = perfect(exported(tmp_path, "flow", "logit_normal"), objective("flow", "logit_normal"), "two components")
+    pipe = perfect(
+        exported(tmp_path, "flow", "logit_normal"), objectives.objective("flow", "logit_normal"), "two components"
+    )
     kind = diffusers.FlowMatchHeunDiscreteScheduler if steps == 31 else diffusers.FlowMatchEulerDiscreteScheduler
     pipe.scheduler = kind(num_train_timesteps=1000)
     check(drawn(pipe, steps), KNOWN["two components"])

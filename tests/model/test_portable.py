@@ -13,7 +13,7 @@ import torch
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components.base.errors import UserError
-from components.diffusion.objective import objective
+from components.diffusion import objective as objectives
 from components.model import portable, sampling
 from components.networks import registry
 from components.train.stage import train
@@ -21,15 +21,15 @@ from components.train.stage import train
 pytestmark = pytest.mark.numeric
 
 SIGMAS = [20.0, 2.0, 0.3, 0.05]
-AIMS = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]
+OBJECTIVES = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]
 
 
-def network(values, *, aim=("v", "cosine"), classes=3, seed=0):
+def network(values, *, schedule="cosine", classes=3, seed=0):
     """A network of 8 pixels whose every weight counts."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         built = registry.build(
-            tiny(network=values, onnx=True).network, schedule_name=aim[1], shape=(3, 8, 8), classes=classes
+            tiny(network=values, onnx=True).network, schedule_name=schedule, shape=(3, 8, 8), classes=classes
         ).eval()
         for weight in built.parameters():
             torch.nn.init.normal_(weight, std=0.2)
@@ -44,7 +44,7 @@ def session(folder):
 @pytest.mark.parametrize("classes", [0, 3])
 def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
     net = network(values, classes=classes)
-    assert portable.write(tmp_path, net, objective("v", "cosine"), SIGMAS) <= 1e-5
+    assert portable.write(tmp_path, net, objectives.objective("v", "cosine"), SIGMAS) <= 1e-5
     run, source = session(tmp_path), torch.Generator().manual_seed(5)
     for batch in (1, 2, 7):
         given = {"sample": torch.randn(batch, 3, 8, 8, generator=source),
@@ -56,18 +56,18 @@ def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
     assert [entry.name for entry in run.get_inputs()] == list(given)
 
 
-@pytest.mark.parametrize("aim", AIMS, ids="-".join)
-def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, aim):
-    kind = {"v": COMPACT, "flow": DIT}.get(aim[0], UNET)
-    net, target = network(kind, aim=aim, classes=0), objective(*aim)
-    portable.write(tmp_path, net, target, SIGMAS)
+@pytest.mark.parametrize(("predicts", "schedule"), OBJECTIVES)
+def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, schedule):
+    kind = {"v": COMPACT, "flow": DIT}.get(predicts, UNET)
+    net, objective = network(kind, schedule=schedule, classes=0), objectives.objective(predicts, schedule)
+    portable.write(tmp_path, net, objective, SIGMAS)
     run, levels = session(tmp_path), json.loads((tmp_path / "onnx/levels.json").read_text())
     noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     for one in levels:
         x = one["sigma"] * noise.numpy()
         sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
         told = run.run(None, {"sample": sample, "timestep": np.full(2, one["timestep"], "f4")})[0]
-        clean = target.denoise(net, one["sigma"] * noise, torch.full((2,), one["sigma"]), {})
+        clean = objective.denoise(net, one["sigma"] * noise, torch.full((2,), one["sigma"]), {})
         largest = clean.abs().max()
         torch.testing.assert_close(
             torch.from_numpy(one["c_skip"] * x + one["c_out"] * told).float() / largest, clean / largest,
@@ -81,20 +81,20 @@ def test_equal_networks_give_equal_bytes_that_name_no_place(tmp_path, values):
     blobs = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        portable.write(tmp_path / name, network(values), objective("v", "cosine"), SIGMAS)
+        portable.write(tmp_path / name, network(values), objectives.objective("v", "cosine"), SIGMAS)
         blobs.append((tmp_path / name / "onnx/model.onnx").read_bytes())
     assert blobs[0] == blobs[1]
     for word in (str(tmp_path), sys.prefix, str(Path.cwd()), "site-packages", "pytorch", torch.__version__, ".py"):
         assert word.encode() not in blobs[0]
     (tmp_path / "c").mkdir()
-    portable.write(tmp_path / "c", network(values, seed=1), objective("v", "cosine"), SIGMAS)
+    portable.write(tmp_path / "c", network(values, seed=1), objectives.objective("v", "cosine"), SIGMAS)
     assert (tmp_path / "c/onnx/model.onnx").read_bytes() != blobs[0]
 
 
 def test_the_weights_of_a_large_network_lie_beside_it(tmp_path, monkeypatch):
-    net, aim = network(COMPACT), objective("v", "cosine")
+    net, objective = network(COMPACT), objectives.objective("v", "cosine")
     monkeypatch.setattr(portable, "MOST_INSIDE", 1000)
-    assert portable.write(tmp_path, net, aim, SIGMAS) <= 1e-5, "the file is run as it was written"
+    assert portable.write(tmp_path, net, objective, SIGMAS) <= 1e-5, "the file is run as it was written"
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "onnx").iterdir()}
     assert set(sizes) == {"model.onnx", "model.onnx.data", "levels.json"}
     assert sizes["model.onnx.data"] > sizes["model.onnx"] / 2
@@ -114,7 +114,7 @@ def test_a_form_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(portable, "_exported", bent)
     with pytest.raises(UserError, match=r"differ from torch's by .*wanted at most 0\.0001"):
-        portable.write(tmp_path, network(COMPACT), objective("v", "cosine"), SIGMAS)
+        portable.write(tmp_path, network(COMPACT), objectives.objective("v", "cosine"), SIGMAS)
 
 
 def test_a_compact_network_is_never_without_it():

@@ -10,7 +10,7 @@ from components.networks.compact import CompactUNet
 
 pytestmark = pytest.mark.numeric
 
-AIM = objective("v", "cosine")
+OBJECTIVE = objective("v", "cosine")
 
 
 def network(*, awake=True, **changes):
@@ -37,7 +37,7 @@ def test_what_the_two_heads_say_is_the_image_above_the_skip_and_the_noise_below(
     x = entry(1)[0] * (1 + sigma)
     far = sigma**2 / (sigma**2 + skip**2)
     wanted = far * image + (1 - far) * (x - sigma * noise)
-    found = AIM.denoise(net, x, torch.tensor([sigma]), {"label": torch.tensor([0])})
+    found = OBJECTIVE.denoise(net, x, torch.tensor([sigma]), {"label": torch.tensor([0])})
     torch.testing.assert_close(found, wanted, rtol=2e-3, atol=2e-3)
 
 

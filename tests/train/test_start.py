@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components.base.errors import UserError
+from components.diffusion import objective as objectives
 from components.diffusion.names import SCHEDULES
-from components.diffusion.objective import objective
 from components.model import denoiser, sampling, schedulers
 from components.networks import registry
 from components.train import start
@@ -85,9 +85,9 @@ def test_a_folder_that_diffusers_wrote_is_trained_on_with_its_own_widths(packs, 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_the_objective_is_read_from_the_scheduler(kind, name):
-    aim = objective(kind, name)
-    scheduler = schedulers.stock(aim)
-    assert schedulers.derived({**scheduler.config, "_class_name": type(scheduler).__name__}) == aim
+    objective = objectives.objective(kind, name)
+    scheduler = schedulers.stock(objective)
+    assert schedulers.derived({**scheduler.config, "_class_name": type(scheduler).__name__}) == objective
 
 
 @pytest.mark.parametrize(
