@@ -90,9 +90,9 @@ def trained(params: dict[str, Any], pixels: Path, splits: Path) -> dict[str, Any
         lines = [json.loads(line) for line in Path("model/history.jsonl").read_text("utf-8").splitlines()]
         size = (registry.folder(Path("model")) / registry.WEIGHTS).stat().st_size / 4
     check = [line for line in lines if "x0_error" in line][-1]
-    levels = [value for key, value in check.items() if key.startswith("x0_error/sigma")]
+    errors_at = [value for key, value in check.items() if key.startswith("x0_error/sigma")]
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu": cpu, "error": check["x0_error"], "levels": levels, "parameters": size}
+    return {"cpu": cpu, "error": check["x0_error"], "errors": errors_at, "parameters": size}
 
 
 def row(variant: str, params: dict[str, Any], found: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
@@ -100,9 +100,9 @@ def row(variant: str, params: dict[str, Any], found: list[dict[str, Any]], first
     images = params["images"] // params["batch"] * params["batch"]
     cpu = statistics.mean(one["cpu"] for one in found)
     errors, base = [one["error"] for one in found], statistics.mean(one["error"] for one in first)
-    levels = [statistics.mean(column) for column in zip(*(one["levels"] for one in found), strict=True)]
+    errors_at = [statistics.mean(column) for column in zip(*(one["errors"] for one in found), strict=True)]
     spread = f"{min(errors):.4f} to {max(errors):.4f}" if len(errors) > 1 else ""
-    shown = " ".join(f"{level:.2g}" for level in levels)
+    shown = " ".join(f"{error:.2g}" for error in errors_at)
     size = found[0]["parameters"] / 1e6
     cells = [f"`{variant}`", f"{size:.2f} M", f"{images:,}", f"{images / cpu:.0f}", f"{cpu:.0f}",
              f"{statistics.mean(errors):.4f}", f"{statistics.mean(errors) / base:.2f}", spread, shown]  # fmt: skip

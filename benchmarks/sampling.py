@@ -79,7 +79,7 @@ class Bench:
         self.real = features.of(self.net, held.gather(sorted(rows["val"] + rows["test"])))
         self.mix = functools.partial(class_mix, held.class_ids[rows["train"]].tolist())
         self.ids = self.mix(images)
-        self.exact = self.drawn([-1] * exact, sampler="ddim", steps=OF, levels="log")
+        self.exact = self.drawn([-1] * exact, sampler="ddim", steps=OF, spacing="log")
 
     def drawn(self, ids: list[int], **wishes: object) -> Tensor:
         """Pictures 0, 1, ... of seed 0."""
@@ -128,11 +128,11 @@ class Bench:
         print(f"| steps | KID | less that of {CONVERGED} steps | distance, % of the range |\n|---|---|---|---|")
         source = torch.Generator().manual_seed(0)
         weights = [scores.replicates(count, 200, source) for count in (len(self.ids), len(self.real))]
-        base, base_of = self.distance(self.drawn(self.ids, sampler="dpmpp_2m", steps=CONVERGED, levels="log"))
+        base, base_of = self.distance(self.drawn(self.ids, sampler="dpmpp_2m", steps=CONVERGED, spacing="log"))
         base_spread = base_of(*weights)
         enough = CONVERGED
         for steps in (*STEPS, CONVERGED):
-            wishes = {"sampler": "dpmpp_2m", "steps": steps, "levels": "log"}
+            wishes = {"sampler": "dpmpp_2m", "steps": steps, "spacing": "log"}
             kid, of = (base, base_of) if steps == CONVERGED else self.distance(self.drawn(self.ids, **wishes))
             low, high = scores.interval(of(*weights) - base_spread, 0.95, around=kid - base)
             far = self._far(self.drawn([-1] * len(self.exact), **wishes))
@@ -151,7 +151,7 @@ class Bench:
             if name in ("consistency", "euler", "euler_ancestral"):  # for students; the same as ddim and ddpm
                 continue
             steps = CALLS if sampler.calls == 1 else CALLS // 2 + 1
-            wishes = {"sampler": name, "steps": steps, "levels": "log"}
+            wishes = {"sampler": name, "steps": steps, "spacing": "log"}
             kid, _ = self.distance(self.drawn([-1] * (len(self.ids) // 2), **wishes))
             drawn = "" if sampler.draws and sampler.eta != 0 else f"{100 * self._far(self._same(wishes)):.2f}"
             print(f"| {name} | {steps} | {kid:.2f} | {drawn} |", flush=True)
@@ -161,7 +161,7 @@ class Bench:
         print(f"\nWith labels, {count} pictures\n")
         print("| sampler | steps | guidance | calls a picture | KID |\n|---|---|---|---|---|")
         for name, steps, guidance in LABELLED:
-            wishes = {"sampler": name, "steps": steps, "guidance": guidance, "levels": "log"}
+            wishes = {"sampler": name, "steps": steps, "guidance": guidance, "spacing": "log"}
             kid, _ = self.distance(self.drawn(self.mix(count), **wishes))
             print(
                 f"| {name} | {steps} | {guidance:g} | {steps * (1 if guidance == 1 else 2)} | {kid:.2f} |", flush=True

@@ -187,8 +187,8 @@ def _candidate(model: Path, names: list[str], hostile: bool) -> None:
     (model / "README.md").write_text(card, "utf-8")
     lines = []
     for step in range(1000, 20001, 1000):
-        levels = {f"loss/level_{level}": 1.0 / (level + 1) + 100 / step for level in range(8)}
-        lines.append({"step": step, "loss": 0.1 + 500 / step, **levels, "learning_rate": 2e-3, "grad_norm": 0.4})
+        losses = {f"loss/level_{level}": 1.0 / (level + 1) + 100 / step for level in range(8)}
+        lines.append({"step": step, "loss": 0.1 + 500 / step, **losses, "learning_rate": 2e-3, "grad_norm": 0.4})
         if step % 5000 == 0:
             errors = {f"x0_error/sigma_{sigma}": 0.01 * sigma for sigma in (0.05, 0.2, 1.0, 20.0)}
             lines.append({"step": step, "x0_error": 0.02 + 100 / step, **errors})

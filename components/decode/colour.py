@@ -49,8 +49,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             raise ValueError(f"a profile of {source.profile.xcolor_space}")
     change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", _INTENT, _FLAGS)
     if mode in ("L", "RGB"):
-        levels = np.arange(0, 256, 1 if mode == "L" else 15, dtype=np.uint8)
-        grid = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+        greys = np.arange(0, 256, 1 if mode == "L" else 15, dtype=np.uint8)
+        grid = greys[None] if mode == "L" else np.stack(np.meshgrid(greys, greys, greys), -1).reshape(1, -1, 3)
         before = Image.fromarray(grid)
         moved = np.abs(
             np.asarray(before.convert("RGB")).astype(int) - np.asarray(ImageCms.applyTransform(before, change))

@@ -151,8 +151,8 @@ def _deep_colour(data: bytes, profile: bytes | None, matte: str) -> tuple[np.nda
     deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
         raise Damaged("damaged", "its pixels do not unpack")
-    levels = colour.from_sixteen(deep)
-    shown, note = colour.to_rgb(Image.fromarray(np.ascontiguousarray(levels[..., 2::-1])), profile or b"")
-    if levels.shape[2] == 3:
+    eight_bit = colour.from_sixteen(deep)
+    shown, note = colour.to_rgb(Image.fromarray(np.ascontiguousarray(eight_bit[..., 2::-1])), profile or b"")
+    if eight_bit.shape[2] == 3:
         return np.asarray(shown), note
-    return colour.lay_on(shown, Image.fromarray(np.ascontiguousarray(levels[..., 3])), matte), note
+    return colour.lay_on(shown, Image.fromarray(np.ascontiguousarray(eight_bit[..., 3])), matte), note

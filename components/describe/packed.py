@@ -68,9 +68,9 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     shown = sorted(places, key=lambda place: by_row[place.row].sha256)[:most]
     if not shown:
         return Section("map", title, [page.empty("No image to place on a map.")])
-    levels = zoom_levels(np.array([(place.x, place.y) for place in shown]))
-    points = [_point(data, by_row[place.row], place, level, sheet)
-              for place, level in zip(shown, levels, strict=True)]  # fmt: skip
+    zooms = zoom_levels(np.array([(place.x, place.y) for place in shown]))
+    points = [_point(data, by_row[place.row], place, zoom, sheet)
+              for place, zoom in zip(shown, zooms, strict=True)]  # fmt: skip
     return Section("map", title, [
         page.note("An embedding is a list of numbers for each image, by a small network. What looks alike to it lies "
                   "close together, and the axes have no meaning of their own. Where there is no room for a picture, a "
@@ -84,12 +84,12 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     ])  # fmt: skip
 
 
-def _point(data: Evidence, row: Any, place: Any, level: int, sheet: Sprites) -> Safe:
+def _point(data: Evidence, row: Any, place: Any, zoom: int, sheet: Sprites) -> Safe:
     key = str(place.row)
     sheet.add(key, _shrunk(data.pack_row(place.row)))
     split = row.split if row.split in SPLITS else "quarantine"
     style = f"{sheet.position(key)};--x:{100 * place.x:.1f};--y:{100 * place.y:.1f}"
-    return el("i", class_=f"px soft {sheet.sheet(key)} z{level} {split}", title=paircards.name(row), style=style)
+    return el("i", class_=f"px soft {sheet.sheet(key)} z{zoom} {split}", title=paircards.name(row), style=style)
 
 
 def _shrunk(picture: Image.Image) -> Image.Image:
@@ -116,16 +116,16 @@ def zoom_levels(places: np.ndarray) -> list[int]:
 
     The largest zoom when there is none.
     """
-    levels = [0] * len(places)
+    found = [0] * len(places)
     for zoom in ZOOMS[:-1]:
         spots = (places * np.array(_VIEW) * zoom).tolist()
         taken: dict[tuple[int, int], list[list[float]]] = {}
         # Those picked at a lower zoom are pictures here too, and come first.
-        for at in sorted(range(len(places)), key=lambda at: (levels[at] == 0, at)):
+        for at in sorted(range(len(places)), key=lambda at: (found[at] == 0, at)):
             (x, y), column, row = spots[at], int(spots[at][0] // _SPACING), int(spots[at][1] // _SPACING)
             near = [spot for i in (-1, 0, 1) for j in (-1, 0, 1) for spot in taken.get((column + i, row + j), ())]
-            if levels[at] == 0 and any(abs(u - x) < _SPACING and abs(v - y) < _SPACING for u, v in near):
+            if found[at] == 0 and any(abs(u - x) < _SPACING and abs(v - y) < _SPACING for u, v in near):
                 continue
-            levels[at] = levels[at] or zoom
+            found[at] = found[at] or zoom
             taken.setdefault((column, row), []).append(spots[at])
-    return [level or ZOOMS[-1] for level in levels]
+    return [zoom or ZOOMS[-1] for zoom in found]

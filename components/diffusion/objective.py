@@ -20,7 +20,7 @@ from torch import Tensor
 from components.diffusion import names
 from components.diffusion.conditions import LABEL, Condition
 from components.diffusion.names import Weighting
-from components.diffusion.schedule import Levels, Schedule, schedule
+from components.diffusion.schedule import Schedule, SigmaDistribution, schedule
 
 SIGMA_DATA = 0.5
 """sigma_data of Karras et al. 2022, table 1, and of objectives that do not say theirs."""
@@ -87,13 +87,13 @@ class Objective:
             return sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
         return -sigma / (1 + sigma)
 
-    def own_levels(self) -> Levels:
-        """The levels that the paper behind the schedule trains on."""
+    def own_distribution(self) -> SigmaDistribution:
+        """The distribution of sigma that the paper behind the schedule trains on."""
         if self.kind == "edm":
-            return Levels("normal", -1.2, 1.2)
+            return SigmaDistribution("normal", -1.2, 1.2)
         if self.kind == "flow":
-            return Levels("normal", 0.0, 1.0)
-        return Levels("schedule")
+            return SigmaDistribution("normal", 0.0, 1.0)
+        return SigmaDistribution("schedule")
 
     def denoise(self, network: Callable[..., Any], noisy: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """D of ``noisy`` = image + sigma * noise, float32; ``network`` as :func:`call` takes it."""

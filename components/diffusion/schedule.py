@@ -22,7 +22,8 @@ TIMESTEPS = 1000
 SIGMAS = tuple(0.05 * 400 ** (i / 7) for i in range(8))
 """Noise levels at which x0 errors are measured: 0.05 to 20, equally spaced in log sigma."""
 
-LEVELS = len(SIGMAS)
+BANDS = len(SIGMAS)
+"""Bands of noise levels, one around each of SIGMAS, by which training's losses are summed up."""
 
 VE_SIGMAS = (0.02, 100.0)
 """Ends of the exponential schedule: Song et al. 2021, arXiv:2011.13456, appendix C, 32 px, 0.01 to 50 for pixels in
@@ -141,12 +142,13 @@ def alphas_cumprod(name: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Levels:
-    """Which noise levels training meets, as a distribution of sigma.
+class SigmaDistribution:
+    """The distribution of the noise levels, sigma, in training.
 
     ``schedule``: each of the schedule's steps alike. ``uniform``: a flow's time sigma / (1 + sigma) is uniform.
     ``normal``: log sigma is normal with ``mean`` and ``std``; since the logit of a flow's time is log sigma, the
-    log-normal levels of Karras et al. 2022 (-1.2, 1.2) and the logit-normal ones of Esser et al. 2024 (0, 1) both are.
+    log-normal distribution of Karras et al. 2022 (-1.2, 1.2) and the logit-normal one of Esser et al. 2024 (0, 1)
+    both are of this kind.
     """
 
     kind: names.Distribution
@@ -154,7 +156,10 @@ class Levels:
     std: float = 1.0
 
     def sigma(self, share: Tensor, of: Schedule) -> Tensor:
-        """The sigma below which ``share`` (B,), 0..1, of the levels lie, within the schedule's ends; float32 (B,)."""
+        """The sigma, float32 (B,), below which ``share`` (B,), 0..1, of the distribution lies.
+
+        It is clamped to the ends of the schedule ``of``.
+        """
         share = share.double()
         if self.kind == "schedule":
             steps = of.sigmas.to(share.device)
@@ -166,12 +171,12 @@ class Levels:
         return sigma.clamp(of.low, of.high).float()
 
 
-def level_edges(low: float, high: float) -> list[float]:
-    """The 9 edges (sigma) of the 8 levels: midway, in log sigma, between neighbours of :data:`SIGMAS`."""
+def band_edges(low: float, high: float) -> list[float]:
+    """The 9 edges (sigma) of the 8 bands: midway, in log sigma, between neighbours of :data:`SIGMAS`."""
     inner = [math.sqrt(one * two) for one, two in itertools.pairwise(SIGMAS)]
     return [min(low, inner[0]), *inner, max(high, inner[-1])]
 
 
-def level_of(sigma: Tensor) -> Tensor:
-    """The level, 0 to 7, of each ``sigma`` (B,)."""
-    return torch.bucketize(sigma, torch.tensor(level_edges(0, math.inf)[1:-1], device=sigma.device))
+def band_of(sigma: Tensor) -> Tensor:
+    """The band, 0 to 7, of each ``sigma`` (B,)."""
+    return torch.bucketize(sigma, torch.tensor(band_edges(0, math.inf)[1:-1], device=sigma.device))

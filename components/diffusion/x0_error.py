@@ -17,7 +17,7 @@ from torch import Tensor
 from components.diffusion import conditions, noise
 from components.diffusion.conditions import Condition
 from components.diffusion.objective import along
-from components.diffusion.schedule import LEVELS, SIGMAS
+from components.diffusion.schedule import SIGMAS
 
 Denoise = Callable[[Tensor, Tensor, Condition], Tensor]
 """D of (noisy images, sigma, condition)."""
@@ -28,22 +28,22 @@ def measure(
     denoise: Denoise, images: Callable[[Tensor], Tensor], condition: Condition, keys: Sequence[str], *,
     seed: int, batch: int = 64,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Yield the errors of ``batch`` (image, level) pairs at a time; joined they are B x 8, row-major.
+    """Yield the errors of ``batch`` (image, noise level) pairs at a time; joined they are B x 8, row-major.
 
     ``images`` gives the images at some places of ``keys``, float32 in [-1, 1] on the device of the network.
     """
     sigmas = torch.tensor(SIGMAS)
-    pairs = [(at, level) for at in range(len(keys)) for level in range(LEVELS)]
+    pairs = [(at, which) for at in range(len(keys)) for which in range(len(SIGMAS))]
     for first in range(0, len(pairs), batch):
-        which, levels = (torch.tensor(part) for part in zip(*pairs[first : first + batch], strict=True))
-        image = images(which)
+        rows, sigma_rows = (torch.tensor(part) for part in zip(*pairs[first : first + batch], strict=True))
+        image = images(rows)
         shape, device = image.shape[1:], image.device
         unit = torch.stack([
-            torch.randn(shape, generator=noise.generator(seed, "x0_error", keys[at], level))
-            for at, level in pairs[first : first + batch]
+            torch.randn(shape, generator=noise.generator(seed, "x0_error", keys[at], which))
+            for at, which in pairs[first : first + batch]
         ]).to(device)  # fmt: skip
-        sigma = sigmas[levels].to(device)
-        given = conditions.moved(conditions.rows(condition, which), device)
+        sigma = sigmas[sigma_rows].to(device)
+        given = conditions.moved(conditions.rows(condition, rows), device)
         noisy = image + along(sigma, image) * unit
         yield (denoise(noisy, sigma, given) - image).square().mean(tuple(range(1, image.dim()))).cpu()
 

@@ -125,7 +125,7 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
         lambda which: tensors.to_network(chosen[which], device),
         conditions.of_classes(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
-    return torch.cat(list(parts)).view(len(rows), schedule.LEVELS)
+    return torch.cat(list(parts)).view(len(rows), len(schedule.SIGMAS))
 
 
 def _features(images_NHWC: Any) -> Tensor:

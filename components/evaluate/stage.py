@@ -149,15 +149,13 @@ def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, d
     table["x0_error_by_sigma"] = [
         {"sigma": sigma, **part} for sigma, part in zip(schedule.SIGMAS, by_sigma, strict=True)
     ]
-    edges = schedule.level_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
+    edges = schedule.band_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
     table["loss_by_level"] = []
-    for level, part in enumerate(by_sigma):
+    for band, part in enumerate(by_sigma):
         # The factor of the x0 error in the loss.
-        weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[level]), denoiser.weighting))
+        weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[band]), denoiser.weighting))
         loss = {name: part[name] * weight for name in ("value", "low", "high")}
-        table["loss_by_level"].append(
-            {"level": level, "sigma_low": edges[level], "sigma_high": edges[level + 1], **loss}
-        )
+        table["loss_by_level"].append({"level": band, "sigma_low": edges[band], "sigma_high": edges[band + 1], **loss})
 
 
 def _add_neighbours(

@@ -58,11 +58,11 @@ def write(folder: Path, network: nn.Module, objective: Objective, sigmas: Sequen
             "set train.onnx to false and report this"
         )
     _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
-    (folder / FOLDER / LEVELS).write_text(json.dumps(levels(objective, sigmas), indent=1) + "\n", "utf-8")
+    (folder / FOLDER / LEVELS).write_text(json.dumps(coefficients(objective, sigmas), indent=1) + "\n", "utf-8")
     return error
 
 
-def levels(objective: Objective, sigmas: Sequence[float]) -> list[dict[str, float]]:
+def coefficients(objective: Objective, sigmas: Sequence[float]) -> list[dict[str, float]]:
     """For each of ``sigmas``: sigma, timestep, c_in, c_shift, c_skip and c_out."""
     schedule = objective.schedule
     sigma = torch.tensor(sigmas, dtype=torch.float64)

@@ -132,23 +132,26 @@ def _habits(notes: dict[str, Any]) -> dict[str, Any]:
 
 def plan(
     model: Denoiser, *, sampler: names.Sampler | None = None, steps: int | None = None, guidance: float | None = None,
-    levels: names.Spacing | None = None, eta: float | None = None,
+    spacing: names.Spacing | None = None, eta: float | None = None,
 ) -> Plan:  # fmt: skip
-    """The wishes made whole by what ``model`` does; None is the model's own, levels are ``log`` unless it has its own.
+    """How to draw, where None is the model's own.
+
+    ``spacing`` is that of the noise levels (option ``--levels``): None is ``log``, unless the model has
+    noise levels of its own.
 
     ``steps`` 1..1000, ``guidance`` 0..50, ``eta`` 0..1; UserError for what cannot be.
     """
     sampler = sampler or model.sampler
     if sampler not in samplers.SAMPLERS:
         raise UserError(f"sampler {sampler!r} is not one of {', '.join(samplers.SAMPLERS)}")
-    if levels is not None and levels not in samplers.SPACINGS:
-        raise UserError(f"levels {levels!r} are not one of {', '.join(samplers.SPACINGS)}")
+    if spacing is not None and spacing not in samplers.SPACINGS:
+        raise UserError(f"levels {spacing!r} are not one of {', '.join(samplers.SPACINGS)}")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
     if eta is not None and samplers.SAMPLERS[sampler].eta is None:
         having = ", ".join(name for name, each in samplers.SAMPLERS.items() if each.eta is not None)
         raise UserError(f"eta {eta:g}: sampler {sampler} has none; {having} do")
-    if model.sigmas and levels is None:
+    if model.sigmas and spacing is None:
         if steps not in (None, model.steps):
             raise UserError(
                 f"steps {steps}: this model was distilled to draw in {model.steps}; give levels to try others, or "
@@ -156,7 +159,7 @@ def plan(
             )
         sigmas = model.sigmas
     else:
-        sigmas = tuple(samplers.spaced(levels or "log", steps or model.steps, model.objective.schedule))
+        sigmas = tuple(samplers.spaced(spacing or "log", steps or model.steps, model.objective.schedule))
     return Plan(sampler=sampler, sigmas=sigmas, guidance=model.guidance if guidance is None else guidance, eta=eta)
 
 

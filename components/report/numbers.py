@@ -108,7 +108,7 @@ def scores(data: Outcome) -> Section:
     ])  # fmt: skip
 
 
-def levels(data: Outcome) -> Section:
+def by_noise_level(data: Outcome) -> Section:
     """Error and loss at each noise level, with intervals."""
     errors, losses = data.scores["x0_error_by_sigma"], data.scores["loss_by_level"]
     error_points = [(entry["sigma"], entry["value"], entry["low"], entry["high"]) for entry in errors]

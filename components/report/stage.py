@@ -9,7 +9,7 @@ from components.base import files
 from components.html.page import document
 from components.html.sprites import Sprites
 from components.report import outcome
-from components.report.numbers import card, curves, levels, scores, settings, summary
+from components.report.numbers import by_noise_level, card, curves, scores, settings, summary
 from components.report.params import ReportParams
 from components.report.pictures import augmented, film, neighbours, samples
 
@@ -23,7 +23,7 @@ def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path,
     drawn, frames, near, changed = sheets
     sections = [
         scores(data),
-        levels(data),
+        by_noise_level(data),
         samples(data, drawn, most=params.samples_per_class, characters=params.characters),
         film(data, frames, most=params.films, characters=params.characters),
         neighbours(data, near, most=params.neighbours, characters=params.characters),

@@ -63,7 +63,7 @@ class Feed:
         ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, -1)
         condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
         known = schedule.schedule(self.params.schedule)
-        sigma = self.params.levels_met.sigma(draw.share, known).to(device, non_blocking=True)
+        sigma = self.params.sigma_distribution.sigma(draw.share, known).to(device, non_blocking=True)
         noise = counters.normal(self.params.seed, draw.places, header.spec.shape, device)
         image, how = self._image(place, then), self.params.augment
         if not how.on:

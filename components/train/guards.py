@@ -38,7 +38,7 @@ def row(losses_B: Tensor, sigma_B: Tensor, norm: Tensor, arrived: tuple[bool, bo
 
     ``norm`` is the gradient norm divided by the number of ranks; ``arrived``: whether SIGTERM and SIGINT were received.
     """
-    in_band = schedule.level_of(sigma_B)[:, None] == torch.arange(schedule.LEVELS, device=sigma_B.device)
+    in_band = schedule.band_of(sigma_B)[:, None] == torch.arange(schedule.BANDS, device=sigma_B.device)
     sums = torch.where(in_band, losses_B.double()[:, None], 0.0).sum(0)
     signals = torch.tensor(arrived, dtype=torch.float64).to(sigma_B.device, non_blocking=True)
     return torch.cat([sums, in_band.sum(0).double(), norm.double().reshape(1), signals])
@@ -46,7 +46,7 @@ def row(losses_B: Tensor, sigma_B: Tensor, norm: Tensor, arrived: tuple[bool, bo
 
 def mean_loss(row: Tensor) -> Tensor:
     """The mean loss over the images of a row, a scalar on its device."""
-    return row[: schedule.LEVELS].sum() / row[schedule.LEVELS : 2 * schedule.LEVELS].sum()
+    return row[: schedule.BANDS].sum() / row[schedule.BANDS : 2 * schedule.BANDS].sum()
 
 
 def move(optimiser: torch.optim.Optimizer, row: Tensor) -> None:
@@ -55,7 +55,7 @@ def move(optimiser: torch.optim.Optimizer, row: Tensor) -> None:
     A fused optimiser decides on the device, so that the host need not wait: torch's leave weights and moments alone
     where ``found_inf`` is 1 (GradScaler skips steps in the same way).
     """
-    bad = ~(mean_loss(row).isfinite() & row[2 * schedule.LEVELS].isfinite())
+    bad = ~(mean_loss(row).isfinite() & row[2 * schedule.BANDS].isfinite())
     if optimiser.defaults.get("fused"):
         fused: Any = optimiser  # Optimizer does not declare these two attributes, which its fused subclasses read
         fused.grad_scale, fused.found_inf = None, bad.float().reshape(())
@@ -85,7 +85,7 @@ class StepStats(NamedTuple):
     @property
     def norm(self) -> Tensor:
         """The norm of the step's gradient before clipping, a scalar."""
-        return self.row[2 * schedule.LEVELS]
+        return self.row[2 * schedule.BANDS]
 
     def arrived(self) -> tuple[float, float]:
         """How many ranks had received SIGTERM and SIGINT."""

@@ -53,9 +53,9 @@ def note(state: State, params: TrainParams, group: Group) -> None:
     if steps:
         values = {"loss": loss / steps, "grad_norm": norm / steps,
                   "learning_rate": params.rate(state.images_seen - params.batch)}  # fmt: skip
-        for level in range(schedule.LEVELS):
-            if counts[level]:
-                values[f"loss/level_{level}"] = float(sums[level] / counts[level])
+        for band in range(schedule.BANDS):
+            if counts[band]:
+                values[f"loss/level_{band}"] = float(sums[band] / counts[band])
         _record(state, values, group)
     state.sums = torch.zeros_like(state.sums)
 
@@ -64,7 +64,7 @@ def add(state: State, stats: guards.StepStats) -> None:
     """Count one step in the means of the next training line; one that was not finite does not count."""
     loss, norm = stats.loss, stats.norm
     if loss.isfinite() and norm.isfinite():
-        state.sums += torch.cat([stats.row[: 2 * schedule.LEVELS], torch.stack([loss, norm, torch.ones_like(loss)])])
+        state.sums += torch.cat([stats.row[: 2 * schedule.BANDS], torch.stack([loss, norm, torch.ones_like(loss)])])
 
 
 def skipped(state: State, images: int, group: Group) -> None:
@@ -100,11 +100,12 @@ def validate(
         denoise, images, condition, checked.keys[mine], seed=params.seed, batch=batch
     )  # fmt: skip
     parts = [torch.zeros(0)]
-    for _ in range(math.ceil(math.ceil(count / group.size) * schedule.LEVELS / batch)):  # of the rank with most images
+    most = math.ceil(count / group.size)  # images of the rank with most
+    for _ in range(math.ceil(most * len(schedule.SIGMAS) / batch)):
         parts.append(next(measured, torch.zeros(0)))
         if stop := poll():
             return stop
-    errors = torch.cat(parts).view(-1, schedule.LEVELS).double()
+    errors = torch.cat(parts).view(-1, len(schedule.SIGMAS)).double()
     means = group.sum(errors.sum(0)) / count
     error = x0_error.geo(means[None])
     # The logarithm of the error is, to first order, a mean over the images of their mean relative error.

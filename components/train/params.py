@@ -13,7 +13,7 @@ from components.networks.params import LoraParams, NetworkParams
 
 if TYPE_CHECKING:
     from components.diffusion.objective import Objective
-    from components.diffusion.schedule import Levels
+    from components.diffusion.schedule import SigmaDistribution
 
 
 class GuardParams(Params):
@@ -156,14 +156,14 @@ class TrainParams(Params):
         return self.muon_rate > 0 and self.sharding == "none" and self.lora is None
 
     @property
-    def levels_met(self) -> Levels:
+    def sigma_distribution(self) -> SigmaDistribution:
         """The distribution of noise levels in training."""
         from components.diffusion.objective import objective
-        from components.diffusion.schedule import Levels
+        from components.diffusion.schedule import SigmaDistribution
 
         if self.levels == "schedule":
-            return objective(self.objective, self.schedule).own_levels()
-        return Levels(self.levels, self.level_mean, self.level_std)
+            return objective(self.objective, self.schedule).own_distribution()
+        return SigmaDistribution(self.levels, self.level_mean, self.level_std)
 
     @property
     def total_steps(self) -> int:

@@ -73,8 +73,8 @@ class State:
     compiled: bool = False
     """Whether compiling was found to pay."""
     history: list[dict[str, float]] = field(default_factory=list)
-    sums: Tensor = field(default_factory=lambda: torch.zeros(2 * schedule.LEVELS + 3, dtype=torch.float64))
-    """Since the last line: loss by level, images by level, then loss, gradient norm, steps."""
+    sums: Tensor = field(default_factory=lambda: torch.zeros(2 * schedule.BANDS + 3, dtype=torch.float64))
+    """Since the last line: loss by band of noise levels, images by band, then loss, gradient norm, steps."""
 
     @property
     def average(self) -> nn.Module:

@@ -75,7 +75,7 @@ def sample(
 
     request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
-        levels=levels, eta=eta, engine=engine, scale=scale,
+        spacing=levels, eta=eta, engine=engine, scale=scale,
     )  # fmt: skip
     outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None

@@ -35,7 +35,7 @@ class Request:
     sampler: Any
     steps: int | None
     guidance: float | None
-    levels: Any
+    spacing: Any
     eta: float | None
     engine: Any
     scale: int
@@ -84,7 +84,7 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         from components.model import sampling
 
         denoiser = sampling.load(folder, "cuda" if torch.cuda.is_available() else "cpu", request.engine)
-        wishes = {key: getattr(request, key) for key in ("sampler", "steps", "guidance", "levels", "eta")}
+        wishes = {key: getattr(request, key) for key in ("sampler", "steps", "guidance", "spacing", "eta")}
         planned = sampling.plan(denoiser, **wishes)
         names = request.labels or denoiser.classes
         kinds = [denoiser.class_id(each) for each in names] or [-1]
@@ -112,7 +112,7 @@ def _provenance(
 
     return {
         "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS), "seed": request.seed,
-        "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.levels or "the model's",
+        "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.spacing or "the model's",
         "eta": planned.eta, "guidance": planned.guidance, "engine": denoiser.engine,
     }  # fmt: skip
 

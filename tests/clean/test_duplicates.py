@@ -105,10 +105,10 @@ def test_corners_tell_how_the_later_one_lies():
         assert verdict["found"] and verdict["orientation"] == number
 
 
-@pytest.mark.parametrize(("levels", "correlation"), [((9, 200), 1.0), ((9, None), 0.0)])
-def test_flat_pictures_are_alike_among_themselves_only(levels, correlation):
-    thumbs = [np.full((1, 32, 32, 3), level, np.uint8) if level is not None else fingerprints.thumbnail(pixels(1))[None]
-              for level in levels]  # fmt: skip
+@pytest.mark.parametrize(("greys", "correlation"), [((9, 200), 1.0), ((9, None), 0.0)])
+def test_flat_pictures_are_alike_among_themselves_only(greys, correlation):
+    thumbs = [np.full((1, 32, 32, 3), grey, np.uint8) if grey is not None else fingerprints.thumbnail(pixels(1))[None]
+              for grey in greys]  # fmt: skip
     assert alignment.still(*thumbs)[0].correlation == correlation
 
 

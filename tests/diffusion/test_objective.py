@@ -12,7 +12,7 @@ from components.diffusion import objective as objectives
 from components.diffusion import samplers, schedule
 from components.diffusion.names import SCHEDULES
 from components.diffusion.objective import along, noted
-from components.diffusion.schedule import SIGMAS, Levels
+from components.diffusion.schedule import SIGMAS, SigmaDistribution
 from components.model import schedulers
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
@@ -136,23 +136,23 @@ def test_an_objective_on_a_schedule_that_no_scheduler_samples_is_refused():
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(-2, 2), st.floats(0.2, 2))
 def test_levels_fall_where_their_distribution_says(share, mean, std):
     named = schedule.schedule("log_normal")
-    sigma = Levels("normal", mean, std).sigma(torch.tensor([share]), named)
+    sigma = SigmaDistribution("normal", mean, std).sigma(torch.tensor([share]), named)
     expected = torch.special.ndtr((sigma.double().log() - mean) / std)
     inside = named.low < float(sigma) < named.high
     assert not inside or float(expected) == pytest.approx(share, abs=1e-4)
-    time = Levels("uniform").sigma(torch.tensor([share]), named)
+    time = SigmaDistribution("uniform").sigma(torch.tensor([share]), named)
     assert not named.low < float(time) < named.high or float(time / (1 + time)) == pytest.approx(share, abs=1e-5)
 
 
 def test_a_schedules_own_levels_are_its_steps_alike():
     named = schedule.schedule("cosine")
     shares = (torch.arange(1000) + 0.5) / 1000
-    assert torch.equal(Levels("schedule").sigma(shares, named), named.sigmas)
+    assert torch.equal(SigmaDistribution("schedule").sigma(shares, named), named.sigmas)
 
 
 def test_levels_are_centred_on_the_measured_sigmas():
-    assert schedule.level_of(torch.tensor(SIGMAS)).tolist() == list(range(8))
-    assert schedule.level_of(torch.tensor([1e-4, 1e4])).tolist() == [0, 7]
+    assert schedule.band_of(torch.tensor(SIGMAS)).tolist() == list(range(8))
+    assert schedule.band_of(torch.tensor([1e-4, 1e4])).tolist() == [0, 7]
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 0.25), (0.5, 0.1), (-0.3, 0.5)])

@@ -89,9 +89,9 @@ def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
 
 def test_intervals_hold_their_value_and_the_last_is_the_geometric_mean():
     errors = normal(0, 50, 3).exp()
-    *levels, geo = scores.mean_intervals(errors, times=200, confidence=0.95, seed=0)
+    *at_sigmas, geo = scores.mean_intervals(errors, times=200, confidence=0.95, seed=0)
     assert geo["value"] == pytest.approx(float(errors.mean(0).log().mean().exp()))
-    for part in (*levels, geo):
+    for part in (*at_sigmas, geo):
         assert part["low"] < part["value"] < part["high"]
 
 

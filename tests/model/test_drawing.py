@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 def request(source, **changes):
     wanted = {"model": str(source), "num": 3, "labels": (), "seed": 5, "sampler": None, "steps": None, "guidance": None,
-              "levels": None, "eta": None, "engine": "auto", "scale": 2}  # fmt: skip
+              "spacing": None, "eta": None, "engine": "auto", "scale": 2}  # fmt: skip
     return sample.Request(**wanted | changes)
 
 
@@ -166,7 +166,7 @@ def test_notes_that_make_no_sense(noted, changes):
 def test_a_student_has_levels_of_its_own(noted):
     student = sampling.load(noted(sigmas=[80, 5, 0.5], steps=3))
     assert sampling.plan(student).sigmas == (80, 5, 0.5)
-    assert len(sampling.plan(student, levels="karras", steps=7).sigmas) == 7
+    assert len(sampling.plan(student, spacing="karras", steps=7).sigmas) == 7
     with pytest.raises(UserError, match="steps 4: this model was distilled to draw in 3"):
         sampling.plan(student, steps=4)
 

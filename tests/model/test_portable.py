@@ -61,9 +61,9 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, sched
     kind = {"v": COMPACT, "flow": DIT}.get(predicts, UNET)
     net, objective = network(kind, schedule=schedule, classes=0), objectives.objective(predicts, schedule)
     portable.write(tmp_path, net, objective, SIGMAS)
-    run, levels = session(tmp_path), json.loads((tmp_path / "onnx/levels.json").read_text())
+    run, steps = session(tmp_path), json.loads((tmp_path / "onnx/levels.json").read_text())
     noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    for one in levels:
+    for one in steps:
         x = one["sigma"] * noise.numpy()
         sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
         told = run.run(None, {"sample": sample, "timestep": np.full(2, one["timestep"], "f4")})[0]
@@ -73,7 +73,7 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, sched
             torch.from_numpy(one["c_skip"] * x + one["c_out"] * told).float() / largest, clean / largest,
             rtol=0, atol=1e-4,
         )  # fmt: skip
-    assert [level["sigma"] for level in levels] == SIGMAS
+    assert [step["sigma"] for step in steps] == SIGMAS
 
 
 @pytest.mark.parametrize("values", [COMPACT, UNET, DIT], ids=lambda values: values["kind"])

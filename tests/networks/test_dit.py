@@ -77,7 +77,7 @@ def test_a_few_steps_of_every_objective_lower_its_loss(kind, schedule):
     source = torch.Generator().manual_seed(2)
     images = 0.5 * torch.randn(32, 3, 1, 1, generator=source).expand(-1, -1, 8, 8)
     noise, share = torch.randn(32, 3, 8, 8, generator=source), torch.rand(32, generator=source)
-    sigma = objective.own_levels().sigma(share, objective.schedule)
+    sigma = objective.own_distribution().sigma(share, objective.schedule)
     losses = []
     for _ in range(25):
         loss = objective.loss(net, images, noise, sigma, {"label": torch.arange(32) % 4}, "plain").mean()

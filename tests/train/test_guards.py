@@ -13,7 +13,7 @@ from train_fixtures import run, tiny
 from components.base.errors import UserError
 from components.dataset import order
 from components.diffusion import x0_error
-from components.diffusion.schedule import LEVELS
+from components.diffusion.schedule import BANDS
 from components.samples import pack
 from components.train import checkpoint, guards, history
 from components.train.feed import Feed
@@ -30,8 +30,8 @@ def lines(files):
 
 
 def stats(step, loss, norm=1.0):
-    values = torch.zeros(2 * LEVELS + 3, dtype=torch.float64)
-    values[0], values[LEVELS], values[2 * LEVELS] = loss * BATCH, BATCH, norm
+    values = torch.zeros(2 * BANDS + 3, dtype=torch.float64)
+    values[0], values[BANDS], values[2 * BANDS] = loss * BATCH, BATCH, norm
     return guards.StepStats(step * BATCH, 1000 + step * BATCH, values)
 
 
