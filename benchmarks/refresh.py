@@ -67,16 +67,16 @@ def _measure(archive: Path, root: Path) -> None:
     (root / "data/withdrawn.jsonl").touch()
     _write_params(root, ["old"])
     full = {name: _run(root, name) for name in (*BUILD, *MORE)}
-    before = _places(root)
+    before = _splits(root)
     rates = {"images": old, "seconds": full, "bytes": _sizes(root), "memory": dict(PEAKS)}
     (root / "rates.json").write_text(json.dumps(rates, indent=1) + "\n")
     _write_params(root, ["old", "new"])
     again = {name: _run(root, name) for name in (*BUILD, *MORE)}
-    after = _places(root)
-    moved = sum(after[name] != place for name, place in before.items())
+    after = _splits(root)
+    moved = sum(after[name] != split for name, split in before.items())
     leaking, pairs = _leaks(root)
     _print(full, again, old, new)
-    quarantined = sum(place == "quarantine" for place in after.values())
+    quarantined = sum(split == "quarantine" for split in after.values())
     print(f"\nold images moved: {moved} of {len(before):,}; leaking pairs: {leaking} of {pairs:,}; "
           f"quarantined: {quarantined} of {len(after):,} ({quarantined / len(after):.3%})\n")  # fmt: skip
     print(peers.machine())
@@ -141,16 +141,16 @@ def _sizes(root: Path) -> dict[str, int]:
     }
 
 
-def _places(root: Path) -> dict[tuple[int, str], str]:
+def _splits(root: Path) -> dict[tuple[int, str], str]:
     table = pq.read_table(root / "data/splits/splits.parquet", columns=["arrival", "sha256", "split"]).to_pydict()
     return {(table["arrival"][at], table["sha256"][at]): table["split"][at] for at in range(len(table["split"]))}
 
 
 def _leaks(root: Path) -> tuple[int, int]:
     """Pairs whose ends lie in two of train, val and test; and how many pairs there are."""
-    place = {arrival: split for (arrival, _), split in _places(root).items()}
+    split_of = {arrival: split for (arrival, _), split in _splits(root).items()}
     pairs = pq.read_table(root / "data/clean/pairs.parquet", columns=["a", "b"]).to_pydict()
-    ends = [(place.get(a), place.get(b)) for a, b in zip(pairs["a"], pairs["b"], strict=True)]
+    ends = [(split_of.get(a), split_of.get(b)) for a, b in zip(pairs["a"], pairs["b"], strict=True)]
     used = ("train", "val", "test")
     return sum(one in used and other in used and one != other for one, other in ends), len(ends)
 

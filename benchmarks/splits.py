@@ -78,7 +78,7 @@ def by_group(names: list[str], pairs: Pairs) -> list[str]:
 
 def ours(names: list[str], pairs: Pairs) -> list[str]:
     """In order of arrival: inherit, found, or be quarantined."""
-    return [place.split for place in decide(names, pairs, salt=SALT, shares=SHARES)]
+    return [each.split for each in decide(names, pairs, salt=SALT, shares=SHARES)]
 
 
 def _read(folder: Path) -> tuple[list[str], Pairs]:

@@ -141,8 +141,8 @@ def _movements() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     made = [np.array([[1.0, 0, 0], [0, 1.0, 0]])]
     for size in (0.95, 0.9, 0.85, 0.8):
         reach = 1 - size
-        places = [(x * reach, y * reach) for x in (-1, 0, 1) for y in (-1, 0, 1)]
-        made += [np.array([[size, 0, x], [0, size, y]]) for x, y in places]
+        shifts = [(x * reach, y * reach) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+        made += [np.array([[size, 0, x], [0, size, y]]) for x, y in shifts]
     for size in (0.9, 0.8):  # one side alone
         made += [np.array([[size, 0, x * (1 - size)], [0, 1.0, 0]]) for x in (-1, 0, 1)]
         made += [np.array([[1.0, 0, 0], [0, size, y * (1 - size)]]) for y in (-1, 0, 1)]

@@ -57,8 +57,8 @@ class Known:
     def corners(self, positions: np.ndarray) -> np.ndarray:
         """The keypoints.FEATURES at ``positions``, found now where they are not known."""
         missing = self._first(positions[self._corners.find(self.keys[positions]) < 0])
-        for places, found in self._work(keypoints.features, missing, what="clean: corners", lost=_no_corners):
-            self._corners.add(self.keys[places], found)
+        for at, found in self._work(keypoints.features, missing, what="clean: corners", lost=_no_corners):
+            self._corners.add(self.keys[at], found)
         return self._corners.take(self._corners.find(self.keys[positions]))
 
     def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
@@ -67,8 +67,8 @@ class Known:
         store = self._store("vector", kind, {"name": name}, [embedding.ALGORITHMS[name]])
         missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
         work = partial(embedding.embed, name=name)
-        for places, found in self._work(work, missing, what="clean: features", lost=partial(_no_vector, kind=kind)):
-            store.add(self.keys[places], found)
+        for at, found in self._work(work, missing, what="clean: features", lost=partial(_no_vector, kind=kind)):
+            store.add(self.keys[at], found)
         at = store.find(self.keys[positions])
         out = np.zeros((len(positions), vectors.WIDTHS[name]), np.float32)
         out[at >= 0] = embedding.whole(store.take(at[at >= 0])["vector"])
@@ -87,14 +87,14 @@ class Known:
     def _examine(self, work: partial) -> None:
         unknown = (self._details.find(self.keys) < 0) | (self._thumbs.find(self.keys) < 0)
         missing = self._first(np.flatnonzero(unknown & self.stored))
-        for places, found in self._work(work, missing, what="clean", lost=_lost):
+        for at, found in self._work(work, missing, what="clean", lost=_lost):
             details = np.empty(len(found), DETAILS)
             for name in _SPLIT:
                 details[name] = found[name]
-            self._details.add(self.keys[places], details)
+            self._details.add(self.keys[at], details)
             thumbs = np.empty(len(found), THUMB)
             thumbs["thumb"] = found["thumb"]
-            self._thumbs.add(self.keys[places], thumbs)
+            self._thumbs.add(self.keys[at], thumbs)
 
     def _work(
         self, work: Callable[[list[Item]], Any], positions: np.ndarray, *, what: str,
@@ -103,13 +103,13 @@ class Known:
         """(positions, records) of ``work`` on the images at ``positions``, some thousands at a time."""
         if not len(positions):
             return
-        places = self._index.take(pa.array(positions)).select(["shard", "row", "matte"]).to_pydict()
+        located = self._index.take(pa.array(positions)).select(["shard", "row", "matte"]).to_pydict()
         order: list[int] = []
 
         def load() -> Iterator[tuple[bytes, str]]:
-            for at, data in shards.read_bytes(self._raw, list(zip(places["shard"], places["row"], strict=True))):
+            for at, data in shards.read_bytes(self._raw, list(zip(located["shard"], located["row"], strict=True))):
                 order.append(at)
-                yield data, places["matte"][at]
+                yield data, located["matte"][at]
 
         parts: list[np.ndarray] = []
         held = done = 0

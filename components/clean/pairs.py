@@ -98,13 +98,13 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     algorithms = [verify.CANDIDATES]
     if rule.embedding != "none":
         algorithms += [BY_FEATURES, embedding.ALGORITHMS[rule.embedding]]
-    place = folder / "candidates" / facts.rule(names, algorithms=algorithms, dtype=CANDIDATE)
-    since, old = _searched(place, shown)
+    searches = folder / "candidates" / facts.rule(names, algorithms=algorithms, dtype=CANDIDATE)
+    since, old = _searched(searches, shown)
     thumbs = known.thumbs(firsts[since:])
     new = verify.candidates(hashes, thumbs, since, rule.max_distance)
     near = np.concatenate([old, new, *_by_features(known, firsts, hashes, thumbs, since, rule)])
     if since < len(firsts):
-        with files.replacing(place / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
+        with files.replacing(searches / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
             np.save(stream, near, allow_pickle=False)
     return near
 
@@ -127,11 +127,11 @@ def _by_features(
     return [np.unique(np.concatenate(parts))]
 
 
-def _searched(place: Path, shown: np.ndarray) -> tuple[int, np.ndarray]:
+def _searched(folder: Path, shown: np.ndarray) -> tuple[int, np.ndarray]:
     """How many of the first pictures were searched before, and what was found; only the latest two are kept."""
-    searches = sorted(place.glob("*.npy"), reverse=True)
+    found = sorted(folder.glob("*.npy"), reverse=True)
     best = 0, np.empty(0, CANDIDATE)
-    for path in searches:
+    for path in found:
         count, _, digest = path.stem.partition("-")
         if best[0] == 0 and count.isdecimal() and int(count) <= len(shown) and digest == _prefix(shown[: int(count)]):
             try:

@@ -38,7 +38,7 @@ def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:
 
 
 def _rewrite(old: Path, new: Path, gone: Iterable[int]) -> np.ndarray:
-    """Write the rows of ``old`` that are not ``gone`` to ``new``; the new place of each old row."""
+    """Write the rows of ``old`` that are not ``gone`` to ``new``; the new position of each old row."""
     try:
         with pq.ParquetFile(old) as file, files.replacing(new) as beside:
             stays = np.ones(file.metadata.num_rows, bool)

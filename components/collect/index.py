@@ -14,7 +14,7 @@ from components.collect.params import AnySource
 from components.collect.sources.source import Annotation, Refusal
 from components.samples import manifest, shards
 
-Place = tuple[str, int]
+Location = tuple[str, int]
 """A shard's name and the row in it."""
 
 
@@ -31,7 +31,7 @@ class Index:
         self.columns["member"] = [False] * len(self._was)
 
     @cached_property
-    def places(self) -> dict[str, Place]:
+    def locations(self) -> dict[str, Location]:
         """Where the bytes of each image lie, by SHA-256."""
         columns = zip(*(self.columns[name] for name in ("sha256", "shard", "row")), strict=True)
         return {sha256: (shard, row) for sha256, shard, row in columns if shard}
@@ -78,15 +78,15 @@ class Arrivals:
         self._known = {(self._columns["source_key"][at], self._columns["sha256"][at]): at for at in rows}
         self._new: list[tuple] = []
 
-    def take(self, key: str, sha256: str, size: int, annotation: Annotation, place: Place) -> None:
-        """Take in one image whose bytes lie at ``place``."""
+    def take(self, key: str, sha256: str, size: int, annotation: Annotation, location: Location) -> None:
+        """Take in one image whose bytes lie at ``location``."""
         at = self._known.get((key, sha256))
         if at is None:
-            self._new.append((key, sha256, size, annotation, place))
+            self._new.append((key, sha256, size, annotation, location))
             return
         columns, licence, matte = self._columns, self._source.licence, self._source.matte
         now = {"text": annotation.text, "label": annotation.label, "group_key": annotation.group, "licence": licence,
-               "matte": matte, "shard": place[0], "row": place[1]}  # fmt: skip
+               "matte": matte, "shard": location[0], "row": location[1]}  # fmt: skip
         self._index.counts["updated"] += any(columns[name][at] != value for name, value in now.items())
         for name, value in now.items():
             columns[name][at] = value
@@ -96,10 +96,10 @@ class Arrivals:
         """Append what is new to the index."""
         if not self._new:
             return
-        keys, hashes, sizes, annotations, places = zip(*sorted(self._new, key=lambda row: row[0]), strict=True)
+        keys, hashes, sizes, annotations, locations = zip(*sorted(self._new, key=lambda row: row[0]), strict=True)
         count, first = len(keys), len(self._columns["arrival"])
         text, label, group = zip(*annotations, strict=True)
-        shard, row = zip(*places, strict=True)
+        shard, row = zip(*locations, strict=True)
         new = {
             "arrival": range(first, first + count), "sha256": hashes, "source": [self._source.name] * count,
             "source_key": keys, "text": text, "label": label, "licence": [self._source.licence] * count,

@@ -49,9 +49,9 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
 
     ``store`` is the folder of what kind urls downloads; with ``fetch`` what is missing there is downloaded first.
     """
-    place = locate(source.location, root=root, at=at)
+    located = locate(source.location, root=root, at=at)
     if source.kind == "files":
-        tree = place if isinstance(place, Folder | RemoteFolder) else open_archive(place, max_bytes=max_bytes)
+        tree = located if isinstance(located, Folder | RemoteFolder) else open_archive(located, max_bytes=max_bytes)
         part = ImageFiles(tree, source, max_bytes=max_bytes)
         return Opened(part.form, {"": part})
     if source.kind == "parquet":
@@ -59,21 +59,21 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
         from components.collect.sources.parquet import ParquetRows
 
         return _shards(
-            place, (".parquet",), source, lambda file, key: ParquetRows(file, source, key=key, max_bytes=max_bytes)
+            located, (".parquet",), source, lambda file, key: ParquetRows(file, source, key=key, max_bytes=max_bytes)
         )
     if source.kind == "webdataset":
         from components.collect.sources.webdataset import SUFFIXES, Samples
 
-        return _shards(place, SUFFIXES, source, lambda file, key: Samples(file, source, key=key, max_bytes=max_bytes))
-    if isinstance(place, Folder | RemoteFolder):
+        return _shards(located, SUFFIXES, source, lambda file, key: Samples(file, source, key=key, max_bytes=max_bytes))
+    if isinstance(located, Folder | RemoteFolder):
         wanted = f"collect.sources[{at}].location in params.yaml"
         raise UserError(f"{source.location}: a folder, wanted a list of URLs ({wanted})")
     from components.collect.web import urllist
 
     assert store is not None, "a list of URLs needs a folder for the downloads"
     if fetch:
-        urllist.look(source, place, store, max_bytes=max_bytes)
-    return Opened("urls", {"": urllist.open_list(source, place, store)})
+        urllist.look(source, located, store, max_bytes=max_bytes)
+    return Opened("urls", {"": urllist.open_list(source, located, store)})
 
 
 def locate(location: str, *, root: Path, at: int) -> Folder | RemoteFolder | File:
@@ -84,16 +84,16 @@ def locate(location: str, *, root: Path, at: int) -> Folder | RemoteFolder | Fil
     return folders.locate(location, root, where=where)
 
 
-def _shards(place: Folder | RemoteFolder | File, suffixes: tuple[str, ...], source: AnySource,
+def _shards(located: Folder | RemoteFolder | File, suffixes: tuple[str, ...], source: AnySource,
             make: Callable[[File, str], Part]) -> Opened:  # fmt: skip
-    """Each file of ``place`` that ends in one of ``suffixes`` as a part; one file is a part whatever its name."""
-    if not isinstance(place, Folder | RemoteFolder):
-        return Opened(source.kind, {place.name: make(place, place.name)})
-    items, refusals = place.listing()
+    """Each file of ``located`` that ends in one of ``suffixes`` as a part; one file is a part whatever its name."""
+    if not isinstance(located, Folder | RemoteFolder):
+        return Opened(source.kind, {located.name: make(located, located.name)})
+    items, refusals = located.listing()
     parts, ignored = {}, 0
     for item in items:
         if item.key.lower().endswith(suffixes):
-            parts[item.key] = make(place.file(item), item.key)
+            parts[item.key] = make(located.file(item), item.key)
         elif role(item.key) == "paper":
             ignored += 1
         else:

@@ -136,7 +136,7 @@ class _Taker:
 
     def __init__(self, source: AnySource, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
                  writer: shards.ShardWriter, progress: Progress) -> None:  # fmt: skip
-        self._source, self._arrivals, self._places = source, arrivals, index.places
+        self._source, self._arrivals, self._locations = source, arrivals, index.locations
         self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
         self.offers: set[str] = set()
         """The withdrawn images that the part still holds."""
@@ -148,7 +148,7 @@ class _Taker:
             self._refused.add(self._source.name, refusal)
         unread = []
         for item in survey.items:
-            if item.sha256 and (item.sha256 in self._places or item.sha256 in self._gone):
+            if item.sha256 and (item.sha256 in self._locations or item.sha256 in self._gone):
                 self._one(item, item.sha256, item.size, annotations[item.key], None)
             else:
                 unread.append(item)
@@ -169,10 +169,11 @@ class _Taker:
             self._refused.add(self._source.name, _withdrawn(item.key))
             self.offers.add(sha256)
             return
-        if sha256 not in self._places:  # the same bytes are stored once
+        if sha256 not in self._locations:  # the same bytes are stored once
             text, label, licence = annotation.text, annotation.label, self._source.licence
-            self._places[sha256] = self._writer.add((sha256, data, self._source.name, item.key, text, label, licence))
-        self._arrivals.take(item.key, sha256, size, annotation, self._places[sha256])
+            record = (sha256, data, self._source.name, item.key, text, label, licence)
+            self._locations[sha256] = self._writer.add(record)
+        self._arrivals.take(item.key, sha256, size, annotation, self._locations[sha256])
 
 
 def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: Ledger) -> None:

@@ -76,14 +76,14 @@ class Loaders:
         self._workers = []
 
     def _memory(self, slots: int, shape: Sequence[int]) -> list[Tensor]:
-        batch, *places, channels = shape
+        batch, *sides, channels = shape
         cuda = self.device.type == "cuda"
         kind = tensors.DTYPES[self._spec.dtype] if cuda else torch.float32
         size = -(-math.prod(shape) * kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = torch.frombuffer(mmap.mmap(-1, size * slots), dtype=torch.uint8)
         if cuda:
             torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), whole.numel(), 0)
-        inner = shape if cuda else (batch, channels, *places)
+        inner = shape if cuda else (batch, channels, *sides)
         return [whole[at * size :][: math.prod(shape) * kind.itemsize].view(kind).view(*inner) for at in range(slots)]
 
     def _fork(self) -> tuple[int, int, int]:

@@ -116,7 +116,7 @@ def _orientation(exif: bytes) -> int:
 
 def _profile(parts: dict[tuple[int, int], bytes]) -> bytes:
     """The colour profile, in parts of 64 kB; a profile that lacks a part is given as it is, and is broken."""
-    return b"".join(parts[place] for place in sorted(parts))
+    return b"".join(parts[at] for at in sorted(parts))
 
 
 def decode(data: bytes, header: Header) -> np.ndarray:

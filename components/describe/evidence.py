@@ -29,7 +29,7 @@ class Evidence:
 
     ``images``: a row for each arrival: the verdict's columns, the split's ``group``, ``split`` and ``row`` (of
     the pack, -1 for none), and ``shard`` and ``shard_row`` where its bytes lie ("" and -1: taken out by hand).
-    ``places``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
+    ``points``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
     """
 
     images: pd.DataFrame
@@ -37,7 +37,7 @@ class Evidence:
     pairs: pd.DataFrame
     header: pack.Header
     pixels: Path
-    places: pd.DataFrame | None = None
+    points: pd.DataFrame | None = None
 
     @cached_property
     def kept(self) -> pd.DataFrame:
@@ -86,11 +86,11 @@ class Evidence:
 def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path | None = None) -> Evidence:
     """Join the tables; UserError when they do not belong together."""
     rows = manifest.read(verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pandas()
-    places = shards.read_index(raw).select(["arrival", "shard", "row"]).to_pandas()
+    locations = shards.read_index(raw).select(["arrival", "shard", "row"]).to_pandas()
     parts = manifest.read(splits / "splits.parquet", manifest.SPLITS, stage="split").to_pandas()
-    if list(places["arrival"]) != list(rows["arrival"]):
+    if list(locations["arrival"]) != list(rows["arrival"]):
         raise UserError(f"{verdicts}: not the verdicts on the images in {raw}: run stage 'clean' again")
-    rows = rows.merge(places.rename(columns={"row": "shard_row"}), on="arrival", how="left")
+    rows = rows.merge(locations.rename(columns={"row": "shard_row"}), on="arrival", how="left")
     rows = rows.merge(parts[["arrival", "group", "split", "row"]], on="arrival", how="left", suffixes=("_clean", ""))
     # The split's groups, not those of clean: a quarantined image ties two of them and joins neither.
     rows["row"] = rows["row"].fillna(-1).astype(int)
@@ -103,7 +103,7 @@ def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path
         pairs=manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean").to_pandas(),
         header=header,
         pixels=pixels,
-        places=None if profile is None else _read_map(profile, header.rows),
+        points=None if profile is None else _read_map(profile, header.rows),
     )
 
 
@@ -147,8 +147,8 @@ class Gallery:
         sides = [max(image.width, image.height) for image in wanted if True in self._wanted[image.arrival]]
         # No pixel is stored that the source does not have; the browser enlarges.
         self._large.side = min(self._large.side, int(max(sides, default=self._large.side)))
-        places = [(image.shard, int(image.shard_row)) for image in wanted]
-        for position, data in shards.read_bytes(self._raw, places):
+        locations = [(image.shard, int(image.shard_row)) for image in wanted]
+        for position, data in shards.read_bytes(self._raw, locations):
             image = wanted[position]
             picture = self._decoded(data, image)
             for large in self._wanted[image.arrival]:

@@ -58,37 +58,37 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
 def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     """A scatter of thumbnails: what the embedding holds for alike lies close together."""
     title = "Embedding map"
-    if data.places is None:
+    if data.points is None:
         return Section(
             "map", title, [page.empty("No map: it is drawn from the profile of the data, which is missing.")]
         )
     by_row = {row.row: row for row in data.rows.values() if row.row >= 0}
-    places = [place for place in data.places.itertuples(index=False) if place.row in by_row]
+    points = [point for point in data.points.itertuples(index=False) if point.row in by_row]
     # By hash: who stands on the map, and who is a picture there, does not hang on the order of arrival.
-    shown = sorted(places, key=lambda place: by_row[place.row].sha256)[:most]
+    shown = sorted(points, key=lambda point: by_row[point.row].sha256)[:most]
     if not shown:
         return Section("map", title, [page.empty("No image to place on a map.")])
-    zooms = zoom_levels(np.array([(place.x, place.y) for place in shown]))
-    points = [_point(data, by_row[place.row], place, zoom, sheet)
-              for place, zoom in zip(shown, zooms, strict=True)]  # fmt: skip
+    zooms = zoom_levels(np.array([(point.x, point.y) for point in shown]))
+    marks = [_mark(data, by_row[point.row], point, zoom, sheet)
+             for point, zoom in zip(shown, zooms, strict=True)]  # fmt: skip
     return Section("map", title, [
         page.note("An embedding is a list of numbers for each image, by a small network. What looks alike to it lies "
                   "close together, and the axes have no meaning of their own. Where there is no room for a picture, a "
                   "dot stands for it: point at it, or come closer. An island of one split, or a dense spot, deserves a "
                   "look."),
-        el("div", _controls({by_row[place.row].split for place in shown}),
-           el("div", el("div", points, class_="plane"), class_="view", role="region", tabindex="0",
+        el("div", _controls({by_row[point.row].split for point in shown}),
+           el("div", el("div", marks, class_="plane"), class_="view", role="region", tabindex="0",
               aria_label=f"Map of {page.plural(len(shown), 'image')}"),
            class_="map"),
         page.hidden(len(shown), len(data.kept), "images"),
     ])  # fmt: skip
 
 
-def _point(data: Evidence, row: Any, place: Any, zoom: int, sheet: Sprites) -> Safe:
-    key = str(place.row)
-    sheet.add(key, _shrunk(data.pack_row(place.row)))
+def _mark(data: Evidence, row: Any, point: Any, zoom: int, sheet: Sprites) -> Safe:
+    key = str(point.row)
+    sheet.add(key, _shrunk(data.pack_row(point.row)))
     split = row.split if row.split in SPLITS else "quarantine"
-    style = f"{sheet.position(key)};--x:{100 * place.x:.1f};--y:{100 * place.y:.1f}"
+    style = f"{sheet.position(key)};--x:{100 * point.x:.1f};--y:{100 * point.y:.1f}"
     return el("i", class_=f"px soft {sheet.sheet(key)} z{zoom} {split}", title=paircards.name(row), style=style)
 
 
@@ -111,17 +111,17 @@ def _controls(splits: set[str]) -> Safe:
     return el("p", made)
 
 
-def zoom_levels(places: np.ndarray) -> list[int]:
-    """For each of ``places`` (x, y in 0..1), in order, the least zoom at which its picture overlaps none before it.
+def zoom_levels(points: np.ndarray) -> list[int]:
+    """For each of ``points`` (x, y in 0..1), in order, the least zoom at which its picture overlaps none before it.
 
     The largest zoom when there is none.
     """
-    found = [0] * len(places)
+    found = [0] * len(points)
     for zoom in ZOOMS[:-1]:
-        spots = (places * np.array(_VIEW) * zoom).tolist()
+        spots = (points * np.array(_VIEW) * zoom).tolist()
         taken: dict[tuple[int, int], list[list[float]]] = {}
         # Those picked at a lower zoom are pictures here too, and come first.
-        for at in sorted(range(len(places)), key=lambda at: (found[at] == 0, at)):
+        for at in sorted(range(len(points)), key=lambda at: (found[at] == 0, at)):
             (x, y), column, row = spots[at], int(spots[at][0] // _SPACING), int(spots[at][1] // _SPACING)
             near = [spot for i in (-1, 0, 1) for j in (-1, 0, 1) for spot in taken.get((column + i, row + j), ())]
             if found[at] == 0 and any(abs(u - x) < _SPACING and abs(v - y) < _SPACING for u, v in near):

@@ -35,8 +35,8 @@ def sizes(data: Evidence, limits: Limits) -> Section:
     figures = [page.figure(charts.columns(name, histogram(values), x_unit=unit, y_unit="images"), words)
                for name, (values, unit, words) in measured.items()]  # fmt: skip
     aspect = width / height
-    places = np.searchsorted(_SHAPES, aspect)
-    entries = [(name, int((places == at).sum())) for at, name in enumerate(_SHAPE_NAMES)]
+    bins = np.searchsorted(_SHAPES, aspect)
+    entries = [(name, int((bins == at).sum())) for at, name in enumerate(_SHAPE_NAMES)]
     figures.insert(2, page.figure(charts.columns("Aspect", entries, x_unit="width : height", y_unit="images"),
                                   "Upright to the left, wide to the right; what is far from 1:1 loses most when "
                                   "it is made square."))  # fmt: skip

@@ -81,12 +81,12 @@ def read(*, raw: Path, clean: Path, splits: Path) -> State:
         folder, file = name.split("/")
         path = {"raw": raw, "clean": clean, "splits": splits}[folder] / file
         tables[folder] = manifest.read_any(path, columns)
-    places = {row["arrival"]: row for row in tables["raw"]}
+    locations = {row["arrival"]: row for row in tables["raw"]}
     splits_of = {row["arrival"]: row for row in tables["splits"]}
     found: State = {}
     for row in tables["clean"]:
-        place, split = places.get(row["arrival"], {}), splits_of.get(row["arrival"], {})
-        row["shard"], row["row"] = place.get("shard"), place.get("row")
+        location, split = locations.get(row["arrival"], {}), splits_of.get(row["arrival"], {})
+        row["shard"], row["row"] = location.get("shard"), location.get("row")
         row["split"], row["group"] = split.get("split"), split.get("group")
         found[row["source"], row["source_key"], row["sha256"]] = row
     return found

@@ -76,7 +76,7 @@ def _cell_means(values: np.ndarray, cells: int) -> np.ndarray:
 
 
 def flat_map(vectors: np.ndarray) -> np.ndarray:
-    """A place in the unit square for each of the ``vectors``, (N, 2): alike ones lie near each other.
+    """A point in the unit square for each of the ``vectors``, (N, 2): alike ones lie near each other.
 
     The two directions in which they differ most; the sign is chosen so that the longest tail points to 1, and
     the hundredth part at either end lies on the border, lest a few strange pictures squeeze all others together.
@@ -88,7 +88,7 @@ def flat_map(vectors: np.ndarray) -> np.ndarray:
     for _ in range(30):  # subspace iteration: the eight widest directions, from a fixed start
         basis, _ = np.linalg.qr(centred.T @ (centred @ basis))
     spread, turn = np.linalg.eigh(np.cov((centred @ basis).T))
-    places = centred @ basis @ turn[:, np.argsort(spread)[:-3:-1]]
-    places *= np.where((places**3).sum(0) < 0, -1, 1)
-    low, high = np.percentile(places, [1, 99], axis=0)
-    return np.clip((places - low) / np.where(high > low, high - low, 1), 0, 1)
+    points = centred @ basis @ turn[:, np.argsort(spread)[:-3:-1]]
+    points *= np.where((points**3).sum(0) < 0, -1, 1)
+    low, high = np.percentile(points, [1, 99], axis=0)
+    return np.clip((points - low) / np.where(high > low, high - low, 1), 0, 1)

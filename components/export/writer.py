@@ -48,25 +48,25 @@ def plan(*, raw: Path, clean: Path, splits: Path, pixels: Path, wanted: Sequence
     """The kept images of splits ``wanted``, with label, caption and so on."""
     index = shards.read_index(raw).select(["arrival", "shard", "row", "group_key"]).to_pylist()
     rows = manifest.read(clean / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
-    places = manifest.read(splits / "splits.parquet", manifest.SPLITS, stage="split").to_pylist()
+    assignments = manifest.read(splits / "splits.parquet", manifest.SPLITS, stage="split").to_pylist()
     if [row["arrival"] for row in rows] != [row["arrival"] for row in index]:
         raise UserError(f"{clean}: not the verdicts on the images in {raw}: run `stillroom data report`")
     chosen: dict[str, list[Row]] = {name: [] for name in wanted}
     seen: Counter[str] = Counter()
-    for place in places:
-        row = rows[place["arrival"]]
-        if place["row"] < 0 or place["split"] not in chosen or row["verdict"] != "kept":
+    for assignment in assignments:
+        row = rows[assignment["arrival"]]
+        if assignment["row"] < 0 or assignment["split"] not in chosen or row["verdict"] != "kept":
             continue
-        held = index[place["arrival"]]
+        held = index[assignment["arrival"]]
         again = f"-{seen[row['sha256']]}" if seen[row["sha256"]] else ""  # the same bytes on another matte
         seen[row["sha256"]] += 1
         suffix = _SUFFIXES.get(row["format"], str(row["format"]).lower())
-        chosen[place["split"]].append({
+        chosen[assignment["split"]].append({
             "name": row["sha256"] + again, "suffix": suffix if suffix.isalnum() else "bin", "size": row["size"],
-            "sha256": row["sha256"], "split": place["split"], "label": row["label"], "text": row["text"],
+            "sha256": row["sha256"], "split": assignment["split"], "label": row["label"], "text": row["text"],
             "licence": row["licence"], "source": row["source"], "source_key": row["source_key"],
-            "group": place["group"], "group_key": held["group_key"], "place": (held["shard"], held["row"]),
-            "pack_row": place["row"],
+            "group": assignment["group"], "group_key": held["group_key"], "location": (held["shard"], held["row"]),
+            "pack_row": assignment["row"],
         })  # fmt: skip
     return Plan(chosen, pack.read_header(pixels).classes)
 
@@ -118,7 +118,7 @@ def _originals(raw: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
 
 
 def _chunk(raw: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
-    found = dict(shards.read_bytes(raw, [row["place"] for row in rows]))
+    found = dict(shards.read_bytes(raw, [row["location"] for row in rows]))
     for at, row in enumerate(rows):
         yield row, found.pop(at)
 

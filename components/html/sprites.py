@@ -36,7 +36,7 @@ class Sprites:
     shown: int = 0
     """CSS pixels of a cell's side; 0 for ``side`` times ``scale``."""
     _images: dict[str, Image.Image | None] = field(default_factory=dict)
-    _places: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -49,7 +49,7 @@ class Sprites:
 
     def reserve(self, key: str) -> None:
         """Keep a cell for ``key``, to be filled before ``css`` is called."""
-        self._places.setdefault(key, len(self._places))
+        self._numbers.setdefault(key, len(self._numbers))
         self._images.setdefault(key, None)
 
     def fill(self, key: str, image: Image.Image) -> None:
@@ -66,11 +66,11 @@ class Sprites:
 
     def sheet(self, key: str) -> str:
         """The class of the sheet that holds ``key``."""
-        return f"{self.name}{self._places[key] // SHEET}"
+        return f"{self.name}{self._numbers[key] // SHEET}"
 
     def position(self, key: str) -> str:
         """The style that picks ``key`` from its sheet: column and row."""
-        row, column = divmod(self._places[key] % SHEET, COLUMNS)
+        row, column = divmod(self._numbers[key] % SHEET, COLUMNS)
         return f"--c:{column};--r:{row}"
 
     def css(self) -> str:

@@ -53,8 +53,8 @@ def profile(
     for name, source in content["sources"].items():
         mine = [at for at, row in enumerate(chosen) if kept[row]["source"] == name]
         source |= {"embedded": len(mine), "mean": summary(found[mine])["mean"] if mine else []}
-    places = vectors.flat_map(found).round(4)
-    columns = {"row": chosen, "x": places[:, 0].tolist(), "y": places[:, 1].tolist()}
+    points = vectors.flat_map(found).round(4)
+    columns = {"row": chosen, "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
     with files.replacing_folder(profile) as folder:
         (folder / "profile.json").write_text(json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         manifest.write(folder / "map.parquet", manifest.table(columns, manifest.MAP))

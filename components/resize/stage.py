@@ -52,13 +52,13 @@ def _kept(raw: Path, verdicts: Path) -> pa.Table:
         columns=["arrival", "sha256", "label", "matte", "verdict", "width", "height"],
     )  # fmt: skip
     rows = rows.filter(pc.equal(rows["verdict"], "kept"))
-    places = shards.read_index(raw).select(["sha256", "shard", "row"])
-    if len(rows) and pc.max(rows["arrival"]).as_py() >= len(places):
+    locations = shards.read_index(raw).select(["sha256", "shard", "row"])
+    if len(rows) and pc.max(rows["arrival"]).as_py() >= len(locations):
         raise UserError(f"{verdicts}: is of another data/raw: run stage 'clean' again")
-    places = places.take(rows["arrival"])
-    if not places["sha256"].combine_chunks().equals(rows["sha256"].combine_chunks()):
+    locations = locations.take(rows["arrival"])
+    if not locations["sha256"].combine_chunks().equals(rows["sha256"].combine_chunks()):
         raise UserError(f"{verdicts}: is of another data/raw: run stage 'clean' again")
-    return rows.append_column("shard", places["shard"]).append_column("row", places["row"])
+    return rows.append_column("shard", locations["shard"]).append_column("row", locations["row"])
 
 
 def _names(kept: pa.Table) -> np.ndarray:
@@ -81,12 +81,12 @@ def _add_missing(kept: pa.Table, names: np.ndarray, store: known.Store, params: 
         return
     new = kept.take(missing)
     large = pc.max(pc.multiply(new["width"], new["height"])).as_py() > scaling.LARGE
-    places = list(zip(new["shard"].to_pylist(), new["row"].to_pylist(), strict=True))
+    locations = list(zip(new["shard"].to_pylist(), new["row"].to_pylist(), strict=True))
     mattes = new["matte"].to_pylist()
     order: list[int] = []
 
     def load() -> Iterator[tuple[bytes, str]]:
-        for at, data in shards.read_bytes(raw, places):
+        for at, data in shards.read_bytes(raw, locations):
             order.append(at)
             yield data, mattes[at]
 

@@ -166,13 +166,13 @@ class Store:
 def forget_everywhere(folder: Path, names: np.ndarray) -> int:
     """Remove the facts of ``names`` of every kind and rule below ``folder``; how many there were."""
     count = 0
-    for place in sorted(folder.glob("*/*/")):
-        segment = next((path for path in sorted(place.glob("*.facts")) if path.stat().st_size > _HEAD), None)
+    for rule in sorted(folder.glob("*/*/")):
+        segment = next((path for path in sorted(rule.glob("*.facts")) if path.stat().st_size > _HEAD), None)
         if segment is None:
             continue
         with segment.open("rb") as stream:
             rows = int.from_bytes(stream.read(_HEAD)[len(_MAGIC) : len(_MAGIC) + 8], "little")
         if rows:  # of what the records are does not matter here, only how long they are
             size = (segment.stat().st_size - _HEAD) // rows - KEY.itemsize
-            count += Store(folder, place.parent.name, place.name, np.dtype(f"V{max(1, size)}")).forget(names)
+            count += Store(folder, rule.parent.name, rule.name, np.dtype(f"V{max(1, size)}")).forget(names)
     return count

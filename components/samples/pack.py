@@ -52,7 +52,7 @@ class Header:
         """Bytes of one image."""
         return self.spec.bytes
 
-    def place(self, row: int) -> tuple[str, int]:
+    def locate(self, row: int) -> tuple[str, int]:
         """The shard that holds ``row``, and the row's number in it."""
         left = row
         for name, rows in self.shards:
@@ -138,11 +138,11 @@ def read_rows(folder: Path, header: Header, rows: Iterable[int]) -> Iterator[byt
     with ExitStack() as stack:
         opened = ""
         for row in rows:
-            file, place = header.place(row)
+            file, number = header.locate(row)
             if file != opened:
                 stack.close()
                 stream, opened = stack.enter_context((folder / file).open("rb")), file
-            stream.seek(place * header.row_bytes)
+            stream.seek(number * header.row_bytes)
             yield stream.read(header.row_bytes)
 
 

@@ -54,13 +54,13 @@ class ShardWriter:
         self._waiting.append(record)
         self._waiting_bytes += len(record[_BYTES])
         self._bytes += len(record[_BYTES])
-        place = shard_name(self._number), self._rows
+        location = shard_name(self._number), self._rows
         self._rows += 1
         if self._waiting_bytes >= ROW_GROUP_BYTES:
             self._flush()
         if self._bytes >= self._shard_bytes:
             self._close()
-        return place
+        return location
 
     def _start(self) -> None:
         self._number += 1
@@ -106,13 +106,13 @@ def clear_orphans(raw: Path, known: Iterable[str]) -> list[str]:
     return orphans
 
 
-def read_bytes(raw: Path, places: Sequence[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
-    """(position in ``places``, bytes) of the images at ``places`` (shard, row), shard by shard.
+def read_bytes(raw: Path, locations: Sequence[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
+    """(position in ``locations``, bytes) of the images at ``locations`` (shard, row), shard by shard.
 
-    Several places may be the same.  At most one row group is in memory at a time.
+    Several locations may be the same.  At most one row group is in memory at a time.
     """
     wanted: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, (shard, row) in enumerate(places):
+    for position, (shard, row) in enumerate(locations):
         wanted[shard][row].append(position)
     for shard in sorted(wanted):
         rows = wanted[shard]

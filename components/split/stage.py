@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an image is: ``split`` (train, val, test or quarantine), ``founder`` the position of its group's first."""
+class Assignment:
+    """What an image is assigned to: a split (train, val, test or quarantine) and a group.
+
+    ``founder`` is the position of the first image of the group.
+    """
 
     split: str
     founder: int
@@ -38,14 +41,14 @@ def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) ->
     )  # fmt: skip
     pairs = manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean", columns=["a", "b"])
     number = _rows_of_pack(rows, verdicts, pixels)
-    # Rejected and withdrawn images keep their places too: they hold together what came before and after.
+    # Rejected and withdrawn images keep their assignments too: they hold together what came before and after.
     seen = np.flatnonzero(rows["phash"].is_valid().to_numpy())
     arrivals, number = rows["arrival"].to_numpy()[seen], number[seen]
     ends = [np.searchsorted(arrivals, pairs[end].to_numpy()).tolist() for end in ("a", "b")]
     names = rows["sha256"].take(seen).to_pylist()
     shares = {"train": params.train, "val": params.val, "test": params.test}
-    places = decide(names, list(zip(*ends, strict=True)), salt=params.salt, shares=shares)
-    splits_of, founders = [place.split for place in places], [place.founder for place in places]
+    assignments = decide(names, list(zip(*ends, strict=True)), salt=params.salt, shares=shares)
+    splits_of, founders = [each.split for each in assignments], [each.founder for each in assignments]
     found, inside = np.array(splits_of, object), number >= 0
     members = {name: number[inside & (found == name)].tolist() for name in pack.SPLITS}
     groups = set(np.array(founders)[inside & (found != "quarantine")].tolist())
@@ -62,16 +65,16 @@ def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) ->
     log.info("%s of %d groups", {name: len(numbers) for name, numbers in members.items()}, len(groups))
     return {
         **{name: len(numbers) for name, numbers in members.items()}, "groups": len(groups),
-        "places": len(places), "quarantined_places": sizes["quarantine"],
+        "places": len(assignments), "quarantined_places": sizes["quarantine"],
     }  # fmt: skip
 
 
 def decide(
     names: Sequence[str], pairs: Sequence[tuple[int, int]], *, salt: str, shares: dict[str, float]
-) -> list[Place]:
-    """The place of each image, ``names`` (SHA-256) being in order of arrival and ``pairs`` positions in it; pure.
+) -> list[Assignment]:
+    """The assignment of each image, ``names`` (SHA-256) being in order of arrival and ``pairs`` positions in it; pure.
 
-    The place of an image depends on those before it only.  It takes the split of the groups that it touches,
+    The assignment of an image depends on those before it only.  It takes the split of the groups that it touches,
     and makes one group of them; when they lie in different splits it is quarantined, touches nothing and
     joins nothing; when it touches none it founds a group, whose split is a hash of its name.
     """
@@ -88,7 +91,7 @@ def decide(
             continue
         splits.append(found.pop() if found else draw(name, salt=salt, shares=shares))
         groups.join_all((other, position) for other in touched)
-    return [Place(split, groups.founder(position)) for position, split in enumerate(splits)]
+    return [Assignment(split, groups.founder(position)) for position, split in enumerate(splits)]
 
 
 def draw(name: str, *, salt: str, shares: dict[str, float]) -> str:

@@ -120,10 +120,10 @@ def survey(params: CollectParams, root: Path) -> Found:
 
     source, at = params.sources[-1], len(params.sources) - 1
     if source.kind == "urls":
-        place = kinds.locate(source.location, root=root, at=at)
-        if isinstance(place, Folder | RemoteFolder):
+        located = kinds.locate(source.location, root=root, at=at)
+        if isinstance(located, Folder | RemoteFolder):
             raise UserError(f"{visible(source.location)}: is a folder: kind urls is a file that lists addresses")
-        rows, refusals = urllist.read_list(place.name, place.read_bytes(), source)
+        rows, refusals = urllist.read_list(located.name, located.read_bytes(), source)
         return Found(len(rows), "addresses, downloaded by the next `stillroom look`",
                      [row.key for row in rows[:_SHOWN]],
                      [each.reason for each in refusals])  # fmt: skip

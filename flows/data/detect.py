@@ -26,20 +26,20 @@ def kind(root: Path, location: str) -> tuple[str, str]:
         if columns and not any(map(_holds_images, columns.values())):
             return "urls", "a .parquet without a column of bytes is a list of addresses"
         return "parquet", "a .parquet with images in it"
-    place = root / location
-    if suffix == ".tar" and place.is_file() and _is_webdataset(place):
+    path = root / location
+    if suffix == ".tar" and path.is_file() and _is_webdataset(path):
         return "webdataset", "its members stand beside each other by name"
-    if "://" not in location and place.is_dir():
-        return _of_folder(place)
+    if "://" not in location and path.is_dir():
+        return _of_folder(path)
     return "files", "a folder or an archive of images"
 
 
 def image_column(root: Path, location: str) -> str | None:
     """The first column of a Parquet file that can hold images; None when there is none or it cannot be read."""
-    place = root / location
-    if place.is_dir():
-        place = min(place.rglob("*.parquet"), default=place)
-    columns = _columns(place)
+    path = root / location
+    if path.is_dir():
+        path = min(path.rglob("*.parquet"), default=path)
+    columns = _columns(path)
     return next((name for name, type_ in columns.items() if _holds_images(type_)), None)
 
 

@@ -99,14 +99,14 @@ def cached(root: Path, digest: str) -> dict[str, Path]:
     Empty when the cache does not hold all of them any more.
     """
     with _repo(root) as repo:
-        place = Path(repo.cache.local.path)
-    found = place / digest[:2] / digest[2:] if digest else None
+        cache = Path(repo.cache.local.path)
+    found = cache / digest[:2] / digest[2:] if digest else None
     if found is None or not found.is_file():
         return {}
     if not digest.endswith(".dir"):
         return {"": found}
     entries = json.loads(found.read_text("utf-8"))
-    paths = {entry["relpath"]: place / entry["md5"][:2] / entry["md5"][2:] for entry in entries}
+    paths = {entry["relpath"]: cache / entry["md5"][:2] / entry["md5"][2:] for entry in entries}
     return paths if all(path.is_file() for path in paths.values()) else {}
 
 

@@ -47,13 +47,13 @@ class Freshness:
 
     def digest(self, path: str) -> str:
         """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does."""
-        place = self._root / path
-        if place.is_dir():
-            found = sorted(Path(folder, name) for folder, _, names in os.walk(place) for name in names)
-            listed = [{"md5": self._md5(each), "relpath": each.relative_to(place).as_posix()} for each in found]
+        full = self._root / path
+        if full.is_dir():
+            found = sorted(Path(folder, name) for folder, _, names in os.walk(full) for name in names)
+            listed = [{"md5": self._md5(each), "relpath": each.relative_to(full).as_posix()} for each in found]
             listed.sort(key=lambda entry: entry["relpath"])
             return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-        return self._md5(place) if place.is_file() else ""
+        return self._md5(full) if full.is_file() else ""
 
     def known(self, key: str, find: Callable[[], Any]) -> Any:
         """The result of ``find``, kept under ``key``, which has to change with what it depends on; plain data."""

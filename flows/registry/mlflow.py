@@ -53,9 +53,9 @@ class Tracker:
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             found = self.client.get_experiment_by_name(EXPERIMENT)
             # Served artifacts: a URI that means the same to every machine, and no path of this one.
-            place = f"mlflow-artifacts:/{EXPERIMENT}" if self.local else None
+            location = f"mlflow-artifacts:/{EXPERIMENT}" if self.local else None
             self.experiment = (
-                found.experiment_id if found else self.client.create_experiment(EXPERIMENT, artifact_location=place)
+                found.experiment_id if found else self.client.create_experiment(EXPERIMENT, artifact_location=location)
             )
         self._streaming: str | None = None
 
@@ -179,15 +179,15 @@ class Tracker:
 
     def upload(self, run_id: str, folder: Path, path: str) -> None:
         """Copy what is in ``folder`` to ``path`` among the artifacts of the run."""
-        place = self.place(self.client.get_run(run_id).info.artifact_uri)
-        if place is None:
+        local_folder = self.local_folder(self.client.get_run(run_id).info.artifact_uri)
+        if local_folder is None:
             self.client.log_artifacts(run_id, str(folder), path or None)
             return
         for source in sorted(item for item in folder.rglob("*") if item.is_file()):
-            with files.replacing(place / path / source.relative_to(folder)) as beside:
+            with files.replacing(local_folder / path / source.relative_to(folder)) as beside:
                 shutil.copyfile(source, beside)
 
-    def place(self, uri: str) -> Path | None:
+    def local_folder(self, uri: str) -> Path | None:
         """Where an artifact URI of the local database lies on this machine; None for a server's."""
         prefix = "mlflow-artifacts:/"
         if not self.local or not uri.startswith(prefix):
@@ -197,9 +197,9 @@ class Tracker:
     @contextlib.contextmanager
     def pulled(self, uri: str) -> Iterator[Path]:
         """A folder with the artifacts at ``uri`` while the body runs."""
-        place = self.place(uri)
-        if place is not None:
-            yield place
+        local_folder = self.local_folder(uri)
+        if local_folder is not None:
+            yield local_folder
             return
         import mlflow.artifacts
 

@@ -58,5 +58,5 @@ def test_of_several_addresses_only_the_public_ones_are_used():
     def both(*_, **__):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 80)) for each in ("10.0.0.1", "1.1.1.1")]
 
-    assert [each.place[0] for each in resolve("a", 80, private=False, resolver=both)] == ["1.1.1.1"]
+    assert [each.sockaddr[0] for each in resolve("a", 80, private=False, resolver=both)] == ["1.1.1.1"]
     assert len(resolve("a", 80, private=True, resolver=both)) == 2

@@ -148,11 +148,11 @@ def test_a_map_of_another_pack_is_one_line(tmp_path):
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40))
-def test_pictures_of_the_whole_map_do_not_overlap(places):
-    zooms = zoom_levels(np.array(places).reshape(-1, 2))
-    shown = [(960 * x, 640 * y) for (x, y), zoom in zip(places, zooms, strict=True) if zoom == 1]
+def test_pictures_of_the_whole_map_do_not_overlap(points):
+    zooms = zoom_levels(np.array(points).reshape(-1, 2))
+    shown = [(960 * x, 640 * y) for (x, y), zoom in zip(points, zooms, strict=True) if zoom == 1]
     assert all(abs(a - c) >= MAP_SIDE or abs(b - d) >= MAP_SIDE for (a, b), (c, d) in combinations(shown, 2))
-    assert set(zooms) <= set(ZOOMS) and (not places or zooms[0] == 1)
+    assert set(zooms) <= set(ZOOMS) and (not points or zooms[0] == 1)
 
 
 @given(st.lists(st.floats(0, 1e12), min_size=1, max_size=60))

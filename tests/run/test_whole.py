@@ -110,7 +110,7 @@ def test_an_mlflow_run_holds_the_whole_pipeline_run(finished):
     losses = tracker.client.get_metric_history(run.info.run_id, "train/loss")
     told = [json.loads(line) for line in (folder / "models/candidate/history.jsonl").read_text().splitlines()]
     assert {(m.step, m.value) for m in losses} == {(row["step"], row["loss"]) for row in told if "loss" in row}
-    kept = {path.name for path in tracker.place(run.info.artifact_uri).iterdir()}
+    kept = {path.name for path in tracker.local_folder(run.info.artifact_uri).iterdir()}
     assert {"params.yaml", "dvc.lock", "decision.json", "reports", "samples.png", "denoiser"} <= kept
 
 

@@ -30,14 +30,14 @@ def worlds(draw_):
     return count, pairs
 
 
-def places(count, pairs):
+def assignments(count, pairs):
     return decide(names(count), pairs, salt="s", shares=SHARES)
 
 
 @given(worlds())
 def test_no_pair_straddles_two_splits(world):
     count, pairs = world
-    found = places(count, pairs)
+    found = assignments(count, pairs)
     for one, other in pairs:
         splits = {found[one].split, found[other].split} - {"quarantine"}
         assert len(splits) <= 1
@@ -47,8 +47,8 @@ def test_no_pair_straddles_two_splits(world):
 def test_adding_images_moves_none_so_one_build_equals_many_refreshes(world, cut):
     count, pairs = world
     cut = min(cut, count)
-    before = places(cut, [pair for pair in pairs if max(pair) < cut])
-    assert [place.split for place in places(count, pairs)[:cut]] == [place.split for place in before]
+    before = assignments(cut, [pair for pair in pairs if max(pair) < cut])
+    assert [each.split for each in assignments(count, pairs)[:cut]] == [each.split for each in before]
 
 
 @given(worlds(), st.randoms())
@@ -56,19 +56,19 @@ def test_the_order_and_direction_of_pairs_do_not_matter(world, random):
     count, pairs = world
     turned = [pair[::-1] if random.random() < 0.5 else pair for pair in pairs]
     random.shuffle(turned)
-    assert places(count, turned) == places(count, pairs)
+    assert assignments(count, turned) == assignments(count, pairs)
 
 
 @given(worlds())
 def test_a_group_has_one_founder_who_came_first_and_drew_its_split(world):
     count, pairs = world
-    for position, place in enumerate(places(count, pairs)):
-        assert place.founder <= position
-        if place.split == "quarantine":
-            assert place.founder == position
+    for position, each in enumerate(assignments(count, pairs)):
+        assert each.founder <= position
+        if each.split == "quarantine":
+            assert each.founder == position
     if not pairs:
         expected = [draw(name, salt="s", shares=SHARES) for name in names(count)]
-        assert [place.split for place in places(count, pairs)] == expected
+        assert [each.split for each in assignments(count, pairs)] == expected
 
 
 def founders_of_two_splits():
@@ -79,7 +79,7 @@ def founders_of_two_splits():
 def test_a_newcomer_between_two_splits_is_quarantined_and_joins_nothing():
     train, test = founders_of_two_splits()
     pairs = [(train, 20), (test, 20), (20, 21), (test, 22)]
-    found = places(23, pairs)
+    found = assignments(23, pairs)
     assert found[20].split == "quarantine"
     assert found[21].founder == 21, "a quarantined image handed on a split"
     assert found[22].split == "test" and found[22].founder == test
@@ -110,7 +110,7 @@ def stages(root, **split_changes):
 
 def test_rows_are_those_of_the_pack_and_old_images_stay_after_a_refresh(tmp_path):
     source = folder(tmp_path, {f"{n:02d}.png": png(n) for n in range(10, 40)})
-    (source / "99.png").write_bytes(png(10))  # a copy: it has a place and no row
+    (source / "99.png").write_bytes(png(10))  # a copy: it has an assignment and no row
     metrics = stages(tmp_path)
 
     def homes():

@@ -79,7 +79,7 @@ class Zip:
         """The bytes of ``items`` in the order given; a wrong checksum is a damaged archive."""
         for item in items:
             try:
-                with self._zip.open(item.place) as stream:
+                with self._zip.open(item.location) as stream:
                     data = stream.read()
             except _BROKEN as error:
                 raise _damaged(self.file, error, item.key) from None
@@ -128,8 +128,8 @@ class Tar:
         """The bytes of ``items`` in the order in which they lie in the archive, which was listed before."""
         with self._stream() as stream:
             try:
-                for item in sorted(items, key=lambda item: item.place):
-                    stream.seek(item.place)
+                for item in sorted(items, key=lambda item: item.location):
+                    stream.seek(item.location)
                     data = stream.read(item.size)
                     if len(data) != item.size:
                         raise EOFError(f"{item.key} is cut off")

@@ -13,7 +13,7 @@ from components.base.errors import UserError
 from components.collect.sources.source import Item, Refusal, printable, safe_key, why
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a file of a folder lies, and what it was when it was listed."""
 
     path: str
@@ -78,15 +78,15 @@ class Folder:
 
     def open(self, item: Item) -> BufferedReader:
         """A binary stream of ``item``; it was a regular file when listed and must still be one."""
-        return _open(item.place.path, follow=False)
+        return _open(item.location.path, follow=False)
 
     def file(self, item: Item) -> LocalFile:
         """``item`` as a file."""
-        return LocalFile(Path(item.place.path))
+        return LocalFile(Path(item.location.path))
 
     def identity(self, item: Item) -> tuple[str, tuple[int, int, int], None]:
         """What memory knows ``item`` by, its state, and the store's mark (none here)."""
-        return item.place.path, item.place.state, None
+        return item.location.path, item.location.state, None
 
     def _walk(self) -> Iterator[tuple[os.DirEntry[str], str]]:
         waiting = [(str(self.path), "")]
@@ -116,7 +116,7 @@ class Folder:
             return Refusal(key, "link", "a link to a folder")
         if not stat.S_ISREG(found.st_mode):
             return Refusal(key, "device", "a pipe, socket or device, not a file")
-        return Item(key, found.st_size, Place(path, _state(found)))
+        return Item(key, found.st_size, Location(path, _state(found)))
 
 
 def locate(location: str, root: Path, *, where: str) -> LocalFile | Folder:

@@ -61,7 +61,7 @@ class ParquetRows:
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Refusal]]:
         """The bytes of ``items`` in the order of their rows, a few rows in memory at a time."""
-        wanted = {item.place: item for item in items}
+        wanted = {item.location: item for item in items}
         if not wanted:
             return
         with self._open() as parquet:

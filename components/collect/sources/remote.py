@@ -85,7 +85,7 @@ class RemoteFolder:
 
     def file(self, item: Item) -> RemoteFile:
         """``item`` as a file."""
-        path, info = item.place
+        path, info = item.location
         return RemoteFile(self._fs, path, info, f"{self._address}/{item.key}")
 
     def open(self, item: Item) -> io.BufferedReader:
@@ -102,7 +102,7 @@ class RemoteFolder:
             return b""
         address = f"{self._address}/{item.key}"
         with _told(address):
-            data = self._fs.cat_file(item.place[0], start=0, end=item.size + 1)
+            data = self._fs.cat_file(item.location[0], start=0, end=item.size + 1)
         if len(data) != item.size:
             raise UserError(f"{address}: changed while it was read: run the same command again")
         return data

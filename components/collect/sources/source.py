@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
     key: str
     size: int
-    place: Any
+    location: Any
     """Where it lies, in the terms of whoever listed it."""
     sha256: str | None = None
 
@@ -162,10 +162,10 @@ def role(key: str) -> str:
 
 
 def sift(found: Iterable[tuple[str, int, Any, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
-    """(name, size, place, trouble) of every member into items and refusals; the first of a name counts."""
+    """(name, size, location, trouble) of every member into items and refusals; the first of a name counts."""
     items: dict[str, Item] = {}
     refusals = []
-    for name, size, place, trouble in found:
+    for name, size, location, trouble in found:
         key, unsafe = safe_key(name)
         if unsafe:
             refusals.append(Refusal(printable(name), "unsafe_name", unsafe))
@@ -174,7 +174,7 @@ def sift(found: Iterable[tuple[str, int, Any, tuple[str, str] | None]]) -> tuple
         elif key in items:
             refusals.append(Refusal(key, "duplicate_name", "the source holds this name more than once"))
         else:
-            items[key] = Item(key, size, place)
+            items[key] = Item(key, size, location)
     return sorted(items.values(), key=lambda item: item.key), sorted(refusals, key=lambda each: each.key)
 
 

@@ -104,8 +104,8 @@ class Samples:
                 else:
                     samples.setdefault(name, _Sample()).images.append(item._replace(key=key))
             elif end in self._texts:
-                if item.place in blobs:
-                    samples.setdefault(name, _Sample()).texts[end] = blobs[item.place]
+                if item.location in blobs:
+                    samples.setdefault(name, _Sample()).texts[end] = blobs[item.location]
                 else:
                     refusals.append(Refusal(key, "too_big", f"{item.size} bytes of text, at most {MOST_TEXT}"))
             elif end in TEXTS:

@@ -43,7 +43,7 @@ class Address:
     """Where to connect to: what ``socket.socket`` and its ``connect`` take."""
 
     family: int
-    place: tuple
+    sockaddr: tuple
 
 
 def resolve(host: str, port: int, *, private: bool, resolver: Resolver = socket.getaddrinfo) -> list[Address]:
@@ -52,18 +52,18 @@ def resolve(host: str, port: int, *, private: bool, resolver: Resolver = socket.
     OSError when the name has none; ForbiddenError when it has, and ``private`` is false and all are forbidden.
     """
     found = [
-        Address(family, place)
-        for family, kind, _, _, place in resolver(host, port, type=socket.SOCK_STREAM)
+        Address(family, sockaddr)
+        for family, kind, _, _, sockaddr in resolver(host, port, type=socket.SOCK_STREAM)
         if family in (socket.AF_INET, socket.AF_INET6) and kind in (socket.SOCK_STREAM, 0)
     ]
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "no address")
     if private:
         return found
-    troubles = {each: trouble(each.place[0]) for each in found}
+    troubles = {each: trouble(each.sockaddr[0]) for each in found}
     allowed = [each for each in found if not troubles[each]]
     if not allowed:
-        raise ForbiddenError(min(f"{each.place[0]} is {what}" for each, what in troubles.items()))
+        raise ForbiddenError(min(f"{each.sockaddr[0]} is {what}" for each, what in troubles.items()))
     return allowed
 
 

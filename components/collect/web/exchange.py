@@ -135,7 +135,7 @@ class Client:
                 raise
             try:
                 sock.settimeout(min(deadline.left(), _CONNECT_SECONDS))
-                sock.connect(address.place)
+                sock.connect(address.sockaddr)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if url.scheme == "https":
                     sock.settimeout(deadline.left())

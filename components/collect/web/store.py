@@ -1,9 +1,9 @@
 """The downloads of a list of URLs: a journal that only grows, and the bytes in a few large packs.
 
-``journal.jsonl`` holds the last result of each key: the place of its bytes, or why there are none.  ``pack-NNNNN.bin``
-holds the bytes, equal ones once.  Bytes are written before their line: after a kill every line has its bytes, and a
-line that is cut off is dropped.  After a power cut the disk may hold a line without its bytes: when the store is
-opened, the lines after the last ``{"synced": true}`` are checked against their SHA-256.
+``journal.jsonl`` holds the last result of each key: the location of its bytes, or why there are none.
+``pack-NNNNN.bin`` holds the bytes, equal ones once.  Bytes are written before their line: after a kill every line has
+its bytes, and a line that is cut off is dropped.  After a power cut the disk may hold a line without its bytes: when
+the store is opened, the lines after the last ``{"synced": true}`` are checked against their SHA-256.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FEW_LINES = 1000  # not worth writing anew
 
 @dataclass(frozen=True)
 class Entry:
-    """The result of a URL: SHA-256, size in bytes and place of its bytes; with ``sha256`` '' why there are none."""
+    """The result of a URL: SHA-256, size in bytes and location of its bytes; with ``sha256`` '' why there are none."""
 
     sha256: str = ""
     size: int = 0
@@ -115,7 +115,9 @@ class Writer(Store):
         super().__init__(folder)
         entries = {key: self.entries[key] for key in self._doubtful if self.entries[key].sha256}
         lost = [key for key, entry in entries.items() if self.read(entry) is None]
-        self._places = {entry.sha256: entry for key, entry in self.entries.items() if entry.sha256 and key not in lost}
+        self._locations = {
+            entry.sha256: entry for key, entry in self.entries.items() if entry.sha256 and key not in lost
+        }
         self._open_journal()
         self._stream: RawIOBase | None = None
         self._end = 0
@@ -138,13 +140,13 @@ class Writer(Store):
     def put(self, key: str, data: bytes) -> None:
         """Keep ``data`` as the result of ``key``."""
         sha256 = hashlib.sha256(data).hexdigest()
-        entry = self._places.get(sha256)
+        entry = self._locations.get(sha256)
         if entry is None:
             stream = self._room(len(data))
             entry = Entry(sha256=sha256, size=len(data), pack=self._number, offset=self._end)
             _write(stream, data)
             self._end += len(data)
-            self._places[sha256] = entry
+            self._locations[sha256] = entry
         self._add(key, entry)
 
     def fail(self, key: str, reason: str, detail: str) -> None:
@@ -164,12 +166,12 @@ class Writer(Store):
         gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
         for key, entry in gone.items():
             self._add(key, replace(entry, sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
-            self._places.pop(entry.sha256, None)
+            self._locations.pop(entry.sha256, None)
         self._finish_erasing()
         return len(gone)
 
     def _finish_erasing(self) -> None:
-        """Zero the bytes of withdrawn entries that still have a place, then remove the place."""
+        """Zero the bytes of withdrawn entries that still have a location, then remove the location."""
         left = {key: entry for key, entry in self.entries.items() if entry.reason == _WITHDRAWN and entry.size}
         if not left:
             return

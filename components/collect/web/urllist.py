@@ -144,7 +144,7 @@ class UrlList:
         items, refusals = self.listing()
         rows = {row.key: row for row in self._rows}
         annotations = [Annotation(row.text, row.label, row.group) for row in (rows[item.key] for item in items)]
-        return Survey([item._replace(sha256=item.place.sha256) for item in items], annotations, refusals, 0)
+        return Survey([item._replace(sha256=item.location.sha256) for item in items], annotations, refusals, 0)
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every image in the store and every refusal, each sorted by key."""
@@ -160,7 +160,7 @@ class UrlList:
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order given; UserError when the store is damaged: the next look repairs it."""
         for item in items:
-            data = self._store.read(item.place)
+            data = self._store.read(item.location)
             if data is None:
                 with Writer(self._store.folder, name=self._name) as writer:
                     writer.forget([item.key])
