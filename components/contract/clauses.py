@@ -1,6 +1,8 @@
-"""What a data set must look like before anything is trained on it: pure functions of its profile.
+"""The data contract: what a data set must look like before anything is trained on it.
 
-A profile is data/profile/profile.json as plain data (components/profile/stage.py).
+A clause is one requirement of the contract, such as "at least 20 images"; section ``contract`` of params.yaml sets
+them.  All functions are pure.  They take a profile, which is data/profile/profile.json as plain data
+(components/profile/stage.py).
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from components.contract.params import ContractParams
 
 @dataclass(frozen=True)
 class Clause:
-    """One line of the contract: what was ``wanted``, what was ``found``, and who is ``involved``, all in words."""
+    """One requirement of the contract and how the data meets it, in words.
+
+    ``name`` is its key in params.yaml.  ``involved`` names the sources and labels behind a broken one.
+    """
 
     name: str
     wanted: str
@@ -25,7 +30,10 @@ class Clause:
 
 
 def judge(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> list[Clause]:
-    """Every clause, checked on ``profile``; ``before`` is the profile of the last registered pipeline run."""
+    """Check every clause on ``profile``.
+
+    ``before`` is the profile of the last registered pipeline run, None when there is none.
+    """
     return [
         _min_images(profile, params),
         _max_rejected(profile, params),
@@ -41,7 +49,7 @@ def broken(clauses: list[Clause]) -> list[Clause]:
 
 
 def line(clause: Clause) -> str:
-    """A broken ``clause`` in one line."""
+    """A broken ``clause`` in one line, with the first of those involved."""
     who = f" ({clause.involved[0]})" if clause.involved else ""
     return f"contract.{clause.name}: {clause.found}{who}, wanted {clause.wanted}"
 
@@ -113,9 +121,10 @@ def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, par
 
 
 def shift(profile: Mapping[str, Any], before: Mapping[str, Any]) -> float:
-    """How far the mean is from the mean of ``before``, in units of its spread, less what chance gives.
+    """How far the embedding's mean has moved since ``before``, 0 or more, in units of the spread of ``before``.
 
-    Two samples of one population, n and m images, have means that lie about spread * sqrt(1/n + 1/m) apart.
+    The distance that chance gives is taken off: two samples of one population, of n and m images, have means that lie
+    about spread * sqrt(1/n + 1/m) apart.
     """
     apart = math.dist(profile["mean"], before["mean"]) ** 2
     spread = before["spread"] ** 2

@@ -1,4 +1,4 @@
-"""The page that says which rules of the data contract are broken, and by which images."""
+"""The page on a broken data contract: which clauses are broken, and by which sources and labels."""
 
 from __future__ import annotations
 

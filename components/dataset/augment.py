@@ -1,8 +1,11 @@
-"""Augmentation: what training does to an image before it adds noise, on the batch and on its device.
+"""Augmentation: random changes to training images before noise is added, on the batch and on its device.
 
-What an image meets is a function of (seed, place) like its noise (counters.py), so a resumed training and any number of
-ranks see the same.  Label: what was done, as numbers that are 0 where nothing was; the network is told of them and, at
-sampling, of zeros, so that what was done does not show in samples (Karras et al. 2022, arXiv:2206.00364, appendix F.2).
+What happens to an image is a function of (seed, place), as its noise is (counters.py).  So a resumed training and any
+number of ranks draw the same.
+
+The augmentation label of an image says what was done to it, in numbers that are 0 where nothing was done.  In training
+the network gets them as an input.  In sampling it gets zeros, so that samples look like images that were left alone
+(Karras et al. 2022, arXiv:2206.00364, appendix F.2).
 
 Shapes: B images, BCHW, pixels in [-1, 1]; parameters (B,).
 """
@@ -21,26 +24,31 @@ from components.dataset.params import AugmentParams
 
 
 class Drawn(NamedTuple):
-    """What is done to each image, (B,) each; everything 0 where nothing is."""
+    """What is done to each image; each field is (B,), and 0 where nothing is done."""
 
     mirrored: Tensor
-    """1 or 0: left to right; ``upturned``: upside down."""
+    """1 or 0: left and right change sides."""
     upturned: Tensor
+    """1 or 0: top and bottom change sides."""
     angle: Tensor
     """Radians, counter-clockwise."""
     cut: Tensor
-    """Share of the side cut away; ``right`` and ``down`` in -cut..cut say where the rest lies."""
+    """Share of each side that is cut away, 0..1; the rest is enlarged to the full side."""
     right: Tensor
+    """Where the rest lies, -cut (far left) to cut (far right)."""
     down: Tensor
+    """Where the rest lies, -cut (top) to cut (bottom)."""
     brightness: Tensor
-    """Added, in pixels' unit; ``contrast`` and ``saturation`` are factors less 1."""
+    """Added to every pixel, of which black is -1 and white 1."""
     contrast: Tensor
+    """Distances from mid-grey are multiplied by 1 + contrast."""
     saturation: Tensor
+    """Distances from grey are multiplied by 1 + saturation."""
     hue: Tensor
-    """Radians."""
+    """Radians of a turn of the colours around the axis of greys."""
 
     def label(self) -> Tensor:
-        """What the network is told, (B, LABELS): angles by cosine less 1 and sine, as in the paper."""
+        """The augmentation labels, (B, LABELS): each angle as its cosine less 1 and its sine, as in the paper."""
         own = self._asdict()
         angles = [own.pop(name) for name in ("angle", "hue")]
         return torch.stack([*own.values(), *(f for angle in angles for f in (angle.cos() - 1, angle.sin()))], 1)
@@ -61,14 +69,17 @@ class Drawn(NamedTuple):
 
 
 LABELS = len(Drawn._fields) + 2
+"""Numbers in an augmentation label: one for each field, two for each of the two angles."""
+
 DRAWS = 6
-"""Of each image on the sheet in the report."""
+"""Augmented versions of each image on the sheet in the model report."""
+
 _UNIFORM = 16
-"""Random numbers of an image: a value for each of ten, and whether for six."""
+"""Uniform random numbers for an image: ten for the values, six for whether a change is made at all."""
 
 
 def draw(params: AugmentParams, seed: int, places_B: Tensor) -> Drawn:
-    """What the images at ``places_B`` (int64) of the training meet, on their device."""
+    """Draw what happens to the images at ``places_B`` (int64, 0 or more) of the training order, on that device."""
     index = torch.arange(_UNIFORM // 4, device=places_B.device)[:, None]
     u = torch.cat([counters.uniform(word) for word in counters.words(seed, counters.AUGMENT, places_B, index)])
     turned, cropped, *coloured = (u[10:] < params.probability).float()
@@ -87,7 +98,10 @@ def draw(params: AugmentParams, seed: int, places_B: Tensor) -> Drawn:
 
 
 def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn) -> Tensor:
-    """``images_BCHW`` (float in [-1, 1], or uint8) after what was drawn; new memory, the same kind, in range."""
+    """Do what was drawn to ``images_BCHW``, float in [-1, 1] or uint8.
+
+    The result is a new tensor of the same dtype and range.
+    """
     if images_BCHW.dtype == torch.uint8:
         changed = apply(params, images_BCHW.float().div_(127.5).sub_(1), drawn)
         return changed.add_(1).mul_(127.5).round_().to(torch.uint8)
@@ -113,7 +127,7 @@ def sheet(params: AugmentParams, seed: int, images_BHWC: Tensor) -> tuple[Tensor
 
 
 def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:
-    """Rotated, cropped and brought back to size; bicubic, since linear interpolation blurs small images."""
+    """Rotate and crop, back at full size.  Interpolation is bicubic, since linear blurs small images."""
     down, right = (
         ((2 * torch.arange(length, device=images.device) + 1) / length - 1).view(shape)
         for length, shape in zip(images.shape[2:], ((1, -1, 1), (1, 1, -1)), strict=True)
@@ -125,7 +139,7 @@ def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:
     found = functional.grid_sample(
         images - ground, grid, mode="bicubic", padding_mode="border" if fill == "edge" else "zeros", align_corners=False
     )
-    # What is not moved keeps its bytes, which interpolation would round.
+    # Images that are not moved keep their exact values, which interpolation would round.
     still = _column((drawn.angle == 0) & (drawn.cut == 0))
     return torch.where(still, images, (found + ground).clamp_(-1, 1))
 
@@ -137,13 +151,16 @@ def _border(images: Tensor) -> Tensor:
 
 
 def _coloured(images: Tensor, drawn: Drawn) -> Tensor:
-    """Colours through one affine map for each image; only the first three channels are colours, of one or two one."""
+    """Change the colours by one affine map for each image.
+
+    Of three or more channels the first three are colours; of one or two the first is grey.
+    """
     count = 3 if images.shape[1] >= 3 else 1
     matrix = (1 + drawn.contrast).view(-1, 1, 1)
     if count == 3:
         matrix = matrix * _turn(drawn.hue, 1 + drawn.saturation)
     colours = images[:, :count]
-    # Sums and not a product of matrices, whose rounding may depend on how many images there are.
+    # Sums, not a matrix product: the rounding of a product may depend on how many images there are.
     parts = [matrix[:, :, at, None, None] * colours[:, at, None] for at in range(count)]
     changed = (sum(parts[1:], parts[0]) + _column(drawn.brightness)).clamp_(-1, 1)
     still = (drawn.brightness == 0) & (drawn.contrast == 0) & (drawn.saturation == 0) & (drawn.hue == 0)
@@ -151,7 +168,10 @@ def _coloured(images: Tensor, drawn: Drawn) -> Tensor:
 
 
 def _turn(angle: Tensor, factor: Tensor) -> Tensor:
-    """(B, 3, 3): colours turned by ``angle`` around the axis of greys, their distance from it times ``factor``."""
+    """Matrices, (B, 3, 3), that change colours about the axis of greys.
+
+    They turn by ``angle`` (radians) around it and multiply the distance from it by ``factor``.
+    """
     grey = torch.full((3, 3), 1 / 3, device=angle.device)
     across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angle.device) / math.sqrt(3)
     cosine, sine, factor = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1), factor.view(-1, 1, 1)

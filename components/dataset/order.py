@@ -19,7 +19,7 @@ _AT_ONCE = 4096
 
 
 def positions(seed: int, places: Tensor, count: int) -> Tensor:
-    """Which of ``count`` training images are shown at ``places`` (N,) of the training; passes follow on."""
+    """Which of ``count`` training images are shown at ``places`` (N,) of the training; an epoch follows an epoch."""
     return counters.shuffled(seed, counters.ORDER, places // count, places % count, count)
 
 

@@ -44,5 +44,5 @@ class AugmentParams(Params):
 
     @property
     def labelled(self) -> bool:
-        """Whether the network is told what was done."""
+        """Whether the network gets augmentation labels."""
         return self.on and self.label

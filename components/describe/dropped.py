@@ -1,4 +1,4 @@
-"""The parts of the data report that are pictures of what is not used: rejected twins, withdrawn images."""
+"""The parts of the data report on images that are not used: rejected and withdrawn ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GONE = {
 
 
 def rejected(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
-    """Each reason with its images, the kept twin beside the rejected one."""
+    """The rejected images by reason; a duplicate stands beside the kept image that it repeats."""
     title = "Dropped, and why"
     dropped = data.images[data.images["verdict"] == "rejected"]
     if not len(dropped):

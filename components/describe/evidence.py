@@ -1,4 +1,4 @@
-"""What the data report shows, read from the data states: tables joined by arrival, and pictures on demand."""
+"""The data behind the data report: tables joined by the images' numbers of arrival, and thumbnails on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from components.samples import manifest, pack, shards
 UNSHOWABLE = {
     "damaged": "damaged", "not_an_image": "not an image", "format": "format", "too_large": "too large",
 }  # fmt: skip
-"""Reasons of images that are never decoded here: they are broken or too big."""
+"""Reasons for a rejection that rule out a thumbnail (broken or too large images), and what stands in its place."""
+
 MAP = "map.parquet"
 
 
@@ -27,8 +28,9 @@ MAP = "map.parquet"
 class Evidence:
     """The tables of one state of the data set.
 
-    ``images``: a row for each arrival: the verdict's columns, the split's ``group``, ``split`` and ``row`` (of
-    the pack, -1 for none), and ``shard`` and ``shard_row`` where its bytes lie ("" and -1: taken out by hand).
+    ``images``: a row for each image that ever came in.  It has the columns of the verdicts; ``group``, ``split`` and
+    ``row`` (in the pack, -1 for none) from the split; and ``shard`` and ``shard_row``, where its bytes lie ("" and -1
+    for an image that was withdrawn by hand).
     ``points``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
     """
 
@@ -41,12 +43,12 @@ class Evidence:
 
     @cached_property
     def kept(self) -> pd.DataFrame:
-        """The rows that the pack holds."""
+        """The rows of kept images, which are those in the pack."""
         return self.images[self.images["verdict"] == "kept"]
 
     @cached_property
     def rows(self) -> dict[int, Any]:
-        """The row of each arrival as a named tuple: a thousand look-ups in a table cost as much as one page."""
+        """The row of each image as a named tuple, by arrival: look-ups in a DataFrame are slow."""
         return {row.arrival: row for row in self.images.itertuples(index=False)}
 
     @cached_property
@@ -57,29 +59,29 @@ class Evidence:
 
     @cached_property
     def between(self) -> dict[tuple[int, int], Any]:
-        """The evidence between two arrivals, the earlier one first."""
+        """The pairs by the arrivals of both ends, the earlier one first."""
         return {(pair.a, pair.b): pair for pair in self.pairs.itertuples(index=False)}
 
     @cached_property
     def bits(self) -> int:
-        """Bits of a perceptual hash."""
+        """Bits of a perceptual hash; 256 when no image has one."""
         known = self.images["phash"].dropna()
         return 4 * len(known.iloc[0]) if len(known) else 256
 
     @cached_property
     def rejected_share(self) -> float:
-        """The share, 0..1, of what came in that is not used."""
+        """The share, 0..1, of what came in that was rejected or not imported."""
         columns = self.images[["verdict", "reason"]].to_dict("records"), self.refused[["reason"]].to_dict("records")
         return manifest.rejected_share(len(self.kept), len(manifest.left_out(*columns)))
 
     @property
     def leaks(self) -> int:
-        """Pairs that look alike and lie in two different ones of train, val and test."""
+        """How many pairs of similar images lie in two different splits of train, val and test; should be 0."""
         ends = self.tied[self.tied["split_a"].isin(pack.SPLITS[:3]) & self.tied["split_b"].isin(pack.SPLITS[:3])]
         return int((ends["split_a"] != ends["split_b"]).sum())
 
     def pack_row(self, row: int) -> Image.Image:
-        """Row ``row`` of the pack as a picture, just as training reads it."""
+        """Row ``row`` of the pack as a picture, with the pixels that training reads."""
         return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.stored_shape)
 
 
@@ -115,9 +117,10 @@ def _read_map(profile: Path, rows: int) -> pd.DataFrame:
 
 
 class Gallery:
-    """Thumbnails of source images: asked for one by one, read shard by shard once all are known.
+    """Thumbnails of source images.
 
-    ``side`` is that of a thumbnail, CSS pixels; a large one is twice that.
+    They are asked for one by one (:meth:`cell`) and read shard by shard at the end (:meth:`css`).  ``side`` is that of
+    a thumbnail in CSS pixels; a large one has twice that.
     """
 
     def __init__(self, evidence: Evidence, raw: Path, side: int) -> None:
@@ -131,7 +134,7 @@ class Gallery:
         return len(self._small) + len(self._large)
 
     def cell(self, arrival: int, alt: str, *, large: bool = False) -> Safe:
-        """The thumbnail of the image that arrived as number ``arrival``; a frame when it cannot be shown."""
+        """The thumbnail of the image with number ``arrival``; an empty frame when it cannot be shown."""
         image = self._rows[arrival]
         why = _unshowable(image)
         if why:
@@ -142,7 +145,7 @@ class Gallery:
         return sprites.cell(str(arrival), alt)
 
     def css(self) -> str:
-        """Read and shrink what was asked for; the style rules with all of it."""
+        """Read and shrink the images asked for; return the style rules that hold their pixels."""
         wanted = [self._rows[arrival] for arrival in sorted(self._wanted)]
         sides = [max(image.width, image.height) for image in wanted if True in self._wanted[image.arrival]]
         # No pixel is stored that the source does not have; the browser enlarges.
@@ -158,7 +161,7 @@ class Gallery:
 
     def _decoded(self, data: bytes, image: Any) -> Image.Image | None:
         try:
-            # What clean has decoded once is decoded again, and nothing larger.
+            # The size that `clean` found is the limit, so that nothing larger is decoded.
             pixels = images.decode(data, image.matte, max_pixels=int(image.width * image.height)).pixels
         except (images.Damaged, ValueError):
             self.unreadable += 1
@@ -167,7 +170,7 @@ class Gallery:
 
 
 def _unshowable(image: Any) -> str:
-    """Why ``image`` has no picture here; "" when it has one."""
+    """Why ``image`` cannot be shown; "" when it can."""
     if not image.shard:
         return "withdrawn"
     if image.verdict == "rejected" and image.reason in UNSHOWABLE:

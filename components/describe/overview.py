@@ -28,7 +28,9 @@ NO_LABEL = "(no label)"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Most table rows, characters of a text, pictures in a list, members of a group, pictures of a class."""
+    """The most that is shown: rows of a table, characters of a text, pictures in a list, members of a group, and
+    pictures of a class.
+    """
 
     rows: int
     characters: int

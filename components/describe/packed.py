@@ -18,12 +18,12 @@ from components.samples.pack import SPLITS
 
 MAP_SIDE = 32  # pixels of a picture on the map, stored and shown
 _VIEW = (960, 640)  # CSS pixels of the whole map, for which pictures are picked that do not overlap
-ZOOMS = (1, 2, 4, 8)
-_SPACING = MAP_SIDE + 4
+ZOOMS = (1, 2, 4, 8)  # how many times the map can be enlarged
+_SPACING = MAP_SIDE + 4  # CSS pixels from the middle of one picture to that of the next, at least
 
 
 def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
-    """Pixels of the pack by label: exactly what training reads."""
+    """A few images of the pack for each label, with the pixels that training reads."""
     header, spec = data.header, data.header.spec
     train = data.kept[(data.kept["split"] == "train") & (data.kept["row"] >= 0)]
     if not len(train) or not limits.per_class:
@@ -56,7 +56,7 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
 
 
 def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
-    """A scatter of thumbnails: what the embedding holds for alike lies close together."""
+    """A scatter plot of thumbnails, at most ``most``: images that the embedding finds similar lie close together."""
     title = "Embedding map"
     if data.points is None:
         return Section(
@@ -64,7 +64,7 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
         )
     by_row = {row.row: row for row in data.rows.values() if row.row >= 0}
     points = [point for point in data.points.itertuples(index=False) if point.row in by_row]
-    # By hash: who stands on the map, and who is a picture there, does not hang on the order of arrival.
+    # By hash, so that the order of arrival does not decide who is on the map and who is a picture there.
     shown = sorted(points, key=lambda point: by_row[point.row].sha256)[:most]
     if not shown:
         return Section("map", title, [page.empty("No image to place on a map.")])
@@ -112,15 +112,15 @@ def _controls(splits: set[str]) -> Safe:
 
 
 def zoom_levels(points: np.ndarray) -> list[int]:
-    """For each of ``points`` (x, y in 0..1), in order, the least zoom at which its picture overlaps none before it.
+    """For each of ``points`` (N, 2), 0..1, the least of ZOOMS at which its picture overlaps none before it.
 
-    The largest zoom when there is none.
+    Where it overlaps at each of them, the largest of ZOOMS.
     """
     found = [0] * len(points)
     for zoom in ZOOMS[:-1]:
         spots = (points * np.array(_VIEW) * zoom).tolist()
         taken: dict[tuple[int, int], list[list[float]]] = {}
-        # Those picked at a lower zoom are pictures here too, and come first.
+        # Pictures at a lower zoom are pictures at this one too, so they take their room first.
         for at in sorted(range(len(points)), key=lambda at: (found[at] == 0, at)):
             (x, y), column, row = spots[at], int(spots[at][0] // _SPACING), int(spots[at][1] // _SPACING)
             near = [spot for i in (-1, 0, 1) for j in (-1, 0, 1) for spot in taken.get((column + i, row + j), ())]

@@ -28,9 +28,12 @@ def name(row: Any) -> str:
 
 
 def measured(pair: Any, bits: int) -> list[tuple[str, str]]:
-    """What was measured between two images: (what, value), nothing for what was not measured."""
+    """What was measured between two images, as (what, value); a measurement that was not made is left out.
+
+    ``bits`` is the length of a perceptual hash.
+    """
     found = []
-    method = getattr(pair, "how", None)  # a verdict says less than the pair that it rests on
+    method = getattr(pair, "how", None)  # rows of verdicts have no such column, rows of pairs do
     if isinstance(method, str):
         found.append(("Found by", METHODS.get(method, method)))
     if method in ("bytes", "pixels"):
@@ -62,7 +65,7 @@ def line(pair: Any, bits: int) -> str:
 
 
 def compared(data: Evidence, pair: Any, gallery: Gallery) -> Safe:
-    """A pair: both pictures enlarged beside each other, below them who they are and what was measured."""
+    """A pair: both pictures, enlarged, side by side, and below them their names and what was measured."""
     ends = [data.rows[pair.a], data.rows[pair.b]]
     pictures = [
         el("figure", gallery.cell(row.arrival, name(row), large=True),

@@ -1,4 +1,4 @@
-"""The model card: what the model is, how it was made, how to sample from it, where it ends."""
+"""The model card (README.md of a model): what it is, how it was trained, how to sample from it, and its limits."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ from components.model import schedulers
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the model was made and is sampled from, as far as the card says it; shares are 0..1."""
+    """The facts on training and sampling that the card states; shares are 0..1."""
 
     network: str
     """unet, compact or dit."""
     objective: Objective
     images: int
-    """Seen in all."""
+    """Training images seen in all, repeats counted."""
     batch: int
     learning_rate: float
     """Of AdamW."""
     muon_rate: float | None
-    """None: Muon moves nothing."""
+    """Of Muon, None where AdamW trains everything."""
     warmup_images: int
+    """Images over which the learning rate rises."""
     constant_until: float
+    """Share of the images after which the learning rate falls in a line."""
     final_rate: float
+    """Share of the learning rate at the end."""
     weight_decay: float
     gradient_clip: float
     precision: str
     label_dropout: float
+    """Share of images trained on without their label."""
     ema_half_life: float
+    """Of the moving average of the weights, as a share of the images seen so far."""
     seed: int
     steps: int
     guidance: float
     onnx: bool
-    """Whether the folder holds the ONNX form."""
+    """Whether the model folder holds the network as ONNX too."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ The images' sources and licences are in the data report of the same version of t
 
 ## Recipe
 
-{images} images seen ({passes:.1f} passes), batches of {batch}, {optimiser}
+{images} images seen ({epochs:.1f} passes), batches of {batch}, {optimiser}
 (rising over {warmup} images, constant up to {constant:.0%}, falling in a line to {final:.0%}), weight decay {decay:g},
 gradient norm at most {clip:g}, precision {precision}, labels dropped for {dropout:.0%}, half-life of the average
 {ema:.0%} of the images seen, seed {seed}.
@@ -161,7 +166,11 @@ def text(
     recipe: Recipe, *, shape: tuple[int, ...], classes: Sequence[str], counts: dict[str, int],
     parameters: int, error: float | None,
 ) -> str:  # fmt: skip
-    """The card in Markdown; ``counts`` holds images in train, val and test."""
+    """The card in Markdown.
+
+    ``shape`` is (C, H, W) of an image, ``counts`` the images in train, val and test, ``parameters`` the number of
+    weights, ``error`` the x0 error on validation images or None where it is not known.
+    """
     kind, objective = _KINDS[recipe.network], recipe.objective
     numbered = [f"{at} {' '.join(name.split())}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
@@ -171,7 +180,7 @@ def text(
         sampler=type(schedulers.stock(objective)).__name__,
         size=f"{shape[2]} x {shape[1]}", millions=parameters / 1e6, classes=named, steps=recipe.steps,
         guidance=recipe.guidance,
-        images=recipe.images, passes=recipe.images / max(1, counts["train"]),
+        images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
         constant=recipe.constant_until, final=recipe.final_rate, decay=recipe.weight_decay,
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,

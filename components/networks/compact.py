@@ -1,7 +1,9 @@
-"""The compact U-Net: for CPUs, laptops and the edge, as fast per image as the arithmetic allows.
+"""The compact U-Net, for CPUs, laptops and small devices.
 
-It works in channels-last memory, where LayerNorm over channels and convolutions need no copy; what goes down is added
-to what comes up, not set beside it; attention is two plain products.  It has the signature of diffusers' networks.
+It is built to be fast.  Memory is channels-last, in which convolutions and a LayerNorm over channels need no copy.
+Skip connections add, where other U-Nets concatenate.  Attention is two plain matrix products.
+
+``forward`` has the signature of diffusers' networks.  Shapes: B images, C channels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from torch.nn import functional
 from components.diffusion import names
 from components.diffusion.schedule import schedule
 
-WAVES, EMBED = 64, 128
-"""Numbers in which the noise level is told, and channels of what blocks are told of noise and label."""
+WAVES = 64
+"""Cosines and sines that stand for a noise level."""
+
+EMBED = 128
+"""Channels of the embedding of noise level, label and augmentation that every block gets."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Predicted:
 
 
 class CompactUNet(ModelMixin, ConfigMixin):
-    """U-Net that predicts v; see :meth:`forward`."""
+    """U-Net that predicts v (Salimans and Ho 2022, arXiv:2202.00512); see :meth:`forward`."""
 
     @register_to_config
     def __init__(
@@ -41,18 +46,17 @@ class CompactUNet(ModelMixin, ConfigMixin):
         num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
         schedule_name: names.Schedule = "cosine", num_augment_labels: int | None = None,
     ) -> None:  # fmt: skip
-        """``widths`` of each resolution, ``layers`` blocks down and up at each.
+        """Build it with ``layers`` blocks down and as many up at each resolution.
 
-        ``sample_size``: the side of squares, or height and width.
-
-        The first resolution is sample_size / ``fold`` pixels: squares of fold x fold enter as channels.
-
-        Resolutions of ``attends_from`` pixels and below attend. ``skip_sigma``: see :meth:`forward`.
-        ``num_augment_labels``: numbers that say what augmentation did, 0 for nothing.
+        ``sample_size``: pixels, the side of a square or (height, width).  ``widths``: channels of each resolution, the
+        finest first; each next one has half the side.  ``fold``: squares of fold x fold pixels enter as channels, so
+        the first resolution is sample_size / fold.  ``attends_from``: resolutions of so many pixels or fewer have
+        attention.  ``skip_sigma``: see :meth:`forward`.  ``num_class_embeds``: labels, the one for no label among them.
+        ``num_augment_labels``: numbers in an augmentation label (components/dataset/augment.py).
         """
         super().__init__()
         self.schedule = schedule(schedule_name)
-        self.schedule.sigma_of(torch.ones(1))  # its table is made here and kept, not while a tracer watches
+        self.schedule.sigma_of(torch.ones(1))  # makes and keeps its table now, and not during an ONNX or compile trace
         self.out_channels = in_channels
         longest = sample_size if isinstance(sample_size, int) else max(sample_size)
         folded = in_channels * fold**2
@@ -81,10 +85,11 @@ class CompactUNet(ModelMixin, ConfigMixin):
     ) -> Predicted:
         """v for ``sample`` BCHW at ``timestep``, (B,) or one for all; ``class_labels`` (B,).
 
-        ``augment_labels`` (B, num_augment_labels): what was done to the images; left out, as if nothing was.
+        ``augment_labels`` (B, num_augment_labels): what augmentation did; None is the same as zeros, nothing.
 
-        Two heads draw the clean image X and the noise N; D(x, sigma) = far X + near (x - sigma N) with far = sigma**2 /
-        (sigma**2 + s**2) and near = 1 - far, s = skip_sigma: the image is drawn above s and the noise taken out below.
+        Two heads predict the clean image X and the noise N.  With s = skip_sigma, the denoiser is
+        D(x, sigma) = far X + near (x - sigma N), far = sigma**2 / (sigma**2 + s**2), near = 1 - far.
+        So it draws the image where sigma is above s, and takes the noise out of x where sigma is below.
         """
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
@@ -92,7 +97,8 @@ class CompactUNet(ModelMixin, ConfigMixin):
         config: Any = self.config
         narrow = sigma**2 + config.skip_sigma**2
         near = config.skip_sigma**2 / narrow
-        # v = (alpha entry - D) / beta with entry = alpha x; what is divided by a small sigma is divided beforehand.
+        # v = (alpha entry - D) / beta, where entry = alpha x.  The division by beta, which a small sigma makes small,
+        # is done on paper: in floating point it would lose digits.
         skipped = sigma * (1 - config.skip_sigma**2) / narrow
         drawn = sigma / narrow * image - near * noise
         return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)
@@ -123,7 +129,7 @@ class CompactUNet(ModelMixin, ConfigMixin):
             for block in blocks:
                 x = block(x, embedding)
         x = self.leave(functional.silu(self.norm(x)))
-        return functional.pixel_shuffle(x, fold) if fold > 1 else x  # channels of one head stay together
+        return functional.pixel_shuffle(x, fold) if fold > 1 else x  # the channels of each head stay together
 
 
 class Norm(nn.Module):
@@ -140,7 +146,10 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, told of noise and label by scale and shift; then attention where asked."""
+    """Residual block: two convolutions, then attention where asked.
+
+    The embedding of noise level and label scales and shifts the channels between the convolutions.
+    """
 
     def __init__(self, width: int, *, attends: bool) -> None:
         super().__init__()
@@ -160,7 +169,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every other; heads of 32 channels."""
+    """Self-attention over all pixels, with heads of 32 channels, added to its input."""
 
     HEAD = 32
 

@@ -1,4 +1,4 @@
-"""What the data set looks like as a whole: counts, and where its pictures lie in the space of an embedding."""
+"""A summary of the whole data set: counts, and the positions of its pictures in the space of an embedding."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from components.samples import manifest, pack, shards
 
 log = logging.getLogger(__name__)
 
-_DIGITS = 5  # behind the point: far below what matters, far above what the order of a sum changes
-_BATCH = 64
+_DIGITS = 5  # decimals that are kept: far finer than what matters, far coarser than the rounding of a sum
+_BATCH = 64  # pictures embedded at a time
 
 
 def profile(
@@ -39,7 +39,7 @@ def profile(
     kept = [row for row in rows if row["verdict"] == "kept"]
     if [row["sha256"] for row in kept] != keys:
         raise UserError(f"{pixels}: does not hold what {verdicts} keeps: run stage 'resize' again")
-    # By hash: a picture that was chosen stays so until enough newcomers with smaller hashes have come.
+    # By hash, so that a chosen picture stays chosen until enough new ones with smaller hashes have come.
     chosen = sorted(sorted(range(len(keys)), key=lambda row: (keys[row], row))[: params.images])
     found, new = _vectors(pixels, chosen, params.embedding, facts)
     content = {
@@ -64,9 +64,9 @@ def profile(
 
 
 def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:
-    """What came in and what of it was kept, as a whole, by label and by source; pure.
+    """How many images came in, were kept and were rejected, as a whole, by label and by source; pure.
 
-    ``rows`` are the verdicts, ``refused`` what collect refused.  What somebody withdrew did not come in.
+    ``rows`` are the verdicts of `clean`, ``refused`` the files that `collect` refused.  Withdrawn images do not count.
     """
     kept = [row for row in rows if row["verdict"] == "kept"]
     dropped = manifest.left_out(rows, refused)
@@ -83,7 +83,10 @@ def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:
 
 
 def summary(found: np.ndarray) -> dict:
-    """Mean of the vectors ``found`` (N, D) and their spread, the root of the mean squared distance from it; pure."""
+    """Mean of the vectors ``found`` (N, D), and their spread; pure.
+
+    The spread is the root of the mean squared distance from the mean, in the embedding's own unit.
+    """
     exact = found.astype(np.float64)
     mean = exact.mean(0)
     spread = float(np.sqrt(np.square(exact - mean).sum(1).mean()))
@@ -99,9 +102,9 @@ def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:
 
 
 def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple[np.ndarray, int]:
-    """The vectors of ``rows`` of the pack, and how many of them were not known before."""
+    """The embeddings (N, D) of ``rows`` of the pack, and how many of them had to be computed now."""
     pictures = _pictures(pixels, rows)
-    # By the pixels themselves: the same image at another size, or on another matte, has another vector.
+    # The key is the pixels: the same image at another size, or on another matte, has another vector.
     names = known.keys([known.key(str(each.shape), hashlib.sha256(each.data).hexdigest()) for each in pictures])
     kind = vectors.dtype(name)
     rule = known.rule({"embedding": name}, algorithms=[vectors.ALGORITHMS[name]], dtype=kind)

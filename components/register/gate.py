@@ -1,4 +1,8 @@
-"""The gate: whether a candidate becomes the champion, a pure function of measured numbers."""
+"""The gate: decides whether a candidate becomes the champion.
+
+The candidate is the version just trained; the champion is the one in use.  The decision is a pure function of their
+scores.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ TIMES = 2000
 """Bootstrap samples of the comparison."""
 
 KID = "kid_efficientnet_lite0"
+"""The score that may stop a candidate: the kernel distance to real images. Lower is better."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,14 @@ class Decision:
 
 
 def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, params: RegisterParams) -> Decision:
-    """Promote a candidate without a veto when there is no champion, or when it is better beyond chance.
+    """Promote a candidate when there is no champion yet, or when it is better than the champion beyond chance.
 
-    Both are scores.json as plain data; against a champion both also hold ``errors``, squared x0 errors
-    (images x noise levels) of the same images with the same noise (components.evaluate.stage.x0_errors).
-    Better: the whole interval of the relative difference of the x0 error (paired bootstrap over images)
-    lies below -margin, and the kernel distance's interval does not lie wholly above the champion's.
+    A veto (:func:`_veto`) comes before both.  Better means two things.  The whole interval of the relative change of
+    the x0 error (paired bootstrap over images) lies below -margin; and the interval of the kernel distance does not
+    lie wholly above the champion's.
+
+    Both are scores.json as plain data.  When there is a champion, both also hold ``errors``: squared x0 errors,
+    (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors).
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
     veto = _veto(candidate, params, evidence)
@@ -58,7 +65,10 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
 def relative_change(
     candidate: Sequence[Sequence[float]], champion: Sequence[Sequence[float]], confidence: float
 ) -> tuple[float, float, float]:
-    """Change of the geometric mean error as a share of the champion's, and its interval; below 0 is better."""
+    """Change of the geometric mean error as a share of the champion's, with the low and high end of its interval.
+
+    Both arguments are squared x0 errors, (images, noise levels).  Below 0 the candidate is better; -0.1 is 10 % less.
+    """
     import torch
 
     ours, theirs = (torch.as_tensor(errors, dtype=torch.float64) for errors in (candidate, champion))
@@ -78,7 +88,7 @@ def relative_change(
 
 
 def _veto(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
-    """What rules the candidate out whatever its scores, or nothing."""
+    """The reason to refuse the candidate even without a champion; "" for none.  Adds its numbers to ``evidence``."""
     for name, score in candidate["scores"].items():
         if not all(math.isfinite(score[part]) for part in ("value", "low", "high")):
             return f"{name} is not finite"
