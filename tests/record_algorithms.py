@@ -21,8 +21,8 @@ def main() -> int:
         name = algorithm.name
         if name not in old or old[name]["versions"] != new[name]["versions"]:
             continue
-        if said := recorded.wrong(algorithm, old[name], new[name]):
-            print(said, file=sys.stderr)
+        if problem := recorded.wrong(algorithm, old[name], new[name]):
+            print(problem, file=sys.stderr)
             return 2
         new[name] = old[name]  # the last digits of another machine are no change
     lines = (f"{json.dumps(name)}: {json.dumps(new[name], sort_keys=True)}" for name in sorted(new))

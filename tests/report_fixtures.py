@@ -73,14 +73,14 @@ def data_states(
         data = png(at)
         key = hashlib.sha256(data).hexdigest()
         name = f"folder/{at:03d}-{HOSTILE[(at + at // 5) % len(HOSTILE)]}" if hostile else f"picture-{at:03d}.png"
-        said = {
+        annotation = {
             "text": HOSTILE[(at + 3) % len(HOSTILE)] if hostile else f"caption {at}",
             "label": (["birds", "fish", BREAKOUT][at % 3] if hostile else ["birds", "fish"][at % 2])
             if labels
             else None,
             "licence": "CC0-1.0" if at % 2 else "Apache-2.0",
         }
-        common = {"sha256": key, "source": SCRIPT if hostile else "pictures", "source_key": name, **said}
+        common = {"sha256": key, "source": SCRIPT if hostile else "pictures", "source_key": name, **annotation}
         verdict = _verdict(at, drop)
         by_hand = verdict == ("withdrawn", "withdrawn")
         lies = {"shard": "", "row": -1} if by_hand else {"shard": "shard-00000.parquet", "row": len(shard)}
@@ -111,7 +111,7 @@ def data_states(
         row = -1
         if verdict[0] == "kept":
             row = len(kept)
-            kept.append((key, data, said["label"]))
+            kept.append((key, data, annotation["label"]))
         split = "quarantine" if drop and at == 7 else ("train", "train", "train", "val", "test")[founder % 5]
         splits.append({"arrival": at, "sha256": key, "group": group, "split": split, "row": row})
     tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits}

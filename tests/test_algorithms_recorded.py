@@ -12,7 +12,8 @@ ONE = Algorithm("one", 1, ("numpy",))
 
 @pytest.mark.parametrize("algorithm", recorded.CASES, ids=lambda each: each.name)
 def test_a_result_changes_with_a_version_only(algorithm):
-    assert not (said := recorded.wrong(algorithm, recorded.read().get(algorithm.name), recorded.entry(algorithm))), said
+    problem = recorded.wrong(algorithm, recorded.read().get(algorithm.name), recorded.entry(algorithm))
+    assert not problem, problem
 
 
 def test_every_algorithm_has_a_recorded_result_and_a_name_of_its_own():
@@ -24,7 +25,7 @@ def test_every_algorithm_has_a_recorded_result_and_a_name_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("change", "result", "said"),
+    ("change", "result", "words"),
     [
         ({}, ("a", [1.0, 2.0]), ""),
         ({}, ("a", [1.0001, 2.0]), ""),
@@ -37,9 +38,9 @@ def test_every_algorithm_has_a_recorded_result_and_a_name_of_its_own():
         ({"libraries": ("no-such-library",)}, ("a", [1.1, 2.0]), "no-such-library None, here absent"),
     ],
 )
-def test_what_is_said_of_a_change(change, result, said):
+def test_what_is_said_of_a_change(change, result, words):
     old = {"versions": ONE.parts(), "result": {"exact": "a", "near": [1.0, 2.0]}}
     other = dataclasses.replace(ONE, **change)
     new = {"versions": other.parts(), "result": dict(zip(("exact", "near"), result, strict=True))}
-    told = recorded.wrong(other, old, new)
-    assert said in told and bool(said) == bool(told)
+    message = recorded.wrong(other, old, new)
+    assert words in message and bool(words) == bool(message)

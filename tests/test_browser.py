@@ -65,11 +65,11 @@ def test_a_run_without_one_ends_in_one_line_that_says_how_to_get_one(tmp_path, r
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest", "test_it.py"], cwd=tmp_path, env=own,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if browser.HOW in line and "skipped" in line]
+    lines = [line for line in done.stdout.splitlines() if browser.HOW in line and "skipped" in line]
     if required == "0":
         assert done.returncode == 0
-        assert said == [f"2 skipped, because {browser.MISSING}: {browser.HOW}"]
+        assert lines == [f"2 skipped, because {browser.MISSING}: {browser.HOW}"]
     else:
         assert done.returncode == 1
-        assert not said
+        assert not lines
         assert "2 failed" in done.stdout

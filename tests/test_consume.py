@@ -113,8 +113,8 @@ def test_the_ui_command_serves_both_and_ends_with_its_servers(finished):
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        told = [process.stdout.readline() for _ in range(3)]
-        assert told[2] == "Ctrl-C ends both.\n", process.stderr.read()
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert lines[2] == "Ctrl-C ends both.\n", process.stderr.read()
         assert servers.answers(f"http://{servers.HOST}:{ports[0]}/api/health")
         assert servers.answers(f"http://{servers.HOST}:{ports[1]}/health")
         taken = stillroom(folder, "ui", "--prefect-port", ports[0])

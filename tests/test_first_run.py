@@ -14,8 +14,8 @@ TEXT = (ROOT / "README.md").read_text("utf-8")
 
 def yours() -> tuple[set[str], set[str]]:
     """The paths that the README names: left by a first run, and changed where the images are one's own."""
-    (told,) = re.findall(r"\*\*Yours to commit\*\*: (.*?)The data and the weights", TEXT, re.DOTALL)
-    always, own = re.fullmatch(r"(.*?)A first run leaves these two (.*)", told, re.DOTALL).groups()
+    (listed,) = re.findall(r"\*\*Yours to commit\*\*: (.*?)The data and the weights", TEXT, re.DOTALL)
+    always, own = re.fullmatch(r"(.*?)A first run leaves these two (.*)", listed, re.DOTALL).groups()
     return set(re.findall(r"`([^`]+)`", always)), set(re.findall(r"`([^`]+)`", own)) - {"git status"}
 
 

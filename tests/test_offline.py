@@ -127,7 +127,7 @@ def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):
 
 
 def test_the_trace_is_read_as_strace_writes_it():
-    told = tracing.read(
+    traced = tracing.read(
         [
             '7 openat(AT_FDCWD</a>, "b/c.txt", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0666) = 4</a/b/c.txt>',
             '7 openat(AT_FDCWD</a>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 4</etc/passwd>',
@@ -148,8 +148,8 @@ def test_the_trace_is_read_as_strace_writes_it():
         ],
         Path("/start"),
     )  # fmt: skip
-    assert [line.split("(")[0] for line in told.names] == ["7 openat", "9 connect"]
-    assert [line.split("(")[0] for line in told.connections] == ["9 sendto", "9 connect"]
-    assert {str(path) for path in told.changed} == {
+    assert [line.split("(")[0] for line in traced.names] == ["7 openat", "9 connect"]
+    assert [line.split("(")[0] for line in traced.connections] == ["9 sendto", "9 connect"]
+    assert {str(path) for path in traced.changed} == {
         "/a/b/c.txt", "/a/name", "/x/one", "/two", "/goneé", "/start/new", "/elsewhere/new",
     }  # fmt: skip

@@ -23,8 +23,8 @@ def commands():
 
 def test_every_command_in_the_readme_exists_and_every_command_is_in_it():
     known = set(get_command(app).commands)
-    told = set(re.findall(r"stillroom ([a-z]+)", TEXT))
-    assert told & known == known
+    named = set(re.findall(r"stillroom ([a-z]+)", TEXT))
+    assert named & known == known
     assert set(re.findall(r"`stillroom ([a-z]+)", TEXT)) <= known
     for name, _ in commands():
         assert f"stillroom {name}" in TEXT, name

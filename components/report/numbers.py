@@ -188,7 +188,7 @@ def curves(data: Outcome) -> Section:
 def settings(data: Outcome, *, characters: int) -> Section:
     """Parameters of sampling and the shape of the network."""
     own, sampler = data.settings, data.scores["sampler"]
-    passes = own["images_seen"] / max(1, own["train_images"])
+    epochs = own["images_seen"] / max(1, own["train_images"])
     rows: list[list[Child]] = [
         ["Sampling steps", str(sampler["steps"]), "calls of the network for one image (twice that with guidance)"],
         ["Guidance", figures(sampler["guidance"]), "1 is none; higher follows the label more and varies less"],
@@ -196,7 +196,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Network", str(data.network.get("_class_name", "not known")), "who can load it: see the model card"],
         ["Image", f"{own['side']} × {own['side']}", "pixels"],
         ["Images seen", count(own["images_seen"]), "in training, repeats counted"],
-        ["Training images", count(own["train_images"]), f"each seen about {passes:.1f} times"],
+        ["Training images", count(own["train_images"]), f"each seen about {epochs:.1f} times"],
         ["Labels", cut(", ".join(own["classes"]), characters) or UNCONDITIONAL, f"{len(own['classes'])} classes"],
     ]  # fmt: skip
     network = [

@@ -68,12 +68,12 @@ def test_one_batch_and_one_core_have_a_process_of_their_own_too(monkeypatch):
     assert list(parallel.ordered(slow_first, [])) == []
 
 
-def told(item, why):
+def lost(item, why):
     return f"{item}: {why}"
 
 
 def run(function, batches):
-    return [result for batch in parallel.ordered(function, batches, lost=told) for result in batch]
+    return [result for batch in parallel.ordered(function, batches, lost=lost) for result in batch]
 
 
 @pytest.mark.timeout(120)

@@ -24,7 +24,7 @@ def by_hand(queries, others, radius):
 
 def as_dict(matches):
     found = dict(zip(zip(matches.a.tolist(), matches.b.tolist(), strict=True), matches.distance.tolist(), strict=True))
-    assert len(found) == len(matches), "a pair is told once"
+    assert len(found) == len(matches), "a pair is found once"
     return found
 
 

@@ -228,8 +228,8 @@ def test_the_machines_faults_are_told_in_one_line_and_bugs_are_not():
         (errno.EACCES, "permission denied"),
         (errno.EROFS, "read-only"),
     ):
-        told = str(environment_error(OSError(number, os.strerror(number), "data/raw")))
-        assert told.startswith("data/raw: ") and words in told and "\n" not in told
+        message = str(environment_error(OSError(number, os.strerror(number), "data/raw")))
+        assert message.startswith("data/raw: ") and words in message and "\n" not in message
     assert environment_error(FileNotFoundError(errno.ENOENT, "x", "y")) is None
     assert environment_error(ValueError("a bug")) is None
     wrapped = RuntimeError("mlflow says no")

@@ -8,7 +8,7 @@ from checkouts import edit, make, stillroom
 from flows.cli import app
 
 
-def said(capsys, monkeypatch, *words):
+def run(capsys, monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["stillroom", *words])
     with pytest.raises(SystemExit) as ended:
         app.main()
@@ -29,20 +29,20 @@ def said(capsys, monkeypatch, *words):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_command_line_is_one_line_and_code_2(capsys, monkeypatch, words, wanted):
-    code, out, err = said(capsys, monkeypatch, *words)
+    code, out, err = run(capsys, monkeypatch, *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
     assert wanted in err
 
 
 def test_no_command_at_all_is_answered_with_the_help(capsys, monkeypatch):
-    code, _, err = said(capsys, monkeypatch)
+    code, _, err = run(capsys, monkeypatch)
     assert code == 2
     assert "sample" in err
 
 
 def test_help_is_no_mistake(capsys, monkeypatch):
-    code, out, err = said(capsys, monkeypatch, "sample", "--help")
+    code, out, err = run(capsys, monkeypatch, "sample", "--help")
     assert (code, err) == (0, "")
     assert "--steps" in out
 

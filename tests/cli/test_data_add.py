@@ -22,9 +22,9 @@ def root(tmp_path):
 
 
 def added(root, location: str, *, dry_run: bool = False, **changes: object) -> list[str]:
-    said = {"name": "mine", "licence": "CC0-1.0", "matte": "#ffffff", "kind": None, "text_column": None,
-            "label_column": None, "group_column": None, "url_column": None, "image_column": None}  # fmt: skip
-    return add.add(State(root), add.Request(location=location, **{**said, **changes}), dry_run=dry_run)
+    defaults = {"name": "mine", "licence": "CC0-1.0", "matte": "#ffffff", "kind": None, "text_column": None,
+                "label_column": None, "group_column": None, "url_column": None, "image_column": None}  # fmt: skip
+    return add.add(State(root), add.Request(location=location, **{**defaults, **changes}), dry_run=dry_run)
 
 
 def collect_section(root):
@@ -86,9 +86,9 @@ def test_a_dry_run_and_an_error_write_nothing(root):
 
 @pytest.mark.parametrize("location", ["https://me:hunter2@host/list.csv", "s3://bucket/x?X-Amz-Signature=hunter2"])
 def test_credentials_are_refused_and_not_repeated(root, location):
-    with pytest.raises(UserError, match="credentials") as told:
+    with pytest.raises(UserError, match="credentials") as caught:
         added(root, location)
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_list_of_addresses_is_counted_and_not_downloaded(root):

@@ -84,8 +84,8 @@ def test_status_counts_images_sources_and_splits(checkout):
     assert [source["name"] for source in found["sources"]] == ["noto-emoji"]
     assert sum(found["splits"].values()) == 25
     assert found["stale"] == []
-    told = run("status", "-C", str(checkout)).output
-    assert "27 collected: 25 kept, 2 rejected, 0 withdrawn" in told
+    out = run("status", "-C", str(checkout)).output
+    assert "27 collected: 25 kept, 2 rejected, 0 withdrawn" in out
     assert json.loads(run("status", "-C", str(checkout), "--json").output) == found
 
 
@@ -128,8 +128,8 @@ def two(tmp_path_factory):
     zipped(root / "source.zip", source)
     refresh(root)
     before, after = commit(root, "second state") + "~1", "HEAD"
-    found, told = diff.diff(State(root), before, after, pictures=50)
-    return root, found, told, {"gone": gone, "other": other}
+    found, revisions = diff.diff(State(root), before, after, pictures=50)
+    return root, found, revisions, {"gone": gone, "other": other}
 
 
 def test_diff_tells_added_removed_and_changed_labels(two):
@@ -155,13 +155,13 @@ def test_the_other_way_round_it_tells_the_opposite(two):
 
 
 def test_the_lines_and_the_gallery_show_hostile_names_as_text(two):
-    root, found, told, _ = two
+    root, found, revisions, _ = two
     page = (root / diff.PAGE).read_text("utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "background-image:url(data:image/webp;base64," in page
-    lines = diff.lines(found, told)
+    lines = diff.lines(found, revisions)
     assert "new.png" in lines
     assert "Added: 1\n" in lines and "Changed labels or captions: 1\n" in lines
     assert HOSTILE.replace("/", "") in lines

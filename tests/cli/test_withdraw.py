@@ -26,8 +26,8 @@ def digest(data: bytes) -> str:
 
 
 def request(*words: str, **changes: object) -> withdraw.Request:
-    said = {"listed": None, "source": None, "reason": "asked to", "dry_run": False, "purge": False}
-    return withdraw.Request(words=words, **{**said, **changes})
+    defaults = {"listed": None, "source": None, "reason": "asked to", "dry_run": False, "purge": False}
+    return withdraw.Request(words=words, **{**defaults, **changes})
 
 
 def erase(root, *words: str, sure: bool = True, **changes: object) -> list[str]:
@@ -198,8 +198,8 @@ def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
     keys, rows = pack.read_keys(root / "data/pixels"), pack.read_split(root / "data/splits", "train")
     held_out = pack.read_split(root / "data/splits", "test")
     seen, unseen = keys[rows[0]], keys[held_out[0]]
-    told = stillroom(root, "data", "withdraw", unseen, "--reason", "r", "--dry-run")
-    assert "trained on 1 of them" not in told.stderr
+    done = stillroom(root, "data", "withdraw", unseen, "--reason", "r", "--dry-run")
+    assert "trained on 1 of them" not in done.stderr
     done = stillroom(root, "data", "withdraw", seen[:16], "--reason", "asked to", "--yes")
     assert done.returncode == 0, done.stderr
     assert "denoiser version 1 (champion): was trained on 1 of them" in done.stderr

@@ -131,8 +131,8 @@ def test_captions_and_labels_come_from_the_metadata_and_follow_it(tmp_path, kind
     source = folder(tmp_path, {"images/1.png": png(1), "images/2.png": png(2)}) / "images"
     write("a, b", "x")
     gather(tmp_path)
-    said = [(row["text"], row["label"]) for row in index(tmp_path)]
-    assert said == [("a, b", "x"), (None, None)]
+    annotations = [(row["text"], row["label"]) for row in index(tmp_path)]
+    assert annotations == [("a, b", "x"), (None, None)]
     write("c", "y")
     gather(tmp_path)
     assert [(row["text"], row["label"]) for row in index(tmp_path)] == [("c", "y"), (None, None)]
@@ -150,7 +150,7 @@ def test_metadata_and_files_that_do_not_meet_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "blob", "said"),
+    ("name", "blob", "message"),
     [
         ("metadata.csv", b"", "empty"),
         ("metadata.csv", b"file_name,text\na.png,x\n", "no column 'label'"),
@@ -170,9 +170,9 @@ def test_metadata_and_files_that_do_not_meet_are_listed(tmp_path):
         ("metadata.jsonl", b'{"file_name": "a.png", "text": "\\ud800", "label": "x"}', "surrogate"),
     ],
 )
-def test_hostile_metadata_is_one_line(tmp_path, name, blob, said):
+def test_hostile_metadata_is_one_line(tmp_path, name, blob, message):
     folder(tmp_path, {"a.png": png(1), name: blob})
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         gather(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     assert not (tmp_path / "data/raw").exists()

@@ -150,13 +150,13 @@ def test_retry_after_is_waited_for(here):
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("header", "wanted"),
     [("7", 7), ("date", 60), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("-1", None), ("soon", None), ("", None),
      ("9" * 400, 999999999), ("Fri, 99 Dec 99999 00:00:00 GMT", None), ("\u0663", None)],
 )  # fmt: skip
-def test_retry_after_is_a_number_or_a_date(said, wanted):
+def test_retry_after_is_a_number_or_a_date(header, wanted):
     headers = http.client.HTTPMessage()
-    headers["Retry-After"] = email.utils.formatdate(time.time() + 60, usegmt=True) if said == "date" else said
+    headers["Retry-After"] = email.utils.formatdate(time.time() + 60, usegmt=True) if header == "date" else header
     assert retry_after(headers) == (wanted if wanted is None else pytest.approx(wanted, abs=2))
 
 

@@ -38,7 +38,7 @@ def refused(root):
     return {row["source_key"]: row["reason"] for row in table}
 
 
-def said(root, *sources):
+def error_of(root, *sources):
     with pytest.raises(UserError) as caught:
         gather(root, *sources)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
@@ -94,8 +94,8 @@ def test_what_a_row_lacks_or_has_too_much_of_is_refused_by_its_name(tmp_path):
     images = [{"bytes": png(1), "path": "ok.png"}, {"bytes": None, "path": "/etc/passwd"}, None,
               {"bytes": b"x" * 5000, "path": "big.png"}, {"bytes": png(2), "path": "long.png"},
               {"bytes": png(3), "path": "nul.png"}, {"bytes": png(4), "path": "label.png"}]  # fmt: skip
-    told = {"info": {"features": {"label": {"names": ["only"], "_type": "ClassLabel"}}}}
-    table(tmp_path / "hf/a.parquet", images, {"huggingface": json.dumps(told)},
+    info = {"info": {"features": {"label": {"names": ["only"], "_type": "ClassLabel"}}}}
+    table(tmp_path / "hf/a.parquet", images, {"huggingface": json.dumps(info)},
           text=["t", "t", "t", "t", "x" * 200_000, "a\0b", "t"], label=[0, 0, 0, 0, -1, 0, 7])  # fmt: skip
     folder(tmp_path, {"README.md": b"hi", "notes.csv": b"x"}, "hf")
     metrics = gather(tmp_path, PARQUET, max_bytes=4096)
@@ -122,7 +122,7 @@ def test_parquet_that_cannot_be_understood_is_one_line(tmp_path, change, line):
     table(tmp_path / "hf/a.parquet", [{"bytes": png(1), "path": None}], text=["x"], label=["y"])
     folder(tmp_path, {"x.txt": b"x"}, "none")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing of it PAR1")
-    assert line in said(tmp_path, {**PARQUET, **change})
+    assert line in error_of(tmp_path, {**PARQUET, **change})
 
 
 def test_a_column_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_column_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
     table(tmp_path / "hf/a.parquet", pa.array([bytes(2**20)]), text=["x"], label=["y"])
     made = pq.read_table(tmp_path / "hf/a.parquet")
     pq.write_table(made, tmp_path / "hf/a.parquet", compression="ZSTD", use_dictionary=False, write_statistics=False)
-    assert "a bomb" in said(tmp_path, PARQUET)
+    assert "a bomb" in error_of(tmp_path, PARQUET)
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -240,7 +240,7 @@ def test_a_shard_that_cannot_be_understood_is_one_line(tmp_path, members, cut, l
     path = tarred(tmp_path / "wds/0.tar", members)
     data = path.read_bytes()
     path.write_bytes(data[: len(png(1)) + cut] if cut else data)
-    assert line in said(tmp_path, WEB)
+    assert line in error_of(tmp_path, WEB)
 
 
 # Stores.
@@ -303,7 +303,7 @@ def test_content_that_changes_in_a_store_without_marks_is_seen(memory, tmp_path)
     ],
 )
 def test_an_address_that_leads_nowhere_is_one_line(memory, tmp_path, location, line):
-    assert line in said(tmp_path, {"location": location})
+    assert line in error_of(tmp_path, {"location": location})
 
 
 @pytest.fixture(scope="module")
@@ -355,5 +355,5 @@ def test_a_bucket_is_read_once_and_then_known_by_its_marks(bucket, tmp_path, mon
 def test_credentials_that_are_wrong_or_missing_are_one_line_without_them(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    line = said(tmp_path, {"location": "s3://elsewhere/set"})
+    line = error_of(tmp_path, {"location": "s3://elsewhere/set"})
     assert "s3://elsewhere/set: cannot be read" in line and SECRET not in line

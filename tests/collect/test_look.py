@@ -73,7 +73,7 @@ def test_an_archive_is_known_by_its_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "not there"),
         (lambda path: path.mkdir(), "empty"),
@@ -86,9 +86,9 @@ def test_an_archive_is_known_by_its_bytes(tmp_path):
         (lambda path: zipped(path, {"a.txt": b"x"}), "empty"),
     ],
 )
-def test_a_source_that_is_none_is_one_line(tmp_path, make, said):
+def test_a_source_that_is_none_is_one_line(tmp_path, make, message):
     make(tmp_path / "source")
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         fingerprint(collect_params(), root=tmp_path)
     assert "\n" not in str(caught.value)
 

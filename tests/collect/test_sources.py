@@ -161,12 +161,12 @@ def test_the_bytes_of_a_withdrawn_image_are_gone_and_its_place_stays(tmp_path):
     withdraw(tmp_path, png(2))
     metrics = gather(tmp_path)
     assert not stored(tmp_path, png(2)) and stored(tmp_path, png(1)) and stored(tmp_path, png(3))
-    told = rows(tmp_path, "source_key", "member", "withdrawn", "shard", "row")
-    assert [row[:3] for row in told] == [
+    indexed = rows(tmp_path, "source_key", "member", "withdrawn", "shard", "row")
+    assert [row[:3] for row in indexed] == [
         ("a.png", True, False), ("b.png", False, True), ("c.png", True, False), ("twin.png", False, True)
     ]  # fmt: skip
-    assert told[1][3:] == told[3][3:] == ("", -1)
-    places = [row[3:] for row in told if row[1]]
+    assert indexed[1][3:] == indexed[3][3:] == ("", -1)
+    places = [row[3:] for row in indexed if row[1]]
     assert dict(shards.read_bytes(tmp_path / "data/raw", places)) == {0: png(1), 1: png(3)}
     assert refused(tmp_path) == {"b.png": "withdrawn", "twin.png": "withdrawn"} and metrics["items"] == 2
     before = digests(tmp_path / "data/raw")

@@ -24,8 +24,8 @@ from components.collect.web.store import Store
 from components.collect.web.urllist import UrlList, fetch_all, read_list
 from components.samples import shards
 
-TABLE = {"link": ["http://a/1", "http://a/2"], "said": ["ein Hund", None], "kind": ["dog", "cat"], "of": ["g", 7]}
-COLUMNS = {"url_column": "link", "text_column": "said", "label_column": "kind", "group_column": "of"}
+TABLE = {"link": ["http://a/1", "http://a/2"], "caption": ["ein Hund", None], "kind": ["dog", "cat"], "of": ["g", 7]}
+COLUMNS = {"url_column": "link", "text_column": "caption", "label_column": "kind", "group_column": "of"}
 
 
 def as_csv(table):
@@ -63,7 +63,7 @@ def test_plain_text_has_a_url_a_line():
 
 
 @pytest.mark.parametrize(
-    ("name", "blob", "columns", "told"),
+    ("name", "blob", "columns", "message"),
     [
         ("a.xlsx", b"", {}, "not a list of URLs"),
         ("a.csv", b"", {"url_column": "u"}, "empty"),
@@ -78,8 +78,8 @@ def test_plain_text_has_a_url_a_line():
         ("a.txt", b"http://a", {"url_column": "url"}, "has no columns"),
     ],
 )
-def test_what_is_no_list_is_told_in_one_line(name, blob, columns, told):
-    with pytest.raises(UserError, match=re.escape(told)) as caught:
+def test_what_is_no_list_is_told_in_one_line(name, blob, columns, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         read_list(name, blob, source(**columns))
     assert "\n" not in str(caught.value)
 
@@ -246,9 +246,9 @@ def test_no_secret_of_a_list_is_written_or_said(tmp_path, caplog, capfd):
         images = UrlList(rows, refusals, tmp_path, name="web")
         items, listed = images.listing()
         assert len(items) == 2 and any(SECRET in str(each) for each in here.headers) is False
-        said = [repr(items), repr(listed), repr(rows), caplog.text, *capfd.readouterr()]
-        said += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
-        assert not any(SECRET in text for text in said)
+        written = [repr(items), repr(listed), repr(rows), caplog.text, *capfd.readouterr()]
+        written += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+        assert not any(SECRET in text for text in written)
         assert any("token=***" in item.key for item in items)
 
 

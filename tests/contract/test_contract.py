@@ -37,17 +37,17 @@ def params(**changes) -> ContractParams:
     return ContractParams.model_validate_json(json.dumps({**WANTED, **changes}))
 
 
-def said(profile: dict, before: dict | None = None, **changes) -> list[str]:
+def broken_lines(profile: dict, before: dict | None = None, **changes) -> list[str]:
     return [line(clause) for clause in broken(judge({**GOOD, **profile}, before, params(**changes)))]
 
 
 def test_a_good_data_set_keeps_every_clause():
-    assert said({}) == said({}, GOOD) == []
+    assert broken_lines({}) == broken_lines({}, GOOD) == []
     assert [clause.name for clause in judge(GOOD, None, params())] == list(WANTED)
 
 
 @pytest.mark.parametrize(
-    ("profile", "told"),
+    ("profile", "message"),
     [
         ({"images": 99}, "contract.min_images: 99 images are kept (source a: 300), wanted at least 100 images"),
         (
@@ -69,27 +69,29 @@ def test_a_good_data_set_keeps_every_clause():
     ],
     ids=["min_images", "max_rejected", "missing", "strange", "min_class"],
 )
-def test_a_broken_clause_says_what_was_found_who_and_what_was_wanted(profile, told):
-    assert said(profile) == [told]
+def test_a_broken_clause_says_what_was_found_who_and_what_was_wanted(profile, message):
+    assert broken_lines(profile) == [message]
 
 
 def test_a_clause_at_its_limit_holds():
-    assert said({"images": 100, "rejected_share": 0.2, "labels": {"birds": 90, "fish": 10}}) == []
+    assert broken_lines({"images": 100, "rejected_share": 0.2, "labels": {"birds": 90, "fish": 10}}) == []
 
 
 def test_any_labels_will_do_when_none_are_listed():
-    assert said({"labels": {"cats": 400}}, labels=None) == []
-    assert said({"labels": {}}, labels=None) == []
+    assert broken_lines({"labels": {"cats": 400}}, labels=None) == []
+    assert broken_lines({"labels": {}}, labels=None) == []
 
 
 def test_a_shift_names_the_source_that_moved_and_the_labels_that_changed():
     far = {"kept": 200, "rejected": 0, "embedded": 200, "mean": [3.0, 0.0]}
     now = {"mean": [1.5, 0.0], "labels": {"birds": 200, "fish": 200}, "sources": {**GOOD["sources"], "new": far}}
-    (told,) = said(now, GOOD)
-    assert told.startswith("contract.max_shift: the mean has moved by 0.75 spreads (source new: 1.50 spreads from then")
+    (message,) = broken_lines(now, GOOD)
+    assert message.startswith(
+        "contract.max_shift: the mean has moved by 0.75 spreads (source new: 1.50 spreads from then"
+    )
     (clause,) = broken(judge({**GOOD, **now}, GOOD, params()))
     assert "label 'birds': 300 then, 200 now" in clause.involved
-    assert said(now, GOOD, max_shift=0.8) == said(now, GOOD, max_shift=None) == said(now) == []
+    assert broken_lines(now, GOOD, max_shift=0.8) == broken_lines(now, GOOD, max_shift=None) == broken_lines(now) == []
 
 
 def test_what_chance_gives_is_no_shift():
@@ -101,7 +103,7 @@ def test_what_chance_gives_is_no_shift():
 
 def test_another_embedding_cannot_be_compared():
     before = {**GOOD, "embedding": "efficientnet_lite0", "mean": [9.0] * 1280}
-    assert said({}, before) == []
+    assert broken_lines({}, before) == []
     assert "not to be compared: efficientnet_lite0 at 32 px then" in judge(GOOD, before, params())[-1].found
 
 
@@ -156,7 +158,7 @@ def remember(root, profile: dict, **about) -> None:
 
 def test_the_page_is_there_while_the_contract_is_broken(root):
     put(root, {**GOOD, "images": 1})
-    assert contract.violations(root) == said({"images": 1})
+    assert contract.violations(root) == broken_lines({"images": 1})
     assert not (root / contract.PAGE).exists()
     with pytest.raises(
         UserError, match=r"^contract\.min_images: 1 images .* nothing was trained; see reports/contract\.html"

@@ -150,9 +150,9 @@ def test_the_label_is_zero_where_nothing_is_done_and_nowhere_else():
 def test_words_say_what_is_done():
     none = augment.draw(params(), 0, torch.arange(1))
     assert none.words(0) == "as it is"
-    told = none._replace(mirrored=torch.ones(1), angle=torch.tensor([-0.2]), cut=torch.tensor([0.25]),
-                         brightness=torch.tensor([0.2]), hue=torch.tensor([0.1]))  # fmt: skip
-    assert told.words(0) == "mirrored, turned -11°, cut by 25 %, brightness +10 %, hue +6°"
+    drawn = none._replace(mirrored=torch.ones(1), angle=torch.tensor([-0.2]), cut=torch.tensor([0.25]),
+                          brightness=torch.tensor([0.2]), hue=torch.tensor([0.1]))  # fmt: skip
+    assert drawn.words(0) == "mirrored, turned -11°, cut by 25 %, brightness +10 %, hue +6°"
 
 
 def test_the_sheet_shows_what_training_will_do(pixels):

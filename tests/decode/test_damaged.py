@@ -57,10 +57,10 @@ def test_interlaced_pngs_are_whole(width, height):
         columns, rows = len(range(left, width, across)), len(range(top, height, down))
         wanted += rows * (1 + columns) if columns else 0
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1)
-    for missing, said in ((0, ""), (1, "pixels")):
+    for missing, words in ((0, ""), (1, "pixels")):
         body = chunk(b"IDAT", zlib.compress(bytes(wanted - missing)))
         data = png_walk.SIGNATURE + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
-        assert said in png_walk.trouble(data) and bool(said) == bool(png_walk.trouble(data))
+        assert words in png_walk.trouble(data) and bool(words) == bool(png_walk.trouble(data))
 
 
 def claiming(data, factor):

@@ -22,11 +22,11 @@ from components.describe.stage import describe
 
 PARAMS = DescribeParams(**made.DESCRIBE)
 MAP_USE = """...(() => {
-  const plane = document.querySelector('.plane'), dot = document.querySelector('.plane i.train'), said = [];
-  const look = (key) => { document.querySelector(key)?.click(); said.push(getComputedStyle(plane)
+  const plane = document.querySelector('.plane'), dot = document.querySelector('.plane i.train'), seen = [];
+  const look = (key) => { document.querySelector(key)?.click(); seen.push(getComputedStyle(plane)
     .getPropertyValue('--z'), getComputedStyle(dot).visibility) };
   look('#none'); look('#zoom4'); look('#show-train');
-  return [said[0], said[2], said[1], said[5]] })()"""
+  return [seen[0], seen[2], seen[1], seen[5]] })()"""
 
 
 @pytest.fixture(scope="module")

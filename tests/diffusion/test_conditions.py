@@ -1,4 +1,4 @@
-"""What a network is told beside the noise level, by name."""
+"""What a network gets beside the noise level, by name."""
 
 import torch
 

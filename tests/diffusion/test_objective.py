@@ -27,8 +27,8 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
 def perfect(objective, mean=0.0, std=0.5):
     """The network that a perfect training of ``objective`` on Gaussian pixels ends in."""
 
-    def network(entry, told, class_labels=None):
-        sigma = along(objective.schedule.sigma_of(told), entry)
+    def network(entry, timestep, class_labels=None):
+        sigma = along(objective.schedule.sigma_of(timestep), entry)
         x = (entry - objective.c_shift) / objective.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
         return SimpleNamespace(sample=(clean - objective.c_skip(sigma) * x) / objective.c_out(sigma))
@@ -45,15 +45,15 @@ def test_discrete_schedules_are_those_of_diffusers(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_network_is_told_says_its_sigma(name):
     every = schedule.schedule(name).sigmas
-    told = schedule.schedule(name).timestep(every)
-    torch.testing.assert_close(schedule.schedule(name).sigma_of(told), every, rtol=2e-4, atol=0)
-    assert bool((told.diff() > 0).all())
+    timestep = schedule.schedule(name).timestep(every)
+    torch.testing.assert_close(schedule.schedule(name).sigma_of(timestep), every, rtol=2e-4, atol=0)
+    assert bool((timestep.diff() > 0).all())
 
 
 @pytest.mark.parametrize("name", DISCRETE)
 def test_a_discrete_schedule_is_told_as_timesteps(name):
-    told = schedule.schedule(name).timestep(schedule.schedule(name).sigmas)
-    torch.testing.assert_close(told, torch.arange(1000.0), rtol=0, atol=1e-3)
+    timestep = schedule.schedule(name).timestep(schedule.schedule(name).sigmas)
+    torch.testing.assert_close(timestep, torch.arange(1000.0), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -120,8 +120,8 @@ def test_v_is_that_of_diffusers():
     sigma = objective.schedule.sigmas[t]
     seen = []
 
-    def network(entry, told, class_labels=None):
-        seen.append((entry, told))
+    def network(entry, timestep, class_labels=None):
+        seen.append((entry, timestep))
         return SimpleNamespace(sample=theirs.get_velocity(image, noise, t))
 
     assert float(objective.loss(network, image, noise, sigma, {}, "plain").max()) < 1e-6

@@ -62,8 +62,8 @@ def test_one_step_to_the_aim_is_the_way_of_the_teacher():
     """Gaussian pixels: along the flow, x - mean goes as sqrt(std**2 + sigma**2)."""
     objective, mean, std = objectives.objective("v", "cosine"), 0.3, 0.5
 
-    def network(entry, told, class_labels=None):
-        sigma = objective.schedule.sigma_of(told).view(-1, 1, 1, 1)
+    def network(entry, timestep, class_labels=None):
+        sigma = objective.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
         x = entry / objective.c_in(sigma)
         clean = (mean * sigma**2 + std**2 * x) / (std**2 + sigma**2)
         return SimpleNamespace(sample=(clean - objective.c_skip(sigma) * x) / objective.c_out(sigma))

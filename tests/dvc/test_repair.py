@@ -56,12 +56,12 @@ def test_a_damaged_dvc_lock_is_restored_and_the_stage_comes_from_the_cache(check
 
 def test_what_interrupts_dvc_while_it_writes_is_repaired_at_once(checkout):
     whole = (checkout / "dvc.lock").read_text()
-    told = []
-    with pytest.raises(KeyboardInterrupt), repair.backed_up(checkout, say=told.append):
+    lines = []
+    with pytest.raises(KeyboardInterrupt), repair.backed_up(checkout, say=lines.append):
         (checkout / "dvc.lock").write_text("schema: '2.0'\nstages:\n  one:\n    cmd: [")
         raise KeyboardInterrupt
     assert (checkout / "dvc.lock").read_text() == whole
-    assert len(told) == 1
+    assert len(lines) == 1
 
 
 def test_a_dvc_lock_that_somebody_else_damaged_is_the_users_to_repair(checkout):

@@ -59,10 +59,10 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
     noted = {"augment": {"seed": 3, "how": how.model_dump(mode="json")}}
     (tmp_path / "stillroom.json").write_text(json.dumps(noted))
     stage._augmented(tmp_path, tmp_path, tensors.Pixels(pixels), list(pack.read_split(splits, "train")))
-    told = json.loads((tmp_path / "augmented.json").read_text())
-    assert told["of"] == [0, 5, 10, 16, 21, 26] and (told["rows"], told["draws"]) == (6, 6)
+    info = json.loads((tmp_path / "augmented.json").read_text())
+    assert info["of"] == [0, 5, 10, 16, 21, 26] and (info["rows"], info["draws"]) == (6, 6)
     assert len((tmp_path / "augmented.u8").read_bytes()) == 36 * 8 * 8 * 3
-    assert any("mirrored, turned" in words for row in told["done"] for words in row)
+    assert any("mirrored, turned" in words for row in info["done"] for words in row)
     noted["augment"]["how"]["rotate"] = 1e9
     (tmp_path / "stillroom.json").write_text(json.dumps(noted))
     with pytest.raises(UserError, match=r"stillroom\.json: augment cannot be read"):

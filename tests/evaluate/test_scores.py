@@ -98,9 +98,9 @@ def test_intervals_hold_their_value_and_the_last_is_the_geometric_mean():
 def test_a_score_lies_inside_its_interval():
     a, b = normal(0, 60, 8), normal(1, 60, 8) + 0.3
     for distance in (scores.kid(a, b), scores.frechet(a, b)):
-        told = scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
-        assert told["low"] < told["value"] < told["high"]
-        assert told == scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
+        interval = scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
+        assert interval["low"] < interval["value"] < interval["high"]
+        assert interval == scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
 
 
 def test_the_nearest_row_is_found():

@@ -45,7 +45,7 @@ def draw(source, folder, *, film=False, each=False, dry_run=False, **changes):
     sample.sample(None, request(source, **changes), outputs, dry_run=dry_run)
 
 
-def told(path):
+def metadata(path):
     with Image.open(path) as image:
         image.load()
         return json.loads(image.text["Stillroom"])
@@ -53,7 +53,7 @@ def told(path):
 
 def test_the_sheet_tells_where_it_came_from_but_no_path_and_no_time(model, tmp_path):
     draw(model, tmp_path, labels=("right", "left"), sampler="heun", steps=3, guidance=1.5)
-    found = told(tmp_path / "sheet.png")
+    found = metadata(tmp_path / "sheet.png")
     assert found == {
         "model": None, "weights": files.sha256(model / "unet" / registry.WEIGHTS), "seed": 5, "sampler": "heun",
         "steps": 3,
@@ -81,13 +81,13 @@ def test_every_picture_by_itself_is_the_one_on_the_sheet(model, tmp_path):
             with Image.open(tmp_path / "each" / name) as picture:
                 assert picture.size == (8, 8)
                 assert sheet.crop((2 + 10 * at, 2, 10 + 10 * at, 10)).tobytes() == picture.tobytes()
-    found = told(tmp_path / "each" / names[2])
+    found = metadata(tmp_path / "each" / names[2])
     assert (found["number"], found["label"]) == (2, "both")
 
 
 def test_the_film_is_a_row_a_picture_and_ends_in_the_sheet(model, tmp_path):
     draw(model, tmp_path, film=True, scale=1)
-    assert len(told(tmp_path / "film.png")["sigmas"]) == 4
+    assert len(metadata(tmp_path / "film.png")["sigmas"]) == 4
     with Image.open(tmp_path / "film.png") as film, Image.open(tmp_path / "sheet.png") as sheet:
         assert film.size == (4 * 10 + 2, 3 * 10 + 2)
         for at in range(3):
@@ -97,10 +97,10 @@ def test_the_film_is_a_row_a_picture_and_ends_in_the_sheet(model, tmp_path):
 
 def test_a_dry_run_says_what_and_writes_nothing(model, tmp_path, capsys):
     draw(model, tmp_path, each=True, film=True, sampler="heun", steps=5, dry_run=True)
-    said = capsys.readouterr().out
-    assert "would draw 3 pictures of 8 x 8 pixels, in turn left, then right, then both" in said
-    assert "heun, 5 steps from sigma 80 to 0.02" in said
-    assert "9 calls" in said
+    out = capsys.readouterr().out
+    assert "would draw 3 pictures of 8 x 8 pixels, in turn left, then right, then both" in out
+    assert "heun, 5 steps from sigma 80 to 0.02" in out
+    assert "9 calls" in out
     assert not list(tmp_path.iterdir())
 
 
@@ -182,9 +182,9 @@ def test_the_command_offers_the_samplers_and_levels_that_there_are():
 
 
 def test_help_tells_defaults_and_ranges():
-    said = CliRunner().invoke(app.app, ["sample", "--help"], terminal_width=200).output
+    out = CliRunner().invoke(app.app, ["sample", "--help"], terminal_width=200).output
     for words in ("1<=x<=1000", "the model's", "every class in turn", "dpmpp_2m", "auto|torch|onnx", "--dry-run"):
-        assert words in said, words
+        assert words in out, words
 
 
 def test_a_sampler_that_is_none_is_told_with_its_choices():

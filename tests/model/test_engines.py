@@ -33,7 +33,7 @@ def write(path, *, inputs=("sample", "timestep", "class_labels"), kinds=(1, 1, 7
     from onnx import TensorProto, helper, numpy_helper, save
 
     shapes = (["n", 3, 8, 8], ["n"], ["n"])
-    told = [helper.make_tensor_value_info(*each) for each in zip(inputs, kinds, shapes, strict=False)]
+    declared = [helper.make_tensor_value_info(*each) for each in zip(inputs, kinds, shapes, strict=False)]
     constants = [numpy_helper.from_array(torch.tensor(value).numpy(), name)
                  for name, value in (("half", 0.5), ("hundredth", 0.01), ("shape", [-1, 1, 1, 1]))]  # fmt: skip
     nodes = [
@@ -44,7 +44,7 @@ def write(path, *, inputs=("sample", "timestep", "class_labels"), kinds=(1, 1, 7
         helper.make_node("Add", ["halved", "scaled"], ["out"]),
     ]
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, shapes[0])]
-    graph = helper.make_graph(nodes, "network", told, outputs, constants)
+    graph = helper.make_graph(nodes, "network", declared, outputs, constants)
     path.parent.mkdir(exist_ok=True)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
 

@@ -132,8 +132,8 @@ def trained(tmp_path_factory):
     """A folder for each objective, after two steps of training; one of them with labels."""
     root = tmp_path_factory.mktemp("trained")
     plain, labelled = make_pack(root / "plain", classes=()), make_pack(root / "labelled")
-    told = {f"{kind}-{name}": (plain, kind, name) for kind, name in ALL} | {"labelled": (labelled, "v", "cosine")}
-    for folder, ((pixels, splits), kind, name) in told.items():
+    wanted = {f"{kind}-{name}": (plain, kind, name) for kind, name in ALL} | {"labelled": (labelled, "v", "cosine")}
+    for folder, ((pixels, splits), kind, name) in wanted.items():
         params = tiny(images=16, validations=1, objective=kind, schedule=name)
         train(params, pixels=pixels, splits=splits, model=root / "models" / folder, scratch=root / "scratch")
     return root / "models"

@@ -66,11 +66,11 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, sched
     for one in steps:
         x = one["sigma"] * noise.numpy()
         sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
-        told = run.run(None, {"sample": sample, "timestep": np.full(2, one["timestep"], "f4")})[0]
+        prediction = run.run(None, {"sample": sample, "timestep": np.full(2, one["timestep"], "f4")})[0]
         clean = objective.denoise(net, one["sigma"] * noise, torch.full((2,), one["sigma"]), {})
         largest = clean.abs().max()
         torch.testing.assert_close(
-            torch.from_numpy(one["c_skip"] * x + one["c_out"] * told).float() / largest, clean / largest,
+            torch.from_numpy(one["c_skip"] * x + one["c_out"] * prediction).float() / largest, clean / largest,
             rtol=0, atol=1e-4,
         )  # fmt: skip
     assert [step["sigma"] for step in steps] == SIGMAS
@@ -169,6 +169,6 @@ def test_the_card_and_the_folder_say_what_the_network_is(model):
     kind = json.loads((registry.folder(model) / "config.json").read_text())["_class_name"]
     words = {"UNet2DModel": "A `UNet2DModel` of diffusers", "CompactUNet": "A compact U-Net of Stillroom",
              "DiTTransformer2DModel": "A `DiTTransformer2DModel` of diffusers"}  # fmt: skip
-    assert [name for name, said in words.items() if said in card] == [kind]
+    assert [name for name, phrase in words.items() if phrase in card] == [kind]
     assert (model / "model_index.json").exists() == (kind == "UNet2DModel")
     assert ("from diffusers" in card) == (kind != "CompactUNet"), "no lines that cannot work"

@@ -65,9 +65,9 @@ def test_guidance_of_nothing_is_the_picture_without_a_label(model):
 
 
 def test_progress_counts_every_picture(model):
-    told = []
-    sampling.sample(model, [0] * 40, seed=0, steps=1, progress=told.append)
-    assert told == [32, 8]
+    advances = []
+    sampling.sample(model, [0] * 40, seed=0, steps=1, progress=advances.append)
+    assert advances == [32, 8]
 
 
 def test_no_pictures_is_an_empty_answer(model):

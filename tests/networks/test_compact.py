@@ -16,8 +16,8 @@ OBJECTIVE = objective("v", "cosine")
 def network(*, awake=True, **changes):
     """A small one; ``awake``: with other than the zeros that some layers begin with."""
     torch.manual_seed(0)
-    told = {"sample_size": 8, "in_channels": 3, "widths": [16, 32], "layers": 1, "num_class_embeds": 3, **changes}
-    made = CompactUNet(**told).eval().requires_grad_(False)
+    config = {"sample_size": 8, "in_channels": 3, "widths": [16, 32], "layers": 1, "num_class_embeds": 3, **changes}
+    made = CompactUNet(**config).eval().requires_grad_(False)
     if awake:
         for weight in made.parameters():
             weight.add_(0.05 * torch.randn_like(weight))

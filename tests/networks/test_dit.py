@@ -132,8 +132,8 @@ def test_the_folder_is_one_of_diffusers_but_for_the_pipeline_that_wants_an_autoe
 @pytest.mark.slow
 def test_diffusers_alone_gives_the_same_answers_and_the_card_s_lines_draw(model, tmp_path):
     ours = sampling.load(model)
-    x, told, labels = torch.randn(3, 3, 8, 8), torch.tensor([0.5, 300.0, 999.0]), torch.tensor([0, 2, 3])
-    torch.save([x, told, labels], tmp_path / "given.pt")
+    x, timesteps, labels = torch.randn(3, 3, 8, 8), torch.tensor([0.5, 300.0, 999.0]), torch.tensor([0, 2, 3])
+    torch.save([x, timesteps, labels], tmp_path / "given.pt")
     card = (model / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(model))
     code += """
@@ -147,6 +147,6 @@ save_file({"answer": answer.detach().contiguous(), "images": images.contiguous()
                           env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = load_file(tmp_path / "answers.safetensors")
-    assert torch.equal(found["answer"], ours.network(x, told, labels).sample)
+    assert torch.equal(found["answer"], ours.network(x, timesteps, labels).sample)
     assert found["images"].shape == (4, 3, 8, 8) and found["images"].dtype == torch.uint8
     assert sampling.sample(ours, [0, 1, -1], seed=0).shape == (3, 8, 8, 3)

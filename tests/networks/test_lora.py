@@ -37,8 +37,8 @@ def begun(tmp_path_factory):
 
 
 def test_the_compact_network_takes_them_too():
-    told = {"rank": 2, "alpha": 2.0, "targets": ["inner", "outer"]}
-    params = tiny(network=COMPACT, onnx=True, lora=told)
+    adapters = {"rank": 2, "alpha": 2.0, "targets": ["inner", "outer"]}
+    params = tiny(network=COMPACT, onnx=True, lora=adapters)
     network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=0)
     plain = set(network.state_dict())
     network = lora.added(network, params.lora, seed=0)

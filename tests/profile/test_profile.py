@@ -32,31 +32,31 @@ def made(tmp_path):
     }
 
 
-def told(paths) -> dict:
+def content(paths) -> dict:
     return json.loads((paths["profile"] / "profile.json").read_text("utf-8"))
 
 
 def test_it_counts_what_came_in_and_what_was_kept(made):
     numbers = profile(PARAMS, **made)
-    said = told(made)
+    found = content(made)
     verdicts = manifest.read(made["verdicts"] / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
     refused = manifest.read(made["raw"] / "refused.parquet", manifest.REFUSED, stage="collect").to_pylist()
     rejected = sum(row["verdict"] == "rejected" for row in verdicts)
     assert rejected and refused
-    assert (said["images"], said["came_in"]) == (24, 24 + rejected + len(refused))
-    assert sum(said["rejected"].values()) == rejected + len(refused)
-    assert numbers["rejected_share"] == said["rejected_share"] == pytest.approx(1 - 24 / said["came_in"], abs=1e-6)
-    assert sum(said["labels"].values()) + said["unlabelled"] == 24
-    assert sum(source["kept"] for source in said["sources"].values()) == 24
-    assert len(said["mean"]) == vectors.WIDTHS["colours"] and said["spread"] > 0
+    assert (found["images"], found["came_in"]) == (24, 24 + rejected + len(refused))
+    assert sum(found["rejected"].values()) == rejected + len(refused)
+    assert numbers["rejected_share"] == found["rejected_share"] == pytest.approx(1 - 24 / found["came_in"], abs=1e-6)
+    assert sum(found["labels"].values()) + found["unlabelled"] == 24
+    assert sum(source["kept"] for source in found["sources"].values()) == 24
+    assert len(found["mean"]) == vectors.WIDTHS["colours"] and found["spread"] > 0
 
 
 def test_what_somebody_withdrew_did_not_come_in():
     row = {"source": "a", "label": None, "reason": None, "verdict": "kept"}
     rows = [row, {**row, "verdict": "withdrawn", "reason": "gone"}, {**row, "verdict": "rejected", "reason": "damaged"}]
-    said = counts(rows, [{"source": "b", "reason": "withdrawn"}, {"source": "b", "reason": "too_big"}])
-    assert (said["images"], said["came_in"], said["rejected"]) == (1, 3, {"damaged": 1, "too_big": 1})
-    assert said["sources"] == {"a": {"kept": 1, "rejected": 1}, "b": {"kept": 0, "rejected": 1}}
+    found = counts(rows, [{"source": "b", "reason": "withdrawn"}, {"source": "b", "reason": "too_big"}])
+    assert (found["images"], found["came_in"], found["rejected"]) == (1, 3, {"damaged": 1, "too_big": 1})
+    assert found["sources"] == {"a": {"kept": 1, "rejected": 1}, "b": {"kept": 0, "rejected": 1}}
 
 
 def test_the_bytes_do_not_depend_on_what_is_known_already(made):
@@ -75,7 +75,7 @@ def test_a_picture_is_embedded_once(made, monkeypatch):
     profile(PARAMS, **made)
     monkeypatch.setattr(vectors, "embed", lambda batch, name: pytest.fail("embedded again"))
     profile(PARAMS.model_copy(update={"images": 20}), **made)
-    assert told(made)["embedded"] == 20
+    assert content(made)["embedded"] == 20
 
 
 def test_few_pictures_are_those_of_the_smallest_hashes(made):

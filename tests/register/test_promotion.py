@@ -28,8 +28,8 @@ def scored(scale=1.0, kid=(1.0, 0.9, 1.1), share=0.0, **changes):
 
 
 def test_the_first_is_promoted():
-    told = {name: part for name, part in scored().items() if name != "errors"}
-    decision = decide(told, None, PARAMS)
+    without_errors = {name: part for name, part in scored().items() if name != "errors"}
+    decision = decide(without_errors, None, PARAMS)
     assert decision.promote
     assert decision.reason == "Promoted: the first version in this registry."
 

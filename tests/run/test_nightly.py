@@ -38,8 +38,8 @@ def served(finished):
     process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=environment(),
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     try:
-        told = process.stdout.readline()
-        yield re.search(r"http://127\.0\.0\.1:\d+", told)[0]
+        line = process.stdout.readline()
+        yield re.search(r"http://127\.0\.0\.1:\d+", line)[0]
     finally:
         process.terminate()
         assert process.wait(60) in (0, 143)

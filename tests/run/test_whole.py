@@ -108,14 +108,14 @@ def test_an_mlflow_run_holds_the_whole_pipeline_run(finished):
     for name, value in done.metrics.items():
         assert run.data.metrics[name] == pytest.approx(value), name
     losses = tracker.client.get_metric_history(run.info.run_id, "train/loss")
-    told = [json.loads(line) for line in (folder / "models/candidate/history.jsonl").read_text().splitlines()]
-    assert {(m.step, m.value) for m in losses} == {(row["step"], row["loss"]) for row in told if "loss" in row}
+    logged = [json.loads(line) for line in (folder / "models/candidate/history.jsonl").read_text().splitlines()]
+    assert {(m.step, m.value) for m in losses} == {(row["step"], row["loss"]) for row in logged if "loss" in row}
     kept = {path.name for path in tracker.local_folder(run.info.artifact_uri).iterdir()}
     assert {"params.yaml", "dvc.lock", "decision.json", "reports", "samples.png", "denoiser"} <= kept
 
 
 def test_a_lost_database_comes_back_by_sync_and_sync_changes_nothing_twice(copy):
-    def told() -> tuple:
+    def mirrored() -> tuple:
         state = State(copy)
         tracker = Tracker(state, state.database)
         found = Versions(tracker, "denoiser")
@@ -130,10 +130,10 @@ def test_a_lost_database_comes_back_by_sync_and_sync_changes_nothing_twice(copy)
     first = stillroom(copy, "sync")
     assert first.returncode == 0, first.stderr
     assert "1 pipeline run(s) in MLflow" in first.stdout
-    before = told()
+    before = mirrored()
     assert before[0] == 1 and before[-1]["stillroom.decision"] == "promoted"
     assert stillroom(copy, "sync").returncode == 0
-    assert told() == before
+    assert mirrored() == before
 
 
 def test_a_run_after_a_lost_database_trains_nothing_and_puts_the_champion_back(copy):
@@ -225,10 +225,10 @@ def test_a_stopped_stage_says_so_in_one_line_and_its_outputs_stay_whole(finished
     assert process.stdout.readline() == "started\n", process.stderr.read()
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    told = [one for one in stderr.splitlines() if one.startswith("error: ")]
+    errors = [one for one in stderr.splitlines() if one.startswith("error: ")]
     if process.returncode:  # else it was done before the signal came
         assert process.returncode == 128 + number, stderr
-        assert told == [told[0]] and f"was stopped by {number.name}" in told[0], stderr
+        assert errors == [errors[0]] and f"was stopped by {number.name}" in errors[0], stderr
     assert "Traceback" not in stderr, stderr
     assert outputs(folder) == before
     assert not half_written(folder)
@@ -275,10 +275,10 @@ def test_two_runs_at_once_become_one_after_the_other(copy):
         )
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert sum("Nothing to do" in out for out, _ in told) == 1
-    assert sum("waiting for `stillroom run` (process " in err for _, err in told) == 1
+    outputs_of_both = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs_of_both
+    assert sum("Nothing to do" in out for out, _ in outputs_of_both) == 1
+    assert sum("waiting for `stillroom run` (process " in err for _, err in outputs_of_both) == 1
     assert len(versions(copy).all()) == 2
 
 

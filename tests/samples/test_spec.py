@@ -25,7 +25,7 @@ def test_bytes_of_images_are_values_from_minus_one_to_one():
     assert IMAGE.bytes == 3 * 24 * 32
 
 
-@pytest.mark.parametrize(("changes", "said"), [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"kind": "sound"}, "kind 'sound' is not one of image, latent"),
     ({"shape": (3, 24)}, r"of kind image must be \(C, H, W\)"),
     ({"shape": (3, 0, 2)}, "must be whole numbers above 0"),
@@ -35,8 +35,8 @@ def test_bytes_of_images_are_values_from_minus_one_to_one():
     ({"shift": float("nan")}, "must be finite"),
     ({"sigma_data": 0.0}, "sigma_data 0.0 must be finite and above 0"),
 ])  # fmt: skip
-def test_what_cannot_be_is_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(IMAGE, **changes)
 
 

@@ -111,9 +111,9 @@ def test_weights_in_one_vector_move_as_they_do_by_themselves():
 def test_matrices_go_where_torchs_own_muon_takes_them(shape):
     """Which rounds to bf16."""
     ours, theirs = (torch.nn.Parameter(matrix(*shape)) for _ in range(2))
-    told = {"weight_decay": 0.1, "momentum": muon.MOMENTUM, "nesterov": True, "ns_steps": muon.STEPS}
+    options = {"weight_decay": 0.1, "momentum": muon.MOMENTUM, "nesterov": True, "ns_steps": muon.STEPS}
     ours_by = Muon([torch.nn.Parameter(torch.ones(1))], [ours], lr=0.1, muon_rate=0.02, weight_decay=0.1)
-    theirs_by = torch.optim.Muon([theirs], lr=0.02, **told)
+    theirs_by = torch.optim.Muon([theirs], lr=0.02, **options)
     for turn in range(6):
         ours.grad = matrix(*shape, seed=turn + 1)
         theirs.grad = ours.grad.clone()

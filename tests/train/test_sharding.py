@@ -50,12 +50,12 @@ def weights(folder):
 @pytest.mark.parametrize(("kind", "sharding"), [(UNET, "none"), (UNET, "full"), (COMPACT, "full")])
 def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding):
     packs = make_pack(tmp_path / "packs")
-    told = {"images": 48, "validations": 1, "network": kind, "onnx": kind is COMPACT, "micro_batch": 3}
-    told |= {"muon_rate": 0.0} if sharding == "full" else {}  # there AdamW moves all
-    done = torchrun(tmp_path / "two", tiny(**told, ranks=2, sharding=sharding), packs)
+    changes = {"images": 48, "validations": 1, "network": kind, "onnx": kind is COMPACT, "micro_batch": 3}
+    changes |= {"muon_rate": 0.0} if sharding == "full" else {}  # there AdamW moves all
+    done = torchrun(tmp_path / "two", tiny(**changes, ranks=2, sharding=sharding), packs)
     assert done.returncode == 0, done.stderr[-3000:]
     one = tmp_path / "one"
-    train(tiny(**told), pixels=packs[0], splits=packs[1], model=one / "model", scratch=one / "scratch")
+    train(tiny(**changes), pixels=packs[0], splits=packs[1], model=one / "model", scratch=one / "scratch")
     wanted = weights(one)
     for name, weight in weights(tmp_path / "two").items():
         torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)

@@ -13,8 +13,8 @@ from components.train.distributed import shared
 
 def ranks(size):
     """The sides of ``size`` ranks, here of threads in place of processes."""
-    first, told = shared.lead(size)
-    others = [shared.Shared.join(f"{os.dup(memory)},{line}", at, size) for at, (memory, line) in enumerate(told, 1)]
+    first, handles = shared.lead(size)
+    others = [shared.Shared.join(f"{os.dup(memory)},{line}", at, size) for at, (memory, line) in enumerate(handles, 1)]
     return [first, *others]
 
 

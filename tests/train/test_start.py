@@ -41,10 +41,10 @@ def page(tmp_path):
 
 def foreign(folder, scheduler=None, **config):
     """A folder that diffusers wrote and that knows nothing of Stillroom."""
-    told = {"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 4, "layers_per_block": 1,
-            "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
-            "num_class_embeds": 4}  # fmt: skip
-    unet = diffusers.UNet2DModel(**(told | config))
+    own = {"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 4, "layers_per_block": 1,
+           "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
+           "num_class_embeds": 4}  # fmt: skip
+    unet = diffusers.UNet2DModel(**(own | config))
     scheduler = scheduler or diffusers.DDPMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
     diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder)
     return folder
@@ -124,9 +124,9 @@ def test_a_schedule_that_is_none_of_ours_is_named(tmp_path, page, scheduler, wan
 )
 def test_what_does_not_fit_is_said_in_one_line(packs, page, tmp_path, theirs, ours, wanted):
     start.take("theirs", foreign(tmp_path / "theirs", **theirs), page)
-    with pytest.raises(UserError, match=f"^start theirs: .*{wanted}") as said:
+    with pytest.raises(UserError, match=f"^start theirs: .*{wanted}") as caught:
         run(tmp_path, tiny(**ours), packs, page)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_other_classes_are_named(first, page, tmp_path):
@@ -148,11 +148,11 @@ def test_weights_that_were_changed_after_they_were_taken_are_refused(first, pack
 
 
 @pytest.mark.parametrize(
-    "told", ["[]", "{", '{"model": "m", "files": {"../../x": {}}}', '{"model": 1, "files": {}}', '{"model": "m"}']
+    "content", ["[]", "{", '{"model": "m", "files": {"../../x": {}}}', '{"model": 1, "files": {}}', '{"model": "m"}']
 )
-def test_a_page_that_nobody_wrote_is_refused(packs, page, tmp_path, told):
+def test_a_page_that_nobody_wrote_is_refused(packs, page, tmp_path, content):
     page.parent.mkdir(parents=True)
-    page.write_text(told)
+    page.write_text(content)
     with pytest.raises(UserError, match=r"start\.json"):
         run(tmp_path, tiny(), packs, page)
 
@@ -166,9 +166,9 @@ def test_pickled_weights_and_folders_of_something_else_are_refused(tmp_path, pag
         start.take("nothing", tmp_path, page)
 
 
-@pytest.mark.parametrize("told", [UNET, COMPACT, DIT], ids=["unet", "compact", "dit"])
-def test_every_network_here_can_be_started_from(page, tmp_path, told):
-    params = tiny(network=told, onnx=True)
+@pytest.mark.parametrize("values", [UNET, COMPACT, DIT], ids=["unet", "compact", "dit"])
+def test_every_network_here_can_be_started_from(page, tmp_path, values):
+    params = tiny(network=values, onnx=True)
     network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
     denoiser.save(tmp_path / "first", network, params.objective_at(0.5), {"classes": ["left", "right", "both"]})
     found = start.take("first", tmp_path / "first", page)

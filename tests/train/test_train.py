@@ -221,8 +221,8 @@ train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=fold
 
 def child(folder, params, packs):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    told = [*map(str, packs), str(folder), params.model_dump_json()]
-    return subprocess.Popen([sys.executable, "-c", _CHILD, *told], env=environment, stderr=subprocess.PIPE)
+    arguments = [*map(str, packs), str(folder), params.model_dump_json()]
+    return subprocess.Popen([sys.executable, "-c", _CHILD, *arguments], env=environment, stderr=subprocess.PIPE)
 
 
 def alive(folder):
@@ -292,9 +292,9 @@ def test_a_rank_that_dies_is_named_and_the_next_run_goes_on(packs, tmp_path):
     wait_for(lambda: list(tmp_path.rglob("*.pt")))
     (other,) = [number for number in alive(tmp_path) if int(number) != process.pid]
     os.kill(int(other), signal.SIGKILL)
-    _, told = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1  # the bare child of this test has no main() that makes one line of it
-    assert b"UserError: training lost rank 1 with code -9" in told
+    assert b"UserError: training lost rank 1 with code -9" in stderr
     assert list(tmp_path.rglob("*.pt"))
 
 
@@ -310,9 +310,9 @@ for name in ("pandas", "torchvision", "pyarrow", "mlflow", "dvc", "prefect", "fl
 
 def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
     """On a GPU worker there may be torch and diffusers only."""
-    told = [*map(str, packs), str(tmp_path), tiny(images=8, validations=1).model_dump_json()]
+    arguments = [*map(str, packs), str(tmp_path), tiny(images=8, validations=1).model_dump_json()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", _BARE + _CHILD, *told], env=environment, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", _BARE + _CHILD, *arguments], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert (tmp_path / "model/unet/config.json").exists()
 
@@ -328,9 +328,9 @@ def test_images_of_any_shape_are_fed_trained_on_and_drawn(tmp_path, shape, netwo
     onnx = network["kind"] == "compact"
     params = tiny(network=network, images=24, validations=1, onnx=onnx, loaders=loaders,
                   augment=AUGMENT | {"horizontal_flip": 0.5, "rotate": 10.0})  # fmt: skip
-    told, _ = run(tmp_path, params, (pixels, splits))
-    assert told["images_seen"] == 24
-    assert told["x0_error"] > 0
+    metrics, _ = run(tmp_path, params, (pixels, splits))
+    assert metrics["images_seen"] == 24
+    assert metrics["x0_error"] > 0
     model = sampling.load(tmp_path / "model")
     assert model.spec == pack.read_header(pixels).spec
     assert sampling.sample(model, [0, -1], seed=0).shape == (2, *shape[1:], shape[0])

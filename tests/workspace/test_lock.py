@@ -43,14 +43,14 @@ def test_a_second_run_is_told_who_holds_the_checkout(tmp_path, holder):
 
 
 def test_a_second_run_waits_for_the_first(tmp_path, holder):
-    said = []
+    lines = []
 
     def say(line):
-        said.append(line)
+        lines.append(line)
         holder.send_signal(signal.SIGKILL)  # the kernel lets go of a dead holder's lock
 
     with lock.held(tmp_path / "lock", what="x", wait=True, say=say):
-        assert said == [f"waiting for `stillroom run` (process {holder.pid}), which is running in this checkout"]
+        assert lines == [f"waiting for `stillroom run` (process {holder.pid}), which is running in this checkout"]
 
 
 def test_the_lock_is_free_after_use(tmp_path):
