@@ -23,8 +23,8 @@ import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 import tracing  # noqa: E402
 from checkouts import command, make, stillroom  # noqa: E402
-from filelock import FileLock  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from shared import once  # noqa: E402
 from websites import site  # noqa: E402
 
 from flows.workspace.paths import QUIET  # noqa: E402
@@ -51,19 +51,19 @@ def pytest_terminal_summary(terminalreporter):
 def finished(tmp_path_factory):
     """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed.
 
-    The run takes half a minute, so it is made once for all processes of `pytest -n`, and each has a copy.
+    Each process has a copy of the one that was made.
     """
-    own = tmp_path_factory.getbasetemp()
-    once = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "run-once"
-    printed = once / "printed.json"
-    with FileLock(once.with_suffix(".lock")):
-        if not printed.exists():
-            done = stillroom(make(once / "checkout"), "run")
-            assert done.returncode == 0, done.stderr
-            printed.write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
+
+    def run(place):
+        done = stillroom(make(place / "checkout"), "run")
+        assert done.returncode == 0, done.stderr
+        (place / "printed.json").write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
+
+    made = once(tmp_path_factory, "finished", run)
     folder = tmp_path_factory.mktemp("whole") / "checkout"
-    shutil.copytree(once / "checkout", folder, symlinks=True)
-    return folder, subprocess.CompletedProcess(command("run"), 0, **json.loads(printed.read_text()))
+    shutil.copytree(made / "checkout", folder, symlinks=True)
+    printed = json.loads((made / "printed.json").read_text())
+    return folder, subprocess.CompletedProcess(command("run"), 0, **printed)
 
 
 @pytest.fixture(scope="module")

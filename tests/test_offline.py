@@ -1,6 +1,7 @@
 """The promise "no telemetry": a whole run and a consumer ask for no name and write only where they are told."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import tracing
 from checkouts import free_port, make
+from shared import once
 from test_consume import serving, stranger_lines
 
 from components.model import portable
@@ -53,13 +55,17 @@ def holds(traced: tracing.Traced, home: Path, *mine: Path) -> None:
 def ran(tmp_path_factory):
     """A checkout, and `stillroom run` in it as a new user does it, traced."""
     tracing.needed()
-    folder = tmp_path_factory.mktemp("offline")
-    checkout, home = make(folder / "checkout", pictures=40), folder / "user"
-    done, traced = tracing.run(
-        [sys.executable, "-m", "flows.cli.app", "run"], folder / "trace", cwd=checkout, env=environment(home)
-    )
-    assert done.returncode == 0, done.stderr
-    return checkout, home, traced
+
+    def run(place):
+        checkout = make(place / "checkout", pictures=40)
+        command = [sys.executable, "-m", "flows.cli.app", "run"]
+        done, _ = tracing.run(command, place / "trace", cwd=checkout, env=environment(place / "user"))
+        assert done.returncode == 0, done.stderr
+
+    made = once(tmp_path_factory, "offline", run)
+    with (made / "trace").open(errors="replace") as lines:
+        traced = tracing.read(lines, made / "checkout")
+    return made / "checkout", made / "user", traced
 
 
 @pytest.mark.slow
@@ -72,8 +78,10 @@ def test_a_whole_run_asks_for_no_name_and_writes_in_the_checkout_alone(ran):
 
 @pytest.mark.slow
 def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
-    checkout, _, _ = ran
-    home = tmp_path / "user"
+    home, checkout = tmp_path / "user", tmp_path / "checkout"
+    shutil.copytree(ran[0], checkout, symlinks=True)
+    place = ["config", "--local", "core.site_cache_dir", str(checkout / ".stillroom/dvc")]  # as `make setup` does
+    subprocess.run([str(PREFIX / "bin/dvc"), *place], cwd=checkout, check=True)
     command = [str(PREFIX / "bin/dvc"), "repro", "--force", "--single-item", "split"]
     done, traced = tracing.run(command, tmp_path / "trace", cwd=checkout, env=environment(home))
     assert done.returncode == 0, done.stderr
@@ -82,8 +90,8 @@ def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
 
 @pytest.mark.slow
 def test_the_pages_of_mlflow_and_prefect_are_served_without_a_name_asked_for(ran, tmp_path):
-    checkout, _, _ = ran
-    home = tmp_path / "user"
+    home, checkout = tmp_path / "user", tmp_path / "checkout"
+    shutil.copytree(ran[0], checkout, symlinks=True)
     ports = {f"--{name}-port": str(free_port()) for name in ("mlflow", "prefect")}
     script = f"""
 import signal, subprocess, sys, time, urllib.request

@@ -35,6 +35,7 @@ def wait_for(condition, seconds: float = 90.0):
 def served(finished):
     """`stillroom serve` in the finished checkout, which nothing to do leaves as it is; its Prefect's address."""
     folder, _ = finished
+    assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=environment(),
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     try:
