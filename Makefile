@@ -106,4 +106,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# `dvc` by hand then keeps its state in this checkout too, not in a folder that everybody may write.
 	@$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.stillroom/dvc"
+	@# The ledger's records come with each `git fetch`; none is ever replaced, so there is no plus before them.
+	@if git config --get remote.origin.url >/dev/null 2>&1 && \
+	  ! git config --get-all remote.origin.fetch | grep -qF refs/stillroom/runs; then \
+	  git config --add remote.origin.fetch 'refs/stillroom/runs/*:refs/stillroom/runs/*'; fi
 	@touch $@

@@ -12,7 +12,7 @@ import typer
 
 from components.base import parallel
 from components.base.errors import UserError
-from flows.cli import data, model
+from flows.cli import data, model, record
 from flows.cli.options import Folder, enter
 from flows.workspace import exits
 from flows.workspace.processes import stoppable
@@ -95,6 +95,8 @@ def promote(
     launch.promote(enter(directory), version, reason)
 
 
+for command in (record.history, record.rollback, record.verify, record.lineage):
+    app.command()(command)
 app.command()(model.sample)
 app.command()(model.distil)
 app.command()(model.ema)

@@ -13,7 +13,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.history import store
+from flows.history import git, ledger, store
 from flows.workspace.paths import State
 
 OUTPUTS = {"raw": ("collect", "data/raw"), "clean": ("clean", "data/clean"), "pixels": ("resize", "data/pixels"),
@@ -101,19 +101,17 @@ def _version(state: State, word: str) -> Revision:
     key = version.tags.get(RUN_KEY, "")
     run = next((one for one in store.all_runs(state.root) if one.key == key), None)
     if run is None:
-        fetch = f"git fetch origin {store.REF}:{store.REF}"
+        fetch = f"git fetch origin {ledger.REFSPEC}"
         raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `{fetch}`")
     return Revision(f"{name} version {version.version}", run.stages)
 
 
 def _commit(root: Path, word: str) -> Revision:
-    # "--" keeps git from taking a word that begins with a dash for an option.
-    commit = store.git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}",
-                        check=False).strip()  # fmt: skip
+    commit = git.commit(root, word)
     if not commit:
         raise UserError(f"{word}: no such state of the data; wanted {WAYS}")
-    text = store.git(root, "cat-file", "blob", f"{commit}:dvc.lock", check=False)
-    stages = engine.parse_lock(text) if text else {}
+    (text,) = git.contents(root, [f"{commit}:./dvc.lock"])
+    stages = engine.parse_lock(text.decode()) if text else {}
     if not all(stage in stages for stage, _ in OUTPUTS.values()):
         raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "
                         "a pipeline run, or `last`")  # fmt: skip

@@ -90,7 +90,7 @@ def _contract(state: State, fresh: Freshness) -> list[str] | None:
     profile = fresh.digest("data/profile")
     if not profile:
         return None
-    tip = store.git(state.root, "rev-parse", "--verify", "--quiet", store.REF, check=False).strip()
+    tip = store.tip(state.root)
 
     def judge() -> list[str]:
         from flows.data import contract

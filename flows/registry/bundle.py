@@ -20,19 +20,35 @@ _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvisi
 _BESIDE = {"scores.json": "scores.json", "samples.png": "samples.png", "film.png": "film.png"}
 
 
-def build(folder: Path, *, run: PipelineRun, model: Mapping[str, Path], evaluation: Mapping[str, Path]) -> str:
-    """Write the version of pipeline run ``run`` into ``folder`` and return the SHA-256 of its manifest.
+def build(
+    folder: Path, *, run: PipelineRun, model: Mapping[str, Path], evaluation: Mapping[str, Path],
+    recorded: bytes | None = None,
+) -> bytes:  # fmt: skip
+    """Write the version of pipeline run ``run`` into ``folder`` and return its manifest.
 
-    ``model`` and ``evaluation`` are the files of the two outputs, by name.
+    ``model`` and ``evaluation`` are the files of the two outputs, by name.  With ``recorded``, the manifest that the
+    version had when it was made, it is made again: UserError when one file is not the same.
     """
     with files.replacing_folder(folder) as beside:
         for name, source in {**model, **{new: evaluation[old] for old, new in _BESIDE.items()}}.items():
             target = beside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-        text = json.dumps(manifest(beside, run), indent=1, sort_keys=True) + "\n"
-        (beside / MANIFEST).write_text(text, "utf-8")
-    return files.sha256(folder / MANIFEST)
+        text = recorded or (json.dumps(manifest(beside, run), indent=1, sort_keys=True) + "\n").encode()
+        (beside / MANIFEST).write_bytes(text)
+        if recorded:
+            verify(beside)
+    return text
+
+
+def digest(manifest: bytes) -> str:
+    """The SHA-256 of a manifest's text: it names every byte of a version."""
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def libraries() -> dict[str, str]:
+    """The versions of the libraries that decide what a training makes, as they are installed now."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
@@ -60,7 +76,7 @@ def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
         "git_dirty": run.dirty,
         "params_sha256": params_hash(run),
         "pass": run.key,
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "libraries": run.about.get("libraries") or libraries(),
     }
 
 
@@ -77,19 +93,28 @@ def params_hash(run: PipelineRun) -> str:
     return hashlib.sha256(run.files["params.yaml"]).hexdigest()
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of the version in ``folder``, its files compared with it; UserError names the first that differs."""
+def verify(folder: Path, wanted: str | None = None) -> dict[str, Any]:
+    """The manifest of the version in ``folder``, every file compared with it; UserError names the first that differs.
+
+    ``wanted`` is the SHA-256 that the manifest itself must have, where it is known.
+    """
     path = folder / MANIFEST
     found = files.read_json_object(path, "not a version that Stillroom registered")
+    if wanted is not None and files.sha256(path) != wanted:
+        raise UserError(f"{path}: its SHA-256 is {files.sha256(path)}, not {wanted} as on record: do not trust it")
     listed = found.get("files")
     if not isinstance(listed, dict):
         raise UserError(f"{path}: names no files: not a version that Stillroom registered")
-    for name, wanted in sorted(listed.items()):
+    for name, promised in sorted(listed.items()):
         target = folder / name
         if not target.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{path}: names {name!r}, which lies outside: do not trust this folder")
         if not target.is_file():
             raise UserError(f"{target}: missing: pull the version again")
-        if target.stat().st_size != wanted["bytes"] or files.sha256(target) != wanted["sha256"]:
+        if target.stat().st_size != promised["bytes"] or files.sha256(target) != promised["sha256"]:
             raise UserError(f"{target}: differs from what {MANIFEST} promises: pull the version again")
+    for extra in sorted(item for item in folder.rglob("*") if not item.is_dir()):
+        name = extra.relative_to(folder).as_posix()
+        if name != MANIFEST and name not in listed:
+            raise UserError(f"{extra}: {MANIFEST} does not list it: do not trust this folder")
     return found

@@ -2,43 +2,84 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from components.base.errors import UserError
 from components.samples import pack
 from flows.dvc import engine
-from flows.history import store
+from flows.history import decisions, ledger, store
+from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import publish
+from flows.registry import bundle
 from flows.workspace.paths import State
 
 
 def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]:
-    """A line for each run that was, or may have been, trained on ``wanted`` or their near-duplicates ``near``."""
+    """A line for each run that was, or may have been, trained on ``wanted`` or their near-duplicates ``near``.
+
+    A run that started from another's network (`stillroom start`) is one of them when the other is.
+    """
     exact, alike = set(wanted), set(near)
-    shown, versions = [], None
+    known = store.records(state.root)
+    names = _names(known)
+    runs = [run for run in store.all_runs(state.root) if run.about.get("decision")]
+    begun_by = started(state.root, runs)
     keys: dict[tuple[str, str], set[str] | None] = {}
-    for run in store.all_runs(state.root):
-        if not run.about.get("decision"):
-            continue
-        if versions is None:
-            versions = _versions(state)
-        name = versions.get(run.key, f"pipeline run {run.key[:8]}")
+    shown: dict[str, str] = {}
+    for run in runs:  # oldest first: a run is listed after the one that it started from
         data = _hashes(run)
         if data not in keys:
             keys[data] = _training_images(state.root, *data)
-        found = keys[data]
-        if found is None:
-            shown.append(f"{name}: unknown: its data is not in DVC's cache (`dvc pull` fetches it)")
-        elif found & exact:
-            more = f", and on {_near(found & alike)}" if found & alike else ""
-            shown.append(f"{name}: was trained on {len(found & exact):,} of them{more}")
-        elif found & alike:
-            shown.append(f"{name}: was trained on {_near(found & alike)} of them")
-    return shown or ["no registered version was trained on them or on their near-duplicates"]
+        what = [_trained(keys[data], exact, alike)]
+        origin = begun_by.get(run.key)
+        if origin in shown:
+            what.append(f"started from the network of {names[origin]}, which {shown[origin]}")
+        elif origin == "":
+            what.append("started from a network whose training images are not on record")
+        if any(what):
+            shown[run.key] = "; ".join(filter(None, what))
+    return [f"{names[key]}: {what}" for key, what in shown.items()] or [
+        "no registered version was trained on them or on their near-duplicates"
+    ]
+
+
+def _trained(found: set[str] | None, exact: set[str], alike: set[str]) -> str:
+    if found is None:
+        return "unknown: its data is not in DVC's cache (`dvc pull` fetches it)"
+    if found & exact:
+        more = f", and on {_near(found & alike)}" if found & alike else ""
+        return f"was trained on {len(found & exact):,} of them{more}"
+    return f"was trained on {_near(found & alike)} of them" if found & alike else ""
+
+
+def _names(known: list[Record]) -> dict[str, str]:
+    """What to call each run: the name, number and alias of its version."""
+    decided = [one for one in decisions.all_of(known) if one.counts]
+    leader = decisions.champion(decided)
+    names = {one.key: f"pipeline run {one.key[:8]}" for one in known}
+    for one in decided:
+        if one.version is not None:
+            mark = " (champion)" if leader and leader.intent.key == one.intent.key else ""
+            names[one.intent.key] = f"{one.intent.body['name']} version {one.version}{mark}"
+    return names
+
+
+def started(root: Path, runs: Iterable[PipelineRun]) -> dict[str, str]:
+    """For each run that started from a network, the key of the run that made it; empty when none on record did."""
+    made: dict[str, str] = {}
+    intents = [one for one in store.records(root) if one.kind == "intent"]
+    for intent, held in zip(intents, ledger.files(root, intents), strict=True):
+        listed = json.loads(held.get(bundle.MANIFEST, b"{}")).get("files", {})
+        for entry in listed.values():
+            made.setdefault(entry["sha256"], intent.key)  # two runs may have made the same weights: the first counts
+    found = {}
+    for run in runs:
+        begun = json.loads(run.files.get("data/start.json", b"null"))
+        if begun:
+            weights = [digest for name, digest in begun["files"].items() if name.endswith(".safetensors")]
+            found[run.key] = next((made[digest] for digest in weights if made.get(digest, run.key) != run.key), "")
+    return found
 
 
 def _near(alike: set[str]) -> str:
@@ -57,23 +98,3 @@ def _training_images(root: Path, pixels: str, splits: str) -> set[str] | None:
         return None
     blob = held["keys.sha256"].read_bytes()
     return {blob[32 * row : 32 * row + 32].hex() for row in pack.read_int32(rows["train.i32"])}
-
-
-def _versions(state: State) -> dict[str, str]:
-    """Name, number and alias of each version, by the key of its pipeline run; empty without a registry."""
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        return {}
-    from flows.registry.mlflow import RUN_KEY, Tracker
-    from flows.registry.versions import CHAMPION, Versions
-
-    try:
-        versions = Versions(Tracker(state, uri), publish.register_params(state.root).name)
-        champion: Any = versions.champion()
-        return {
-            version.tags.get(RUN_KEY, ""): f"{versions.name} version {version.version}"
-            + (f" ({CHAMPION})" if champion and version.version == champion.version else "")
-            for version in versions.all()
-        }
-    except UserError:
-        return {}

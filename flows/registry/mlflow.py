@@ -14,7 +14,7 @@ import logging
 import shutil
 import tempfile
 import time
-import uuid
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history.store import PipelineRun
+from flows.workspace import lock
 from flows.workspace.paths import State
 
 EXPERIMENT = "stillroom"
@@ -37,7 +38,7 @@ _BATCH = 900  # MLflow takes at most 1,000 metrics in one call
 
 
 class Tracker:
-    """One checkout's view of an MLflow server or of its own database; made under the checkout's lock."""
+    """One checkout's view of an MLflow server or of its own database; reading makes no run there."""
 
     def __init__(self, state: State, uri: str) -> None:
         from mlflow import MlflowClient
@@ -47,24 +48,45 @@ class Tracker:
 
         self.state, self.uri = state, uri
         self.local = uri.startswith("sqlite:")
-        if self.local:
-            state.artifacts.mkdir(parents=True, exist_ok=True)
-        with explained(uri):
+        with explained(uri), self._alone():
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            found = self.client.get_experiment_by_name(EXPERIMENT)
+            found = self.client.get_experiment_by_name(EXPERIMENT)  # the first call makes the tables of a new database
+        self._experiment: str | None = found.experiment_id if found and found.lifecycle_stage == "active" else None
+        self._streaming: str | None = None
+
+    @property
+    def experiment(self) -> str:
+        """The id of the experiment, which is made at the first use."""
+        if self._experiment is None:
             # Served artifacts: a URI that means the same to every machine, and no path of this one.
             location = f"mlflow-artifacts:/{EXPERIMENT}" if self.local else None
-            self.experiment = (
-                found.experiment_id if found else self.client.create_experiment(EXPERIMENT, artifact_location=location)
-            )
-        self._streaming: str | None = None
+            with explained(self.uri), self._alone():
+                found = self.client.get_experiment_by_name(EXPERIMENT)
+                if found and found.lifecycle_stage == "deleted":  # by hand; its name stays taken
+                    self.client.restore_experiment(found.experiment_id)
+                self._experiment = (
+                    found.experiment_id if found
+                    else self.client.create_experiment(EXPERIMENT, artifact_location=location)
+                )  # fmt: skip
+        return self._experiment
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes of this checkout out: two that make the tables of a database at once break it."""
+        if not self.local:
+            yield
+            return
+        self.state.artifacts.mkdir(parents=True, exist_ok=True)
+        path = self.state.folder / "mlflow.lock"
+        with lock.held(path, what="making the MLflow database", wait=True, say=lambda _: None):
+            yield
 
     # Metrics while a stage runs
 
     def stream(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Add the points of ``values`` at ``step`` to the MLflow run of the pipeline run in progress."""
         if self._streaming is None:
-            tags = {CHECKOUT: self._checkout(), "stillroom.stage": stage}
+            tags = {CHECKOUT: self.state.identity(), "stillroom.stage": stage}
             run = self.client.create_run(self.experiment, run_name="pipeline run in progress", tags=tags)
             self._streaming = run.info.run_id
         self._log(self._streaming, {f"{stage}/{name}": [(step, value)] for name, value in values.items()})
@@ -78,7 +100,9 @@ class Tracker:
 
     def repair(self) -> int:
         """End the MLflow runs that a killed process of this checkout left RUNNING; returns how many."""
-        query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` = '{self._checkout()}'"
+        if self._experiment is None:
+            return 0
+        query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` = '{self.state.identity()}'"
         left = [run for run in self.client.search_runs([self.experiment], query)
                 if run.info.run_id != self._streaming]  # fmt: skip
         for run in left:
@@ -93,7 +117,8 @@ class Tracker:
         streamed, self._streaming = self._streaming, None
         if run is None:
             run_id = streamed or self._create(pipeline_run)
-            self.client.set_tag(run_id, RUN_KEY, pipeline_run.key)
+            if streamed:
+                self.client.set_tag(run_id, RUN_KEY, pipeline_run.key)
         else:
             run_id = run.info.run_id
             if streamed and streamed != run_id:
@@ -109,7 +134,9 @@ class Tracker:
         return found[0] if found else None
 
     def _create(self, pipeline_run: PipelineRun) -> str:
-        run = self.client.create_run(self.experiment, start_time=pipeline_run.when * 1000)
+        # With its tags: a run that is created before them is lost to a kill in between.
+        tags = {RUN_KEY: pipeline_run.key, CHECKOUT: self.state.identity()}
+        run = self.client.create_run(self.experiment, start_time=pipeline_run.when * 1000, tags=tags)
         return run.info.run_id
 
     def _complete(self, run_id: str, pipeline_run: PipelineRun) -> None:
@@ -129,7 +156,7 @@ class Tracker:
             "mlflow.runName": f"pipeline run {pipeline_run.key[:8]}",
             "mlflow.source.git.commit": pipeline_run.commit,
             "stillroom.git_dirty": str(pipeline_run.dirty).lower(),
-            CHECKOUT: self._checkout(),
+            CHECKOUT: self.state.identity(),
             **{f"stillroom.stage.{name}": how for name, how in pipeline_run.about.get("stages", {}).items()},
         }
         for name, value in tags.items():
@@ -219,23 +246,33 @@ class Tracker:
                 return None
             raise
 
-    def _checkout(self) -> str:
-        path = self.state.folder / "checkout"
-        if not path.exists():
-            files.write_text(path, uuid.uuid4().hex + "\n")
-        return path.read_text("utf-8").strip()
-
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn an unreachable server or a refusal into one line."""
+    """Turn a refusal into a UserError of one line, and a server that does not answer into Unreachable."""
+    import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        line = str(error).splitlines()[0][:300]
-        raise UserError(f"MLflow at {uri}: {line}") from error
+        line = str(error).splitlines()[0][:300].replace(uri, shown(uri))
+        kind = Unreachable if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") else UserError
+        raise kind(f"MLflow at {shown(uri)}: {line}") from error
+    except sqlalchemy.exc.DatabaseError as error:
+        raise UserError(
+            f"MLflow at {shown(uri)}: {error.orig}: move the file away, `stillroom sync` makes it again"
+        ) from error
+
+
+class Unreachable(UserError):
+    """The server does not answer, or answers that it is broken: a later try may go well."""
+
+
+def shown(uri: str) -> str:
+    """``uri`` without the name and password that it may hold."""
+    parts = urllib.parse.urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 def parameters(pipeline_run: PipelineRun) -> dict[str, str]:

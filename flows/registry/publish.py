@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components.base import config, files
+from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
-from flows.history import store
+from flows.history import decisions, store
+from flows.history.ledger import Record
 from flows.history.store import PipelineRun
+from flows.registry import bundle, restore, settle
 from flows.registry.metrics import MetricStream
-from flows.registry.mlflow import RUN_KEY, Tracker
+from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
 from flows.workspace.paths import State
 
 
-def publish(state: State, outcomes: dict[str, str], metrics: MetricStream) -> dict[str, Any]:
+def publish(
+    state: State, outcomes: dict[str, str], metrics: MetricStream, *, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Record the run in the working tree, register its model and let the gate decide; what `published` returns later.
 
     ``outcomes`` says of each stage whether it was executed, restored or unchanged.
@@ -29,127 +32,91 @@ def publish(state: State, outcomes: dict[str, str], metrics: MetricStream) -> di
     run = store.current(state.root)
     if run is None:
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
-    tracker = metrics.tracker
-    known = store.all_runs(state.root)
-    earlier = next((other for other in known if other.key == run.key), None)
-    about = dict(earlier.about) if earlier else {}
-    if "executed" in outcomes.values() or "stages" not in about:
-        about["stages"] = outcomes
-    run = replace(run, about=about)
-    if earlier and earlier.about:  # made then, from that commit; now it is only found again
-        run = replace(run, commit=earlier.commit, dirty=earlier.dirty)
-    store.record(state.root, run)
-    run_id = tracker.ensure(run)
-    versions = Versions(tracker, params.name)
-    version = versions.add(run, run_id)
-    if version is None:
-        raise UserError("the DVC cache has lost files of this run: run `dvc pull`, or `stillroom run --force train`")
-    decision = about.get("decision")
-    if decision is None:
-        decision = versions.decide(version, params)
-        decision["promotion"] = 1 + max(map(_promotion, known), default=0) if decision["promote"] else 0
-        versions.conclude(version, decision)
-        if decision["promote"]:
-            versions.promote(version)
-        # Last, so that a run that is killed before this line decides again and loses nothing.
-        store.record(state.root, replace(run, about={**about, "decision": decision}))
-    elif decision["promote"] and versions.champion() is None:  # the database was lost, the history was not
-        versions.conclude(version, decision)
-        versions.promote(version)
-    champion = versions.champion()
-    result = {
-        "key": run.key,
-        "run": run_id,
-        "experiment": tracker.experiment,
-        "name": params.name,
-        "version": int(version.version),
-        "champion": int(champion.version) if champion else None,
-        "reason": decision["reason"],
-        "uri": tracker.uri,
-        "register": params.model_dump(),
-    }
-    files.write_text(_result_file(state), json.dumps(result, indent=1) + "\n")
-    return result
+    with explained(os.environ["MLFLOW_TRACKING_URI"]):
+        known = store.records(state.root)
+        run = _as_made(run, outcomes, known)
+        store.record(state.root, run, known)
+        tracker = metrics.tracker
+        versions = Versions(tracker, params.name)
+        restore.restore(versions, say=say)
+        version = versions.add(run, tracker.ensure(run))
+        decision = settle.settle(versions, version, run, params)
+        tracker.ensure(_decided(run, decision))
+        restore.restore(versions, say=say)
+        return _result(tracker, versions, version, decision)
 
 
 def published(state: State) -> dict[str, Any] | None:
-    """What `publish` returned for the run in the working tree; None when that was not published yet."""
-    try:
-        result = json.loads(_result_file(state).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+    """What `publish` returned for the run in the working tree, as MLflow holds it now; None when that is not whole.
+
+    Nothing is remembered: an alias that was moved or deleted, a version that is gone and bytes that changed are seen.
+    """
     run = store.current(state.root)
-    same = (
-        run is not None
-        and result.get("key") == run.key
-        and result.get("uri") == os.environ["MLFLOW_TRACKING_URI"]
-        and result.get("register") == register_params(state.root).model_dump()
-        and (not result["uri"].startswith("sqlite:") or Path(result["uri"].removeprefix("sqlite:///")).is_file())
-    )
-    return result if same else None
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if run is None or (uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file()):
+        return None
+    params = register_params(state.root)
+    decided = decisions.all_of(store.records(state.root), params.name)
+    standing, leader = decisions.of_key(decided, run.key), decisions.champion(decided)
+    if standing is None or any(one.outcome is None for one in decided):
+        return None
+    with explained(uri):
+        tracker = Tracker(state, uri)
+        versions = Versions(tracker, params.name)
+        version, champion = versions.of(run.key), versions.champion()
+        if version is None or (leader and champion is None):
+            return None
+        if standing.version not in (None, int(version.version)):
+            return None
+        if any(versions.fault(one) for one in (version, champion) if one is not None):
+            return None
+        return _result(tracker, versions, version, standing.intent.body["decision"])
 
 
 def sync(state: State, say: Callable[[str], None]) -> int:
-    """Create or complete the MLflow run and the version of each pipeline run in git, and the alias; returns how many.
+    """Create or complete the MLflow run and the version of each pipeline run in git, and the aliases; how many.
 
-    Nothing is trained and nothing is decided again: the decision is in the run's record.
+    Nothing is trained and nothing is decided again: the decisions are on record.  Bytes that are not what the ledger
+    says are taken from DVC's cache again.
     """
     params = register_params(state.root)
-    tracker = Tracker(state, os.environ["MLFLOW_TRACKING_URI"])
-    closed = tracker.repair()
-    if closed:
-        say(f"ended {closed} MLflow run(s) that a killed process had left open")
-    known = store.all_runs(state.root)
-    here = store.current(state.root)
-    if here and here.key not in {run.key for run in known}:
-        store.record(state.root, here)
-        known.append(here)
-    versions = Versions(tracker, params.name)
-    found = {}
-    for run in known:
-        run_id = tracker.ensure(run)
-        decision = run.about.get("decision")
-        if decision is None:
-            say(f"pipeline run {run.key[:8]}: MLflow run {run_id}. Not compared with the champion yet.")
-            continue
-        version = versions.add(run, run_id)
-        if version is None:
-            say(f"pipeline run {run.key[:8]}: MLflow run {run_id}; model not in DVC's cache: `dvc pull`")
-            continue
-        versions.conclude(version, decision)
-        found[_promotion(run)] = version
-        say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {params.name} version {version.version}")
-    latest = max(found, default=0)
-    # An alias that is there may have been moved by hand: only a lost one is set again.
-    if latest and versions.champion() is None:
-        versions.promote(found[latest])
-        say(f"{params.name}@{CHAMPION} is version {found[latest].version} again")
-    return len(known)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    with explained(uri):
+        tracker = Tracker(state, uri)
+        closed = tracker.repair()
+        if closed:
+            say(f"ended {closed} MLflow run(s) that a killed process had left open")
+        here, known = store.current(state.root), store.records(state.root)
+        runs = store.all_runs(state.root)
+        if here and here.key not in {run.key for run in runs}:
+            store.record(state.root, here, known)
+            runs.append(here)
+        versions = Versions(tracker, params.name)
+        restore.restore(versions, say=say)
+        for run in runs:
+            run_id = tracker.ensure(run)
+            if "decision" not in run.about:
+                say(f"pipeline run {run.key[:8]}: MLflow run {run_id}. Not compared with the champion yet.")
+                continue
+            version = versions.of(run.key)
+            number = f"{params.name} version {version.version}" if version else f"no version of {params.name}"
+            say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {number}")
+    return len(runs)
 
 
 def promote(state: State, number: int, reason: str) -> str:
     """Move the alias to version ``number`` by hand, with ``reason`` on record; says in one line what was done."""
     params = register_params(state.root)
-    tracker = Tracker(state, os.environ["MLFLOW_TRACKING_URI"])
-    versions = Versions(tracker, params.name)
-    version = versions.resolve(f"/{number}")
-    known = store.all_runs(state.root)
-    run = next((one for one in known if one.key == version.tags.get(RUN_KEY)), None)
-    if run is None:
-        raise UserError(
-            f"{params.name} version {number}: not made in this checkout: promote it in the one that made it"
-        )
-    champion = versions.champion()
-    decision = {
-        **run.about.get("decision", {}),
-        "against": f"{params.name} version {champion.version}" if champion else None,
-        "promote": True,
-        "promotion": 1 + max(map(_promotion, known), default=0),
-        "reason": f"Promoted by hand: {reason}",
-    }
-    store.record(state.root, replace(run, about={**run.about, "decision": decision}))
-    versions.conclude(version, decision)
-    versions.promote(version)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    with explained(uri):
+        versions = Versions(Tracker(state, uri), params.name)
+        version = versions.resolve(f"/{number}")
+        run = next((one for one in store.all_runs(state.root) if one.key == version.tags.get(RUN_KEY)), None)
+        if run is None:
+            raise UserError(
+                f"{params.name} version {number}: not made in this checkout: promote it in the one that made it"
+            )
+        decision = settle.by_hand(versions, version, run, reason)
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
 
 
@@ -159,10 +126,32 @@ def register_params(root: Path) -> RegisterParams:
     return config.section(sections, "register", RegisterParams)
 
 
-def _result_file(state: State) -> Path:
-    return state.folder / "concluded.json"
+def _as_made(run: PipelineRun, outcomes: dict[str, str], known: Iterable[Record]) -> PipelineRun:
+    """``run`` with what is on record of how it was made, or of how it was made just now."""
+    earlier = next((one for one in reversed(list(known)) if one.kind == "run" and one.key == run.key), None)
+    body = earlier.body if earlier else {}
+    trained = "executed" in outcomes.values() or "stages" not in body
+    about = {
+        "stages": outcomes if trained else body["stages"],
+        "libraries": bundle.libraries() if outcomes.get("train") == "executed" or not body.get("libraries")
+        else body["libraries"],
+    }  # fmt: skip
+    if earlier:  # made then, from that commit; now it is only found again
+        return replace(run, about=about, commit=body["commit"], dirty=body["dirty"], when=body.get("made", run.when))
+    return replace(run, about=about)
 
 
-def _promotion(run: PipelineRun) -> int:
-    """The number of this promotion, counted from 1; 0 when the run was not promoted."""
-    return int(run.about.get("decision", {}).get("promotion", 0))
+def _decided(run: PipelineRun, decision: dict[str, Any]) -> PipelineRun:
+    return replace(run, about={**run.about, "decision": decision})
+
+
+def _result(tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any]) -> dict[str, Any]:
+    champion = versions.champion()
+    return {
+        "run": version.run_id,
+        "experiment": tracker.experiment,
+        "name": versions.name,
+        "version": int(version.version),
+        "champion": int(champion.version) if champion else None,
+        "reason": decision["reason"],
+    }

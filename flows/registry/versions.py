@@ -19,7 +19,7 @@ from flows.history.store import PipelineRun
 from flows.registry import bundle
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY, Tracker, explained
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DECISION, REASON = "stillroom.decision", "stillroom.reason"
 
 
@@ -33,20 +33,43 @@ class Versions:
         """The version that alias ``champion`` points to, or None."""
         return self.tracker.version(self.name, f"@{CHAMPION}")
 
-    def of(self, run: PipelineRun) -> Any | None:
-        """The version made by ``run``, or None."""
-        return next((found for found in self.all() if found.tags.get(RUN_KEY) == run.key), None)
+    def of(self, key: str) -> Any | None:
+        """The version made by the pipeline run ``key``, or None; the first where two machines made one at once."""
+        found = self.client.search_model_versions(f"name = '{self.name}' and tags.`{RUN_KEY}` = '{key}'")
+        return min(found, key=lambda version: int(version.version), default=None)
+
+    def numbered(self, number: int) -> Any | None:
+        """Version ``number``, or None."""
+        return self.tracker.version(self.name, f"/{number}")
 
     def all(self) -> list[Any]:
         """Every version, oldest first."""
         found = self.client.search_model_versions(f"name = '{self.name}'")
         return sorted(found, key=lambda version: int(version.version))
 
-    def add(self, run: PipelineRun, run_id: str) -> Any | None:
-        """The version of ``run``, made from the DVC cache if need be; None when the cache has lost its files."""
-        found = self.of(run)
+    def add(self, run: PipelineRun, run_id: str) -> Any:
+        """The version of ``run``, made from the DVC cache if need be; UserError when the cache has lost its files."""
+        found = self.of(run.key)
         if found:
             return found
+        manifest = self.upload(run, run_id)
+        if manifest is None:
+            raise UserError(
+                "the DVC cache has lost files of this run: run `dvc pull`, or `stillroom run --force train`"
+            )
+        made = self.create(run, run_id, bundle.digest(manifest))
+        first = self.of(run.key)
+        if first is not None and int(first.version) < int(made.version):  # another machine was quicker
+            self.client.delete_model_version(self.name, made.version)
+            return first
+        return made
+
+    def upload(self, run: PipelineRun, run_id: str, recorded: bytes | None = None) -> bytes | None:
+        """Put the files of ``run``'s version into its MLflow run and return their manifest.
+
+        They are taken from DVC's cache: None when it does not hold them.  With ``recorded``, the manifest they had,
+        UserError when they are not what they were.
+        """
         root, stages = self.tracker.state.root, run.stages
         model = engine.cached(root, engine.output(stages, "train", "models/candidate"))
         evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"))
@@ -54,19 +77,34 @@ class Versions:
             return None
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
             folder = Path(name) / MODEL_PATH
-            digest = bundle.build(folder, run=run, model=model, evaluation=evaluation)
+            manifest = bundle.build(folder, run=run, model=model, evaluation=evaluation, recorded=recorded)
             self.tracker.upload(run_id, folder, MODEL_PATH)
-        if not self.client.search_registered_models(f"name = '{self.name}'"):
-            self.client.create_registered_model(self.name)
-        uri = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_PATH}"
+        return manifest
+
+    def create(self, run: PipelineRun, run_id: str, digest: str) -> Any:
+        """A new version for the files that lie in the MLflow run, whose manifest has the SHA-256 ``digest``."""
         tags = {
             RUN_KEY: run.key,
             MANIFEST_TAG: digest,
             "stillroom.git_commit": run.commit,
             "stillroom.params": bundle.params_hash(run),
-            "stillroom.data": engine.output(stages, "split", "data/splits"),
+            "stillroom.data": engine.output(run.stages, "split", "data/splits"),
         }
+        uri = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_PATH}"
+        self.ensure_model()
         return self.client.create_model_version(self.name, uri, run_id, tags=tags)
+
+    def ensure_model(self) -> None:
+        """Register the name, unless it is."""
+        from mlflow.exceptions import MlflowException
+
+        if self.client.search_registered_models(f"name = '{self.name}'"):
+            return
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine was quicker
+                raise
 
     def conclude(self, version: Any, decision: dict[str, Any]) -> None:
         """Write ``decision`` on the version and its run."""
@@ -79,13 +117,26 @@ class Versions:
             files.write_text(folder / "decision.json", json.dumps(decision, indent=1, sort_keys=True) + "\n")
             self.tracker.upload(version.run_id, folder, "")
 
-    def promote(self, version: Any) -> None:
-        """Move alias ``champion`` to ``version``."""
-        self.client.set_registered_model_alias(self.name, CHAMPION, version.version)
+    def tells(self, version: Any, decision: dict[str, Any]) -> bool:
+        """Whether ``decision`` stands on the version."""
+        found = self.concluded(version)
+        same = found and (found["promote"], found["reason"]) == (decision["promote"], decision["reason"][:4000])
+        return bool(same)
 
-    def decide(self, version: Any, params: RegisterParams) -> dict[str, Any]:
-        """The gate's decision on ``version`` against the present champion, as plain data."""
-        champion = self.champion()
+    def concluded(self, version: Any) -> dict[str, Any] | None:
+        """The decision that stands on the version, without its evidence; None when nobody wrote one."""
+        verdict = version.tags.get(DECISION)
+        if verdict is None:
+            return None
+        return {"promote": verdict == "promoted", "reason": version.tags.get(REASON, ""), "evidence": {},
+                "against": None}  # fmt: skip
+
+    def point(self, alias: str, number: int) -> None:
+        """Have ``alias`` point to version ``number``."""
+        self.client.set_registered_model_alias(self.name, alias, str(number))
+
+    def decide(self, version: Any, champion: Any | None, params: RegisterParams) -> dict[str, Any]:
+        """The gate's decision on ``version`` against ``champion``, as plain data."""
         with self.folder(version) as candidate:
             if champion is None or int(champion.version) == int(version.version):
                 decision = decide(_scores(candidate), None, params)
@@ -114,10 +165,24 @@ class Versions:
 
     @contextlib.contextmanager
     def folder(self, version: Any) -> Iterator[Path]:
-        """The files of ``version``, compared with their manifest, while the body runs."""
+        """The files of ``version``, every one compared with its manifest and that with its tag, while the body runs."""
         with self.tracker.pulled(version.source) as folder:
-            bundle.verify(folder)
+            bundle.verify(folder, version.tags.get(MANIFEST_TAG))
             yield folder
+
+    def fault(self, version: Any, wanted: str | None = None) -> str:
+        """What is wrong with the bytes of ``version``, in one line; empty when nothing is.
+
+        ``wanted`` is the SHA-256 that the ledger holds of its manifest.
+        """
+        tag = version.tags.get(MANIFEST_TAG)
+        if wanted and tag != wanted:
+            return f"its tag {MANIFEST_TAG} is {tag}, not {wanted} as in the ledger"
+        try:
+            with self.folder(version):
+                return ""
+        except UserError as error:
+            return str(error)
 
     def resolve(self, reference: str) -> Any:
         """The version that ``@alias`` or ``/number`` after ``models:/name`` names; UserError when there is none."""

@@ -21,6 +21,7 @@ from flows.dvc import engine
 from flows.history import store
 from flows.registry import publish
 from flows.registry.metrics import MetricStream
+from flows.registry.mlflow import Unreachable
 from flows.workspace.events import following
 from flows.workspace.paths import State
 
@@ -46,7 +47,8 @@ TASKS = {stage.name: _task(stage) for stage in PIPELINE}
 def _reachable(task: Any, run: Any, state: Any) -> bool:
     """Whether a retry can help: with a remote tracking server it can, unless the user has to correct something."""
     remote = os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
-    return remote and not isinstance(state.result(raise_on_failure=False), UserError)
+    error = state.result(raise_on_failure=False)
+    return remote and (isinstance(error, Unreachable) or not isinstance(error, UserError))
 
 
 @task(name="changes", cache_policy=NO_CACHE, persist_result=False)
@@ -77,7 +79,7 @@ def check_contract(root: str) -> None:
 def register(root: str, how: dict[str, str], metrics: MetricStream) -> dict[str, Any]:
     """Record the pipeline run in git and MLflow, register its model and let the gate decide on promotion."""
     log = get_run_logger()
-    result = publish.publish(State(Path(root)), how, metrics)
+    result = publish.publish(State(Path(root)), how, metrics, say=log.warning)
     log.info("register: %s", result["reason"])
     return result
 

@@ -9,6 +9,7 @@ from typing import Any
 from components.pipeline import PIPELINE, stage
 from flows.data import look
 from flows.dvc import engine, schema
+from flows.registry import mlflow
 from flows.run import child
 from flows.workspace import exits, lock, processes
 from flows.workspace.paths import State
@@ -87,14 +88,22 @@ def summary(state: State, result: dict[str, Any]) -> str:
         "data report": at / "reports/data.html",
         "data changes": at / "reports/changes.html",
         "model report": at / "reports/model.html",
-        "MLflow run": f"{result['run']}  (after `stillroom ui`: "
-        f"http://127.0.0.1:5000/#/experiments/{result['experiment']}/runs/{result['run']})",
+        "MLflow run": _where(result),
         "draw pictures": f"stillroom sample --model models:/{result['name']}@champion --num 16 --out grid.png",
         "open the UIs": "stillroom ui",
     }
     if not (state.root / "reports/changes.html").is_file():
         del rows["data changes"]
     return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
+
+
+def _where(result: dict[str, Any]) -> str:
+    """The MLflow run and its page."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    served = uri.startswith("http")
+    page = f"/#/experiments/{result['experiment']}/runs/{result['run']}"
+    address = f"{mlflow.shown(uri).rstrip('/') if served else 'http://127.0.0.1:5000'}{page}"
+    return f"{result['run']}  ({address})" if served else f"{result['run']}  (after `stillroom ui`: {address})"
 
 
 def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:

@@ -176,10 +176,8 @@ def _free(name: str, port: int) -> None:
 def _make_database(state: State) -> None:
     """Create the MLflow database before the server starts: two processes that create it at once can corrupt it."""
     from flows.registry.mlflow import Tracker
-    from flows.workspace import lock
 
-    with lock.held(state.folder / "mlflow.lock", what="creating the MLflow database", wait=True, say=print):
-        Tracker(state, state.database)
+    Tracker(state, state.database)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from components import NO_TELEMETRY
+from components.base import files
 from components.base.errors import UserError
 from components.pipeline import STATE
 
@@ -19,6 +21,8 @@ QUIET = {
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -66,6 +70,17 @@ class State:
     def artifacts(self) -> Path:
         """Where the local MLflow keeps artifacts."""
         return self.folder / "mlflow" / "artifacts"
+
+    def identity(self) -> str:
+        """A name of this checkout that no other has, a copy of its folder least of all; made at the first call."""
+        found = self.folder.stat()
+        own = f"{found.st_dev}-{found.st_ino}"
+        path = self.folder / "checkout"
+        held = path.read_text("utf-8").split() if path.exists() else []
+        if len(held) != 2 or held[1] != own:
+            held = [uuid.uuid4().hex, own]
+            files.write_text(path, " ".join(held) + "\n")
+        return held[0]
 
     def enter(self) -> None:
         """Make the folder and point Prefect, DVC and MLflow at it; idempotent, before any of them is imported."""

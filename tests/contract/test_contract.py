@@ -19,7 +19,7 @@ from components.contract.clauses import Clause, broken, judge, line, shift
 from components.contract.params import ContractParams
 from components.pipeline import PIPELINE
 from flows.data import contract
-from flows.history import store
+from flows.history import decisions, ledger, store
 from flows.history.store import PipelineRun
 
 WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_shift": 0.5}
@@ -147,13 +147,20 @@ def put(root, profile: dict) -> bytes:
     return path.read_bytes()
 
 
-def remember(root, profile: dict, **about) -> None:
+def remember(root, key: str, profile: dict, promote: bool | None = None) -> None:
+    """Put a run on record, and a decision on it where ``promote`` is one."""
     stages = {stage.name: {"cmd": "", "deps": [], "outs": []} for stage in PIPELINE}
     lock = json.dumps({"schema": "2.0", "stages": stages}).encode()
     held = {"dvc.lock": lock, "params.yaml": b"x: 1\n", contract.PROFILE: json.dumps(profile).encode()}
     commit = git(root, "rev-parse", "HEAD").strip()
-    key = json.dumps(about)
-    store.record(root, PipelineRun(key=key, files=held, commit=commit, dirty=False, when=0, about=about))
+    run = PipelineRun(key=key, files=held, commit=commit, dirty=False, when=0, about={})
+    store.record(root, run, store.records(root))
+    if promote is not None:
+        body = decisions.intent(name="denoiser", version=1, manifest="", expected=None, by="gate",
+                                decision={"promote": promote})  # fmt: skip
+        begun = ledger.append(root, store.records(root), "intent", key, body)
+        result = "promoted" if promote else "held"
+        ledger.append(root, store.records(root), "outcome", key, decisions.outcome(begun, result))
 
 
 def test_the_page_is_there_while_the_contract_is_broken(root):
@@ -172,9 +179,9 @@ def test_the_page_is_there_while_the_contract_is_broken(root):
 
 def test_it_compares_with_the_last_run_that_the_gate_decided_on(root):
     assert contract.baseline(root) is None
-    remember(root, {**GOOD, "images": 111}, decision={"promote": True})
-    remember(root, {**GOOD, "images": 222}, decision={"promote": False})
-    remember(root, {**GOOD, "images": 333}, stages={})
+    remember(root, "a", {**GOOD, "images": 111}, promote=True)
+    remember(root, "b", {**GOOD, "images": 222}, promote=False)
+    remember(root, "c", {**GOOD, "images": 333})
     assert contract.baseline(root)["images"] == 222
 
 

@@ -1,7 +1,6 @@
-"""Git keeps each pipeline run, on a ref of its own."""
+"""Git keeps each pipeline run, apart from every branch."""
 
 import io
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,7 @@ from ruamel.yaml import YAML
 
 from components.pipeline import PIPELINE
 from flows.dvc import engine
-from flows.history import store
+from flows.history import decisions, ledger, store
 from flows.history.store import PipelineRun
 from flows.registry import bundle
 
@@ -37,10 +36,23 @@ def make(root, seed=0):
     return PipelineRun(key=engine.key(stages), files=held, commit=commit, dirty=False, when=0, about={})
 
 
+def record(root, run):
+    store.record(root, run, store.records(root))
+
+
+def commit(root, files):
+    """Commit ``files`` by path, as people do."""
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    git(root, "add", "--", *files)
+    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "results")
+
+
 def test_what_is_recorded_is_found_again_and_no_branch_moves(root):
     run = replace(make(root), about={"stages": {"train": "executed"}})
     head, status = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
-    store.record(root, run)
+    record(root, run)
     (found,) = store.all_runs(root)
     assert (found.key, found.files, found.commit, found.dirty) == (run.key, run.files, run.commit, False)
     assert found.about["stages"] == {"train": "executed"}
@@ -50,27 +62,36 @@ def test_what_is_recorded_is_found_again_and_no_branch_moves(root):
 
 def test_saying_it_twice_adds_nothing(root):
     for _ in range(2):
-        store.record(root, make(root))
-    assert git(root, "rev-list", "--count", store.REF).strip() == "2"  # the pass, and the commit it was made from
+        record(root, make(root))
+    assert len(ledger.read(root)) == 1
 
 
 def test_a_run_is_as_it_was_recorded_last_and_each_key_is_there_once(root):
     first, second = make(root, 0), make(root, 1)
-    store.record(root, first)
-    store.record(root, second)
-    store.record(root, replace(first, about={"decision": {"promote": True}}))
+    for run in (first, second, replace(first, about={"stages": {"train": "restored"}})):
+        record(root, run)
     found = store.all_runs(root)
-    assert [one.key for one in found] == [second.key, first.key]
-    assert found[1].about["decision"] == {"promote": True}
+    assert [one.key for one in found] == [first.key, second.key]
+    assert found[0].about["stages"] == {"train": "restored"}
+
+
+def test_the_decision_that_stands_is_told_with_its_run(root):
+    run = make(root)
+    record(root, run)
+    assert store.last_decided(root) is None
+    for promote, result in ((True, "overtaken"), (False, "held")):
+        body = decisions.intent(name="denoiser", version=1, manifest="m", expected=None, by="gate",
+                                decision={"promote": promote})  # fmt: skip
+        begun = ledger.append(root, store.records(root), "intent", run.key, body)
+        if promote:
+            assert store.last_decided(root) is None, "an intent alone decides nothing"
+        ledger.append(root, store.records(root), "outcome", run.key, decisions.outcome(begun, result))
+    assert store.last_decided(root).about["decision"] == {"promote": False}
 
 
 def test_a_lock_that_people_committed_is_a_run_too(root):
     run = make(root, 5)
-    for name, content in run.files.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_bytes(content)
-    git(root, "add", "dvc.lock", "params.yaml", "metrics")
-    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "results")
+    commit(root, run.files)
     (found,) = store.all_runs(root)
     assert (found.key, found.metrics, found.about) == (run.key, run.metrics, {})
 
@@ -86,20 +107,26 @@ def test_a_run_from_before_a_stage_was_added_is_complete_by_its_own_dvc_yaml(roo
 
     table = dumped({name: {} for name in without("profile")})
     for gone in (("profile",), ("profile", "report")):
-        held = {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))}
-        store.record(root, replace(make(root), files=held))
+        commit(root, {**make(root).files, "dvc.yaml": table, "dvc.lock": dumped(without(*gone))})
     assert [one.key for one in store.all_runs(root)] == [engine.key(without("profile"))]
 
 
-def test_the_history_survives_a_push_and_a_fetch(root, tmp_path_factory):
-    store.record(root, make(root))
-    bare = tmp_path_factory.mktemp("remote") / "bare.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
-    git(root, "push", "--quiet", str(bare), store.REF)
-    other = tmp_path_factory.mktemp("other")
-    git(other, "init", "--quiet")
-    git(other, "fetch", "--quiet", str(bare), f"{store.REF}:{store.REF}")
-    assert [one.key for one in store.all_runs(other)] == [make(root).key]
+def test_a_checkout_below_the_repository_has_its_own_history(root):
+    below = root / "deep" / "checkout"
+    (below / ".stillroom").mkdir(parents=True)
+    run = make(root, 5)
+    commit(below, run.files)
+    assert [one.key for one in store.all_runs(below)] == [run.key]
+    record(below, make(root, 6))
+    assert [one.key for one in store.all_runs(below)] == [run.key, make(root, 6).key]
+
+
+def test_code_that_git_does_not_know_makes_a_run_dirty(root):
+    commit(root, make(root).files)
+    assert not store.current(root).dirty
+    (root / "components").mkdir()
+    (root / "components/new.py").write_text("x = 1")
+    assert store.current(root).dirty
 
 
 def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_path):
@@ -110,8 +137,8 @@ def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_p
     model = {"unet/weights.safetensors": source / "weights.safetensors"}
     scores = {name: source / name for name in ("scores.json", "samples.png", "film.png")}
     folders = [tmp_path / "a" / "version", tmp_path / "b" / "version"]
-    digests = [bundle.build(folder, run=make(root), model=model, evaluation=scores) for folder in folders]
-    assert digests[0] == digests[1]
+    manifests = [bundle.build(folder, run=make(root), model=model, evaluation=scores) for folder in folders]
+    assert manifests[0] == manifests[1]
     found = bundle.verify(folders[0])
     assert set(found["files"]) == {"unet/weights.safetensors", "scores.json", "samples.png", "film.png"}
     assert found["data"]["splits"].endswith(".dir") and found["git_commit"] == make(root).commit
@@ -121,6 +148,14 @@ def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_p
     (folders[1] / "scores.json").unlink()
     with pytest.raises(bundle.UserError, match=r"scores\.json: missing"):
         bundle.verify(folders[1])
+    again = bundle.build(folders[1], run=replace(make(root), dirty=True), model=model, evaluation=scores,
+                         recorded=manifests[0])  # fmt: skip
+    assert again == manifests[0], "what the manifest said is on record, and is not worked out anew"
+    (folders[1] / "unet/more.bin").write_text("x")
+    with pytest.raises(bundle.UserError, match=r"more\.bin: MANIFEST\.json does not list it"):
+        bundle.verify(folders[1])
+    with pytest.raises(bundle.UserError, match="not 00 as on record"):
+        bundle.verify(folders[1], "00")
 
 
 def test_a_manifest_that_points_outside_is_not_trusted(tmp_path):

@@ -1,0 +1,61 @@
+"""Commands that read the record, or move back in it: `stillroom history`, `rollback`, `verify` and `lineage`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Folder, enter
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def history(
+    directory: Folder = Path(),
+    last: Annotated[int, typer.Option(help="So many decisions, the newest below; 0 for all.", min=0)] = 20,
+    as_json: Json = False,
+) -> None:
+    """List what was decided about the registered model: when, which version, promoted or not, by whom and why."""
+    from flows.registry import records
+
+    records.history(enter(directory), last=last, as_json=as_json)
+
+
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why, for the record.", prompt=True)],
+    directory: Folder = Path(),
+) -> None:
+    """Move alias `champion` back to the version before it, whose bytes are checked first."""
+    from flows.registry import records
+
+    records.rollback(enter(directory), reason)
+
+
+def verify(
+    directory: Folder = Path(),
+) -> None:
+    """Compare every byte of every registered version with the record; exit code 1 when one differs."""
+    from flows.registry import records
+
+    raise typer.Exit(records.verify(enter(directory)))
+
+
+def lineage(
+    model: Annotated[
+        str | None, typer.Argument(help="NAME@ALIAS or NAME/VERSION of the registry.", show_default="champion")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: which versions saw this image, or one much like it? A file, SHA-256 or source:name."
+        ),
+    ] = None,
+    directory: Folder = Path(),
+    as_json: Json = False,
+) -> None:
+    """Check each link from a version to its images; exit code 1 and the first broken link when one does not hold."""
+    from flows.registry import records
+
+    raise typer.Exit(records.lineage(enter(directory), model, image, as_json=as_json))

@@ -1,0 +1,87 @@
+"""Decisions about a registered name: an intent goes on record before an alias moves, an outcome after.
+
+An intent names the version by number and manifest hash, the champion that was expected, what was decided, by whom and
+why.  Killed in between, the next run finds the intent without an outcome and ends it; it decides nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flows.history.ledger import Record
+
+Result = Literal["promoted", "held", "overtaken", "adopted"]
+"""The alias was moved; it was not to be; somebody else moved it meanwhile, so the decision does not count; the
+registry held a decision that another machine had made and not shared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A decision and what became of it; ``outcome`` is None while the alias may or may not have moved."""
+
+    intent: Record
+    outcome: Record | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it stands: not overtaken, and not open."""
+        return self.outcome is not None and self.outcome.body["result"] != "overtaken"
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it stands and made its version the champion."""
+        return self.counts and bool(self.intent.body["decision"]["promote"])
+
+    @property
+    def version(self) -> int | None:
+        """The version's number; None where an older record holds none."""
+        number = self.intent.body["version"]
+        return None if number is None else int(number)
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Later decisions have a higher one."""
+        last = self.outcome or self.intent
+        return last.number, last.when, last.id
+
+
+def all_of(records: Iterable[Record], name: str | None = None) -> list[Decided]:
+    """The decisions about the registered model ``name``, in the order in which they ended, open ones where they began.
+
+    Those about every model without a ``name``; older records name no model and count for each.
+    """
+    known = list(records)
+    ended = {record.body["intent"]: record for record in known if record.kind == "outcome"}
+    found = [Decided(intent=record, outcome=ended.get(record.id)) for record in known
+             if record.kind == "intent" and (name is None or record.body["name"] in (None, name))]  # fmt: skip
+    return sorted(found, key=lambda decided: decided.order)
+
+
+def of_key(decided: Iterable[Decided], key: str) -> Decided | None:
+    """The last decision on the version of the run ``key`` that stands."""
+    return next((one for one in reversed(list(decided)) if one.intent.key == key and one.counts), None)
+
+
+def open_of(decided: Iterable[Decided], key: str) -> Decided | None:
+    """The decision on the run ``key`` that a killed process left open."""
+    return next((one for one in reversed(list(decided)) if one.intent.key == key and one.outcome is None), None)
+
+
+def champion(decided: Iterable[Decided]) -> Decided | None:
+    """The decision that made the present champion."""
+    return next((one for one in reversed(list(decided)) if one.promoted), None)
+
+
+def intent(
+    *, name: str, version: int, manifest: str, expected: int | None, decision: dict[str, Any], by: str
+) -> dict[str, Any]:
+    """The body of an intent; ``expected`` is the number of the champion that it was decided against."""
+    return {"name": name, "version": version, "manifest": manifest, "expected": expected, "decision": decision,
+            "by": by}  # fmt: skip
+
+
+def outcome(of: Record, result: Result) -> dict[str, Any]:
+    """The body of the outcome of the intent ``of``."""
+    return {"intent": of.id, "result": result}

@@ -1,0 +1,74 @@
+"""The calls of git: an answer, "there is none", or an error in one line; the three are never confused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from components.base.errors import UserError
+
+_NO = 1
+"""How ``git rev-parse --verify --quiet`` and ``git config --get`` end when what was asked for is not there."""
+
+
+def git(root: Path, *arguments: str, stdin: bytes | None = None, extra: Mapping[str, str] | None = None) -> str:
+    """What ``git arguments`` prints in ``root``; UserError with git's own line when it fails."""
+    done = _run(root, arguments, stdin, extra)
+    if done.returncode:
+        raise _failed(arguments, done)
+    return done.stdout.decode(errors="replace")
+
+
+def maybe(root: Path, *arguments: str) -> str:
+    """The same without white space around it, and an empty text where git says that there is none."""
+    done = _run(root, arguments, None, None)
+    if done.returncode not in (0, _NO) or (done.returncode == _NO and done.stderr.strip()):
+        raise _failed(arguments, done)
+    return done.stdout.decode(errors="replace").strip()
+
+
+def commit(root: Path, name: str = "HEAD") -> str:
+    """The hash of the commit that ``name`` means, empty when there is none: a new repository has no HEAD yet."""
+    # "--end-of-options" keeps git from taking a name that begins with a dash for an option.
+    return maybe(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+
+def contents(root: Path, names: Iterable[str]) -> Iterator[bytes | None]:
+    """The bytes of each of ``names`` (``COMMIT:path``), None where there is no such file; one call of git for all."""
+    asked = list(names)
+    if not asked:
+        return
+    done = _run(root, ("cat-file", "--batch"), "".join(f"{name}\n" for name in asked).encode(), None)
+    if done.returncode:
+        raise _failed(("cat-file",), done)
+    at = 0
+    for _ in asked:
+        end = done.stdout.index(b"\n", at)
+        words = done.stdout[at:end].rsplit(b" ", 2)
+        if words[-1] == b"missing":
+            at = end + 1
+            yield None
+            continue
+        size = int(words[-1])
+        yield done.stdout[end + 1 : end + 1 + size]
+        at = end + 1 + size + 1
+
+
+def _run(
+    root: Path, arguments: Iterable[str], stdin: bytes | None, extra: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[bytes]:
+    own = {**os.environ, **(extra or {}), "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, env=own, check=False)
+    except FileNotFoundError:
+        raise UserError("git is not here: install it (`apt-get install git`); the history of runs lies in it") from None
+
+
+def _failed(arguments: Iterable[str], done: subprocess.CompletedProcess[bytes]) -> UserError:
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    first = next(iter(arguments))
+    if any("not a git repository" in line for line in said):
+        return UserError("this checkout is no git repository: `git init` and commit it, the history of runs lies there")
+    return UserError(f"git {first}: {said[-1] if said else f'exit code {done.returncode}'}")

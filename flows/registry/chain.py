@@ -1,0 +1,221 @@
+"""The chain from a registered version to its images, each link checked: `stillroom lineage`.
+
+A version holds when every link does: what the ledger decided, MLflow's run, the commit of the code, dvc.lock, each
+object in DVC's cache against its hash, every file of the model against its manifest, and the sources with licences.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.base import config
+from components.base.errors import UserError
+from flows.dvc import engine
+from flows.history import decisions, git, ledger, store
+from flows.history.decisions import Decided
+from flows.history.store import PipelineRun
+from flows.registry import bundle
+from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY
+from flows.registry.versions import Versions
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain: what was ``found``, and if it does not hold, how to ``mend`` it."""
+
+    name: str
+    holds: bool
+    found: str
+    mend: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return asdict(self)
+
+
+def verify_chain(versions: Versions, version: Any) -> list[Link]:
+    """Every link of ``version``, in order from the registry to the sources; those that a broken one hides are left out.
+
+    Nothing is written and nothing is mended.
+    """
+    root = versions.tracker.state.root
+    key, digest = version.tags.get(RUN_KEY, ""), version.tags.get(MANIFEST_TAG)
+    links = [Link("version", bool(key and digest), f"{versions.name} version {version.version}, manifest {digest}",
+                  "it was not registered by Stillroom: register it by `stillroom run`")]  # fmt: skip
+    run = next((one for one in store.all_runs(root) if one.key == key), None)
+    decided = decisions.of_key(decisions.all_of(store.records(root), versions.name), key)
+    links.append(_ledger(version, run, decided, digest))
+    links.append(_bytes(versions, version, digest))
+    links.append(_mlflow(versions, version, key))
+    if run is None:
+        return links
+    links.append(_commit(root, run))
+    links.append(_lock(run))
+    links += _objects(root, run)
+    links.append(_model(versions, version, run))
+    links.append(_sources(run))
+    if json.loads(run.files.get("data/start.json", b"null")):
+        links.append(_start(root, run))
+    return links
+
+
+def broken(links: list[Link]) -> Link | None:
+    """The first link that does not hold."""
+    return next((link for link in links if not link.holds), None)
+
+
+def _ledger(version: Any, run: PipelineRun | None, decided: Decided | None, digest: str | None) -> Link:
+    fetch = f"fetch the ledger: `git fetch origin {ledger.REFSPEC}`"
+    if run is None or decided is None:
+        return Link("ledger", False, "no decision on this version is on record here", fetch)
+    held = (decided.version, decided.intent.body["manifest"])
+    if held[0] is not None and held != (int(version.version), digest):
+        return Link("ledger", False, f"on record is version {held[0]} with manifest {held[1]}",
+                    "`stillroom sync` puts right what the ledger knows")  # fmt: skip
+    return Link("ledger", True, f"record {decided.intent.id[:12]} by {decided.intent.body['by']}: "
+                f"{decided.intent.body['decision']['reason']}")  # fmt: skip
+
+
+def _bytes(versions: Versions, version: Any, digest: str | None) -> Link:
+    fault = versions.fault(version, digest)
+    if fault:
+        return Link("files", False, fault, "`stillroom sync` takes them from DVC's cache again")
+    with versions.tracker.pulled(version.source) as folder:
+        listed = json.loads((folder / bundle.MANIFEST).read_text("utf-8"))["files"]
+    return Link("files", True, f"{len(listed)} files, {sum(one['bytes'] for one in listed.values()):,} bytes, "
+                "each with the SHA-256 of the manifest")  # fmt: skip
+
+
+def _mlflow(versions: Versions, version: Any, key: str) -> Link:
+    from mlflow.exceptions import MlflowException
+
+    mend = "`stillroom sync` writes it again"
+    try:
+        run = versions.client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return Link("MLflow run", False, f"{version.run_id} is not there", mend)
+    if run.info.lifecycle_stage != "active" or run.data.tags.get(RUN_KEY) != key:
+        return Link("MLflow run", False, f"{version.run_id} is deleted or of another pipeline run", mend)
+    return Link("MLflow run", run.info.status == "FINISHED", f"{version.run_id}, {run.info.status}", mend)
+
+
+def _commit(root: Path, run: PipelineRun) -> Link:
+    if not run.commit or not git.commit(root, run.commit):
+        return Link("commit", False, f"{run.commit or 'none'} is not in this repository", "fetch the branch it lies on")
+    if run.dirty:
+        return Link("commit", False, f"{run.commit}, with changes that no commit holds",
+                    "commit the code and run `stillroom run --force train`")  # fmt: skip
+    inside = git.git(root, "for-each-ref", "--contains", run.commit, "--format=%(refname:short)",
+                     "refs/heads", "refs/remotes", "refs/tags").split()  # fmt: skip
+    if not inside:
+        return Link("commit", False, f"{run.commit} lies on no branch or tag: git removes it one day",
+                    f"`git tag made-{run.key[:8]} {run.commit}`")  # fmt: skip
+    return Link("commit", True, f"{run.commit}, clean, on {', '.join(inside[:3])}")
+
+
+def _lock(run: PipelineRun) -> Link:
+    found = engine.key(run.stages)
+    same = found == run.key
+    return Link("dvc.lock", same, f"its inputs have the key {found[:12]}" + ("" if same else f", not {run.key[:12]}"),
+                "" if same else "the record was changed: fetch the ledger again")  # fmt: skip
+
+
+def _objects(root: Path, run: PipelineRun) -> Iterator[Link]:
+    for stage, entry in run.stages.items():
+        for out in entry.get("outs", []):
+            digest = out.get("md5", "")
+            if not digest or out["path"].startswith("metrics/"):
+                continue
+            name = f"{stage}: {out['path']}"
+            held = engine.cached(root, digest)
+            if not held:
+                yield Link(name, False, f"{digest} is not whole in DVC's cache", "`dvc pull` fetches it")
+                continue
+            wrong = _wrong(root, digest, held)
+            yield Link(name, not wrong, f"{digest}, {len(held)} files" + (f": {wrong} is damaged" if wrong else ""),
+                       f"remove {wrong} and `dvc pull`, or run stage {stage} again" if wrong else "")  # fmt: skip
+
+
+def _wrong(root: Path, digest: str, held: dict[str, Path]) -> str:
+    """The first object whose content has not the hash in its name; empty when each has."""
+    first = next(iter(held.values())) if held else None
+    places = list(held.values())
+    if digest.endswith(".dir") and first is not None:
+        places.append(first.parents[1] / digest[:2] / digest[2:])
+    for place in places:
+        with place.open("rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found != place.parent.name + place.name.removesuffix(".dir"):
+            return str(place.relative_to(root) if place.is_relative_to(root) else place)
+    return ""
+
+
+def _model(versions: Versions, version: Any, run: PipelineRun) -> Link:
+    """Whether the files that consumers get are those that the pipeline run made."""
+    held = engine.cached(versions.tracker.state.root, engine.output(run.stages, "train", "models/candidate"))
+    with versions.tracker.pulled(version.source) as folder:
+        try:
+            listed = json.loads((folder / bundle.MANIFEST).read_text("utf-8"))["files"]
+        except (OSError, ValueError, KeyError) as error:
+            return Link("model", False, f"{MODEL_PATH}/{bundle.MANIFEST}: {error}", "`stillroom sync` writes it again")
+    for name, place in sorted(held.items()):
+        with place.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if listed.get(name, {}).get("sha256") != found:
+            return Link("model", False, f"{name} is not the file that stage train made",
+                        "`stillroom sync` puts right what the ledger knows")  # fmt: skip
+    return Link(
+        "model", bool(held), f"{len(held)} files of stage train" if held else "not in DVC's cache", "`dvc pull`"
+    )
+
+
+def _sources(run: PipelineRun) -> Link:
+    sources = config.parse(run.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
+    looked = {one["name"]: one for one in json.loads(run.files.get("data/source.json", b"{}")).get("sources", [])}
+    unseen = [one["name"] for one in sources if one["name"] not in looked]
+    said = ", ".join(
+        f"{one['name']} ({one['licence']}), {looked[one['name']]['files']:,} files, "
+        f"SHA-256 {looked[one['name']]['sha256'][:12]}"
+        for one in sources
+        if one["name"] in looked
+    )
+    mend = f"no record of {', '.join(unseen)}: run `stillroom look` and `stillroom run`" if unseen else ""
+    return Link("sources", bool(sources) and not unseen, said or "none on record", mend)
+
+
+def _start(root: Path, run: PipelineRun) -> Link:
+    from flows.registry import impact
+
+    begun = json.loads(run.files["data/start.json"])
+    origin = impact.started(root, [run]).get(run.key, "")
+    return Link("start", bool(origin), f"{begun['model']}, made by pipeline run {origin[:8]}" if origin
+                else f"{begun['model']}: what it was trained on is not on record",
+                "start from a version that is registered here")  # fmt: skip
+
+
+def image(root: Path, word: str) -> set[str]:
+    """The SHA-256 of the image that ``word`` names: a file, a SHA-256 or source:name."""
+    from components.samples import catalogue
+
+    path = Path(word)
+    if path.is_file():
+        with path.open("rb") as stream:
+            return {hashlib.file_digest(stream, "sha256").hexdigest()}
+    return catalogue.read(raw=root / "data/raw", clean=root / "data/clean").named(word)
+
+
+def near(root: Path, names: set[str]) -> set[str]:
+    """The near-duplicates of ``names`` in the present data; none without it."""
+    from components.samples import catalogue
+
+    try:
+        return catalogue.read(raw=root / "data/raw", clean=root / "data/clean").near(names)
+    except UserError:
+        return set()

@@ -1,0 +1,122 @@
+"""What `stillroom history`, `rollback`, `verify` and `lineage` do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from typing import Any
+
+from components.base.errors import UserError
+from flows.history import decisions, store
+from flows.history.decisions import Decided
+from flows.registry import chain, impact, publish, settle
+from flows.registry.mlflow import RUN_KEY, Tracker, explained
+from flows.registry.versions import CHAMPION, PREVIOUS, Versions
+from flows.workspace import exits, lock
+from flows.workspace.paths import State
+
+
+def history(state: State, *, last: int, as_json: bool) -> None:
+    """Print the decisions, the newest below."""
+    name = publish.register_params(state.root).name
+    every = decisions.all_of(store.records(state.root), name)
+    rows = [_row(one) for one in (every[-last:] if last else every)]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing was decided yet: `stillroom run` makes the first version")
+        return
+    if len(rows) < len(every):
+        exits.note(f"the last {len(rows)} of {len(every)}: --last 0 lists all")
+    for row in rows:
+        number = "version ?" if row["version"] is None else f"version {row['version']}"
+        print(f"{row['when']}  {number:<11} {row['result']:<9} {row['by']}: {row['reason']}")
+
+
+def _row(one: Decided) -> dict[str, Any]:
+    body = one.intent.body
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.intent.when))
+    result = one.outcome.body["result"] if one.outcome else "open"
+    return {"when": f"{when} UTC", "version": one.version, "result": result, "by": body["by"],
+            "reason": body["decision"]["reason"], "against": body["decision"].get("against"),
+            "run": one.intent.key, "manifest": body["manifest"]}  # fmt: skip
+
+
+def rollback(state: State, reason: str) -> None:
+    """Promote the version before the champion, with ``reason`` on record."""
+    with lock.held(state.lock, what="stillroom rollback", wait=True, say=exits.note), _explained():
+        versions = _versions(state)
+        before = versions.tracker.version(versions.name, f"@{PREVIOUS}")
+        if before is None:
+            raise UserError(
+                f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any"
+            )
+        run = next((one for one in store.all_runs(state.root) if one.key == before.tags.get(RUN_KEY)), None)
+        if run is None:
+            raise UserError(f"{versions.name} version {before.version}: not made in this checkout: fetch its ledger")
+        settle.by_hand(versions, before, run, f"rolled back: {reason}")
+        print(f"{versions.name}@{CHAMPION} is version {before.version}")
+
+
+def verify(state: State) -> int:
+    """Print what is wrong with each version; 1 when anything is."""
+    code = 0
+    with _explained():
+        versions = _versions(state)
+        recorded = {
+            one.intent.key: one for one in decisions.all_of(store.records(state.root), versions.name) if one.counts
+        }
+        there = set()
+        for version in versions.all():
+            one = recorded.get(version.tags.get(RUN_KEY, ""))
+            there.add(version.tags.get(RUN_KEY))
+            fault = versions.fault(version, one.intent.body["manifest"] if one else None)
+            code |= bool(fault)
+            print(f"{versions.name} version {version.version}: {fault or 'every byte as recorded'}")
+        for key, one in recorded.items():
+            if key not in there:
+                code = 1
+                print(f"{versions.name} version {one.version}: not in MLflow")
+    if code:
+        exits.note("`stillroom sync` takes what is wrong from DVC's cache again")
+    return code
+
+
+def lineage(state: State, model: str | None, image: str | None, *, as_json: bool) -> int:
+    """Print the links of a version, or the versions that saw an image; 1 when a link does not hold."""
+    if image is not None:
+        wanted = chain.image(state.root, image)
+        lines = impact.lines(state, wanted, chain.near(state.root, wanted))
+        print(json.dumps(lines, indent=1) if as_json else "\n".join(lines))
+        return 0
+    with _explained():
+        versions, reference = _named(state, model)
+        links = chain.verify_chain(versions, versions.resolve(reference))
+    first = chain.broken(links)
+    if as_json:
+        print(json.dumps([link.plain() for link in links], indent=1))
+        return 1 if first else 0
+    for link in links:
+        print(f"{'ok ' if link.holds else 'NOT'} {link.name}: {link.found}")
+    if first:
+        exits.note(f"broken at {first.name}: {first.mend}")
+    return 1 if first else 0
+
+
+def _named(state: State, model: str | None) -> tuple[Versions, str]:
+    name = publish.register_params(state.root).name
+    found = re.fullmatch(r"(?:models:/)?([^/@]+)(@[^/@]+|/\d+)", model or f"{name}@{CHAMPION}")
+    if not found:
+        raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME/VERSION, such as {name}@{CHAMPION}")
+    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1]), found[2]
+
+
+def _versions(state: State) -> Versions:
+    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), publish.register_params(state.root).name)
+
+
+def _explained() -> Any:
+    return explained(os.environ["MLFLOW_TRACKING_URI"])

@@ -1,0 +1,113 @@
+"""Write to MLflow what the ledger holds and MLflow has lost: runs, versions under their numbers, bytes, aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from components.base.errors import UserError
+from flows.history import decisions, ledger, store
+from flows.history.decisions import Decided
+from flows.history.store import PipelineRun
+from flows.registry import aliases, bundle
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Unreachable
+from flows.registry.versions import Versions
+
+Say = Callable[[str], None]
+
+
+def restore(versions: Versions, *, say: Say) -> int:
+    """Bring back what is lost; returns how many versions are there now.
+
+    UserError when a number belongs to another pipeline run in MLflow than in the ledger: pins would lie.
+    """
+    root = versions.tracker.state.root
+    runs = {run.key: run for run in store.all_runs(root)}
+    decided = [one for one in decisions.all_of(store.records(root), versions.name) if one.counts]
+    by_key = {one.intent.key: one for one in decided if one.intent.key in runs}  # the last decision of each
+    count = 0
+    for one in sorted(by_key.values(), key=_number):
+        version = _version(versions, one, runs[one.intent.key], say)
+        if version is None:
+            continue
+        count += 1
+        mend(versions, version, one, runs[one.intent.key], say)
+        if not versions.tells(version, one.intent.body["decision"]):
+            versions.conclude(version, one.intent.body["decision"])
+    aliases.bring(versions, say=say)
+    return count
+
+
+def _number(one: Decided) -> tuple[int, tuple[int, int, str]]:
+    """Those whose number is known come first: a number cannot be had once a later one is taken."""
+    return (one.version if one.version is not None else 2**31, one.order)
+
+
+def _version(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> Any | None:
+    """The version of the decision ``one``, created under its number when MLflow has lost it; None when that fails."""
+    number = one.version
+    there = versions.of(run.key) if number is None else versions.numbered(number)
+    if there is None:
+        return _created(versions, one, run, say)
+    if there.tags.get(RUN_KEY) != run.key:
+        raise UserError(
+            f"{versions.name} version {there.version} in MLflow was made by pipeline run "
+            f"{there.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: `git fetch origin "
+            f"{ledger.REFSPEC}` gets the other machine's ledger; else register under another name (register.name)"
+        )
+    return there
+
+
+def _created(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> Any | None:
+    run_id = versions.tracker.ensure(run)
+    manifest, recorded = one.intent.body["manifest"], _manifest(versions, one)
+    if manifest is None or recorded is None:  # an older record: the version is made as it would be now
+        uploaded = versions.upload(run, run_id)
+        if uploaded is None:
+            say(f"pipeline run {run.key[:8]}: MLflow run {run_id}; model not in DVC's cache: `dvc pull`")
+            return None
+        manifest = bundle.digest(uploaded)
+    while True:
+        made = versions.create(run, run_id, manifest)
+        if one.version is None or int(made.version) == one.version:
+            break
+        versions.client.delete_model_version(versions.name, made.version)  # a number that something else had
+        if int(made.version) > one.version:
+            say(f"{versions.name} version {one.version} was deleted from MLflow, and MLflow gives no number twice: "
+                "it stays deleted")  # fmt: skip
+            return None
+    versions.conclude(made, one.intent.body["decision"])
+    say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {versions.name} version {made.version} is there again")
+    return made
+
+
+def mend(versions: Versions, version: Any, one: Decided, run: PipelineRun, say: Say) -> bool:
+    """Whether the bytes of ``version`` are what the ledger says, taken from DVC's cache once more if they are not."""
+    wanted = one.intent.body["manifest"]
+    if wanted and version.tags.get(MANIFEST_TAG) != wanted:
+        say(f"{versions.name} version {version.version}: tag {MANIFEST_TAG} was changed; it is put right")
+        versions.client.set_model_version_tag(versions.name, version.version, MANIFEST_TAG, wanted)
+        version = versions.numbered(int(version.version))
+    try:
+        fault = versions.fault(version, wanted)
+    except Unreachable:
+        raise
+    if not fault:
+        return True
+    try:
+        uploaded = versions.upload(run, version.run_id, _manifest(versions, one))
+    except UserError as error:
+        uploaded, fault = None, f"{fault}; DVC's cache does not hold it as it was either ({error})"
+    if uploaded is None:
+        say(f"{versions.name} version {version.version}: {fault}: `dvc pull` and `stillroom sync` mend it")
+        return False
+    left = versions.fault(version, wanted)
+    say(f"{versions.name} version {version.version}: {fault}: " + (f"still wrong: {left}" if left else "mended from "
+        "DVC's cache"))  # fmt: skip
+    return not left
+
+
+def _manifest(versions: Versions, one: Decided) -> bytes | None:
+    """The text of the version's manifest, as it is on record."""
+    (held,) = ledger.files(versions.tracker.state.root, [one.intent])
+    return held.get(bundle.MANIFEST)
