@@ -95,7 +95,7 @@ def promote(
     launch.promote(enter(directory), version, reason)
 
 
-for command in (record.history, record.rollback, record.verify, record.lineage):
+for command in (record.history, record.rollback, record.verify, record.lineage, record.diff):
     app.command()(command)
 app.command()(model.sample)
 app.command()(model.distil)

@@ -42,6 +42,18 @@ def verify(
     raise typer.Exit(records.verify(enter(directory)))
 
 
+def diff(
+    before: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/VERSION of the registry.")],
+    now: Annotated[str, typer.Argument(help="The same.")],
+    directory: Folder = Path(),
+    as_json: Json = False,
+) -> None:
+    """Print what changed between two versions: data, parameters, code and scores."""
+    from flows.registry import records
+
+    records.diff(enter(directory), before, now, as_json=as_json)
+
+
 def lineage(
     model: Annotated[
         str | None, typer.Argument(help="NAME@ALIAS or NAME/VERSION of the registry.", show_default="champion")

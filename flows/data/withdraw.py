@@ -20,9 +20,9 @@ from flows.workspace.paths import State
 
 RECORD = Path("data/withdrawn.jsonl")
 NOT_REACHED = (
-    "not reached: DVC's cache and its remotes hold older states (--purge, or `dvc gc --workspace` here and `dvc gc "
-    "--workspace --cloud` for a remote, remove them), MLflow's copies of older reports may show thumbnails, the source "
-    "still holds the images"
+    "not reached: DVC's cache and its remotes hold older states (--purge here and `dvc gc --workspace --cloud` for a "
+    "remote remove them, and with them what `stillroom sync` makes lost versions from), MLflow's copies of older "
+    "reports may show thumbnails, the source still holds the images"
 )
 _SHOWN = 10
 
@@ -142,8 +142,8 @@ def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: C
 
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
-    if not sure("remove every state but the present one from DVC's local cache? Older versions can then be made "
-                "again or pulled, not taken from the cache"):  # fmt: skip
+    if not sure("remove every state but the present one from DVC's local cache? The registered versions stay in "
+                "MLflow, but `stillroom sync` cannot make them again if MLflow loses them"):  # fmt: skip
         raise UserError("nothing was removed from the cache")
     before = shutil.disk_usage(state.root).free
     engine.purge(state.root)

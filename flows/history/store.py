@@ -33,8 +33,8 @@ CODE = ("components", "flows")
 class PipelineRun:
     """One run of the pipeline; ``when`` is in seconds since 1970.
 
-    ``about`` has "stages" (how each was brought up to date), "libraries" (their versions when it was made) and
-    "decision", each where it is known.
+    ``about`` has "stages" (how each was brought up to date), "libraries" (their versions when it was made),
+    "decision", "version" (its number) and "against" (the key of the run that it was compared with), where known.
     """
 
     key: str
@@ -114,12 +114,15 @@ def last_decided(root: Path) -> PipelineRun | None:
 def _of_records(root: Path, runs: Iterable[Record], known: Iterable[Record]) -> list[PipelineRun]:
     """The runs of the records ``runs``, with their decisions among those that are ``known``."""
     runs, decided = list(runs), decisions.all_of(known)
+    numbers = {one.version: one.intent.key for one in decided}
     found = []
     for one, held in zip(runs, ledger.files(root, runs), strict=True):
         decision = decisions.of_key(decided, one.key)
         about = {name: value for name, value in one.body.items() if name in ("stages", "libraries")}
         if decision:
             about["decision"] = decision.intent.body["decision"]
+            about["version"] = decision.version
+            about["against"] = numbers.get(decision.intent.body["expected"])
         found.append(PipelineRun(
             key=one.key, files=held, commit=one.body["commit"], dirty=one.body["dirty"],
             when=one.body.get("made", one.when), about=about,

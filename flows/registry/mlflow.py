@@ -34,6 +34,10 @@ RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
     "stillroom.complete",
     "stillroom.manifest",
 )
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # else its page opens on GenAI traces, of which there are none
+    "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
+}
 _BATCH = 900  # MLflow takes at most 1,000 metrics in one call
 
 
@@ -68,6 +72,8 @@ class Tracker:
                     found.experiment_id if found
                     else self.client.create_experiment(EXPERIMENT, artifact_location=location)
                 )  # fmt: skip
+                for name, value in _EXPERIMENT_TAGS.items():
+                    self.client.set_experiment_tag(self._experiment, name, value)
         return self._experiment
 
     @contextlib.contextmanager
@@ -153,7 +159,10 @@ class Tracker:
         finals = {name: [(0, value)] for name, value in pipeline_run.metrics.items() if name not in training}
         self._log(run_id, {**training, **finals}, known=run.data.metrics)
         tags = {
-            "mlflow.runName": f"pipeline run {pipeline_run.key[:8]}",
+            "mlflow.runName": pipeline_run.about.get("name") or f"pipeline run {pipeline_run.key[:8]}",
+            "mlflow.note.content": pipeline_run.about.get("note", ""),
+            "mlflow.source.name": "stillroom run",
+            "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": pipeline_run.commit,
             "stillroom.git_dirty": str(pipeline_run.dirty).lower(),
             CHECKOUT: self.state.identity(),

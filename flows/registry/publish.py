@@ -14,7 +14,7 @@ from components.register.params import RegisterParams
 from flows.history import decisions, store
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import bundle, restore, settle
+from flows.registry import bundle, changes, restore, settle
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
@@ -38,11 +38,10 @@ def publish(
         store.record(state.root, run, known)
         tracker = metrics.tracker
         versions = Versions(tracker, params.name)
-        restore.restore(versions, say=say)
+        restore.restore(versions, say=say, keys=())
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
-        tracker.ensure(_decided(run, decision))
-        restore.restore(versions, say=say)
+        restore.restore(versions, say=say, keys=(run.key,))
         return _result(tracker, versions, version, decision)
 
 
@@ -93,7 +92,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
             runs.append(here)
         versions = Versions(tracker, params.name)
         restore.restore(versions, say=say)
-        for run in runs:
+        for run in changes.labelled(runs):
             run_id = tracker.ensure(run)
             if "decision" not in run.about:
                 say(f"pipeline run {run.key[:8]}: MLflow run {run_id}. Not compared with the champion yet.")
@@ -139,10 +138,6 @@ def _as_made(run: PipelineRun, outcomes: dict[str, str], known: Iterable[Record]
     if earlier:  # made then, from that commit; now it is only found again
         return replace(run, about=about, commit=body["commit"], dirty=body["dirty"], when=body.get("made", run.when))
     return replace(run, about=about)
-
-
-def _decided(run: PipelineRun, decision: dict[str, Any]) -> PipelineRun:
-    return replace(run, about={**run.about, "decision": decision})
 
 
 def _result(tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from components.base.errors import UserError
 from flows.history import decisions, store
 from flows.history.decisions import Decided
-from flows.registry import chain, impact, publish, settle
+from flows.history.ledger import REFSPEC
+from flows.registry import chain, changes, impact, publish, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, PREVIOUS, Versions
 from flows.workspace import exits, lock
@@ -104,6 +105,30 @@ def lineage(state: State, model: str | None, image: str | None, *, as_json: bool
     if first:
         exits.note(f"broken at {first.name}: {first.mend}")
     return 1 if first else 0
+
+
+def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
+    """Print each value that is not the same in the two versions."""
+    runs = {run.key: run for run in store.all_runs(state.root)}
+    both = []
+    with _explained():
+        for word in (before, now):
+            versions, reference = _named(state, word)
+            run = runs.get(versions.resolve(reference).tags.get(RUN_KEY, ""))
+            if run is None:
+                raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {REFSPEC}`")
+            both.append(run)
+    found = changes.between(both[0], both[1])
+    if as_json:
+        print(json.dumps([vars(change) for change in found], indent=1))
+        return
+    for kind in dict.fromkeys(change.kind for change in found):
+        print(kind)
+        for change in found:
+            if change.kind == kind:
+                print(f"  {change}")
+    if not found:
+        print("nothing: they were made from the same data, parameters and code")
 
 
 def _named(state: State, model: str | None) -> tuple[Versions, str]:

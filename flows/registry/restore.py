@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from components.base.errors import UserError
 from flows.history import decisions, ledger, store
 from flows.history.decisions import Decided
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle
+from flows.registry import aliases, bundle, changes
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Unreachable
 from flows.registry.versions import Versions
 
 Say = Callable[[str], None]
 
 
-def restore(versions: Versions, *, say: Say) -> int:
+def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None) -> int:
     """Bring back what is lost; returns how many versions are there now.
 
-    UserError when a number belongs to another pipeline run in MLflow than in the ledger: pins would lie.
+    The MLflow runs and the bytes of the versions of the runs ``keys`` are looked at too, None for all; those of
+    aliases always are.  UserError when a number belongs to another pipeline run in MLflow than in the ledger: pins
+    would lie.
     """
     root = versions.tracker.state.root
-    runs = {run.key: run for run in store.all_runs(root)}
-    decided = [one for one in decisions.all_of(store.records(root), versions.name) if one.counts]
-    by_key = {one.intent.key: one for one in decided if one.intent.key in runs}  # the last decision of each
+    runs = {run.key: run for run in changes.labelled(store.all_runs(root))}
+    every = decisions.all_of(store.records(root), versions.name)
+    by_key = {one.intent.key: one for one in every if one.counts and one.intent.key in runs}  # the last of each
+    used = {one.intent.key for one in aliases.wanted(every).values()}
+    there = {int(version.version): version for version in versions.all()}
     count = 0
     for one in sorted(by_key.values(), key=_number):
-        version = _version(versions, one, runs[one.intent.key], say)
+        run = runs[one.intent.key]
+        version = _version(versions, there, one, run, say)
         if version is None:
             continue
         count += 1
-        mend(versions, version, one, runs[one.intent.key], say)
+        if keys is None or run.key in keys:
+            versions.tracker.ensure(run)
+        if keys is None or run.key in keys or run.key in used:
+            mend(versions, version, one, run, say)
         if not versions.tells(version, one.intent.body["decision"]):
             versions.conclude(version, one.intent.body["decision"])
+        versions.describe(version, run.about["note"])
     aliases.bring(versions, say=say)
     return count
 
@@ -43,19 +52,20 @@ def _number(one: Decided) -> tuple[int, tuple[int, int, str]]:
     return (one.version if one.version is not None else 2**31, one.order)
 
 
-def _version(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> Any | None:
+def _version(
+    versions: Versions, there: Mapping[int, Any], one: Decided, run: PipelineRun, say: Say
+) -> Any | None:  # fmt: skip
     """The version of the decision ``one``, created under its number when MLflow has lost it; None when that fails."""
-    number = one.version
-    there = versions.of(run.key) if number is None else versions.numbered(number)
-    if there is None:
+    found = versions.of(run.key) if one.version is None else there.get(one.version)
+    if found is None:
         return _created(versions, one, run, say)
-    if there.tags.get(RUN_KEY) != run.key:
+    if found.tags.get(RUN_KEY) != run.key:
         raise UserError(
-            f"{versions.name} version {there.version} in MLflow was made by pipeline run "
-            f"{there.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: `git fetch origin "
+            f"{versions.name} version {found.version} in MLflow was made by pipeline run "
+            f"{found.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: `git fetch origin "
             f"{ledger.REFSPEC}` gets the other machine's ledger; else register under another name (register.name)"
         )
-    return there
+    return found
 
 
 def _created(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> Any | None:

@@ -117,6 +117,11 @@ class Versions:
             files.write_text(folder / "decision.json", json.dumps(decision, indent=1, sort_keys=True) + "\n")
             self.tracker.upload(version.run_id, folder, "")
 
+    def describe(self, version: Any, note: str) -> None:
+        """Write ``note`` on the page of ``version``, unless it says so."""
+        if version.description != note:
+            self.client.update_model_version(self.name, version.version, description=note)
+
     def tells(self, version: Any, decision: dict[str, Any]) -> bool:
         """Whether ``decision`` stands on the version."""
         found = self.concluded(version)

@@ -30,7 +30,7 @@ def test_every_link_of_a_version_holds(here):
 
 
 def test_nothing_is_written(here):
-    _, before = links(here)
+    links(here)
     listed = git(here.root, "for-each-ref")
     files = {path: path.stat().st_mtime_ns for path in here.root.rglob("*") if path.is_file()}
     links(here)
@@ -102,6 +102,20 @@ def test_the_commands_tell_it_with_their_exit_codes(here):
     assert stillroom(here.root, "lineage", "denoiser").returncode == 2
     keys = json.loads(stillroom(here.root, "lineage", "--json", "--image", "noto-emoji:nothing").stdout or "[]")
     assert keys == []
+
+
+def test_two_versions_are_compared_and_their_pages_tell_it(here):
+    found = json.loads(stillroom(here.root, "diff", "denoiser/1", "denoiser/2", "--json").stdout)
+    assert [(row["kind"], row["name"]) for row in found] == [("parameters", "report.magnify")]
+    shown = stillroom(here.root, "diff", "denoiser/1", "denoiser/2").stdout
+    assert shown.startswith("parameters\n  report.magnify ")
+    versions, _ = links(here)
+    first, second = versions.all()
+    names = [versions.client.get_run(one.run_id).info.run_name for one in (first, second)]
+    assert names[0].startswith("v1: 90 images, KID ") and names[1].startswith("v2: report.magnify ")
+    assert "Changed since version 1" in second.description and "x0 error: " in second.description
+    experiment = versions.client.get_experiment(versions.tracker.experiment)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_history_and_the_way_back(here):
