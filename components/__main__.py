@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from components import pipeline
-from components.base import config, events
+from components.base import config, events, imports
 from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent
+from components.base.unchanged import Unchanged
 
 
 class Stopped(BaseException):
@@ -33,11 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, _stop)
     try:
         stage = pipeline.stage(options.stage)
-        params = config.section(config.read(options.params), stage.name, stage.params)
-        stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
-        _leave_pandas_out()
-        events.emit(kind="start", stage=stage.name)
-        stage.run(params, Path.cwd())
+        with _inputs_kept(stage, options.params):
+            params = config.section(_sections(options.params), stage.name, stage.params)
+            stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
+            _leave_pandas_out()
+            events.emit(kind="start", stage=stage.name)
+            stage.run(params, Path.cwd())
     except Stopped as stopped:
         return _fail(_stopped(options.stage, stopped.number), 128 + stopped.number)
     except SystemExit as ended:  # training saves its state before it stops
@@ -52,6 +57,24 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _fail(f"stage '{options.stage}': {mine}", 2)
     return 0
+
+
+@contextlib.contextmanager
+def _inputs_kept(stage: pipeline.Stage, params: Path | None) -> Iterator[None]:
+    """UserError at the end when the stage's code or parameters changed meanwhile; those of a snapshot do not."""
+    held = config.snapshot(Path.cwd())
+    if held is None:
+        unchanged = Unchanged(stage.module_name, lambda: _sections(params).get(stage.name))
+        yield
+        unchanged.check(stage.name)
+    elif held.parent != imports.ROOT:
+        raise UserError(f"stage '{stage.name}': its Python does not import the snapshot of the code at {held.parent}")
+    else:
+        yield
+
+
+def _sections(params: Path | None) -> dict[str, Any]:
+    return config.of(Path()) if params is None else config.read(params)
 
 
 def _stopped(stage: str, number: int) -> str:
@@ -105,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m components", description=__doc__)
     names = [stage.name for stage in pipeline.PIPELINE]
     parser.add_argument("stage", choices=names, help="the stage to run in this folder")
-    parser.add_argument("--params", type=Path, default=Path(config.FILE), help="parameters (%(default)s)")
+    parser.add_argument("--params", type=Path, help=f"parameters ({config.FILE})")
     return parser
 
 

@@ -42,7 +42,7 @@ def test_the_schema_is_what_the_parameters_say():
 
 
 def test_every_section_of_params_yaml_loads_and_every_parameter_is_described():
-    loaded = config.load(ROOT / "params.yaml", schema.models())
+    loaded = config.load(config.read(ROOT / "params.yaml"), schema.models())
     assert tuple(loaded) == schema.SECTIONS
     for name, model in schema.models().items():
         for key, field in model.model_fields.items():
@@ -129,7 +129,7 @@ def test_only_one_module_knows_each_tool():
             if tool in tops(path):
                 users[tool].append(path.relative_to(ROOT).as_posix())
     assert users["mlflow"] == ["flows/registry/mlflow.py"]
-    assert users["dvc"] == ["flows/dvc/engine.py", "flows/dvc/repair.py"]
+    assert {Path(user).parent.as_posix() for user in users["dvc"]} == {"flows/dvc"}
 
 
 def test_nothing_is_unpickled_and_no_yaml_is_loaded_unsafely():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,17 +15,32 @@ from components.base.errors import UserError, nearest
 from components.base.params import EXPLAINED
 
 FILE = "params.yaml"
+SNAPSHOT = "STILLROOM_SNAPSHOT"
+"""Environment: the folder with params.yaml as it was when the pipeline run began (flows/dvc/snapshot.py)."""
 Section = TypeVar("Section", bound=BaseModel)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The sections of ``path`` as plain data."""
+def of(root: Path) -> dict[str, Any]:
+    """The sections of the params.yaml of the checkout ``root``; while a pipeline run goes on, as it found them."""
+    held = snapshot(root)
+    return read(held / FILE, name=str(root / FILE)) if held else read(root / FILE)
+
+
+def snapshot(root: Path) -> Path | None:
+    """The folder with params.yaml as the pipeline run that goes on in the checkout ``root`` found it, or None."""
+    held = Path(os.environ.get(SNAPSHOT, ""))
+    return held if root.resolve() in held.parents else None
+
+
+def read(path: Path, *, name: str = "") -> dict[str, Any]:
+    """The sections of ``path`` as plain data; ``name`` is what an error calls the file."""
+    name = name or str(path)
     try:
-        return parse(path.read_text("utf-8"), str(path))
+        return parse(path.read_text("utf-8"), name)
     except FileNotFoundError:
-        raise UserError(f"{path}: not there: copy params.yaml from the repository") from None
+        raise UserError(f"{name}: not there: copy params.yaml from the repository") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise UserError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def parse(text: str, name: str = FILE) -> dict[str, Any]:
@@ -57,9 +73,8 @@ def section(sections: Mapping[str, Any], name: str, model: type[Section]) -> Sec
         raise UserError(f"{FILE}: {_line(name, found[0], model)}{more}") from None
 
 
-def load(path: Path, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
-    """Every section of ``path`` as its model; a section that no stage owns is an error too."""
-    sections = read(path)
+def load(sections: Mapping[str, Any], models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
+    """Every one of ``sections`` as its model; a section that no stage owns is an error too."""
     for name in sections:
         if name not in models:
             raise UserError(f"{FILE}: section '{name}' belongs to no stage{nearest(str(name), models)}")

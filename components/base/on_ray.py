@@ -175,7 +175,10 @@ def _connected(address: str) -> Any:
             how["_node_ip_address"] = address.rsplit(":", 1)[0]
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **how)
+        # Ray's workers look for code first in the folder that this process stands in: have it be where this code is,
+        # which is not the checkout when the stage works from a snapshot.
+        with contextlib.chdir(Path(__file__).parents[2]):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **how)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(

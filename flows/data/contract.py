@@ -39,7 +39,7 @@ def violations(root: Path) -> list[str]:
 
 
 def _clauses(root: Path) -> tuple[dict[str, Any], dict[str, Any] | None, list[Clause]]:
-    params = config.section(config.read(root / config.FILE), "contract", ContractParams)
+    params = config.section(config.of(root), "contract", ContractParams)
     now = _read((root / PROFILE).read_bytes())
     before = baseline(root)
     return now, before, judge(now, before, params)

@@ -14,7 +14,7 @@ from flows.workspace.paths import State
 
 def look_at_sources(state: State, *, say: Callable[[str], None]) -> None:
     """Write data/source.json when a source has changed; ``say`` gets a line for each source."""
-    sections = config.read(state.root / config.FILE)
+    sections = config.of(state.root)
     for name in sections:
         if name not in schema.SECTIONS:
             raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), schema.SECTIONS)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.base.events import clock
 from flows.data import diff, look, status
-from flows.dvc import engine
+from flows.dvc import engine, snapshot
 from flows.history import store
 from flows.workspace import events, processes
 from flows.workspace.paths import State
@@ -21,9 +21,9 @@ def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
 
     After a kill the next call continues from the outputs that are complete.
     """
-    look.look_at_sources(state, say=say)
     how = {}
-    with processes.stoppable():
+    with snapshot.taken(state.root), processes.stoppable():
+        look.look_at_sources(state, say=say)
         for stage in status.stages():
             began = time.monotonic()
             log = logging.getLogger(f"stillroom.{stage.name}")

@@ -1,6 +1,8 @@
-"""DVC, called in-process; the only module, with flows/dvc/repair.py, that imports it.
+"""DVC, called in-process; only this folder imports it.
 
-Every call opens its own ``Repo`` and is made under the checkout's lock (flows/workspace/lock.py).
+Every call opens its own ``Repo``.  Whatever changes something is called under the checkout's lock
+(flows/workspace/lock.py), repairs first what a killed DVC left (flows/dvc/repair.py), and waits while a `dvc` command
+by hand works here (flows/dvc/waiting.py).  What only reads (`lock`, `cached`) repairs nothing and takes no lock.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows.dvc import repair
+from flows.dvc import repair, snapshot, stages, waiting
 from flows.workspace import exits, processes
 
 
@@ -30,10 +32,10 @@ class StageCrashed(RuntimeError):
 
 def stale(root: Path) -> list[str]:
     """The stages that are not up to date, in the order of the pipeline; none when there is nothing to do."""
-    with _repo(root) as repo, _explained():
-        found = repo.status()
-    names = {target.removeprefix("dvc.yaml:") for target in found}
-    changed = [stage.name for stage in PIPELINE if stage.name in names]
+    from dvc.repo import lock_repo
+
+    with snapshot.taken(root) as taken, _working(root) as repo, lock_repo(repo):
+        changed = [stage.name for stage in PIPELINE if stages.load(repo, root, stage.name, taken).status()]
     # DVC compares each stage with what is there now; what a stale stage will write makes its readers stale too.
     return [stage.name for stage in PIPELINE if stage.name in downstream(changed)]
 
@@ -41,14 +43,19 @@ def stale(root: Path) -> list[str]:
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
     """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
 
-    The stage writes its progress to the file ``watched``. Whatever ends this call early ends the stage
-    too, and waits for it: a stage saves what it can when it gets SIGTERM.
+    The stage works from the snapshot of the pipeline run that goes on, or from its own.  It writes its progress to the
+    file ``watched``. Whatever ends this call early ends the stage too, and waits for it: a stage saves what it can when
+    it gets SIGTERM.
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with _repo(root) as repo, _explained(), repair.backed_up(root, say=exits.note):
-            done = repo.reproduce(
-                targets=[stage.name], single_item=True, force=force, run_env={events.VARIABLE: str(watched)}
+        with snapshot.taken(root) as taken, _working(root) as repo, repair.backed_up(root, say=exits.note):
+            # DVC would load the stage, and each other one, from the checkout.
+            repo.stage.collect = lambda *_, **__: [stages.load(repo, root, stage.name, taken)]
+            environment = {events.VARIABLE: str(watched), **taken.environment()}
+            done = waiting.patiently(
+                lambda: repo.reproduce(targets=[stage.name], single_item=True, force=force, run_env=environment),
+                say=exits.note,
             )
     except StageCrashed as error:
         line = _last_error(watched, before)
@@ -112,7 +119,7 @@ def cached(root: Path, digest: str) -> dict[str, Path]:
 
 def track(root: Path, path: str) -> None:
     """Have DVC keep the folder ``path``, which no stage writes; ``path``.dvc says what is in it."""
-    with _repo(root) as repo, _explained():
+    with _working(root) as repo:
         repo.add([path])
 
 
@@ -123,8 +130,18 @@ def untrack(root: Path, path: str) -> None:
 
 def purge(root: Path) -> None:
     """Remove from the local cache whatever the present dvc.lock does not name."""
-    with _repo(root) as repo, _explained():
+    with _working(root) as repo:
         repo.gc(workspace=True, force=True)
+
+
+@contextlib.contextmanager
+def _working(root: Path) -> Iterator[Any]:
+    """DVC, to change something: under the checkout's lock, the two files repaired that a killed DVC may have left."""
+    with _explained():
+        repair.repair(root, say=exits.note)
+        with _repo(root) as repo:
+            waiting.wait_for_lock(repo, say=exits.note)
+            yield repo
 
 
 @contextlib.contextmanager
@@ -132,9 +149,8 @@ def _repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with _explained():
-        repair.repair(root, say=exits.note)
-    repo = Repo(str(root))
+    config = {} if any((folder / ".git").exists() for folder in (root, *root.parents)) else {"core": {"no_scm": True}}
+    repo = Repo(str(root), config=config or None)
     try:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
         with contextlib.chdir(root):
@@ -156,6 +172,9 @@ def _explained() -> Iterator[None]:
         raise UserError("another `dvc` command is running in this checkout: wait for it and run this again") from None
     except DvcException as error:
         chain = _chain(error)
+        mine = next((cause for cause in chain if isinstance(cause, UserError)), None)
+        if mine is not None:
+            raise mine from None
         if any(isinstance(cause, StageCmdFailedError) for cause in chain):
             failed = next(cause for cause in chain if isinstance(cause, StageCmdFailedError))
             raise StageCrashed(str(failed)) from None

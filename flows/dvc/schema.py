@@ -27,8 +27,8 @@ def models() -> dict[str, type[BaseModel]]:
 
 
 def check(root: Path) -> None:
-    """Load every section of params.yaml; UserError with the first thing that is wrong."""
-    config.load(root / config.FILE, models())
+    """Load every section of the params.yaml that a run reads; UserError with the first thing that is wrong."""
+    config.load(config.of(root), models())
 
 
 def render() -> str:

@@ -86,7 +86,7 @@ def register(root: str, how: dict[str, str], metrics: MetricStream) -> dict[str,
 
 @flow(name="stillroom", validate_parameters=False, persist_result=False)
 def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None]) -> dict[str, Any]:
-    """Bring every stage up to date and publish the result; the caller holds the checkout's lock.
+    """Bring every stage up to date and publish the result; the caller holds the checkout's lock and a snapshot.
 
     ``force`` names the stages to run although they are up to date. ``say`` gets the name of each stage that
     is done, and whether it was executed, restored or unchanged.

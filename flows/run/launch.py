@@ -8,7 +8,7 @@ from typing import Any
 
 from components.pipeline import PIPELINE, stage
 from flows.data import look
-from flows.dvc import engine, schema
+from flows.dvc import engine, schema, snapshot
 from flows.registry import mlflow
 from flows.run import child
 from flows.workspace import exits, lock, processes
@@ -19,7 +19,11 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     """One run of the pipeline; nothing at all when nothing changed."""
     for name in force:
         stage(name)
-    with lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle, processes.stoppable():
+    with (
+        lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
+        processes.stoppable(),
+        snapshot.taken(state.root),  # the process that child.run starts works from it too
+    ):
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
         if dry_run:

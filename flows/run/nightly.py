@@ -11,7 +11,7 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
 from flows.data import look
-from flows.dvc import engine, schema
+from flows.dvc import engine, schema, snapshot
 from flows.registry import publish
 from flows.run.flow import pipeline
 from flows.workspace import lock
@@ -24,7 +24,7 @@ def nightly(root: str) -> str:
     log = get_run_logger()
     state = State(Path(root))
     state.enter()
-    with lock.held(state.lock, what="nightly", wait=True, say=log.info):
+    with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.taken(state.root):
         look.look_at_sources(state, say=log.info)
         result: dict[str, Any] | None = None
         if not engine.stale(state.root):

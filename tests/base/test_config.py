@@ -22,7 +22,7 @@ GOOD = "clean:\n  max_distance: 4\n  ratio: 1\n  widths: [32, 64]\n"
 def load(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    return config.load(path, MODELS)["clean"]
+    return config.load(config.read(path), MODELS)["clean"]
 
 
 def test_a_good_file_loads_and_is_frozen(tmp_path):

@@ -22,7 +22,7 @@ def checkout(tmp_path):
 
 
 def reproduce(folder):
-    with engine._repo(folder) as repo, engine._explained():
+    with engine._working(folder) as repo:
         return repo.reproduce(targets=["one"], single_item=True)
 
 

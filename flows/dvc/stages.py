@@ -1,0 +1,72 @@
+"""DVC's stages, as this project runs them: code and parameters of a snapshot, data that must not change meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.base.errors import UserError
+from flows.dvc.snapshot import Snapshot
+
+
+class InputChanged(UserError):
+    """The data that a stage read is no longer what it was when the stage began."""
+
+
+def load(repo: Any, root: Path, name: str, snapshot: Snapshot) -> Any:
+    """DVC's object for stage ``name``: it hashes the code and the parameters of the snapshot wherever DVC would hash
+    the checkout's, and refuses to be recorded when the data that it read changed while it ran.
+
+    DVC finds no other dvc.yaml and reads no templates: a broken file elsewhere in the checkout stops nothing.
+    """
+    from dvc.dvcfile import ProjectFile
+    from dvc.exceptions import DvcException
+    from dvc.stage.loader import StageLoader
+    from dvc.utils.strictyaml import load as read
+
+    file = ProjectFile(repo, str(root / "dvc.yaml"))
+    try:
+        table, _ = read(str(snapshot.table), ProjectFile.SCHEMA, repo.fs)
+    except DvcException as error:  # it would name the copy
+        raise UserError(f"{root / 'dvc.yaml'}: not what DVC reads: `make dvc` renders it anew") from error
+    if name not in table.get("stages", {}):
+        raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': `make dvc` renders it anew")
+    locked = file.lockfile_contents.get("stages", {}).get(name, {})
+    stage = StageLoader.load_stage(file, name, table["stages"][name], locked)
+    data = []
+    for dep in stage.deps:
+        copy = snapshot.copy(dep.def_path)
+        if copy is None:
+            data.append(dep)
+        else:
+            _read_from(dep, str(copy))
+    _watch(stage, data)
+    return stage
+
+
+def _read_from(dep: Any, copy: str) -> None:
+    """Have DVC read ``dep`` at ``copy`` and record it as what it is called in dvc.yaml."""
+    dump = dep.dumpd
+    dep.fs_path = copy
+    dep.dumpd = lambda **options: {**dump(**options), "path": dep.def_path}
+
+
+def _watch(stage: Any, data: list[Any]) -> None:
+    """Have ``stage`` hash ``data`` before its command runs, and raise InputChanged where the hash after it differs."""
+    run, save = stage._run_stage, stage.save_deps
+    before: dict[str, Any] = {}
+
+    def run_stage(*arguments: Any, **options: Any) -> None:
+        before.update({dep.def_path: dep.get_hash() if dep.exists else None for dep in data})
+        run(*arguments, **options)
+
+    def save_deps(*arguments: Any, **options: Any) -> None:
+        save(*arguments, **options)
+        for dep in data:
+            if dep.hash_info != before.get(dep.def_path, dep.hash_info):
+                raise InputChanged(
+                    f"{dep.def_path} changed while stage '{stage.name}' ran, so nothing says what its outputs were "
+                    "made from and they were not recorded: run it again"
+                )
+
+    stage._run_stage, stage.save_deps = run_stage, save_deps
