@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -116,6 +118,19 @@ def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.Co
 def command(*arguments: str) -> list[str]:
     """The command line of ``stillroom arguments``, run from the current folder's code."""
     return [sys.executable, "-m", "flows.cli.app", *arguments]
+
+
+@contextlib.contextmanager
+def dvc_locked(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, killed at the end, that holds DVC's lock of the checkout ``folder``."""
+    code = "import time, zc.lockfile as z; held = z.LockFile('.dvc/tmp/lock'); print(flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "\n"
+        yield holder
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ def fingerprint(
         kept = store / source.name if store else None
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=kept, at=at, fetch=fetch)
         summary = opened.fingerprint(memory)
-        if not summary["files"]:
+        if not summary["files"] and (fetch or source.kind != "urls"):
             raise UserError(
                 f"{source.location}: empty: no images in it (collect.sources[{at}].location in params.yaml)"
             )

@@ -72,8 +72,8 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
 
 def lock(root: Path) -> dict[str, Any]:
     """The stages of dvc.lock: for each its cmd, deps, params and outs; empty when nothing ran yet."""
-    path = root / "dvc.lock"
-    return parse_lock(path.read_text("utf-8")) if path.is_file() else {}
+    text = repair.lock_text(root)
+    return parse_lock(text) if text else {}
 
 
 def parse_lock(text: str) -> dict[str, Any]:

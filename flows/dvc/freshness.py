@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.base import config, files
 from components.pipeline import PIPELINE, downstream
+from flows.dvc import repair
 
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
@@ -32,22 +33,32 @@ class Freshness:
             held = json.loads(memory.read_text("utf-8"))
             self._old = {"files": dict(held["files"]), "known": dict(held["known"])}
 
-    def stale(self) -> list[str]:
-        """The stages that are not up to date, in the pipeline's order; the same as `flows.dvc.engine.stale`."""
-        locked = self._parsed("dvc.lock").get("stages") or {}
-        wanted = self._parsed("dvc.yaml").get("stages") or {}
-        params = self._parsed(config.FILE)
+    def stale(self, *, also: Sequence[str] = ()) -> list[str]:
+        """The stages that are not up to date, in the pipeline's order; the same as `flows.dvc.engine.stale`.
+
+        ``also``: stages that are not, for a reason that is not on the disk.
+        """
+        locked = self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {}
+        wanted, params = (
+            self._parsed(name, path.read_text("utf-8") if path.is_file() else "")
+            for name, path in ((name, self._root / name) for name in ("dvc.yaml", config.FILE))
+        )
+        stages = wanted.get("stages") or {}
         changed = [
             stage.name
             for stage in PIPELINE
-            if not self._same(wanted.get(stage.name) or {}, locked.get(stage.name), params)
+            if stage.name in also or not self._same(stages.get(stage.name) or {}, locked.get(stage.name), params)
         ]
         affected = downstream(changed)
         return [stage.name for stage in PIPELINE if stage.name in affected]
 
     def digest(self, path: str) -> str:
         """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does."""
-        full = self._root / path
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a running stage replaces it just now
+            return self._digest(self._root / path)
+        return ""
+
+    def _digest(self, full: Path) -> str:
         if full.is_dir():
             found = sorted(Path(folder, name) for folder, _, names in os.walk(full) for name in names)
             listed = [{"md5": self._md5(each), "relpath": each.relative_to(full).as_posix()} for each in found]
@@ -77,17 +88,15 @@ class Freshness:
         recorded = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
         return all(path in recorded and self.digest(path) == recorded[path] for path in paths)
 
-    def _parsed(self, name: str) -> dict[str, Any]:
-        path = self._root / name
-        if not path.is_file():
+    def _parsed(self, name: str, text: str) -> dict[str, Any]:
+        if not text:
             return {}
-        text = path.read_bytes()
 
         def parse() -> Any:
             # JSON between the parser and us: what comes from the memory and what is fresh are the same plain data.
-            return json.loads(json.dumps(config.parse(text.decode("utf-8"), name), default=str))
+            return json.loads(json.dumps(config.parse(text, name), default=str))
 
-        return self.known(f"{name} {hashlib.sha256(text).hexdigest()}", parse)
+        return self.known(f"{name} {hashlib.sha256(text.encode()).hexdigest()}", parse)
 
     def _md5(self, path: Path) -> str:
         found = path.stat()

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from components.base import files
+from components.base import config, files
+from components.base.errors import UserError
 
 BACKUP = "tmp/stillroom.lock.before"
 """Below ``.dvc``: dvc.lock as it was when DVC began to work on it; there only while it does."""
+
+
+_WRITING = 1.0  # seconds since the last change of dvc.lock in which DVC may still be writing it
 
 
 def repair(root: Path, *, say: Callable[[str], None]) -> None:
@@ -46,6 +51,32 @@ def backed_up(root: Path, *, say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _repair_lock(root, say)
+
+
+def lock_text(root: Path) -> str:
+    """The text of dvc.lock, empty when there is none; what it was before, where DVC writes it or was killed writing it.
+
+    Changes nothing, unlike `repair`, and needs no lock.
+    """
+    path, copy = root / "dvc.lock", root / ".dvc" / BACKUP
+    held = _text(copy)  # there only while DVC works on it, and after a kill
+    if held is None:
+        return _text(path) or ""
+    try:
+        if time.time() - path.stat().st_mtime < _WRITING:
+            return held
+        text = path.read_text("utf-8")
+        config.parse(text, "dvc.lock")
+        return text
+    except (FileNotFoundError, UnicodeDecodeError, UserError):
+        return held
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def _repair_lock(root: Path, say: Callable[[str], None]) -> None:

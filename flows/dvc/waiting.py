@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil
 
 Result = TypeVar("Result")
 _PAUSE = 0.2  # seconds between two tries
+_LONGEST = 60  # characters of a command line that are shown
 
 
 def wait_for_lock(repo: Any, *, say: Callable[[str], None]) -> None:
@@ -21,51 +23,65 @@ def wait_for_lock(repo: Any, *, say: Callable[[str], None]) -> None:
     if not isinstance(lock, Lock):  # hardlink_lock is set: it waits by itself, and does not know who has it
         lock._wait = True
         return
+    say = _once(say)
 
     def take() -> None:
-        said = False
         while True:
             try:
                 lock._do_lock()
                 return
             except LockError:
-                if not said:
-                    said = True
-                    say(f"waiting for {_holder(Path(lock.lockfile))}, which is running in this checkout")
+                say(_waiting_for(_written(Path(lock.lockfile))))
                 time.sleep(_PAUSE)
 
     lock.lock = take
 
 
 def patiently(work: Callable[[], Result], *, say: Callable[[str], None]) -> Result:
-    """``work``; where its files are in use by another `dvc` command, again when they are free.
+    """``work``; where another `dvc` command's stage uses the same files, again when they are free.
 
     DVC finds out before it starts the stage: what it has not begun can be asked for again.
     """
     from dvc.exceptions import ReproductionError
     from dvc.lock import LockError
 
-    said = False
+    say = _once(say)
     while True:
         try:
             return work()
         except ReproductionError as error:
             if not isinstance(error.__cause__, LockError):
                 raise
-            if not said:
-                said = True
-                blocking = [line.strip() for line in str(error.__cause__).splitlines() if "(PID " in line]
-                who = ", ".join(dict.fromkeys(blocking)) or "another `dvc` command"
-                say(f"waiting for {who}, which is running in this checkout")
+            found = re.search(r"\(PID (\d+)\)", str(error.__cause__))
+            say(_waiting_for(found[1] if found else ""))
             time.sleep(_PAUSE)
 
 
-def _holder(path: Path) -> str:
-    """Who holds the lock file ``path``, into which DVC writes its process's number."""
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return once
+
+
+def _written(path: Path) -> str:
+    """The number of its process, which DVC writes into its lock file ``path``."""
     try:
-        number = int(path.read_text("utf-8"))
-        line = psutil.Process(number).cmdline()
-    except (OSError, ValueError, psutil.Error):
-        return "another `dvc` command"
-    named = [Path(part).name if "/" in part else part for part in line]
-    return f"`{' '.join(named[1:] if named[0].startswith('python') else named)}` (process {number})"
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _waiting_for(number: str) -> str:
+    try:
+        line = psutil.Process(int(number)).cmdline()
+        named = [Path(part).name if part.startswith("/") else part for part in line]
+        words = " ".join(named[1:] if named[0].startswith("python") else named)
+        who = f"`{words[:_LONGEST]}` (process {number})"
+    except (ValueError, IndexError, psutil.Error):
+        who = "another `dvc` command"
+    return f"waiting for {who}, which is running in this checkout"

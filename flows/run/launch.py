@@ -9,6 +9,7 @@ from typing import Any
 from components.pipeline import PIPELINE, stage
 from flows.data import look
 from flows.dvc import engine, schema, snapshot
+from flows.dvc.freshness import Freshness
 from flows.registry import mlflow
 from flows.run import child
 from flows.workspace import exits, lock, processes
@@ -19,6 +20,9 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     """One run of the pipeline; nothing at all when nothing changed."""
     for name in force:
         stage(name)
+    if dry_run:
+        _plan(state, force)
+        return
     with (
         lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
         processes.stoppable(),
@@ -26,10 +30,6 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     ):
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
-        if dry_run:
-            schema.check(state.root)
-            _plan(state, stale, force)
-            return
         from flows.data import contract
         from flows.registry import publish
 
@@ -47,10 +47,10 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
 
 
 def status(state: State) -> None:
-    """Print what is stale and what was registered last."""
+    """Print what is stale and what was registered last; beside a run too, since nothing is changed or locked."""
     from flows.registry import publish
 
-    stale = engine.stale(state.root)
+    stale = _stale(state)
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
     result = publish.published(state)
     if result:
@@ -110,9 +110,12 @@ def _where(result: dict[str, Any]) -> str:
     return f"{result['run']}  ({address})" if served else f"{result['run']}  (after `stillroom ui`: {address})"
 
 
-def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
+def _plan(state: State, force: tuple[str, ...]) -> None:
+    """Print what a run would do; like `status` it changes and locks nothing."""
     from flows.data import contract
 
+    schema.check(state.root)
+    stale = _stale(state, also=("collect",) if look.sources_changed(state, say=exits.note) else ())
     names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
     print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")
     if "train" not in names:
@@ -122,3 +125,11 @@ def _plan(state: State, stale: list[str], force: tuple[str, ...]) -> None:
         return
     bad = contract.violations(state.root)
     print(f"would stop before training: {'; '.join(bad)}" if bad else "contract: holds")
+
+
+def _stale(state: State, *, also: tuple[str, ...] = ()) -> list[str]:
+    fresh = Freshness(state.root, state.folder / "fresh.json")
+    try:
+        return fresh.stale(also=also)
+    finally:
+        fresh.save()

@@ -1,0 +1,121 @@
+"""What only reads never writes: `status`, `data status` and `run --dry-run`, beside a run and after a killed one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import data_checkout
+import pytest
+from checkouts import command, dvc_locked, edit, environment, stillroom
+
+from components.base import config
+from flows.data import look, status
+from flows.dvc import engine, repair
+from flows.run import launch
+from flows.workspace.paths import State
+
+READING = (("status",), ("data", "status"), ("run", "--dry-run"))
+
+
+def files(root: Path) -> dict[str, tuple[int, int, int]]:
+    """Size, time and inode of every file, but for what is only remembered to be faster."""
+    found = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not name.startswith((".git/", ".stillroom/")):
+            state = path.stat()
+            found[name] = state.st_size, state.st_mtime_ns, state.st_ino
+    return found
+
+
+def left_by_a_kill(root: Path) -> None:
+    """A damaged dvc.lock and rwlock, as DVC leaves them, and the copy from before."""
+    with repair.backed_up(root, say=pytest.fail):
+        held = (root / ".dvc" / repair.BACKUP).read_text()
+    (root / ".dvc" / repair.BACKUP).write_text(held)
+    (root / "dvc.lock").write_text(held[: len(held) // 2] + "\n  : [")
+    (root / ".dvc/tmp/rwlock").write_text('{"write": {')
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["at rest", "after a kill"])
+def test_reading_changes_no_file_and_takes_no_lock(tmp_path, capsys, killed):
+    root = data_checkout.copied(tmp_path / "checkout")
+    state = State(root)
+    state.enter()
+    if killed:
+        left_by_a_kill(root)
+    before = files(root)
+    with dvc_locked(root):
+        launch.status(state)
+        launch.run(state, dry_run=True, force=(), wait=True)
+        assert status.status(state)["stale"] == []
+    printed = capsys.readouterr()
+    assert "stale: train, evaluate, report\n" in printed.out and "would run: train, evaluate, report\n" in printed.out
+    assert {**files(root), ".dvc/tmp/lock": None} == {**before, ".dvc/tmp/lock": None}
+
+
+def test_a_dry_run_sees_a_source_that_changed_and_leaves_the_page_alone(tmp_path, capsys):
+    root = data_checkout.copied(tmp_path / "checkout")
+    state = State(root)
+    data_checkout.zipped(root / "source.zip", data_checkout.members(25))
+    before = files(root)
+    launch.run(state, dry_run=True, force=(), wait=True)
+    assert "would run: collect, clean, " in capsys.readouterr().out
+    assert files(root) == before
+    look.look_at_sources(state, say=lambda line: None)
+    assert not look.sources_changed(state, say=lambda line: None)
+    (root / look.PAGE).unlink()
+    assert look.sources_changed(state, say=lambda line: None)
+
+
+def test_a_dry_run_fetches_nothing(tmp_path, here):
+    root = data_checkout.copied(tmp_path / "checkout")
+    (root / "list.csv").write_text(f"url\n{here.url('/a.png')}\n")
+    source = config.of(root)["collect"]["sources"][0] | {
+        "name": "web", "kind": "urls", "location": "list.csv", "url_column": "url", "seconds": 5.0, "attempts": 1,
+        "private": True, "obey": False, "text_column": None, "label_column": None, "group_column": None,
+    }  # fmt: skip
+    edit(root, "collect", sources=[source])
+    lines = []
+    assert look.sources_changed(State(root), say=lines.append)
+    assert lines == ["source web: 0 files, 0.0 MiB; not there: not_fetched 1"]
+    assert not here.asked
+
+
+def test_dvc_lock_is_read_as_it_was_while_dvc_writes_it(tmp_path):
+    root = data_checkout.copied(tmp_path / "checkout")
+    held = (root / "dvc.lock").read_text()
+    with repair.backed_up(root, say=lambda line: None):
+        for torn in ("", held[: len(held) // 2], held[: held.index("\n  split:")] + "\n"):
+            (root / "dvc.lock").write_text(torn)
+            assert repair.lock_text(root) == held
+            assert engine.lock(root).keys() == engine.parse_lock(held).keys()
+        (root / "dvc.lock").write_text(held.replace("split", "parted"))
+        time.sleep(repair._WRITING)
+        assert "parted" in repair.lock_text(root)
+        (root / "dvc.lock").write_text(held)
+    (root / "dvc.lock").unlink()
+    assert repair.lock_text(root) == ""
+
+
+@pytest.mark.slow
+def test_reading_beside_a_run_breaks_neither(finished, tmp_path):
+    root = tmp_path / "checkout"
+    shutil.copytree(finished[0], root, symlinks=True)
+    edit(root, "train", learning_rate=0.001)
+    process = subprocess.Popen(command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    said = []
+    while process.poll() is None:
+        for words in READING:
+            done = stillroom(root, *words)
+            said.append(done)
+            assert "Traceback" not in done.stderr, done.stderr
+            assert done.returncode == 0, done.stderr
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "waiting for" not in stderr
+    assert len(said) >= len(READING)
