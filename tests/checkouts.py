@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from components.base.config import FILE
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "params.schema.json", FILE,
-        "data/withdrawn.jsonl", "data/start.json")  # fmt: skip
+CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore",
+        "params.schema.json", FILE, "data/withdrawn.jsonl", "data/start.json")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},
     "profile": {"embedding": "colours", "images": 100},

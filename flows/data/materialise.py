@@ -23,6 +23,7 @@ def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
     """
     how = {}
     with snapshot.taken(state.root), processes.stoppable():
+        engine.bring_back(state.root)
         look.look_at_sources(state, say=say)
         for stage in status.stages():
             began = time.monotonic()

@@ -18,7 +18,7 @@ from typing import Any
 from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows.dvc import repair, snapshot, stages, waiting
+from flows.dvc import fetch, repair, snapshot, stages, waiting
 from flows.workspace import exits, processes
 
 
@@ -38,6 +38,16 @@ def stale(root: Path) -> list[str]:
         changed = [stage.name for stage in PIPELINE if stages.load(repo, root, stage.name, taken).status()]
     # DVC compares each stage with what is there now; what a stale stage will write makes its readers stale too.
     return [stage.name for stage in PIPELINE if stage.name in downstream(changed)]
+
+
+def bring_back(root: Path) -> None:
+    """Check out what dvc.lock names and is not here, from DVC's cache or its default remote (flows/dvc/fetch.py)."""
+    from dvc.repo import lock_repo
+
+    if not (root / "dvc.lock").is_file() or not fetch.missing(root):
+        return
+    with snapshot.taken(root) as taken, _working(root) as repo, lock_repo(repo):
+        waiting.patiently(lambda: fetch.bring_back(repo, root, taken, say=exits.note), say=exits.note)
 
 
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:

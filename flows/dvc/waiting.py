@@ -49,10 +49,11 @@ def patiently(work: Callable[[], Result], *, say: Callable[[str], None]) -> Resu
     while True:
         try:
             return work()
-        except ReproductionError as error:
-            if not isinstance(error.__cause__, LockError):
+        except (LockError, ReproductionError) as error:
+            busy = error.__cause__ if isinstance(error, ReproductionError) else error
+            if not isinstance(busy, LockError):
                 raise
-            found = re.search(r"\(PID (\d+)\)", str(error.__cause__))
+            found = re.search(r"\(PID (\d+)\)", str(busy))
             say(_waiting_for(found[1] if found else ""))
             time.sleep(_PAUSE)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.pipeline import PIPELINE, stage
 from flows.data import look
-from flows.dvc import engine, schema, snapshot
+from flows.dvc import engine, fetch, schema, snapshot
 from flows.dvc.freshness import Freshness
 from flows.registry import mlflow
 from flows.run import child
@@ -28,6 +28,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         processes.stoppable(),
         snapshot.taken(state.root),  # the process that child.run starts works from it too
     ):
+        engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
         from flows.data import contract
@@ -117,6 +118,9 @@ def _plan(state: State, force: tuple[str, ...]) -> None:
     schema.check(state.root)
     stale = _stale(state, also=("collect",) if look.sources_changed(state, say=exits.note) else ())
     names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
+    lacking = fetch.missing(state.root) if (state.root / "dvc.lock").is_file() else []
+    if lacking:
+        print(f"not here: {', '.join(lacking)}; a run first looks for them in DVC's cache and its remote")
     print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")
     if "train" not in names:
         return

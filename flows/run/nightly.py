@@ -25,6 +25,7 @@ def nightly(root: str) -> str:
     state = State(Path(root))
     state.enter()
     with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.taken(state.root):
+        engine.bring_back(state.root)
         look.look_at_sources(state, say=log.info)
         result: dict[str, Any] | None = None
         if not engine.stale(state.root):
