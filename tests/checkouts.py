@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from components.base.config import FILE
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("components", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore",
+CODE = ("components", "consume", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore",
         "params.schema.json", FILE, "data/withdrawn.jsonl", "data/start.json")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},

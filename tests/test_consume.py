@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkouts import environment, free_port, stillroom
+from checkouts import environment, free_port, stillroom, tree
 from PIL import Image
 
 from flows.run import servers
@@ -59,6 +59,49 @@ def test_fourteen_lines_draw_pictures_without_our_code_or_torch(registry, tmp_pa
     with Image.open(tmp_path / "pictures.png") as sheet:
         assert sheet.size == (8 * 16, 16)
         assert len(set(sheet.convert("RGB").get_flattened_data())) > 100
+
+
+def pull_alone(*arguments, **changes):
+    """consume/pull.py run by a Python that sees no site-packages and nothing of ours."""
+    command = [sys.executable, "-I", "-S", str(ROOT / "consume/pull.py"), *map(str, arguments)]
+    env = {**environment(), **changes}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_one_file_puller_takes_a_version_from_a_real_server_and_trusts_it_with_nothing(
+    registry, finished, tmp_path
+):
+    [store] = (finished[0] / ".stillroom/mlflow/artifacts").glob("stillroom/*/artifacts/denoiser")
+    to = tmp_path / "model"
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    first = pull_alone("denoiser@champion", "--to", to, MLFLOW_TRACKING_URI=registry, **proxies)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout == f"{to}: denoiser version 1 pulled and checked\n"
+    pulled = tree(to)
+    assert {**tree(store), ".pulled.json": pulled[".pulled.json"]} == pulled
+    again = pull_alone("denoiser", "--pin", "1", "--to", to, "--uri", registry)
+    assert again.stdout == f"{to}: denoiser version 1 is there and whole: nothing to do\n", again.stderr
+    for arguments, line in (
+        (["denoiser@best"], "Registered model alias best not found."),
+        (["nobody@champion"], "Registered Model with name=nobody not found"),
+        (["denoiser", "--pin", "9"], "Model Version (name=denoiser, version=9) not found"),
+    ):
+        done = pull_alone(*arguments, "--to", to, "--uri", registry)
+        assert (done.returncode, done.stderr) == (2, f"error: {registry}: {line}\n")
+    other, extra, weights = tmp_path / "other", store / "extra.pkl", store / "onnx/model.onnx"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        flipped = pull_alone("denoiser@champion", "--to", other, "--uri", registry)
+        weights.write_bytes(before)
+        extra.write_bytes(b"")
+        unlisted = pull_alone("denoiser@champion", "--to", other, "--uri", registry)
+    finally:
+        weights.write_bytes(before)
+        extra.unlink(missing_ok=True)
+    assert (flipped.returncode, flipped.stderr) == (2, "error: onnx/model.onnx: not what MANIFEST.json promises\n")
+    assert unlisted.returncode == 2 and "extra.pkl is not in MANIFEST.json" in unlisted.stderr
+    assert not other.exists() and tree(to) == pulled
 
 
 def test_sample_draws_the_champion_the_same_picture_at_any_count(finished, tmp_path):

@@ -1,15 +1,17 @@
 """The layout of the code, held against its own files: rooms, arrows of import that only go down, small files."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(path for top in ("components", "flows") for path in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(path for top in ("components", "consume", "flows") for path in (ROOT / top).rglob("*.py"))
 
 # From the ground up: a room imports only rooms that stand before it.
 ROOMS = (
+    "consume.pull",  # others copy it: it imports nothing of ours
     "components.base", "components.decode", "components.samples", "components.html", "components.embed",
     "components.diffusion", "components.networks", "components.dataset", "components.model",
     "components.collect", "components.clean", "components.resize", "components.split", "components.profile",
@@ -118,4 +120,13 @@ def test_files_and_functions_are_short(path):
 def test_the_tests_lie_in_the_same_tree():
     rooms = {module.split(".")[1] for module in MODULES} - {"pipeline", "__main__"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))}
-    assert folders <= rooms | {"flows", "components"}
+    assert folders <= rooms | {"flows", "components", "consume"}
+
+
+def test_what_others_copy_is_one_file_of_at_most_200_lines_that_needs_nothing_else():
+    assert {path.name for path in (ROOT / "consume").glob("*.py")} == {"__init__.py", "pull.py"}
+    text = (ROOT / "consume/pull.py").read_text("utf-8")
+    assert text.count("\n") <= 200
+    named = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+    assert {each.split(".")[0] for each in named} <= sys.stdlib_module_names - {"pickle", "subprocess"}
