@@ -104,6 +104,52 @@ def test_the_one_file_puller_takes_a_version_from_a_real_server_and_trusts_it_wi
     assert not other.exists() and tree(to) == pulled
 
 
+def test_pull_reads_the_checkout_without_a_server_and_checks_the_same(finished, tmp_path):
+    folder, to = finished[0], tmp_path / "model"
+    [store] = (folder / ".stillroom/mlflow/artifacts").glob("stillroom/*/artifacts/denoiser")
+    planned = stillroom(folder, "pull", "denoiser@champion", "--to", str(to), "--dry-run")
+    assert re.fullmatch(rf"would pull denoiser version 1, \d+ files, [\d,]+ bytes, into {to}\n", planned.stdout), (
+        planned
+    )
+    assert not list(tmp_path.iterdir())
+    done = stillroom(folder, "pull", "denoiser@champion", "--to", str(to))
+    assert (done.returncode, done.stdout) == (0, f"{to}: denoiser version 1 pulled and checked\n"), done.stderr
+    pulled = tree(to)
+    assert {**tree(store), ".pulled.json": pulled[".pulled.json"]} == pulled
+    (to / "README.md").write_text("mine")
+    mended = stillroom(folder, "pull", "models:/denoiser/1", "--to", str(to))
+    assert "in place of what was there (README.md: not what" in mended.stdout
+    weights = store / "unet/diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        flipped = stillroom(folder, "pull", "denoiser", "--pin", "1", "--to", str(tmp_path / "other"))
+    finally:
+        weights.write_bytes(before)
+    assert flipped.returncode == 2 and "safetensors: not what MANIFEST.json promises" in flipped.stderr
+    assert not (tmp_path / "other").exists() and tree(to) == pulled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["denoiser"], "wanted NAME@ALIAS, or NAME with --pin NUMBER"),
+        (["denoiser@best"], "models:/denoiser@best: no such version in"),
+        (["denoiser", "--pin", "9"], "models:/denoiser/9: no such version in"),
+        (["denoiser@champion", "--uri", "http://127.0.0.1:9"], "http://127.0.0.1:9: [Errno 111] Connection refused"),
+        (["denoiser@champion", "--uri", "nowhere"], "nowhere/registry.json: No such file or directory"),
+        (["denoiser@champion", "--uri", "sqlite:///none.db"], "nothing is registered here yet"),
+        (["denoiser@champion", "--to", "no/such/folder"], "no such folder: make it"),
+    ],
+)
+def test_a_wrong_pull_is_one_line(finished, tmp_path, arguments, line):
+    done = stillroom(finished[0], "pull", "--to", str(tmp_path / "model"), *arguments)
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "model").exists()
+
+
 def test_sample_draws_the_champion_the_same_picture_at_any_count(finished, tmp_path):
     folder, _ = finished
     sheets = []

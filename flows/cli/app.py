@@ -98,6 +98,7 @@ def promote(
 for command in (record.history, record.rollback, record.verify, record.lineage, record.diff):
     app.command()(command)
 app.command()(model.sample)
+app.command()(model.pull)
 app.command()(model.distil)
 app.command()(model.ema)
 

@@ -1,4 +1,4 @@
-"""Commands that take a model: `stillroom sample`, `stillroom distil` and `stillroom ema`."""
+"""Commands that take a model: `stillroom sample`, `pull`, `distil` and `ema`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,27 @@ def sample(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None
     )
     sample.sample(enter(directory), request, outputs, dry_run=dry_run)
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS, or NAME with --pin.")],
+    to: Annotated[Path, typer.Option(help="Folder to make, mend or bring up to date.", file_okay=False)],
+    directory: Folder = Path(),
+    pin: Annotated[
+        int | None, typer.Option(help="Number of the version, whatever the alias says.", min=1, show_default="none")
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of an MLflow server, or folder of a mirror.", show_default="this checkout's registry"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be pulled, and write nothing.")] = False,
+) -> None:
+    """Put a registered version into a folder, every byte checked, and keep what is there until it is whole."""
+    from flows.model import pull
+
+    print(pull.pull(enter(directory), model, to.absolute(), pin=pin, uri=uri, dry_run=dry_run))
 
 
 def distil(

@@ -1,0 +1,45 @@
+"""`stillroom pull`: a registered version in a folder of its own, every byte checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from components.base.errors import UserError
+from consume import pull as puller
+from flows.registry import source
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
+
+
+def pull(state: State, model: str, to: Path, *, pin: int | None, uri: str | None, dry_run: bool) -> str:
+    """Have folder ``to`` hold a version, by the code of consume/pull.py; returns in one line what was done."""
+    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:@([^/@]+)|/(\d+))?", model)
+    if not found or (pin is None and not found[2] and not found[3]):
+        raise UserError(f"{model}: not a version's name: wanted NAME@ALIAS, or NAME with --pin NUMBER")
+    if not to.parent.is_dir():
+        raise UserError(f"{to.parent}: no such folder: make it, or give another --to")
+    if pin is None and found[3]:
+        pin = int(found[3])
+    registry = source.registry(state, uri)
+    with stoppable(), source.explained():
+        if dry_run:
+            return _plan(registry, found[1], found[2] or "", to, pin)
+        return puller.pull(registry, found[1], found[2] or "", to, pin)
+
+
+def _plan(registry: puller.Server | puller.Mirror, name: str, alias: str, to: Path, pin: int | None) -> str:
+    """What `pull` would do, from the manifest alone; the folder is hashed, nothing is written."""
+    number, digest, root = registry.resolve(name, alias, pin)
+    try:
+        puller.copy(puller.Mirror(to), ".", digest)
+        return f"{to}: {name} version {number} is there and whole: would do nothing"
+    except (puller.PullError, OSError, ValueError):
+        with registry.open(f"{root}/{puller.MANIFEST}") as stream:
+            text = stream.read(puller.MOST)
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise UserError(f"{puller.MANIFEST} of {name} version {number}: its SHA-256 is not the registered one")
+    listed, _ = puller.files(text)
+    size = sum(entry["bytes"] for entry in listed.values())
+    return f"would pull {name} version {number}, {len(listed)} files, {size:,} bytes, into {to}"

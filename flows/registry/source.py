@@ -1,0 +1,59 @@
+"""Where versions are pulled from: an MLflow server, a mirror's folder, or this checkout's own registry."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.base.errors import UserError, environment_error
+from consume import pull
+from flows.workspace.paths import State
+
+
+class Local(pull.Mirror):
+    """The registry of this checkout, read from its files: no server has to run."""
+
+    def __init__(self, state: State, uri: str) -> None:
+        database = Path(uri.removeprefix("sqlite:///"))
+        if not database.is_file():  # MLflow would make one
+            raise UserError(f"{database}: missing: nothing is registered here yet: `stillroom run` registers a model")
+        from flows.registry.mlflow import Tracker
+
+        super().__init__(state.artifacts)
+        self.tracker = Tracker(state, uri)
+
+    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str]:
+        """Number, SHA-256 of the manifest and folder of the version of ``alias``, or of version ``pin``."""
+        from flows.registry.mlflow import MANIFEST_TAG
+        from flows.registry.versions import Versions
+
+        found = Versions(self.tracker, name).resolve(f"@{alias}" if pin is None else f"/{pin}")
+        folder = self.tracker.local_folder(found.source)
+        if folder is None:
+            raise UserError(f"{name} version {found.version}: lies at {found.source}, not in this checkout")
+        return int(found.version), found.tags.get(MANIFEST_TAG, ""), str(folder.relative_to(self.location))
+
+
+def registry(state: State, uri: str | None) -> pull.Server | pull.Mirror:
+    """What ``uri`` names: a server's address, a mirror's folder, a database; None: the registry of this checkout."""
+    uri = uri or os.environ["MLFLOW_TRACKING_URI"]
+    if uri.startswith("sqlite:"):
+        return Local(state, uri)
+    with explained():
+        return pull.Server(uri) if uri.startswith("http") else pull.Mirror(uri.removeprefix("file://"))
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a registry, a disk or a network did wrong into one line."""
+    try:
+        yield
+    except pull.PullError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        known = environment_error(error)
+        raise known or UserError(f"{error.filename or 'registry'}: {error.strerror or error}") from error
+    except pull.MISTAKES as error:  # answers of another shape than MLflow's
+        raise UserError(f"not the answer of a registry: {type(error).__name__}: {error}") from error
