@@ -12,6 +12,7 @@ import pytest
 from checkouts import environment, free_port, stillroom, tree
 from PIL import Image
 
+from flows.model import release
 from flows.run import servers
 from flows.workspace.paths import State
 
@@ -128,6 +129,27 @@ def test_pull_reads_the_checkout_without_a_server_and_checks_the_same(finished, 
         weights.write_bytes(before)
     assert flipped.returncode == 2 and "safetensors: not what MANIFEST.json promises" in flipped.stderr
     assert not (tmp_path / "other").exists() and tree(to) == pulled
+
+
+def test_a_release_is_pulled_without_a_server_and_is_the_same_from_one(finished, registry, tmp_path):
+    folder, to = finished[0], tmp_path / "mirror"
+    planned = stillroom(folder, "release", str(to), "--dry-run")
+    assert planned.stdout == f"would release denoiser versions 1 into {to}\n", planned.stderr
+    assert not to.exists()
+    done = stillroom(folder, "release", str(to))
+    assert done.stdout == f"{to}: denoiser@champion is version 1; versions 1, every file checked\n", done.stderr
+    pulled = pull_alone("denoiser@champion", "--to", tmp_path / "model", "--uri", to)
+    assert pulled.stdout.endswith("denoiser version 1 pulled and checked\n"), pulled.stderr
+    [store] = (folder / ".stillroom/mlflow/artifacts").glob("stillroom/*/artifacts/denoiser")
+    assert tree(store).items() <= tree(tmp_path / "model").items()
+    state = State(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", registry)
+        release.release(state, tmp_path / "other", [], dry_run=False, say=print)
+    assert tree(tmp_path / "other") == tree(to)
+    missing = stillroom(folder, "release", str(to), "--version", "9")
+    assert missing.returncode == 2 and "models:/denoiser/9: no such version" in missing.stderr
+    assert tree(tmp_path / "other") == tree(to)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ for command in (record.history, record.rollback, record.verify, record.lineage, 
     app.command()(command)
 app.command()(model.sample)
 app.command()(model.pull)
+app.command()(model.release)
 app.command()(model.distil)
 app.command()(model.ema)
 

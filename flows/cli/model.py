@@ -1,4 +1,4 @@
-"""Commands that take a model: `stillroom sample`, `pull`, `distil` and `ema`."""
+"""Commands that take a model: `stillroom sample`, `pull`, `release`, `distil` and `ema`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli.options import Folder, enter
+from flows.workspace import exits
 
 Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, or the folder of a pipeline.")]
 # Spelled out, since the modules that define them need seconds to import; tests/model/test_drawing.py compares.
@@ -102,6 +103,23 @@ def pull(
     from flows.model import pull
 
     print(pull.pull(enter(directory), model, to.absolute(), pin=pin, uri=uri, dry_run=dry_run))
+
+
+def release(
+    to: Annotated[Path, typer.Argument(help="Folder of the mirror: new, empty, or one that this command wrote.")],
+    directory: Folder = Path(),
+    version: Annotated[
+        list[int] | None,
+        typer.Option(help="Also release this version; may be repeated.", min=1, show_default="those with an alias"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be released, and write nothing.")
+    ] = False,
+) -> None:
+    """Write the versions that have an alias into a folder that consume/pull.py reads without a server."""
+    from flows.model import release
+
+    print(release.release(enter(directory), to.absolute(), version or (), dry_run=dry_run, say=exits.note))
 
 
 def distil(

@@ -45,6 +45,16 @@ def registry(state: State, uri: str | None) -> pull.Server | pull.Mirror:
         return pull.Server(uri) if uri.startswith("http") else pull.Mirror(uri.removeprefix("file://"))
 
 
+def aliases(registry: pull.Server | pull.Mirror, name: str) -> dict[str, int]:
+    """The aliases of model ``name`` and the number of the version that each points to."""
+    if isinstance(registry, Local):
+        return {alias: int(number) for alias, number in registry.tracker.aliases(name).items()}
+    if isinstance(registry, pull.Server):
+        model = registry.ask("mlflow/registered-models/get", name=name)["registered_model"]
+        return {each["alias"]: int(each["version"]) for each in model.get("aliases", [])}
+    raise UserError(f"{registry.location}: is a mirror: release from a registry")
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """Turn what a registry, a disk or a network did wrong into one line."""

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -14,37 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from checkouts import tree
+from killing import killed_at
+from mirrors import FILES, manifest, mirror, put
 from websites import reply
 
 from consume import pull
 
 SCRIPT = Path(pull.__file__)
-FILES = {"model.onnx": b"weights", "unet/config.json": b"{}", "README.md": b"a card"}
-
-
-def manifest(contents, **changes):
-    listed = {name: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for name, text in contents.items()}
-    return json.dumps({"format": 1, "files": listed, **changes}).encode()
-
-
-def put(folder, contents, listing=None):
-    """A version's files in a mirror, with ``listing`` as their manifest; its SHA-256."""
-    text = manifest(contents) if listing is None else listing
-    digest = hashlib.sha256(text).hexdigest()
-    for name, content in {**contents, pull.MANIFEST: text}.items():
-        path = folder / "versions" / digest / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return digest
-
-
-def mirror(folder, *versions):
-    """A mirror of ``versions`` 1, 2, ..., each its files or its digest; the last one is the champion."""
-    digests = [each if isinstance(each, str) else put(folder, each) for each in versions]
-    model = {"aliases": {"champion": len(digests)},
-             "versions": {str(number): each for number, each in enumerate(digests, 1)}}  # fmt: skip
-    (folder / "registry.json").write_text(json.dumps({"format": 1, "models": {"denoiser": model}}))
-    return pull.Mirror(folder)
 
 
 def files_of(source, number):
@@ -239,7 +214,7 @@ def test_kill_9_at_every_step_leaves_the_old_or_the_new_folder_whole(source, to,
             get(source, to, before)
         elif to.exists():
             shutil.rmtree(to)
-        killed = killed_at(step, source, to) != 0
+        killed = killed_at(step, to.parent, lambda: get(source, to))
         there = tree(to) if to.exists() else None
         (there or {}).pop(pull.RECORD, None)
         state = "old" if there == old else "new" if there == tree(files_of(source, 2)) else "neither"
@@ -257,26 +232,6 @@ def test_kill_9_at_every_step_leaves_the_old_or_the_new_folder_whole(source, to,
             break
     assert step > 20 and not killed
     assert seen == {"old", "new"} | ({"neither"} if before and not exchange else set())
-
-
-def killed_at(step, source, to):
-    """How a process ends that pulls version 2 and dies by SIGKILL before its ``step``-th change beside the folder."""
-    left = step
-
-    def hook(event, args):
-        nonlocal left
-        changes = event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlsym")
-        if changes and (event == "ctypes.dlsym" or str(args[0]).startswith(str(to.parent))):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if not child:
-        sys.addaudithook(hook)
-        get(source, to)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
 
 
 def test_the_folder_is_never_missing_while_versions_come_and_go(source, to):
