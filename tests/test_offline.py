@@ -10,7 +10,7 @@ import pytest
 import tracing
 from checkouts import free_port, make
 from shared import once
-from test_consume import serving, stranger_lines
+from test_consume import pull_command, serving, stranger_lines
 
 from components.model import portable
 
@@ -118,13 +118,19 @@ def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(ran, tmp
     checkout, _, _ = ran
     home, place = tmp_path / "user", tmp_path / "place"
     place.mkdir()
+    own = environment(home)
     with serving(checkout) as url:
-        own = environment(home) | {"MLFLOW_TRACKING_URI": url}
-        done, traced = tracing.run([sys.executable, "-c", stranger_lines()], tmp_path / "trace", cwd=place, env=own)
+        command = [sys.executable, *pull_command(url)]
+        done, traced = tracing.run(command, tmp_path / "trace", cwd=place, env=own)
     assert done.returncode == 0, done.stderr
-    assert left(place) == ["pictures.png"]
+    assert {path.name for path in place.iterdir()} == {".model.lock", "model"}
     holds(traced, home, place)
-    assert len(list((home / "tmp").iterdir())) == 1, "the folder that MLflow downloads into, as the caller asked"
+    before = left(place)
+    done, traced = tracing.run([sys.executable, "-c", stranger_lines()], tmp_path / "trace", cwd=place, env=own)
+    assert done.returncode == 0, done.stderr
+    assert left(place) == sorted([*before, "pictures.png"])
+    holds(traced, home, place)
+    assert left(home / "tmp") == []
 
 
 def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):

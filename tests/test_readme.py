@@ -65,7 +65,9 @@ def test_every_option_says_what_it_is():
 )
 def test_every_file_that_a_document_names_is_there(page):
     text = page.read_text("utf-8")
-    for path in re.findall(r"(?<![\w/.-])((?:components|flows|tests|benchmarks|docs)/[\w./-]+\.(?:py|md|png))", text):
+    for path in re.findall(
+        r"(?<![\w/.-])((?:components|consume|flows|tests|benchmarks|docs)/[\w./-]+\.(?:py|md|png))", text
+    ):
         assert (ROOT / path).is_file() or "NAME" in path, path
-    for path in re.findall(r"\]\(([\w./-]+\.(?:md|png))\)", text):
+    for path in re.findall(r"\]\(([\w./-]+\.(?:md|png|py))\)", text):
         assert (page.parent / path).is_file(), path
