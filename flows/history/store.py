@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from components.base import config
+from components.base.files import write_text
 from components.pipeline import PIPELINE
 from flows.dvc import engine
+from flows.dvc.snapshot import Snapshot
 from flows.history import decisions, ledger, legacy
 from flows.history import git as calls
 from flows.history.ledger import Record
@@ -27,6 +29,7 @@ KEPT = (
     "data/profile/profile.json",
 )  # fmt: skip
 CODE = ("components", "flows")
+_BEGUN = "source.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +68,36 @@ def current(root: Path) -> PipelineRun | None:
     stages = engine.lock(root)
     if any(stage.name not in stages for stage in PIPELINE):
         return None
-    files = {path: (root / path).read_bytes() for path in _paths() if (root / path).is_file()}
+    places = {path: _place(root, path) for path in _paths()}
+    files = {path: place.read_bytes() for path, place in places.items() if place.is_file()}
+    when = int((root / "dvc.lock").stat().st_mtime)
+    source = _begun(root) or _source(root)
+    return PipelineRun(key=engine.key(stages), files=files, when=when, about={}, **source)
+
+
+def begin(root: Path) -> None:
+    """Note beside the snapshot that this process works from which commit its code is of: people go on committing."""
+    held = config.snapshot(root)
+    if held:
+        write_text(held / _BEGUN, json.dumps(_source(root)) + "\n")
+
+
+def _begun(root: Path) -> dict[str, Any] | None:
+    held = config.snapshot(root)
+    return json.loads((held / _BEGUN).read_text("utf-8")) if held and (held / _BEGUN).is_file() else None
+
+
+def _source(root: Path) -> dict[str, Any]:
+    """The commit of the code, and whether what lies here is something else."""
     # A file that git does not know yet is code as well: it may have made what is recorded.
     changed = calls.git(root, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
-    when = int((root / "dvc.lock").stat().st_mtime)
-    return PipelineRun(
-        key=engine.key(stages), files=files, commit=calls.commit(root), dirty=bool(changed), when=when, about={}
-    )
+    return {"commit": calls.commit(root), "dirty": bool(changed)}
+
+
+def _place(root: Path, path: str) -> Path:
+    """Where ``path`` lies as the stages read it: in the snapshot, where this process works from one."""
+    held = config.snapshot(root)
+    return (Snapshot(held).copy(path) if held else None) or root / path
 
 
 def tip(root: Path) -> str:

@@ -65,6 +65,9 @@ def keep(root: Path, targets: dict[str, Decided]) -> None:
     """Have a branch for each alias hold the dvc.lock of its version, for DVC to find its files in use."""
     runs = {run.key: run for run in store.all_runs(root)}
     prefix = git.git(root, "rev-parse", "--show-prefix").strip()
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        if alias not in targets and git.maybe(root, "rev-parse", "--verify", "--quiet", f"{BRANCH}/{alias}"):
+            git.git(root, "update-ref", "-d", f"{BRANCH}/{alias}")
     for alias, decided in targets.items():
         run = runs.get(decided.intent.key)
         if run is None:

@@ -214,13 +214,17 @@ class Tracker:
     # Artifacts
 
     def upload(self, run_id: str, folder: Path, path: str) -> None:
-        """Copy what is in ``folder`` to ``path`` among the artifacts of the run."""
+        """Copy what is in ``folder`` to ``path`` among the run's artifacts; locally ``path`` then holds nothing else."""
         local_folder = self.local_folder(self.client.get_run(run_id).info.artifact_uri)
         if local_folder is None:
             self.client.log_artifacts(run_id, str(folder), path or None)
             return
+        if path:
+            with files.replacing_folder(local_folder / path) as beside:
+                shutil.copytree(folder, beside, dirs_exist_ok=True)
+            return
         for source in sorted(item for item in folder.rglob("*") if item.is_file()):
-            with files.replacing(local_folder / path / source.relative_to(folder)) as beside:
+            with files.replacing(local_folder / source.relative_to(folder)) as beside:
                 shutil.copyfile(source, beside)
 
     def local_folder(self, uri: str) -> Path | None:

@@ -52,6 +52,7 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
 def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> dict[str, Any]:
     """Promote ``version`` of ``run`` for ``reason``; the decision, which is then on record."""
     root = versions.tracker.state.root
+    _refuse(versions, version, version.tags.get(MANIFEST_TAG))  # before it is on record as meant
     champion = versions.champion()
     earlier = decisions.of_key(decisions.all_of(store.records(root), versions.name), run.key)
     decision = {
@@ -82,12 +83,17 @@ def _moved(versions: Versions, version: Any, begun: Record) -> Result:
     now = _number(versions.champion())
     if now not in (int(version.version), begun.body["expected"]):
         return "overtaken"
-    fault = versions.fault(version, begun.body["manifest"])
-    if fault:
-        raise UserError(f"{versions.name} version {version.version} is not promoted: {fault}")
+    _refuse(versions, version, begun.body["manifest"])
     if now != int(version.version):  # else moved by a process that was killed before it could say so
         versions.point(aliases.CHAMPION, int(version.version))
     return "promoted"
+
+
+def _refuse(versions: Versions, version: Any, manifest: str | None) -> None:
+    """UserError when the bytes of ``version`` are not those of its manifest: no alias points at such."""
+    fault = versions.fault(version, manifest)
+    if fault:
+        raise UserError(f"{versions.name} version {version.version} is not promoted: {fault}")
 
 
 def _begin(

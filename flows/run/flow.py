@@ -93,6 +93,7 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
     """
     state = State(Path(root))
     state.events.unlink(missing_ok=True)
+    store.begin(state.root)
     metrics = MetricStream(state)
     how: dict[str, str] = {}
     try:
