@@ -214,7 +214,7 @@ class Tracker:
     # Artifacts
 
     def upload(self, run_id: str, folder: Path, path: str) -> None:
-        """Copy what is in ``folder`` to ``path`` among the run's artifacts; locally ``path`` then holds nothing else."""
+        """Copy what is in ``folder`` to ``path`` among the run's artifacts; a local ``path`` holds nothing else."""
         local_folder = self.local_folder(self.client.get_run(run_id).info.artifact_uri)
         if local_folder is None:
             self.client.log_artifacts(run_id, str(folder), path or None)

@@ -45,31 +45,37 @@ def publish(
         return _result(tracker, versions, version, decision)
 
 
-def published(state: State) -> dict[str, Any] | None:
-    """What `publish` returned for the run in the working tree, as MLflow holds it now; None when that is not whole.
+def published(state: State) -> tuple[dict[str, Any] | None, str]:
+    """What `publish` returned for the run in the working tree, as MLflow holds it now; or None, and why.
 
     Nothing is remembered: an alias that was moved or deleted, a version that is gone and bytes that changed are seen.
     """
     run = store.current(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    if run is None or (uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file()):
-        return None
+    if run is None:
+        return None, "not every stage has run yet"
     params = register_params(state.root)
     decided = decisions.all_of(store.records(state.root), params.name)
     standing, leader = decisions.of_key(decided, run.key), decisions.champion(decided)
-    if standing is None or any(one.outcome is None for one in decided):
-        return None
+    if standing is None:
+        return None, "the current model is not registered yet"
+    if any(one.outcome is None for one in decided):
+        return None, "a decision was begun and not ended"
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return None, "the MLflow database is lost"
     with explained(uri):
         tracker = Tracker(state, uri)
         versions = Versions(tracker, params.name)
         version, champion = versions.of(run.key), versions.champion()
-        if version is None or (leader and champion is None):
-            return None
-        if standing.version not in (None, int(version.version)):
-            return None
-        if any(versions.fault(one) for one in (version, champion) if one is not None):
-            return None
-        return _result(tracker, versions, version, standing.intent.body["decision"])
+        if version is None or standing.version not in (None, int(version.version)):
+            return None, f"MLflow has lost version {standing.version} of {params.name}"
+        if leader and champion is None:
+            return None, f"MLflow has lost the alias {CHAMPION} of {params.name}"
+        for one in filter(None, (version, champion)):
+            fault = versions.fault(one)
+            if fault:
+                return None, f"{params.name} version {one.version}: {fault}"
+        return _result(tracker, versions, version, standing.intent.body["decision"]), ""
 
 
 def sync(state: State, say: Callable[[str], None]) -> int:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from components.base.errors import UserError
 from components.pipeline import PIPELINE, stage
 from flows.data import look
 from flows.dvc import engine, fetch, schema, snapshot
@@ -34,7 +35,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         from flows.data import contract
         from flows.registry import publish
 
-        result = None if stale or force else publish.published(state)
+        result, why = (None, "") if stale or force else publish.published(state)
         if result:
             contract.remove_page(state.root)
             print("Nothing to do: every stage is up to date and registered.\n")
@@ -42,8 +43,9 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
                 exits.note(f"the next training would be refused: {line}")
         else:
             child.run(state.root, force, lock=handle)
-            result = publish.published(state)
-            assert result is not None, "a pipeline run that succeeded has been published"
+            result, why = publish.published(state)
+            if result is None:
+                raise UserError(f"the run has ended, but {why}")
         print(summary(state, result))
 
 
@@ -53,11 +55,11 @@ def status(state: State) -> None:
 
     stale = _stale(state)
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
-    result = publish.published(state)
+    result, why = publish.published(state)
     if result:
-        print(f"registered: {result['name']} version {result['version']}. {result['reason']}")
+        print(f"registered: {_model(result)}")
     else:
-        print("The current model is not registered yet: run `stillroom run`.")
+        print(f"{why[0].upper()}{why[1:]}: run `stillroom run`.")
 
 
 def sync(state: State) -> None:
@@ -80,15 +82,8 @@ def promote(state: State, number: int, reason: str) -> None:
 def summary(state: State, result: dict[str, Any]) -> str:
     """Where to find what a pipeline run made."""
     at = Path(os.path.relpath(state.root))
-    name = f"models:/{result['name']}/{result['version']}"
-    if result["champion"] == result["version"]:
-        model = f"{name} is the champion."
-    elif result["champion"]:
-        model = f"{name} is registered. The champion is version {result['champion']}."
-    else:
-        model = f"{name} is registered. There is no champion."
     rows = {
-        "model": f"{model} {result['reason']}",
+        "model": _model(result),
         "sample grid": at / "models/evaluation/samples.png",
         "data report": at / "reports/data.html",
         "data changes": at / "reports/changes.html",
@@ -100,6 +95,18 @@ def summary(state: State, result: dict[str, Any]) -> str:
     if not (state.root / "reports/changes.html").is_file():
         del rows["data changes"]
     return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
+
+
+def _model(result: dict[str, Any]) -> str:
+    """The version, who is champion, and what was decided."""
+    name = f"models:/{result['name']}/{result['version']}"
+    if result["champion"] == result["version"]:
+        model = f"{name} is the champion."
+    elif result["champion"]:
+        model = f"{name} is registered. The champion is version {result['champion']}."
+    else:
+        model = f"{name} is registered. There is no champion."
+    return f"{model} {result['reason']}"
 
 
 def _where(result: dict[str, Any]) -> str:

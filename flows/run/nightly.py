@@ -29,7 +29,7 @@ def nightly(root: str) -> str:
         look.look_at_sources(state, say=log.info)
         result: dict[str, Any] | None = None
         if not engine.stale(state.root):
-            result = publish.published(state)
+            result, _ = publish.published(state)
         if result:
             line = "nothing to do"
         else:

@@ -210,13 +210,13 @@ def test_bytes_that_are_not_those_on_record_are_seen_and_mended(here, damage):
         (weights.parent / "more.bin").write_bytes(b"x")
     else:
         flip(champion_folder(here) / bundle.MANIFEST)
-    assert publish.published(here) is None, "nothing to do would be a lie"
+    assert publish.published(here)[0] is None, "nothing to do would be a lie"
     with pytest.raises(UserError, match=r"safetensors|more\.bin|MANIFEST"):
         publish.promote(here, int(versions(here).champion().version), "again")
     lines = []
     publish.sync(here, say=lines.append)
     assert any("mended from DVC's cache" in line for line in lines), lines
-    assert publish.published(here) is not None
+    assert publish.published(here)[0] is not None
 
 
 def test_an_alias_never_moves_to_bytes_that_are_not_verified(here):
@@ -232,13 +232,13 @@ def test_an_alias_never_moves_to_bytes_that_are_not_verified(here):
 def test_an_alias_or_a_version_deleted_by_hand_is_noticed(here):
     before = told(here)
     versions(here).client.delete_registered_model_alias("denoiser", CHAMPION)
-    assert publish.published(here) is None
+    assert publish.published(here)[0] is None
     assert any("champion is version" in line for line in published(here))
     assert told(here) == before
     publish.promote(here, 2, "the other")
-    assert publish.published(here)["champion"] == 2
+    assert publish.published(here)[0]["champion"] == 2
     versions(here).client.delete_model_version("denoiser", "2")
-    assert publish.published(here) is None
+    assert publish.published(here)[0] is None
 
 
 def test_a_database_that_is_none_is_one_line(here):
@@ -288,7 +288,7 @@ def test_a_deleted_experiment_comes_back(here):
     tracker = versions(here).tracker
     tracker.client.delete_experiment(tracker.experiment)
     lost_runs = published(here)
-    assert lost_runs is not None and publish.published(here) is not None
+    assert lost_runs is not None and publish.published(here)[0] is not None
 
 
 def test_a_password_in_the_address_is_not_shown(here, monkeypatch):
