@@ -11,6 +11,14 @@ from torch import Tensor
 
 from components.base import files
 
+MADE_BY_A_MODEL = {
+    "XML:com.adobe.xmp": '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+}
+"""What tells other programs that a picture was drawn by a model: IPTC's digital source type, as XMP."""
+
 
 def encode(images_NHWC: Tensor, *, columns: int, scale: int = 1, text: Mapping[str, str] | None = None) -> bytes:
     """A PNG of uint8 pictures in rows of ``columns``, each pixel ``scale`` wide, with ``text`` inside it."""

@@ -139,13 +139,13 @@ def _write(
     from components.model import grid
 
     labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
-    text = {"Stillroom": json.dumps({**origin, "labels": labels})}
+    text = {"Stillroom": json.dumps({**origin, "labels": labels}), **grid.MADE_BY_A_MODEL}
     grid.write(outputs.sheet, pictures, columns=min(COLUMNS, request.num), scale=request.scale, text=text)
     if not outputs.each:
         return
     outputs.each.mkdir(exist_ok=True)
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        text = {"Stillroom": json.dumps({**origin, "number": number, "label": label})}
+        text = {"Stillroom": json.dumps({**origin, "number": number, "label": label}), **grid.MADE_BY_A_MODEL}
         path = outputs.each / f"seed{request.seed}-{number:05d}.png"
         grid.write(path, picture[None], columns=1, scale=request.scale, text=text)
     print(f"{outputs.each}: {request.num} pictures")
@@ -160,6 +160,8 @@ def _film(
 
     some = class_ids[:FILM_PICTURES]
     frames, sigmas = sampling.film(denoiser, some, seed=request.seed, frames=FILM_FRAMES, **wishes)
-    text = {"Stillroom": json.dumps({**origin, "sigmas": [round(sigma, 4) for sigma in sigmas]})}
+    text = {
+        "Stillroom": json.dumps({**origin, "sigmas": [round(sigma, 4) for sigma in sigmas]}), **grid.MADE_BY_A_MODEL
+    }  # fmt: skip
     grid.write(path, frames.flatten(0, 1), columns=len(sigmas), scale=request.scale, text=text)
     print(f"{path}: {len(some)} pictures at noise levels sigma {', '.join(f'{sigma:.3g}' for sigma in sigmas)}")
