@@ -190,7 +190,7 @@ def main() -> int:
         source = Server(given.uri) if given.uri.startswith("http") else Mirror(given.uri.removeprefix("file://"))
         print(pull(source, name, alias, given.to, given.pin))
     except (PullError, *MISTAKES) as error:
-        why = str(error) if isinstance(error, (PullError, OSError)) else f"{type(error).__name__}: {error}"
+        why = str(error) if isinstance(error, (PullError, OSError)) else f"bad answer: {type(error).__name__}: {error}"
         print("error:", "".join(each if each.isprintable() else " " for each in why), file=sys.stderr)
         return 2
     return 0

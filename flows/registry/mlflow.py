@@ -259,11 +259,6 @@ class Tracker:
                 return None
             raise
 
-    def aliases(self, name: str) -> dict[str, str]:
-        """The aliases of model ``name`` with the version that each points to; none when nothing has that name."""
-        found = self.client.search_registered_models(f"name = '{name}'")
-        return dict(found[0].aliases) if found else {}
-
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:

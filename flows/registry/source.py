@@ -48,7 +48,8 @@ def registry(state: State, uri: str | None) -> pull.Server | pull.Mirror:
 def aliases(registry: pull.Server | pull.Mirror, name: str) -> dict[str, int]:
     """The aliases of model ``name`` and the number of the version that each points to."""
     if isinstance(registry, Local):
-        return {alias: int(number) for alias, number in registry.tracker.aliases(name).items()}
+        found = registry.tracker.client.search_registered_models(f"name = '{name}'")
+        return {alias: int(number) for model in found for alias, number in model.aliases.items()}
     if isinstance(registry, pull.Server):
         model = registry.ask("mlflow/registered-models/get", name=name)["registered_model"]
         return {each["alias"]: int(each["version"]) for each in model.get("aliases", [])}
