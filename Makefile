@@ -94,7 +94,7 @@ $(READY): requirements.lock pyproject.toml
 	@for one in $(LEFT_OUT); do grep -q "^$$one==" requirements.lock \
 	  || { echo "error: WITHOUT=$$one: no such package in requirements.lock" >&2; exit 2; }; done
 	@python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
-	echo "setting up $(VENV) by $$python: about 290 packages, $(if $(filter gpu,$(WITHOUT)),6.3,7.5) GB, two to seven minutes"; \
+	echo "setting up $(VENV) by $$python: about 300 packages, $(if $(filter gpu,$(WITHOUT)),6.3,7.5) GB, two to seven minutes"; \
 	if [ "$$python" = $(BIN)/python ]; then "$$python" -m ensurepip --default-pip >/dev/null; \
 	elif [ -f $(VENV)/pyvenv.cfg ]; then "$$python" -m venv --clear $(VENV); \
 	else "$$python" -m venv $(VENV); fi

@@ -2,7 +2,8 @@
 
     PYTHONPATH=. python tests/record_algorithms.py
 
-A result that changed while no version and no library did is refused: raise the algorithm's version first.
+A result that changed while no version and no library did is refused: raise the algorithm's version first.  The
+constants of the code that decides results are recorded too: tests/constants.json.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import sys
 
 import recorded
+import recorded_constants
 
 
 def main() -> int:
@@ -27,6 +29,7 @@ def main() -> int:
         new[name] = old[name]  # the last digits of another machine are no change
     lines = (f"{json.dumps(name)}: {json.dumps(new[name], sort_keys=True)}" for name in sorted(new))
     recorded.FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    recorded_constants.write()
     return 0
 
 

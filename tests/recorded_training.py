@@ -16,6 +16,7 @@ CASES: tuple[dict, ...] = (
         "horizontal_flip": 0.5, "rotate": 20.0, "colour": COLOUR | {"hue": 0.1}, "label": True}},
     {"objective": "edm", "schedule": "log_normal", "weighting": "edm", "muon_rate": 0.0},
     {"network": DIT, "objective": "flow", "schedule": "logit_normal", "weighting": "velocity"},
+    {"schedule": "exponential", "objective": "eps", "weighting": "min_snr"},
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import recorded
+import recorded_constants
 
 from components.base.algorithms import Algorithm
 
@@ -14,6 +15,16 @@ ONE = Algorithm("one", 1, ("numpy",))
 def test_a_result_changes_with_a_version_only(algorithm):
     problem = recorded.wrong(algorithm, recorded.read().get(algorithm.name), recorded.entry(algorithm))
     assert not problem, problem
+
+
+def test_a_constant_that_decides_is_not_changed_unawares():
+    now, then = recorded_constants.constants(), recorded_constants.read()
+    changed = [f"{name} is {now.get(name)}, was {then.get(name)}" for name in sorted(now.keys() | then.keys())
+               if now.get(name) != then.get(name)]  # fmt: skip
+    assert not changed, (
+        f"{'; '.join(changed)}: raise the version of the algorithm whose result changes with it, if one does, "
+        f"and run `{recorded.COMMAND}`"
+    )
 
 
 def test_every_algorithm_has_a_recorded_result_and_a_name_of_its_own():

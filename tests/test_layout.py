@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from components.base import imports as walker
+from components.pipeline import PIPELINE
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for top in ("components", "consume", "flows") for path in (ROOT / top).rglob("*.py"))
 
@@ -21,7 +24,7 @@ ROOMS = (
     "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
     "flows.cli",
 )  # fmt: skip
-STAGES = ("collect", "clean", "resize", "split", "profile", "describe", "train", "evaluate", "report")
+STAGES = tuple(stage.name for stage in PIPELINE)
 LINES, FUNCTION = 400, 60
 
 
@@ -39,8 +42,8 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            found |= set(walker.named(node, name(path)))
     return found & MODULES
 
 
@@ -91,6 +94,20 @@ def test_a_stage_imports_no_other_stage(stage):
     others = {f"components.{other}" for other in STAGES if other != stage}
     mine = {other for module in GRAPH if room(module) == f"components.{stage}" for other in GRAPH[module]}
     assert not {room(other) for other in mine} & others
+
+
+def test_every_folder_with_code_is_a_package_and_holds_code_alone():
+    for top in ("components", "consume", "flows"):
+        for path in (ROOT / top).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert path.suffix == ".py", f"{path}: not code"
+                assert (path.parent / "__init__.py").is_file(), f"{path.parent} is no package"
+
+
+@pytest.mark.parametrize("path", sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]),
+                         ids=lambda path: path.stem)  # fmt: skip
+def test_tests_and_benchmarks_are_short_files_too(path):
+    assert path.read_text("utf-8").count("\n") <= LINES
 
 
 def test_nothing_lies_loose_beside_the_packages():

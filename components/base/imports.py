@@ -26,6 +26,15 @@ def reached(*modules: str) -> list[str]:
     return sorted(found)
 
 
+def named(node: ast.ImportFrom, module: str) -> list[str]:
+    """What a ``from`` import in ``module`` may name; ``.x`` and ``..y`` are taken from the module's package."""
+    base = node.module or ""
+    if node.level:
+        package = module.split(".")[: -node.level]
+        base = ".".join([*package, *filter(None, [node.module])])
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+
+
 @functools.cache
 def _imports(module: str) -> tuple[str, ...]:
     """The modules of components/ that ``module`` imports itself; a process reads each file once."""
@@ -33,6 +42,10 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in ast.walk(ast.parse(path(module).read_bytes())):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            names += named(node, module)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
+            names += [
+                one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            ]
     return tuple(name for name in names if name.startswith("components.") and path(name).is_file())

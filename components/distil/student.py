@@ -122,7 +122,9 @@ def target(
 def key(params: DistilParams, teacher: Path, pixels: Path, splits: Path) -> str:
     """16 hex digits for all that decides the outcome: parameters, teacher, data, the algorithm and its libraries."""
     digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), ALGORITHM.key()]).encode())
-    for path in (_weights(teacher), teacher / "stillroom.json", pixels / "keys.sha256", splits / "train.i32"):
+    inputs = [_weights(teacher), _weights(teacher).with_name("config.json"), teacher / "stillroom.json"]
+    inputs += [pixels / name for name in ("header.json", "classes.i32", "keys.sha256")]
+    for path in (*inputs, splits / "train.i32"):
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Stage ``train``: fit the denoiser. The loop is in loop.py, the recipe in recipe.py."""
+"""Stage ``train``: fit the denoiser. The loop is in loop.py, its parameters in params.py."""
 
 from __future__ import annotations
 

@@ -238,3 +238,16 @@ def test_a_dry_run_writes_nothing(made, checkout, capsys):
     flows.model.distil.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=True)
     assert "12 steps with guidance 1.5, to 2 without, in 48 images" in capsys.readouterr().out
     assert not (checkout.root / "few").exists()
+
+
+@pytest.mark.parametrize("changed", ["pixels/header.json", "pixels/classes.i32", "model/unet/config.json"])
+def test_a_checkpoint_belongs_to_its_images_labels_and_teacher(made, tmp_path, changed):
+    for name, source in zip(("pixels", "splits", "model"), made, strict=True):
+        shutil.copytree(source, tmp_path / name)
+
+    def key():
+        return distil.key(wanted(), tmp_path / "model", tmp_path / "pixels", tmp_path / "splits")
+
+    before = key()
+    (tmp_path / changed).write_bytes((tmp_path / changed).read_bytes() + b" ")
+    assert key() != before
