@@ -6,7 +6,9 @@ dvc.lock?", which takes `os.stat` of tens of files when nothing was touched.  A 
 
 from __future__ import annotations
 
+import configparser
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -83,10 +85,32 @@ class Freshness:
         sections = (locked.get("params") or {}).get(config.FILE) or {}
         if any(name not in sections or sections[name] != params.get(name) for name in wanted.get("params") or []):
             return False
-        paths = [entry if isinstance(entry, str) else next(iter(entry))
-                 for part in ("deps", "outs", "metrics") for entry in wanted.get(part) or []]  # fmt: skip
+        deps, outs, metrics = (
+            [entry if isinstance(entry, str) else next(iter(entry)) for entry in wanted.get(part) or []]
+            for part in ("deps", "outs", "metrics")
+        )
         recorded = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
-        return all(path in recorded and self.digest(path) == recorded[path] for path in paths)
+        return all(
+            path in recorded and self.digest(path) == recorded[path] for path in (*deps, *outs, *metrics)
+        ) and all(self._in_cache(recorded[path]) for path in outs)
+
+    def _in_cache(self, digest: str) -> bool:
+        """Whether DVC's cache holds the output: what is not there DVC makes again, so that others can have it."""
+        cache = self._cache / "files" / "md5"
+        found = cache / digest[:2] / digest[2:]
+        try:
+            listed = json.loads(found.read_text("utf-8")) if digest.endswith(".dir") else []
+            return found.is_file() and all((cache / each["md5"][:2] / each["md5"][2:]).is_file() for each in listed)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @functools.cached_property
+    def _cache(self) -> Path:
+        """DVC's cache folder as the checkout's own configuration has it; relative paths start at .dvc."""
+        config = configparser.ConfigParser(interpolation=None)
+        with contextlib.suppress(configparser.Error):
+            config.read([self._root / ".dvc/config", self._root / ".dvc/config.local"], encoding="utf-8")
+        return self._root / ".dvc" / config.get("cache", "dir", fallback="cache")
 
     def _parsed(self, name: str, text: str) -> dict[str, Any]:
         if not text:

@@ -72,6 +72,13 @@ def taken(root: Path) -> Iterator[Snapshot]:
         del os.environ[config.SNAPSHOT]
 
 
+def file(root: Path, path: str) -> Path:
+    """Where to read the checkout's file ``path``: the copy that the present run works from, where there is one."""
+    held = config.snapshot(root)
+    copy = Snapshot(held).copy(path) if held else None
+    return copy if copy is not None else root / path
+
+
 def _take(root: Path) -> Snapshot:
     found, kept = _code(root), {name: _read(root / path) for path, name in _KEPT.items()}
     above = root.resolve() / STATE / "snapshot"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,12 @@ def changed(path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8")
 
 
+def cached(root, path: str):
+    """The last file of the output folder ``path`` in DVC's cache."""
+    digest = engine.output(engine.lock(root), "split", path)
+    return sorted(engine.cached(root, digest).values())[-1]
+
+
 TOUCHES = {
     "nothing": lambda root: None,
     "a table": lambda root: (root / "data/clean/pairs.parquet").write_bytes(b"other"),
@@ -61,6 +68,12 @@ TOUCHES = {
         "- components/split/stage.py\n",
         "- components/split/stage.py\n    - components/html/style.py\n",
     ),
+    "a file lost from the cache": lambda root: cached(root, "data/splits").unlink(),
+    "a cache elsewhere": lambda root: (
+        (root / ".dvc/cache").rename(root / ".dvc/store")
+        and (root / ".dvc/config.local").write_text("[cache]\n    dir = store\n")
+    ),
+    "no cache": lambda root: shutil.rmtree(root / ".dvc/cache"),
     "the lock lost": lambda root: (root / "dvc.lock").unlink(),
 }
 
