@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from components.base import plain
 from components.base.errors import UserError, nearest
 from components.base.params import EXPLAINED
 
@@ -39,21 +40,15 @@ def read(path: Path, *, name: str = "") -> dict[str, Any]:
         return parse(path.read_text("utf-8"), name)
     except FileNotFoundError:
         raise UserError(f"{name}: not there: copy params.yaml from the repository") from None
+    except IsADirectoryError:
+        raise UserError(f"{name}: is a folder: put params.yaml of the repository there") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def parse(text: str, name: str = FILE) -> dict[str, Any]:
     """YAML ``text`` that came from ``name`` as plain data, read as DVC reads it (YAML 1.2, no key twice)."""
-    from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
-
-    try:
-        sections = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
-        raise UserError(f"{name}:{where} is not YAML: {problem}") from None
+    sections = plain.load(text, name)
     if not isinstance(sections, dict):
         raise UserError(f"{name}: holds {type(sections).__name__}, wanted a section for each stage")
     return sections
@@ -65,19 +60,19 @@ def section(sections: Mapping[str, Any], name: str, model: type[Section]) -> Sec
         raise UserError(f"{FILE}: section '{name}' is missing; it holds {', '.join(model.model_fields)}")
     try:
         # By way of JSON, where a list may fill a tuple and strict still means strict.
-        return model.model_validate_json(json.dumps(sections[name], default=str))
+        return model.model_validate_json(json.dumps(sections[name]))
     except ValidationError as error:
         # A misspelt key gives two errors, an unknown key and a missing one: show the first.
         found = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{FILE}: {_line(name, found[0], model)}{more}") from None
+        raise plain.failure(FILE, f"{_line(name, found[0], model)}{more}") from None
 
 
 def load(sections: Mapping[str, Any], models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
     """Every one of ``sections`` as its model; a section that no stage owns is an error too."""
     for name in sections:
         if name not in models:
-            raise UserError(f"{FILE}: section '{name}' belongs to no stage{nearest(str(name), models)}")
+            raise plain.failure(FILE, f"section {_short(name)} belongs to no stage{nearest(name, models)}")
     return {name: section(sections, name, model) for name, model in models.items()}
 
 
@@ -92,7 +87,7 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}.kind is missing ({', '.join(_variants(field.annotation))})"
     if detail["type"] == "union_tag_invalid":
         tag, known = str(detail["ctx"]["tag"]), _variants(field.annotation)
-        return f"{key}.kind should be one of {', '.join(known)}, not {tag!r}{nearest(tag, known)}"
+        return f"{key}.kind should be one of {', '.join(known)}, not {_short(tag)}{nearest(tag, known)}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     came = "" if detail["type"] == EXPLAINED else f", not {_short(detail['input'])}"
     return f"{key} {message}{came}{wanted}"
@@ -108,7 +103,7 @@ def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tup
         elif part in variants:  # pydantic puts the kind into the path; params.yaml does not
             owner, variants = variants[part], {}
         else:
-            shown += f".{part}"
+            shown += f".{part if len(part) <= 100 else part[:97] + '...'}"
             field = owner.model_fields.get(part)
             variants = _variants(field.annotation) if field else {}
     return shown, owner, field
