@@ -10,12 +10,12 @@ from components.base.params import Params
 class ContractParams(Params):
     """What the data must satisfy before a pipeline run trains; changing this section makes no stage stale."""
 
-    min_images: int = Field(ge=0, description="kept images at least, 0 or more")
+    min_images: int = Field(ge=0, le=10**12, description="kept images at least, 0..10^12")
     max_rejected: float = Field(
         ge=0, le=1, description="share of what came in that was rejected or refused at most, 0..1"
     )
     labels: tuple[str, ...] | None = Field(description="every label that is expected, and no other; null: any")
-    min_class: int = Field(ge=0, description="kept images of the smallest label at least, 0 or more")
+    min_class: int = Field(ge=0, le=10**12, description="kept images of the smallest label at least, 0..10^12")
     max_shift: float | None = Field(
         ge=0,
         description="distance of the embedding's mean from that of the last registered pipeline run at most, in "

@@ -11,8 +11,8 @@ class EvaluateParams(Params):
     """How much is measured."""
 
     seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
-    samples: int = Field(ge=4, description="pictures drawn, in the training's mix of classes, 4 or more")
-    replicates: int = Field(ge=10, description="bootstrap samples behind each interval, 10 or more")
+    samples: int = Field(ge=4, le=10**7, description="pictures drawn, in the training's mix of classes, 4..10^7")
+    replicates: int = Field(ge=10, le=10**5, description="bootstrap samples behind each interval, 10..10^5")
     confidence: float = Field(gt=0, lt=1, description="share of replicates inside an interval, 0..1")
     memorised_rmse: float = Field(
         ge=0, le=1, description="samples this close to a training image are memorised; rmse of values in 0..1"

@@ -31,7 +31,7 @@ class TrainParams(Params):
     """How the denoiser is trained and how its samples are drawn unless somebody says otherwise."""
 
     seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
-    images: int = Field(ge=1, description="images shown in all, the budget, 1 or more")
+    images: int = Field(ge=1, le=10**12, description="images shown in all, the budget, 1..10^12")
     batch: int = Field(ge=1, le=65536, description="images of one step over all ranks, a multiple of ranks")
     ranks: int = Field(ge=1, le=64, description="processes of one thread each; with CUDA one a device instead")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
@@ -71,7 +71,7 @@ class TrainParams(Params):
         "LoRA or sharding full AdamW moves all"
     )  # fmt: skip
     weight_decay: float = Field(ge=0, le=1, description="of both, a share of the learning rate, 0..1")
-    warmup_images: int = Field(ge=0, description="images over which the learning rate rises, 0 or more")
+    warmup_images: int = Field(ge=0, le=10**12, description="images over which the learning rate rises, 0..10^12")
     constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
     final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")
     gradient_clip: float = Field(gt=0, description="largest norm of a step's gradient, above 0")
@@ -102,8 +102,8 @@ class TrainParams(Params):
         ge=1, le=1000, description="checks without a better x0 error after which training ends; the best weights of a "
         "check are then the outcome; null: it goes to its end and the last are"
     )  # fmt: skip
-    checkpoint_images: int = Field(ge=1, description="images between two checkpoints, 1 or more")
-    validate_images: int = Field(ge=1, description="validation images of each check of the x0 error")
+    checkpoint_images: int = Field(ge=1, le=10**12, description="images between two checkpoints, 1..10^12")
+    validate_images: int = Field(ge=1, le=10**9, description="validation images of each check of the x0 error, 1..10^9")
     validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")
     sampler: names.Sampler = Field(description="by which samples are drawn; what each is: docs/sampling.md")
     steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
