@@ -18,6 +18,8 @@ from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent
 from components.base.unchanged import Unchanged
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Stopped(BaseException):
     """SIGTERM or SIGINT arrived; not an Exception, so that no stage takes it for a bad image."""
@@ -33,16 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     handlers = [events.EventHandler()]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
-        stage = pipeline.stage(options.stage)
-        with _inputs_kept(stage, options.params):
-            params = config.section(_sections(options.params), stage.name, stage.params)
-            stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
-            _leave_pandas_out()
-            events.emit(kind="start", stage=stage.name)
-            stage.run(params, Path.cwd())
+        try:
+            _run(options)
+        finally:  # the outcome stands: a signal that arrives from here on does not change it
+            _ignore_signals()
     except Stopped as stopped:
         return _fail(_stopped(options.stage, stopped.number), 128 + stopped.number)
     except SystemExit as ended:  # training saves its state before it stops
@@ -57,6 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _fail(f"stage '{options.stage}': {mine}", 2)
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    stage = pipeline.stage(options.stage)
+    with _inputs_kept(stage, options.params):
+        params = config.section(_sections(options.params), stage.name, stage.params)
+        stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
+        _leave_pandas_out()
+        events.emit(kind="start", stage=stage.name)
+        stage.run(params, Path.cwd())
 
 
 @contextlib.contextmanager
@@ -115,7 +124,17 @@ class _NoPandas:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()  # a second one would end the ending
     raise Stopped(number)
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, _ignore)  # not SIG_IGN, which programs that are started from here would inherit
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _fail(line: str, code: int) -> int:

@@ -39,8 +39,9 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
             signal.signal(number, pass_on)
         code = process.wait()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not caught:  # else a further one would change how this process ends
+            for number, handler in before.items():
+                signal.signal(number, handler)
     if caught:
         raise Stopped(caught[0])
     if code == 2:

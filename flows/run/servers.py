@@ -19,6 +19,7 @@ from typing import IO
 from components.base import files
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
+from flows.workspace import processes
 from flows.workspace.paths import State
 
 HOST = "127.0.0.1"
@@ -40,7 +41,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
         name: _start(command, log, PREFECT_UI_API_URL=api, PREFECT_SERVER_UI_API_URL=api)
         for name, (_, _, command) in pages.items()
     }
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         for name, (address, health, _) in pages.items():
             wait_for(address + health, started[name], what=name, log=str(state.folder / "servers.log"))
@@ -55,7 +56,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
     except KeyboardInterrupt:
         print("", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        processes.ignore_signals()  # a second one would leave the servers behind
         state.servers.unlink(missing_ok=True)
         for process in started.values():
             stop(process)

@@ -17,18 +17,24 @@ PATIENCE = 15.0
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into Stopped, the stage that runs having been ended first."""
+    """Turn Ctrl-C and SIGTERM into Stopped, the stage that runs having been ended first; further ones are ignored."""
     before = signal.signal(signal.SIGTERM, _stop)
+    stopping = False
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as error:
+        stopping = True
+        ignore_signals()  # once more: what ran inside may have put a handler of its own back
         end_children()
-        raise Stopped(signal.SIGINT) from None
+        # SIGTERM may have come while a Ctrl-C was unwinding: the first one counts.
+        first = error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else error
+        raise (first if isinstance(first, Stopped) else Stopped(signal.SIGINT)) from None
     except BaseException:
         end_children()
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if not stopping:  # the command ends as it was told to, whatever arrives until then
+            signal.signal(signal.SIGTERM, before)
 
 
 def end_children() -> None:
@@ -47,7 +53,18 @@ def end_children() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    ignore_signals()
     raise Stopped(number)
+
+
+def ignore_signals() -> None:
+    """From here on this process ends as it was told to: no further Ctrl-C or SIGTERM is heard."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)  # not SIG_IGN, which programs that are started from here would inherit
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _is_stage(child: psutil.Process) -> bool:
