@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     handlers = [events.EventHandler()]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     die_with_parent()
+    # torch.compile would take a folder in the system's temporary one, and never clear it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pipeline.STATE, "torchinductor").absolute()))
     for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
