@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -43,8 +43,15 @@ MISSING = "no Chromium-based browser was found"
 def find() -> str | None:
     """The browser that :data:`PROGRAM` names, else the first of :data:`NAMES` that starts, else None."""
     if named := os.environ.get(PROGRAM):
-        return named
+        if shutil.which(named):
+            return named
+        pytest.fail(f"{PROGRAM} names {named}, which is no program here: {HOW}", pytrace=False)
     return next((name for name in map(shutil.which, NAMES) if name and _starts(name)), None)
+
+
+def required(variable: str) -> bool:
+    """Whether the environment's ``variable`` asks for something; empty, 0 and false do not."""
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false")
 
 
 def _starts(program: str) -> bool:
@@ -58,8 +65,8 @@ def _starts(program: str) -> bool:
 
 def install() -> None:
     """Where there is no browser, install Debian's if this is root and has apt; say in one line what was done."""
-    if find():
-        return
+    if os.environ.get(PROGRAM) or find():
+        return  # what is named is taken, or each test that needs it says that it is not there
     if os.geteuid() or not shutil.which("apt-get"):
         return  # pytest's last line says how to get one
     print(f"{MISSING}: installing chromium by apt, to open the reports in it", flush=True)
@@ -95,10 +102,11 @@ class Browser:
 
     def __enter__(self) -> Browser:
         program = find()
-        if program is None and os.environ.get(REQUIRE, "0") != "0":
+        if program is None and required(REQUIRE):
             pytest.fail(f"{MISSING}, and {REQUIRE} is set: {HOW}", pytrace=False)
         if program is None:
             pytest.skip(MISSING)
+        self._program = program
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         child_reads, self._to = os.pipe()
         self._from, child_writes = os.pipe()
@@ -205,8 +213,15 @@ class Browser:
         message = {"id": self._number, "method": method, "params": params}
         if session:
             message["sessionId"] = session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        try:
+            os.write(self._to, json.dumps(message).encode() + b"\0")
+        except BrokenPipeError:
+            self._ended(method)
         return self._number
+
+    def _ended(self, waiting_for: str) -> NoReturn:
+        code = self._process.wait(20)
+        pytest.fail(f"{self._program} ended with exit code {code} before {waiting_for}: {HOW}", pytrace=False)
 
     def _receive(self, waiting_for: str) -> dict:
         end = time.monotonic() + TIMEOUT
@@ -214,8 +229,9 @@ class Browser:
             ready, _, _ = select.select([self._from], [], [], max(0.0, end - time.monotonic()))
             piece = os.read(self._from, 1 << 20) if ready else b""
             if not piece:
-                why = "said nothing for a minute" if not ready else "ended"
-                raise AssertionError(f"chromium {why} while waiting for {waiting_for}")
+                if ready:
+                    self._ended(waiting_for)
+                raise AssertionError(f"chromium said nothing for a minute while waiting for {waiting_for}")
             self._buffer += piece
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)

@@ -37,16 +37,44 @@ def test_the_first_browser_that_starts_is_taken(programs):
 
 def test_the_environment_names_another(programs, monkeypatch):
     programs("chromium", 0)
+    other = programs("mine", 0)
+    monkeypatch.setenv(browser.PROGRAM, other)
+    assert browser.find() == other
+
+
+def test_a_browser_that_is_named_and_not_there_is_one_line(programs, monkeypatch):
+    programs("chromium", 0)
     monkeypatch.setenv(browser.PROGRAM, "/somewhere/chrome")
-    assert browser.find() == "/somewhere/chrome"
+    with pytest.raises(pytest.fail.Exception) as caught, browser.Browser():
+        pass
+    assert caught.value.msg == f"{browser.PROGRAM} names /somewhere/chrome, which is no program here: {browser.HOW}"
+    assert not caught.value.pytrace
+
+
+@pytest.mark.parametrize("wait", [0, 1])
+def test_a_browser_that_ends_at_once_is_one_line(programs, monkeypatch, wait, tmp_path):
+    program = programs("chromium", 0)
+    Path(program).write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\nexit 3\n')
+    (tmp_path / "bash").symlink_to("/bin/bash")
+    with pytest.raises(pytest.fail.Exception) as caught, browser.Browser() as one:
+        if wait:
+            one._process.wait(20)  # the pipe is broken before the first word
+        one.open(tmp_path / "page.html")
+    assert caught.value.msg == f"{program} ended with exit code 3 before Target.createTarget: {browser.HOW}"
+    assert not caught.value.pytrace
 
 
 def test_without_one_a_test_is_skipped_and_where_it_is_required_it_fails(programs, monkeypatch):
     with pytest.raises(pytest.skip.Exception, match=browser.MISSING), browser.Browser():
         pass
-    monkeypatch.setenv(browser.REQUIRE, "1")
-    with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"), browser.Browser():
-        pass
+    for value in ("1", "true", "yes"):
+        monkeypatch.setenv(browser.REQUIRE, value)
+        with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"), browser.Browser():
+            pass
+    for value in ("", "0", "false", "False"):
+        monkeypatch.setenv(browser.REQUIRE, value)
+        with pytest.raises(pytest.skip.Exception, match=browser.MISSING), browser.Browser():
+            pass
 
 
 @pytest.mark.parametrize("required", ["0", "1"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from browser import required
 
 REQUIRE = "STILLROOM_REQUIRE_STRACE"
 """Environment variable that makes a missing strace an error: CI sets it to 1."""
@@ -56,7 +57,7 @@ def needed() -> None:
     """Skip the test where strace does not work; fail it where it is required."""
     if works():
         return
-    if os.environ.get(REQUIRE, "0") != "0":
+    if required(REQUIRE):
         pytest.fail(f"{MISSING}, and {REQUIRE} is set: {HOW}", pytrace=False)
     pytest.skip(MISSING)
 
