@@ -3,6 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+# An environment whose Python is gone, as after an upgrade of the system, is not ready: make it anew.
+ifneq ($(wildcard $(READY)),)
+  $(shell $(BIN)/python -S -c '' 2>/dev/null || rm -f $(READY))
+endif
 # Packages of the lock to leave out: `make setup WITHOUT=gpu`, or names. torch links all of CUDA but these, and trains
 # and compiles on a CPU without them (docs/install.md).
 WITHOUT ?=
@@ -11,21 +15,25 @@ LEFT_OUT = $(patsubst gpu,$(GPU_ONLY),$(WITHOUT))
 
 # Which Python: an environment that is there keeps its own; else `make PYTHON=...`; else the shell's `python3`, which is
 # what its owner chose; else the newest on PATH or in pyenv.
-PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
-named = python3.$(1) $(wildcard $(PYENV)/3.$(1).*/bin/python3)
-CANDIDATES = $(or $(PYTHON),python3 $(foreach minor,13 12 11,$(call named,$(minor))))
+quoted = '$(subst ','\'',$(1))'
+CANDIDATES = $(if $(PYTHON),$(call quoted,$(PYTHON)),python3 $(foreach minor,13 12 11,python3.$(minor)))
+$(READY) python newest: export PYENV = $(if $(PYTHON),,$(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions)
 
 # Prints the first of its arguments that runs, is of a version that the lock has, and can make an environment. One on
 # PATH need not run: pyenv has a `python3.12` there that ends with 127 where 3.12 is not selected.
 define find_python
 seen= without=
+try() {
+  command -v "$$1" >/dev/null || return 0
+  version=$$("$$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version='does not run'
+  seen="$$seen, $$1 ($$version)"
+  case $$version in 3.11|3.12|3.13) ;; *) return 0 ;; esac
+  if "$$1" -c 'import ensurepip, venv' 2>/dev/null; then echo "$$1"; exit; fi
+  without=$${without:-"$$1 has no venv module: apt-get install python$$version-venv"}
+}
 for python; do
-  command -v "$$python" >/dev/null || continue
-  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version='does not run'
-  seen="$$seen, $$python ($$version)"
-  case $$version in 3.11|3.12|3.13) ;; *) continue ;; esac
-  if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then echo "$$python"; exit; fi
-  without=$${without:-"$$python has no venv module: apt-get install python$$version-venv"}
+  try "$$python"
+  case $$PYENV/$$python in /*/python3.*) for found in "$$PYENV/$${python#python}".*/bin/python3; do try "$$found"; done ;; esac
 done
 seen=$${seen:+$${seen#, }}
 echo "error: $${without:-"Python 3.11, 3.12 or 3.13 is needed, found $${seen:-none}; make PYTHON=/path/to/python3.12"}" >&2
@@ -51,7 +59,7 @@ numeric: $(READY)  ## what may depend on the CPU, as on one with bf16 and as on 
 	done
 
 newest:  ## a part of the suite, with `stillroom run` in small, on the newest Python that is here
-	@python=$$(sh -c "$$FIND_PYTHON" - $(foreach minor,13 12,$(call named,$(minor))) 2>/dev/null) \
+	@python=$$(sh -c "$$FIND_PYTHON" - $(foreach minor,13 12,python3.$(minor)) 2>/dev/null) \
 	  || { echo "newest: no Python 3.12 or 3.13 that runs on this machine, so nothing is tried on it"; exit 0; }; \
 	if [ "$$($(BIN)/python -V 2>&1)" = "$$("$$python" -V)" ]; then echo "newest: $(VENV) is of it already"; exit 0; fi; \
 	$(MAKE) --no-print-directory part VENV=.venv-newest PYTHON="$$python" WITHOUT=gpu
@@ -93,10 +101,13 @@ setup: $(READY)  ## the environment; the recipes above do it by themselves
 $(READY): requirements.lock pyproject.toml
 	@for one in $(LEFT_OUT); do grep -q "^$$one==" requirements.lock \
 	  || { echo "error: WITHOUT=$$one: no such package in requirements.lock" >&2; exit 2; }; done
-	@python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); \
+	case $$own in ''|3.11|3.12|3.13) ;; *) echo "error: $(VENV) is of Python $$own, and 3.11, 3.12 or 3.13 is needed:" \
+	  "move it away, or make VENV=another" >&2; exit 2 ;; esac; \
+	python=$$(sh -c "$$FIND_PYTHON" - $(BIN)/python $(CANDIDATES)) || exit 2; \
 	echo "setting up $(VENV) by $$python: about 300 packages, $(if $(filter gpu,$(WITHOUT)),6.3,7.5) GB, two to seven minutes"; \
 	if [ "$$python" = $(BIN)/python ]; then "$$python" -m ensurepip --default-pip >/dev/null; \
-	elif [ -f $(VENV)/pyvenv.cfg ]; then "$$python" -m venv --clear $(VENV); \
+	elif [ -f $(VENV)/pyvenv.cfg ]; then echo "$(VENV) is made anew: its Python does not run, or has no ensurepip"; "$$python" -m venv --clear $(VENV); \
 	else "$$python" -m venv $(VENV); fi
 	@awk -v out=" $(LEFT_OUT) " '/^[a-z0-9]/ { split($$0, name, "=="); keep = !index(out, " " name[1] " ") } keep' \
 	  requirements.lock >$(VENV)/requirements.lock

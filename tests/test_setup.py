@@ -18,7 +18,7 @@ def chosen(tmp_path):
     """`make python` where PATH holds just the given interpreters: name to version, or to an exit code."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for tool in ("sh", "make", "grep", "awk", "mkdir"):
+    for tool in ("sh", "make", "grep", "awk", "mkdir", "rm", "touch"):
         (folder / tool).symlink_to(next(Path(p, tool) for p in os.get_exec_path() if Path(p, tool).exists()))
 
     def choose(
@@ -51,6 +51,48 @@ def test_one_of_pyenv_is_found_though_it_is_not_selected(chosen, tmp_path):
     real.parent.mkdir(parents=True)
     real.symlink_to(sys.executable)
     assert chosen(python3="3.10", python3_12="127").stdout == f"{real}\n"
+
+
+@pytest.mark.parametrize("named", ["with space", "it's"])
+def test_a_path_may_hold_spaces_and_quotes(chosen, tmp_path, named):
+    real = tmp_path / named / "python3"
+    real.parent.mkdir()
+    real.symlink_to(sys.executable)
+    done = chosen(f"PYTHON={real}", python3="3.13")
+    assert (done.stdout, done.stderr) == (f"{real}\n", "")
+    pyenv = tmp_path / f"{named} too"
+    real = pyenv / "versions/3.12.9/bin/python3"
+    real.parent.mkdir(parents=True)
+    real.symlink_to(sys.executable)
+    assert chosen(f"PYENV_ROOT={pyenv}", python3="3.10").stdout == f"{real}\n"
+    assert chosen(f"PYENV_ROOT={pyenv}", "PYTHON=python3.12", python3="3.10").returncode == 2, "the named or nothing"
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_an_environment_whose_python_is_gone_is_not_ready(chosen, lock, tmp_path, runs):
+    own = tmp_path / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.symlink_to(sys.executable if runs else tmp_path / "gone")
+    (tmp_path / ".venv/pyvenv.cfg").touch()
+    (tmp_path / ".venv/.ready").touch()
+    done = chosen(target="setup", python3="3.12")  # ends at pip, which is not there
+    assert (tmp_path / ".venv/.ready").exists() == runs
+    assert (".venv is made anew: its Python does not run" in done.stdout) != runs
+    assert ("setting up .venv by python3:" in done.stdout) != runs
+
+
+def test_an_environment_of_another_python_is_left_alone(chosen, lock, tmp_path):
+    own = tmp_path / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\necho 3.10\n")
+    own.chmod(0o755)
+    (tmp_path / ".venv/pyvenv.cfg").touch()
+    done = chosen(target="setup", python3="3.12")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: .venv is of Python 3.10, and 3.11, 3.12 or 3.13 is needed: move it away, or make VENV=another"
+    )
+    assert own.exists() and "setting up" not in done.stdout
 
 
 def test_an_environment_keeps_its_own(chosen, tmp_path):
