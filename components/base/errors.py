@@ -17,6 +17,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
+def brief(error: BaseException, most: int = 200) -> str:
+    """The first line of what ``error`` says, or its name when it says nothing; for the middle of a one-line message."""
+    said = str(error).strip().splitlines()
+    return said[0][:most] if said else type(error).__name__
+
+
 # Faults of the machine, not of the program: its user can fix each of them.
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",

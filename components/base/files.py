@@ -77,7 +77,7 @@ def read_json(path: Path, advice: str, *, most: int | None = None) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing: {advice}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # brackets in brackets, 1,000 deep
         raise UserError(f"{path}: cannot be read ({error}): {advice}") from None
 
 

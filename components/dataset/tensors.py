@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from components.base.errors import UserError
 from components.samples import pack
 from components.samples import spec as specs
 from components.samples.spec import SampleSpec
@@ -26,6 +27,7 @@ class Pixels:
     def __init__(self, folder: Path) -> None:
         self.header = pack.read_header(folder)
         self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
+        self._check_classes(folder)
         spec = self.header.spec
         self._shards = [
             torch.from_file(str(folder / name), size=rows * math.prod(spec.shape), dtype=DTYPES[spec.dtype])
@@ -34,6 +36,15 @@ class Pixels:
         ]  # fmt: skip
         self._batch: Tensor | None = None
         self._starts = torch.tensor([0, *(rows for _, rows in self.header.shards)]).cumsum(0)
+
+    def _check_classes(self, folder: Path) -> None:
+        rows, classes = self.header.rows, len(self.header.classes)
+        wrong = (self.class_ids < -1) | (self.class_ids >= classes)
+        if len(self.class_ids) != rows or bool(wrong.any()):
+            raise UserError(
+                f"{folder / 'classes.i32'}: not {rows} numbers of the header's {classes} classes: "
+                "run stage 'resize' again"
+            )
 
     def gather(self, rows: Sequence[int] | Tensor) -> Tensor:
         """The images of ``rows`` as they are stored, BHWC."""

@@ -20,6 +20,7 @@ import array
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,15 +28,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.samples import spec as specs
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
+FORMAT = 1
 SHARD_BYTES = 256 * 2**20
 SPLITS = ("train", "val", "test", "quarantine")
+
+_SHARD = re.compile(r"pixels-[0-9]{5,}\.u8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +112,68 @@ def write(
     spec = dataclasses.replace(spec, sigma_data=moments.deviation(spec))
     height, width = spec.shape[1:]
     square = {"side": height, "channels": spec.shape[0]} if height == width else {}
-    header = {"format": 1, **square, "spec": spec.plain(), "rows": count, "classes": list(classes), "shards": shards}
+    header = {
+        "format": FORMAT,
+        **square,
+        "spec": spec.plain(),
+        "rows": count,
+        "classes": list(classes),
+        "shards": shards,
+    }
     (folder / "header.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_header(folder: Path) -> Header:
-    """The header of the pack in ``folder``, its shards' sizes checked."""
+    """The header of the pack in ``folder``, checked, and its shards' sizes; UserError when anything is wrong."""
     path = folder / "header.json"
     try:
-        raw = json.loads(path.read_text("utf-8"))
-        header = Header(
-            spec=_spec(raw), rows=raw["rows"], classes=tuple(raw["classes"]),
-            shards=tuple((shard["file"], shard["rows"]) for shard in raw["shards"]),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the header of a pack ({error}): run stage 'resize' again") from None
-    for name, rows in header.shards:
-        size = (folder / name).stat().st_size
-        if size != rows * header.row_bytes:
-            raise UserError(
-                f"{folder / name}: {size} bytes where the header promises {rows * header.row_bytes}: "
-                "run stage 'resize' again"
-            )
+        header = _header(json.loads(path.read_text("utf-8")))
+        for name, rows in header.shards:
+            _check_size(folder / name, rows * header.row_bytes)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not the header of a pack ({brief(error)}): run stage 'resize' again") from None
     return header
+
+
+def _header(raw: Any) -> Header:
+    """What ``raw``, read from JSON, says; ValueError when it is no header."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"it holds {type(raw).__name__}, wanted an object")
+    if missing := {"format", "rows", "classes", "shards"} - raw.keys():
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    specs.known_format(raw["format"], FORMAT)
+    shards = raw["shards"]
+    if not isinstance(shards, list) or not shards:
+        raise ValueError("shards must be a list, and not empty")
+    found = tuple(_shard(each) for each in shards)
+    if len({name for name, _ in found}) < len(found):
+        raise ValueError("a shard is there twice")
+    rows = _count(raw["rows"], "rows")
+    if rows != sum(count for _, count in found):
+        raise ValueError(f"rows {rows} must be the sum of the shards' rows, {sum(count for _, count in found)}")
+    return Header(spec=_spec(raw), rows=rows, classes=specs.names(raw["classes"], "classes"), shards=found)
+
+
+def _shard(raw: Any) -> tuple[str, int]:
+    if not isinstance(raw, dict) or not {"file", "rows"} <= raw.keys():
+        raise ValueError("a shard must be an object with file and rows")
+    name = raw["file"]
+    if not isinstance(name, str) or not _SHARD.fullmatch(name):  # a path would lead out of the pack
+        raise ValueError(f"the name of a shard is pixels-NNNNN.u8, not {name!r:.40}")
+    return name, _count(raw["rows"], f"rows of {name}")
+
+
+def _count(value: Any, what: str) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{what} {value!r:.40} must be a whole number, 0 or above")
+    return value
+
+
+def _check_size(path: Path, wanted: int) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: missing, but the header names it: run stage 'resize' again")
+    if (size := path.stat().st_size) != wanted:
+        raise UserError(f"{path}: {size} bytes where the header promises {wanted}: run stage 'resize' again")
 
 
 def read_rows(folder: Path, header: Header, rows: Iterable[int]) -> Iterator[bytes]:
@@ -162,7 +205,17 @@ def picture(pixels: bytes, shape: tuple[int, ...]) -> Image.Image:
 
 def _spec(raw: dict[str, Any]) -> SampleSpec:
     """What the header says of its images; an older one names side and channels alone."""
-    return specs.of_plain(raw["spec"]) if "spec" in raw else specs.image((raw["channels"], raw["side"], raw["side"]))
+    if "spec" not in raw:
+        if missing := {"side", "channels"} - raw.keys():
+            raise ValueError(f"it has no spec, and no {', '.join(sorted(missing))}")
+        return specs.image((raw["channels"], raw["side"], raw["side"]))
+    spec = specs.of_plain(raw["spec"])
+    if spec.dtype != "u8":
+        raise ValueError(f"dtype {spec.dtype}: the shards of a pack hold u8")
+    for name, sizes in (("side", spec.shape[1:]), ("channels", spec.shape[:1])):
+        if name in raw and any(raw[name] != size for size in sizes):
+            raise ValueError(f"{name} {raw[name]!r:.40} contradicts the spec's shape {spec.shape}")
+    return spec
 
 
 class Moments:

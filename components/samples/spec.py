@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -82,12 +83,41 @@ class SampleSpec:
 def of_plain(data: Mapping[str, Any]) -> SampleSpec:
     """The spec that :meth:`SampleSpec.plain` gave; ValueError when a value is missing, unknown or makes no sense."""
     fields = SampleSpec.__dataclass_fields__
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a sample spec is an object, not {type(data).__name__}")
     if data.keys() != fields.keys():
         raise ValueError(f"a sample spec has {', '.join(fields)}, not {', '.join(map(str, data))}")
     if not isinstance(data["shape"], list | tuple):
         raise ValueError(f"shape {data['shape']!r} must be a list")
-    numbers = {name: float(data[name]) for name in ("scale", "shift", "sigma_data")}
+    numbers = {name: number(data[name], name) for name in ("scale", "shift", "sigma_data")}
     return SampleSpec(kind=data["kind"], shape=tuple(data["shape"]), dtype=data["dtype"], **numbers)
+
+
+def number(value: Any, name: str) -> float:
+    """``value`` as float; ValueError, which calls it ``name``, when it is no finite number (a bool is none)."""
+    # 10**400 is a number of JSON and of Python, but no float.
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name} {value!r:.40} must be a finite number")
+    return float(value)
+
+
+def names(value: Any, what: str) -> tuple[str, ...]:
+    """``value``, a list of distinct strings, as tuple; ValueError, which calls it ``what``, when it is none."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{what} must be a list of strings")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{what} must be distinct")
+    for each in value:
+        each.encode()  # half of a surrogate pair is a string of JSON that nothing can print
+    return tuple(value)
+
+
+def known_format(value: Any, newest: int) -> None:
+    """ValueError unless ``value`` is the number of a format up to ``newest``."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"format {value!r:.40} must be a whole number above 0")
+    if value > newest:
+        raise ValueError(f"format {value!r:.40}: made by a newer Stillroom, this one reads up to {newest}")
 
 
 def image(shape: tuple[int, ...], sigma_data: float = ASSUMED) -> SampleSpec:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.samples import pack, spec
 
 
@@ -79,3 +80,82 @@ def test_a_header_whose_spec_makes_no_sense_is_one_line(tmp_path):
     path.write_text(path.read_text("utf-8").replace('"u8"', '"u7"'), "utf-8")
     with pytest.raises(UserError, match=r"not the header of a pack \(dtype 'u7'"):
         pack.read_header(tmp_path)
+
+
+def test_an_older_header_without_a_side_is_one_line(tmp_path):
+    damaged(tmp_path, lambda raw: [raw.pop("spec"), raw.pop("side")])
+    with pytest.raises(UserError, match="it has no spec, and no side"):
+        pack.read_header(tmp_path)
+
+
+def damaged(folder, change):
+    """A pack of two shards, its header changed in place."""
+    written(folder, np.zeros((4, 8, 8, 3), np.uint8), (3, 8, 8), shard_bytes=400)
+    path = folder / "header.json"
+    raw = json.loads(path.read_text("utf-8"))
+    change(raw)
+    path.write_text(json.dumps(raw), "utf-8")
+
+
+def _set(*keys, value):
+    def change(raw):
+        for key in keys[:-1]:
+            raw = raw[key]
+        raw[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(("keys", "values"), [
+    (("format",), [None, 0, True, "1", 2, 10**400]),
+    (("spec",), [None, [], {}, "x", 5]),
+    (("spec", "dtype"), [None, [], "f16", "f32"]),
+    (("spec", "kind"), [None, [], "mel2"]),
+    (("spec", "scale"), [None, "0.5", True, 10**400, 1e400, 0]),
+    (("spec", "shape"), [None, "abc", [3, 4, 16], [12, 4, 4], [3, 10**400, 10**400], [3, 8.0, 8]]),
+    (("side",), [None, 9, "8", []]),
+    (("channels",), [1, "3"]),
+    (("rows",), [None, 3, 5, -4, 4.5, "4", True, 1e400, 10**400]),
+    (("classes",), [None, "ab", {"a": 1}, [1], ["a", "a"], [["a"]], ["\ud800"]]),
+    (("shards",), [None, [], {}, [1], [{}], "x"]),
+    (("shards", 0, "file"), [None, 5, [], "", ".", "a\0b", "../pixels-00000.u8", "pixels-00000.u8\n",
+                             "pixels-00001.u8", "pixels-00007.u8"]),
+    (("shards", 0, "rows"), [None, "2", 2.0, -2, True, 10**400]),
+])  # fmt: skip
+def test_an_odd_header_is_one_line_that_names_a_file(tmp_path, keys, values):
+    for at, value in enumerate(values):
+        (folder := tmp_path / str(at)).mkdir()
+        damaged(folder, _set(*keys, value=value))
+        with pytest.raises(UserError, match=rf"{at}/(header\.json|pixels-0000\d\.u8): ") as caught:
+            pack.read_header(folder)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400 + len(str(folder))
+
+
+@pytest.mark.parametrize("key", ["format", "rows", "classes", "shards"])
+def test_a_header_without_a_key_names_the_key(tmp_path, key):
+    damaged(tmp_path, lambda raw: raw.pop(key))
+    with pytest.raises(UserError, match=f"it has no {key}"):
+        pack.read_header(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '"spec"', "[" * 100_000, "\xff", '{"rows": ' + "9" * 5000 + "}"])
+def test_a_header_that_is_no_object_is_one_line(tmp_path, text):
+    damaged(tmp_path, lambda raw: None)
+    (tmp_path / "header.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"header\.json: not the header of a pack"):
+        pack.read_header(tmp_path)
+
+
+def test_a_newer_header_says_so(tmp_path):
+    damaged(tmp_path, _set("format", value=pack.FORMAT + 1))
+    with pytest.raises(UserError, match="made by a newer Stillroom"):
+        pack.read_header(tmp_path)
+
+
+@pytest.mark.parametrize("ids", [[0, 0, 0, 1], [0, 0, 0, -2], [0, 0, 0], []])
+def test_class_numbers_that_the_header_does_not_know_are_one_line(tmp_path, ids):
+    damaged(tmp_path, _set("classes", value=["a"]))
+    pack.write_int32(tmp_path / "classes.i32", ids)
+    with pytest.raises(UserError, match=r"classes\.i32: not 4 numbers of the header's 1 classes"):
+        tensors.Pixels(tmp_path)
