@@ -19,7 +19,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def brief(error: BaseException, most: int = 200) -> str:
     """The first line of what ``error`` says, or its name when it says nothing; for the middle of a one-line message."""
-    said = str(error).strip().splitlines()
+    said = (f"no {error}" if isinstance(error, KeyError) else str(error).strip()).splitlines()
     return said[0][:most] if said else type(error).__name__
 
 

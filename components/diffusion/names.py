@@ -31,4 +31,6 @@ SCHEDULES: dict[Objective, tuple[Schedule, ...]] = {
 def check(objective: Objective, schedule: Schedule) -> None:
     """ValueError when no stock scheduler samples the two together."""
     if schedule not in SCHEDULES[objective]:
-        raise ValueError(f"objective {objective} needs schedule {' or '.join(SCHEDULES[objective])}, not {schedule}")
+        raise ValueError(
+            f"objective {objective} needs schedule {' or '.join(SCHEDULES[objective])}, not {schedule!s:.40}"
+        )

@@ -21,9 +21,13 @@ from components.diffusion import names
 from components.diffusion.conditions import LABEL, Condition
 from components.diffusion.names import Weighting
 from components.diffusion.schedule import Schedule, SigmaDistribution, schedule
+from components.samples.spec import number
 
 SIGMA_DATA = 0.5
 """sigma_data of Karras et al. 2022, table 1, and of objectives that do not say theirs."""
+
+SIGMA_DATA_RANGE = (1e-6, 1e6)
+"""What can be computed with: float32 holds the squares."""
 
 MIN_SNR = 5.0
 """gamma of Hang et al. 2023, arXiv:2303.09556, equation 5."""
@@ -148,8 +152,16 @@ def objective(kind: names.Objective, name: names.Schedule, sigma_data: float = S
 
 
 def noted(note: Mapping[str, Any]) -> Objective:
-    """The objective that :meth:`Objective.note` described."""
-    return objective(note["kind"], note["schedule"], float(note.get("sigma_data", SIGMA_DATA)))
+    """The objective that :meth:`Objective.note` described; an exception when there is none of that description."""
+    if not isinstance(note, Mapping):
+        raise ValueError(f"objective is an object, not {type(note).__name__}")
+    kind, low, high = note["kind"], *SIGMA_DATA_RANGE
+    if not isinstance(kind, str) or kind not in names.SCHEDULES:
+        raise ValueError(f"objective {kind!r:.40} is none of {', '.join(names.SCHEDULES)}")
+    sigma_data = number(note.get("sigma_data", SIGMA_DATA), "sigma_data")
+    if not low <= sigma_data <= high:
+        raise ValueError(f"sigma_data {sigma_data:g} is not in {low:g}..{high:g}")
+    return objective(kind, note["schedule"], sigma_data)
 
 
 def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:

@@ -122,7 +122,7 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     chosen, device = images.gather(rows), denoiser.device
     parts = x0_error.measure(
         functools.partial(denoiser.objective.denoise, denoiser.network),
-        lambda which: tensors.to_network(chosen[which], device),
+        lambda which: tensors.to_network(chosen[which], device, spec=images.header.spec),
         conditions.of_classes(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
     return torch.cat(list(parts)).view(len(rows), len(schedule.SIGMAS))

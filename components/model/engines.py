@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.networks import precision
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ ONNX = Path("onnx") / "model.onnx"
 """Where a model folder holds its ONNX form."""
 
 _DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+
+_AGAIN = "export it again, or --engine torch"
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._session = _session(path)
+        self._path, self._session = path, _session(path)
         self._inputs = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
         if not 2 <= len(self._inputs) <= 3 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
             inputs = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
@@ -62,7 +64,13 @@ class OnnxNetwork(nn.Module):
         """What the network predicts for ``sample`` BCHW at ``timestep`` (B,), with labels (B,) if it takes any."""
         given = [each for each in (sample, timestep, class_labels) if each is not None]
         feed = {name: _array(value, kind, rank) for (name, kind, rank), value in zip(self._inputs, given, strict=False)}
-        return Answer(torch.from_numpy(self._session.run(None, feed)[0]))
+        try:
+            found = torch.from_numpy(self._session.run(None, feed)[0])
+        except Exception as error:  # as in _session
+            raise UserError(f"{self._path}: cannot be computed ({brief(error)}): {_AGAIN}") from None
+        if found.shape != sample.shape or not found.is_floating_point():
+            raise UserError(f"{self._path}: answers {tuple(found.shape)} to {tuple(sample.shape)}: {_AGAIN}")
+        return Answer(found)
 
 
 def _array(value: Tensor, kind: str, rank: int) -> Any:
@@ -82,8 +90,7 @@ def _session(path: Path) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common ancestor of their own
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: ONNX Runtime cannot read it ({first}): export it again, or --engine torch") from None
+        raise UserError(f"{path}: ONNX Runtime cannot read it ({brief(error)}): {_AGAIN}") from None
 
 
 class Graphed(nn.Module):

@@ -5,9 +5,9 @@ Shapes: N pictures, C channels, H and W pixels.  Pictures leave as uint8 NHWC.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +16,21 @@ import torch
 from torch import Tensor
 
 from components.base import files
-from components.base.errors import UserError, nearest
+from components.base.errors import UserError, brief, nearest
 from components.dataset import tensors
 from components.diffusion import conditions, names, samplers
 from components.diffusion.names import Weighting
 from components.diffusion.noise import generator
-from components.diffusion.objective import Objective, noted
-from components.model import engines
+from components.diffusion.objective import Objective
+from components.model import engines, notes
 from components.networks import precision as arithmetic
 from components.networks import registry
-from components.samples import spec as specs
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-MOST_STEPS = 1000
+_log = logging.getLogger(__name__)
 
 BATCH = 32
 """Pictures drawn at once on the CPU; fixed, since rounding depends on it."""
@@ -78,56 +77,41 @@ class Plan:
 
 
 def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engine = "torch") -> Denoiser:
-    """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged, or its files contradict."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
-    notes, config = (
+    found, config = (
         files.read_json_object(path, "train or pull the model again")
         for path in (folder / "stillroom.json", registry.folder(folder) / "config.json")
     )
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)
     try:
-        network = registry.read(config)
-        channels = registry.sample_shape(network)[0]
-        network.load_state_dict(load_file(registry.folder(folder) / registry.WEIGHTS))
+        network = _network(folder, config)
+        said = notes.read(found, network)
         if chosen == "onnx":
             network = engines.OnnxNetwork(folder / engines.ONNX)
         elif device.type == "cuda":
             network = engines.Graphed(network)
-        return Denoiser(
-            network=network.to(device).eval().requires_grad_(False), device=device, engine=chosen,
-            objective=noted(notes["objective"]), weighting=notes["weighting"],
-            classes=tuple(notes["classes"]), null_class=notes["null_class"],
-            spec=_spec(notes, channels), **_habits(notes),
-        )  # fmt: skip
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder}: not a whole denoiser ({first}): train or pull it again") from None
+        network = network.to(device).eval().requires_grad_(False)
+    except UserError:
+        raise
+    except Exception as error:  # the constructors of networks raise whatever a hostile config.json makes them meet
+        _log.debug("%s cannot be loaded", folder, exc_info=True)
+        raise UserError(f"{folder}: not a whole denoiser ({brief(error)}): train or pull it again") from None
+    return Denoiser(network=network, device=device, engine=chosen, **said)
 
 
-def _spec(notes: dict[str, Any], channels: int) -> SampleSpec:
-    """What stillroom.json says of the samples; an older one names the side of squares alone."""
-    return specs.of_plain(notes["spec"]) if "spec" in notes else specs.image((channels, *[int(notes["side"])] * 2))
+def _network(folder: Path, config: dict[str, Any]) -> nn.Module:
+    """The network that ``config`` describes with the weights in ``folder``; any exception when they are damaged."""
+    from safetensors.torch import load_file
 
-
-def _habits(notes: dict[str, Any]) -> dict[str, Any]:
-    """Sampler, steps, guidance and sigmas of stillroom.json; ValueError when they make no sense."""
-    sampler, steps, guidance = notes.get("sampler", "dpmpp_2m"), int(notes["steps"]), float(notes["guidance"])
-    if sampler not in samplers.SAMPLERS:
-        raise ValueError(f"sampler {sampler!r} is none of {', '.join(samplers.SAMPLERS)}")
-    if not 1 <= steps <= MOST_STEPS or not 0 <= guidance <= 50:
-        raise ValueError(f"steps {steps} or guidance {guidance} is out of range")
-    sigmas = notes.get("sigmas")
-    if sigmas is not None:
-        sigmas = tuple(map(float, sigmas))
-        falling = all(one > two for one, two in itertools.pairwise(sigmas))
-        if len(sigmas) != steps or not falling or not 0 < sigmas[-1] <= sigmas[0] < math.inf:
-            raise ValueError(f"sigmas must be {steps} falling numbers above 0")
-    return {"sampler": sampler, "steps": steps, "guidance": guidance, "sigmas": sigmas}
+    network = registry.read(config)
+    network.load_state_dict(load_file(registry.folder(folder) / registry.WEIGHTS))
+    for name, weight in network.state_dict().items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"weight {name} is not finite")
+    return network
 
 
 def plan(
@@ -146,8 +130,8 @@ def plan(
         raise UserError(f"sampler {sampler!r} is not one of {', '.join(samplers.SAMPLERS)}")
     if spacing is not None and spacing not in samplers.SPACINGS:
         raise UserError(f"levels {spacing!r} are not one of {', '.join(samplers.SPACINGS)}")
-    if steps is not None and not 1 <= steps <= MOST_STEPS:
-        raise UserError(f"steps must be in 1..{MOST_STEPS}, not {steps}")
+    if steps is not None and not 1 <= steps <= notes.MOST_STEPS:
+        raise UserError(f"steps must be in 1..{notes.MOST_STEPS}, not {steps}")
     if eta is not None and samplers.SAMPLERS[sampler].eta is None:
         having = ", ".join(name for name, each in samplers.SAMPLERS.items() if each.eta is not None)
         raise UserError(f"eta {eta:g}: sampler {sampler} has none; {having} do")
@@ -225,7 +209,10 @@ def _denoise(
     def fresh(step: int) -> Tensor:
         return noise(model, seed, numbers, step).to(model.device)
 
-    return samplers.draw(planned.sampler, denoise, x, planned.sigmas, watch, fresh, planned.eta)
+    drawn = samplers.draw(planned.sampler, denoise, x, planned.sigmas, watch, fresh, planned.eta)
+    if not bool(torch.isfinite(drawn).all()):
+        raise UserError("this model draws numbers that are not finite: train or pull it again")
+    return drawn
 
 
 def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
@@ -237,7 +224,7 @@ def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)
-        with arithmetic.autocast(model.device, precision):
+        with arithmetic.autocast(model.device, precision), _told():
             if not pulled:
                 return model.objective.denoise(model.network, x, at, condition)
             found = model.objective.denoise(model.network, x.repeat(2, *(1,) * (x.dim() - 1)), at.repeat(2), both)
@@ -247,7 +234,20 @@ def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision
     return denoise
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What a network raises, as one line: some that can be built from their config.json cannot be called."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
+        _log.debug("the network cannot be computed", exc_info=True)
+        raise UserError(f"this model's network cannot be computed ({brief(error)}): train or pull it again") from error
+
+
 def _check(model: Denoiser, class_ids: Sequence[int]) -> None:
+    notes.drawable(model.spec)
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")

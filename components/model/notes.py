@@ -1,0 +1,95 @@
+"""What stillroom.json of a model folder says, held against the network beside it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, get_args
+
+from components.base.errors import UserError
+from components.diffusion import samplers
+from components.diffusion.names import Weighting
+from components.diffusion.objective import noted
+from components.networks import registry
+from components.samples import spec as specs
+from components.samples.spec import SampleSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 2
+
+MOST_STEPS, MOST_GUIDANCE = 1000, 50
+
+MOST_NUMBERS = 2**28
+"""In one sample: 1 GiB of float32; more is no picture but a slip, or meant to fill the memory."""
+
+_SIGMAS = (1e-6, 1e6)
+"""The range of sigmas; float32 computes their squares and logarithms."""
+
+
+def read(notes: dict[str, Any], network: nn.Module) -> dict[str, Any]:
+    """The fields of a denoiser that ``notes`` holds; an exception when they make no sense or fit another network."""
+    specs.known_format(notes["format"], FORMAT)
+    weighting = notes["weighting"]
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"weighting {weighting!r:.40} is none of {', '.join(get_args(Weighting))}")
+    classes = specs.names(notes["classes"], "classes")
+    null_class = _null_class(notes["null_class"], classes, network)
+    return {
+        "objective": noted(notes["objective"]), "weighting": weighting, "classes": classes, "null_class": null_class,
+        "spec": _spec(notes, registry.sample_shape(network)), **_habits(notes),
+    }  # fmt: skip
+
+
+def drawable(spec: SampleSpec) -> None:
+    """UserError unless samples of ``spec`` are pictures: images whose bytes stand for values in [-1, 1]."""
+    if spec.kind != "image":
+        raise UserError(f"this draws images only, not kind {spec.kind}")
+    wanted = specs.image(spec.shape)
+    same = math.isclose(spec.scale, wanted.scale, rel_tol=1e-6) and math.isclose(spec.shift, wanted.shift, rel_tol=1e-6)
+    if spec.dtype != wanted.dtype or not same:
+        raise UserError(
+            f"this draws images of bytes for values in [-1, 1] only, not of dtype {spec.dtype} with scale "
+            f"{spec.scale:g} and shift {spec.shift:g}"
+        )
+
+
+def _null_class(found: Any, classes: tuple[str, ...], network: nn.Module) -> int | None:
+    if found is not None and (type(found) is not int or found != len(classes)):
+        raise ValueError(f"null_class {found!r:.40} must be the number of classes, {len(classes)}, or null")
+    if found is None and classes:
+        raise ValueError(f"null_class is null, but there are {len(classes)} classes")
+    wanted = 0 if found is None else found + 1
+    if (labels := registry.labels(network)) != wanted:
+        raise ValueError(f"{len(classes)} classes need a network of {wanted} labels, and this one has {labels}")
+    return found
+
+
+def _spec(notes: dict[str, Any], shape: tuple[int, ...]) -> SampleSpec:
+    """Of the samples; older notes name the side of squares alone."""
+    found = specs.of_plain(notes["spec"]) if "spec" in notes else specs.image((shape[0], *[notes["side"]] * 2))
+    if found.shape != shape:
+        raise ValueError(f"samples of shape {found.shape}, but a network for {shape}")
+    if math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(f"samples of more than {MOST_NUMBERS:,} numbers")
+    return found
+
+
+def _habits(notes: dict[str, Any]) -> dict[str, Any]:
+    """Sampler, steps, guidance and sigmas; ValueError when they make no sense."""
+    sampler, steps, guidance = notes.get("sampler", "dpmpp_2m"), notes["steps"], notes["guidance"]
+    if not isinstance(sampler, str) or sampler not in samplers.SAMPLERS:
+        raise ValueError(f"sampler {sampler!r:.40} is none of {', '.join(samplers.SAMPLERS)}")
+    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"steps {steps!r:.40} must be a whole number in 1..{MOST_STEPS}")
+    if not 0 <= (guidance := specs.number(guidance, "guidance")) <= MOST_GUIDANCE:
+        raise ValueError(f"guidance {guidance:g} is not in 0..{MOST_GUIDANCE}")
+    sigmas = notes.get("sigmas")
+    if sigmas is not None:
+        low, high = _SIGMAS
+        sigmas = tuple(specs.number(each, "one of sigmas") for each in sigmas)
+        falling = all(one > two for one, two in itertools.pairwise(sigmas))
+        if len(sigmas) != steps or not falling or not low <= sigmas[-1] <= sigmas[0] <= high:
+            raise ValueError(f"sigmas must be {steps} falling numbers in {low:g}..{high:g}")
+    return {"sampler": sampler, "steps": steps, "guidance": guidance, "sigmas": sigmas}
