@@ -127,7 +127,7 @@ def promote(state: State, number: int, reason: str) -> str:
 
 def register_params(root: Path) -> RegisterParams:
     """Section ``register`` of params.yaml; no stage reads it, since the alias is shared and not cached."""
-    sections = config.read(root / config.FILE)
+    sections = config.of(root)
     return config.section(sections, "register", RegisterParams)
 
 

@@ -158,7 +158,7 @@ class Versions:
 
         root = self.tracker.state.root
         rows = pack.read_split(root / "data/splits", "test")
-        seed = config.section(config.read(root / config.FILE), "evaluate", EvaluateParams).seed
+        seed = config.section(config.of(root), "evaluate", EvaluateParams).seed
         both = []
         for folder in (candidate, champion):
             try:
