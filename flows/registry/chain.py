@@ -92,14 +92,9 @@ def _bytes(versions: Versions, version: Any, digest: str | None) -> Link:
 
 
 def _mlflow(versions: Versions, version: Any, key: str) -> Link:
-    from mlflow.exceptions import MlflowException
-
     mend = "`stillroom sync` writes it again"
-    try:
-        run = versions.client.get_run(version.run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    run = versions.tracker.run(version.run_id)
+    if run is None:
         return Link("MLflow run", False, f"{version.run_id} is not there", mend)
     if run.info.lifecycle_stage != "active" or run.data.tags.get(RUN_KEY) != key:
         return Link("MLflow run", False, f"{version.run_id} is deleted or of another pipeline run", mend)

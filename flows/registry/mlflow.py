@@ -246,6 +246,29 @@ class Tracker:
         with tempfile.TemporaryDirectory(dir=self.state.folder) as name, explained(self.uri):
             yield Path(mlflow.artifacts.download_artifacts(uri, dst_path=name, tracking_uri=self.uri))
 
+    def run(self, run_id: str) -> Any | None:
+        """The MLflow run ``run_id``, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def ensure_model(self, name: str) -> None:
+        """Register the model ``name``, unless it is."""
+        from mlflow.exceptions import MlflowException
+
+        if self.client.search_registered_models(f"name = '{name}'"):
+            return
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine was quicker
+                raise
+
     def version(self, name: str, reference: str) -> Any | None:
         """The version of model ``name`` that ``@alias`` or ``/number`` points to, or None."""
         from mlflow.exceptions import MlflowException

@@ -96,15 +96,7 @@ class Versions:
 
     def ensure_model(self) -> None:
         """Register the name, unless it is."""
-        from mlflow.exceptions import MlflowException
-
-        if self.client.search_registered_models(f"name = '{self.name}'"):
-            return
-        try:
-            self.client.create_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine was quicker
-                raise
+        self.tracker.ensure_model(self.name)
 
     def conclude(self, version: Any, decision: dict[str, Any]) -> None:
         """Write ``decision`` on the version and its run."""
