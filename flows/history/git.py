@@ -13,6 +13,11 @@ _NO = 1
 """How ``git rev-parse --verify --quiet`` and ``git config --get`` end when what was asked for is not there."""
 
 
+ME = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+      for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
+"""Who writes: without a name git asks for that of the host, over the network if need be, even for a reflog."""
+
+
 def git(root: Path, *arguments: str, stdin: bytes | None = None, extra: Mapping[str, str] | None = None) -> str:
     """What ``git arguments`` prints in ``root``; UserError with git's own line when it fails."""
     done = _run(root, arguments, stdin, extra)
@@ -59,7 +64,7 @@ def contents(root: Path, names: Iterable[str]) -> Iterator[bytes | None]:
 def _run(
     root: Path, arguments: Iterable[str], stdin: bytes | None, extra: Mapping[str, str] | None
 ) -> subprocess.CompletedProcess[bytes]:
-    own = {**os.environ, **(extra or {}), "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    own = {**ME, **os.environ, **(extra or {}), "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         return subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, env=own, check=False)
     except FileNotFoundError:

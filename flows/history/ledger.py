@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from components.base.errors import UserError
 from components.pipeline import STATE
-from flows.history.git import contents, git
+from flows.history.git import ME, contents, git
 
 Kind = Literal["run", "intent", "outcome"]
 """What was made; which alias is to move and why; what became of that."""
@@ -31,9 +31,6 @@ Kind = Literal["run", "intent", "outcome"]
 REFS = "refs/stillroom/runs"
 REFSPEC = f"{REFS}/*:{REFS}/*"
 """What `git fetch` and `git push` take: without a plus, since no record is ever replaced."""
-
-_ME = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
-       for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ def commit_of(root: Path, texts: Mapping[str, bytes], message: str, when: int) -
     finally:
         index.unlink(missing_ok=True)
     dated = {f"GIT_{role}_DATE": f"@{when} +0000" for role in ("AUTHOR", "COMMITTER")}
-    return git(root, "commit-tree", tree, "-m", message, extra={**_ME, **dated}).strip()
+    return git(root, "commit-tree", tree, "-m", message, extra={**ME, **dated}).strip()
 
 
 def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
