@@ -135,7 +135,7 @@ def test_an_error_in_a_worker_is_the_same_error_here(two_workers):
 
 
 def test_a_result_that_cannot_be_sent_is_an_error_and_no_lost_image(two_workers):
-    with pytest.raises((AttributeError, pickle.PicklingError), match=r"(?i)pickle"):
+    with pytest.raises((AttributeError, pickle.PicklingError), match=r"(?i)pickle|local object"):
         run(not_to_be_sent, in_batches(8))
 
 
