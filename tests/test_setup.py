@@ -160,6 +160,7 @@ def test_the_versions_of_make_are_those_of_the_package():
     assert f"Python {RANGE[0]} to {RANGE[-1]}" in (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_footprint_of_this_environment_grows_with_what_is_done_in_it():
     script = ROOT / "benchmarks/footprint.py"
     done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=True)

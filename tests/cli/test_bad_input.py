@@ -177,6 +177,7 @@ def fill(folder: Path, leave: int) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_disk):
     assert stillroom(small_disk, "look").returncode == 0
     ballast = fill(small_disk, 8192)

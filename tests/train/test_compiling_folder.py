@@ -22,6 +22,7 @@ sys.exit(__main__.main(["resize"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "wanted"), [({}, ".stillroom/torchinductor"), ({"TORCHINDUCTOR_CACHE_DIR": "own"}, "own")]
 )
