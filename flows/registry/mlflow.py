@@ -35,7 +35,6 @@ RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
     "stillroom.manifest",
 )
 _EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # else its page opens on GenAI traces, of which there are none
     "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
 }
 _BATCH = 900  # MLflow takes at most 1,000 metrics in one call
