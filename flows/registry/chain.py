@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from components.base import config
-from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history import decisions, git, ledger, store
 from flows.history.decisions import Decided
@@ -204,13 +203,3 @@ def image(root: Path, word: str) -> set[str]:
         with path.open("rb") as stream:
             return {hashlib.file_digest(stream, "sha256").hexdigest()}
     return catalogue.read(raw=root / "data/raw", clean=root / "data/clean").named(word)
-
-
-def near(root: Path, names: set[str]) -> set[str]:
-    """The near-duplicates of ``names`` in the present data; none without it."""
-    from components.samples import catalogue
-
-    try:
-        return catalogue.read(raw=root / "data/raw", clean=root / "data/clean").near(names)
-    except UserError:
-        return set()

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from components.base.errors import UserError
+from components.samples import catalogue
 from flows.history import decisions, store
 from flows.history.decisions import Decided
 from flows.history.ledger import REFSPEC
@@ -89,8 +90,12 @@ def verify(state: State) -> int:
 def lineage(state: State, model: str | None, image: str | None, *, as_json: bool) -> int:
     """Print the links of a version, or the versions that saw an image; 1 when a link does not hold."""
     if image is not None:
-        wanted = chain.image(state.root, image)
-        lines = impact.lines(state, wanted, chain.near(state.root, wanted))
+        wanted, alike = chain.image(state.root, image), set[str]()
+        try:
+            alike = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").near(wanted)
+        except UserError as error:  # what is not known is not "none"
+            exits.note(f"the image itself alone, since its near-duplicates are not known here: {error}")
+        lines = impact.lines(state, wanted, alike)
         print(json.dumps(lines, indent=1) if as_json else "\n".join(lines))
         return 0
     with _explained():

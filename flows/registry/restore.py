@@ -10,7 +10,7 @@ from flows.history import decisions, ledger, store
 from flows.history.decisions import Decided
 from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, changes
-from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Unreachable
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import Versions
 
 Say = Callable[[str], None]
@@ -98,10 +98,7 @@ def mend(versions: Versions, version: Any, one: Decided, run: PipelineRun, say: 
         say(f"{versions.name} version {version.version}: tag {MANIFEST_TAG} was changed; it is put right")
         versions.client.set_model_version_tag(versions.name, version.version, MANIFEST_TAG, wanted)
         version = versions.numbered(int(version.version))
-    try:
-        fault = versions.fault(version, wanted)
-    except Unreachable:
-        raise
+    fault = versions.fault(version, wanted)
     if not fault:
         return True
     try:
