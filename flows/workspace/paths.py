@@ -91,6 +91,8 @@ class State:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("PREFECT_HOME", str(self.folder / "prefect"))
+        # Else Prefect unpacks its pages into its own installed package, which may not be writable.
+        os.environ.setdefault("PREFECT_UI_STATIC_DIRECTORY", str(self.folder / "prefect" / "pages"))
         os.environ.setdefault("DVC_SITE_CACHE_DIR", str(self.folder / "dvc"))
         # Else torch leaves a folder of each user's in the machine's folder for temporary files.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.folder / "torchinductor"))
