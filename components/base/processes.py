@@ -8,9 +8,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,9 +33,17 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def pool(workers: int, start: Callable[..., None], *arguments: object) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes that call ``start(*arguments)`` once; on an exception they are ended at once."""
-    context = get_context("spawn")
+def pool(
+    workers: int, start: Callable[..., None], *arguments: object, preload: Sequence[str] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that call ``start(*arguments)`` once; on an exception they are ended at once.
+
+    They are forks of one fresh process that imports the module of ``start`` and the modules ``preload`` once for all of
+    them.  It begins to import now, beside whatever the caller does before it gives the first task.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([start.__module__, *preload])
+    forkserver.ensure_running()
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(start, arguments)) as executor:
         try:
             yield executor

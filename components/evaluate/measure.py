@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from components.dataset import tensors
 from components.diffusion import conditions, schedule, x0_error
 from components.embed import features
 from components.model import sampling
+from components.networks import registry
 from components.samples import pack
 
 CHUNK = 32
@@ -54,7 +56,7 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
             _open(str(model))
             each: Callable[..., Iterator[Any]] = map
         else:
-            each = stack.enter_context(processes.pool(min(processes.cores(), _MOST), _open, str(model))).map
+            each = stack.enter_context(_processes(model)).map
 
         def run(work: Callable[..., Tensor], tasks: Sequence[tuple], what: str) -> Tensor:
             parts = []
@@ -67,6 +69,11 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
             return torch.cat(parts)
 
         yield run
+
+
+def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExecutor]:
+    most = min(processes.cores(), _MOST)
+    return processes.pool(most, _open, str(model), preload=registry.modules(model))
 
 
 def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:

@@ -54,11 +54,11 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     for name in ("train", "test"):
         if len(rows[name]) < 2:
             raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
-    denoiser = sampling.load(model)
-    measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
     with measure.workers(model) as run:
+        denoiser = sampling.load(model)  # takes seconds: so do the processes meanwhile
+        measure.check(denoiser, images.header, model)
         drawn = measure.samples(run, class_ids, seed=params.seed)
         found = Measured(
             drawn=drawn, errors=measure.errors(run, pixels, rows["test"], seed=params.seed),
@@ -90,8 +90,8 @@ def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quie
 
     UserError when the model is of samples of another shape; ``quiet``: without a progress bar.
     """
-    measure.check(sampling.load(model), pack.read_header(pixels), model)
     with measure.workers(model, quiet) as run:
+        measure.check(sampling.load(model), pack.read_header(pixels), model)
         return measure.errors(run, pixels, rows, seed=seed)
 
 

@@ -82,7 +82,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
     found, config = (
         files.read_json_object(path, "train or pull the model again")
-        for path in (folder / "stillroom.json", registry.folder(folder) / "config.json")
+        for path in (folder / "stillroom.json", registry.folder(folder) / registry.CONFIG)
     )
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from components.networks.params import CompactParams, DitParams, NetworkParams, 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The file of a network's weights, as diffusers names it."""
 
@@ -40,11 +42,25 @@ def build(
 def read(config: dict[str, Any]) -> nn.Module:
     """The network, weights unset, that a config.json describes; ValueError when its class is none of ours."""
     name = config.get("_class_name")
-    found = next((each for each in NETWORKS.values() if each.class_name == name), None)
+    found = _of_class(name)
     if found is None:
         raise ValueError(f"{name!r} is no network that can be sampled here")
     network: nn.Module = getattr(importlib.import_module(found.module), found.class_name).from_config(config)
     return network
+
+
+def modules(model: Path) -> list[str]:
+    """The module that the network of a model folder needs, to import ahead of time; none if the folder is damaged."""
+    try:
+        config = json.loads((folder(model) / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = _of_class(config.get("_class_name")) if isinstance(config, dict) else None
+    return [found.module] if found else []
+
+
+def _of_class(name: object) -> Network | None:
+    return next((each for each in NETWORKS.values() if each.class_name == name), None)
 
 
 def folder(model: Path) -> Path:
@@ -185,7 +201,7 @@ class Network:
 
 NETWORKS = {
     "compact": Network(CompactParams, _compact, "CompactUNet", "components.networks.compact", "unet"),
-    "unet": Network(UnetParams, _unet, "UNet2DModel", "diffusers", "unet"),
+    "unet": Network(UnetParams, _unet, "UNet2DModel", "diffusers.models.unets.unet_2d", "unet"),
     "dit": Network(DitParams, _dit, "DiTTransformer2DModel", "components.networks.dit", "transformer"),
 }
 """By ``train.network.kind``."""
