@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,11 @@ _BAD = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U0
 
 def load(text: str, name: str) -> Any:
     """The YAML ``text`` that came from ``name``; UserError with the line and column of what is no plain data."""
+    return copy.deepcopy(_loaded(text, name))
+
+
+@functools.lru_cache(maxsize=8)  # a dvc.lock takes 0.7 s and is asked for several times
+def _loaded(text: str, name: str) -> Any:
     from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
 
     bad = _BAD.search(text, 1 if text.startswith("\ufeff") else 0)

@@ -35,7 +35,8 @@ def stale(root: Path) -> list[str]:
     from dvc.repo import lock_repo
 
     with snapshot.taken(root) as taken, _working(root) as repo, lock_repo(repo):
-        changed = [stage.name for stage in PIPELINE if stages.load(repo, root, stage.name, taken).status()]
+        load = stages.loader(repo, root, taken)
+        changed = [stage.name for stage in PIPELINE if load(stage.name).status()]
     # DVC compares each stage with what is there now; what a stale stage will write makes its readers stale too.
     return [stage.name for stage in PIPELINE if stage.name in downstream(changed)]
 
@@ -61,7 +62,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     try:
         with snapshot.taken(root) as taken, _working(root) as repo, repair.backed_up(root, say=exits.note):
             # DVC would load the stage, and each other one, from the checkout.
-            repo.stage.collect = lambda *_, **__: [stages.load(repo, root, stage.name, taken)]
+            repo.stage.collect = lambda *_, **__: [stages.loader(repo, root, taken)(stage.name)]
             environment = {events.VARIABLE: str(watched), **taken.environment()}
             done = waiting.patiently(
                 lambda: repo.reproduce(targets=[stage.name], single_item=True, force=force, run_env=environment),

@@ -55,8 +55,9 @@ def _wanted(repo: Any, root: Path, snapshot: Snapshot) -> list[Any]:
     """The stages that would make their outputs again as they were, and the model that training starts from."""
     found: list[Any] = []
     changed: list[str] = []
+    load = stages.loader(repo, root, snapshot)
     for stage in PIPELINE:
-        loaded = stages.load(repo, root, stage.name, snapshot)
+        loaded = load(stage.name)
         if loaded.cmd_changed or any(dep.exists and dep.workspace_status() for dep in loaded.deps):
             changed.append(stage.name)
         # What only grows is worth having even if it will grow.

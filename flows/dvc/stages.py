@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ class InputChanged(UserError):
     """The data that a stage read is no longer what it was when the stage began."""
 
 
-def load(repo: Any, root: Path, name: str, snapshot: Snapshot) -> Any:
-    """DVC's object for stage ``name``: it hashes the code and the parameters of the snapshot wherever DVC would hash
-    the checkout's, and refuses to be recorded when the data that it read changed while it ran.
+def loader(repo: Any, root: Path, snapshot: Snapshot) -> Callable[[str], Any]:
+    """A function that gives DVC's object for the stage of a name, as dvc.yaml and dvc.lock are now: each is read once.
 
-    DVC finds no other dvc.yaml and reads no templates: a broken file elsewhere in the checkout stops nothing.
+    The object hashes the code and the parameters of the snapshot wherever DVC would hash the checkout's, and refuses to
+    be recorded when the data that it read changed while it ran.  DVC finds no other dvc.yaml and reads no templates: a
+    broken file elsewhere in the checkout stops nothing.
     """
     from dvc.dvcfile import ProjectFile
     from dvc.exceptions import DvcException
@@ -29,10 +31,20 @@ def load(repo: Any, root: Path, name: str, snapshot: Snapshot) -> Any:
         table, _ = read(str(snapshot.table), ProjectFile.SCHEMA, repo.fs)
     except DvcException as error:  # it would name the copy
         raise UserError(f"{root / 'dvc.yaml'}: not what DVC reads: `make dvc` renders it anew") from error
-    if name not in table.get("stages", {}):
-        raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': `make dvc` renders it anew")
-    locked = file.lockfile_contents.get("stages", {}).get(name, {})
-    stage = StageLoader.load_stage(file, name, table["stages"][name], locked)
+    locked = file.lockfile_contents.get("stages", {})
+
+    def load(name: str) -> Any:
+        if name not in table.get("stages", {}):
+            raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': `make dvc` renders it anew")
+        stage = StageLoader.load_stage(file, name, table["stages"][name], locked.get(name, {}))
+        _of_snapshot(stage, snapshot)
+        return stage
+
+    return load
+
+
+def _of_snapshot(stage: Any, snapshot: Snapshot) -> None:
+    """Have ``stage`` read what the snapshot holds from there, and watch the rest, which is data."""
     data = []
     for dep in stage.deps:
         copy = snapshot.copy(dep.def_path)
@@ -41,7 +53,6 @@ def load(repo: Any, root: Path, name: str, snapshot: Snapshot) -> Any:
         else:
             _read_from(dep, str(copy))
     _watch(stage, data)
-    return stage
 
 
 def _read_from(dep: Any, copy: str) -> None:
