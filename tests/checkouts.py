@@ -25,7 +25,7 @@ SMALL = {
     "train": {
         "images": 96,
         "ranks": 1,
-        "network": {"kind": "unet", "widths": [32, 32], "layers_per_block": 1},
+        "network": {"kind": "compact", "widths": [32, 32], "layers": 1, "fold": 1, "skip_sigma": 0.5},
         "checkpoint_images": 32,
         "validate_images": 4,
         "validations": 2,
