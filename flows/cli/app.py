@@ -139,9 +139,10 @@ def serve(
     from flows.run import servers
 
     state = enter(directory)
-    with stoppable(), servers.prefect(state):
+    with stoppable(), servers.prefect(state) as ready:
         from flows.run import nightly
 
+        ready()
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
         print(f"runs at `{cron}` when something changed, scheduled by Prefect at {at}; Ctrl-C ends it", flush=True)
         nightly.serve(state, cron)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from components.base.errors import UserError
 from components.base.events import clock
 from flows.dvc import schema
 from flows.workspace import exits, processes
@@ -19,26 +20,33 @@ def main(text: str) -> int:
     """Do the run that the JSON ``text`` asks for; prints an error in one line and returns the exit code."""
     arguments = json.loads(text)
     try:
-        return exits.exit_code(lambda: run(Path(arguments["root"]), tuple(arguments["force"])))
+        return exits.exit_code(
+            lambda: run(Path(arguments["root"]), tuple(arguments["force"]), Path(arguments["seen_from"]))
+        )
     except exits.Stopped as stopped:
         return 128 + stopped.number  # the process that passed the signal on prints a line
 
 
-def run(root: Path, force: tuple[str, ...]) -> None:
-    """One pipeline run through Prefect; the process that started this one holds the checkout's lock."""
+def run(root: Path, force: tuple[str, ...], seen_from: Path) -> None:
+    """One pipeline run through Prefect; prints where its results are, for one who stands in ``seen_from``.
+
+    The process that started this one holds the checkout's lock.
+    """
     state = State(root)
     state.enter()
     schema.check(root)
     exits.note("starting Prefect")
     # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from flows.run import servers
+    from flows.registry import publish
+    from flows.run import servers, summary
 
-    with processes.stoppable(), servers.prefect(state):
+    with processes.stoppable(), servers.prefect(state) as ready:
         from prefect.exceptions import TerminationSignal
 
         from flows.run.flow import pipeline
 
+        ready()
         began = last = time.monotonic()
 
         def say(name: str, how: str) -> None:
@@ -51,6 +59,10 @@ def run(root: Path, force: tuple[str, ...]) -> None:
         except TerminationSignal:  # Prefect's own handler was the one that ran
             raise exits.Stopped(signal.SIGTERM) from None
         exits.note(f"done in {clock(time.monotonic() - began)}\n")
+    result, why = publish.published(state)
+    if result is None:
+        raise UserError(f"the run has ended, but {why}")
+    print(summary.of(state, result, seen_from=seen_from), flush=True)
 
 
 if __name__ == "__main__":

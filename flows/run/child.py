@@ -21,7 +21,7 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
     SIGTERM and Ctrl-C are passed on as SIGTERM, and raise Stopped when the process has ended.  An empty UserError
     where it has printed the error in one line, PipelineCrashed for a bug.
     """
-    arguments = json.dumps({"root": str(root), "force": list(force)})
+    arguments = json.dumps({"root": str(root), "force": list(force), "seen_from": str(Path.cwd())})
     caught: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

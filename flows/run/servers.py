@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO
 
@@ -64,25 +64,25 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
 
 
 @contextlib.contextmanager
-def prefect(state: State) -> Iterator[None]:
+def prefect(state: State) -> Iterator[Callable[[], None]]:
     """A Prefect API for the flows of this process: that of `stillroom ui` when it answers, else one that we start.
 
     The one that Prefect would start gets the terminal's Ctrl-C before the flow can report how it ended, and
-    outlives a flow that is killed.
+    outlives a flow that is killed.  Call what it yields before the first flow: it waits until the API answers, which
+    takes as long as Prefect's imports, so that these are best done before.
     """
     url = _running_prefect(state)
     if url:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
-        yield
+        yield lambda: None
         return
     port = _any_port()
     with (state.folder / "servers.log").open("ab") as log:
         server = _start(_prefect_command(port), log, PREFECT_UI_ENABLED="0")
     try:
         health = f"http://{HOST}:{port}/api/health"
-        wait_for(health, server, what="Prefect", log=str(state.folder / "servers.log"))
         os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
-        yield
+        yield lambda: wait_for(health, server, what="Prefect", log=str(state.folder / "servers.log"))
     finally:
         _flush_logs()
         stop(server)
