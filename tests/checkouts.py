@@ -109,6 +109,18 @@ def environment() -> dict[str, str]:
     return kept
 
 
+def new_user(place: Path) -> dict[str, str]:
+    """The environment of a user who has set nothing, with a home and a folder for temporary files in ``place``.
+
+    Both are made here and are empty.  What holds a training to the same bytes as that of other tests is kept.
+    """
+    for name in ("home", "tmp"):
+        (place / name).mkdir(parents=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    kept = {k: v for k, v in os.environ.items() if k.startswith("STILLROOM_TEST_") or k == "OMP_NUM_THREADS"}
+    return kept | {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), "PATH": path, "LANG": "C.UTF-8"}
+
+
 def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command in ``folder``, from that checkout's own code."""
     return subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True,

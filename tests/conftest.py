@@ -22,11 +22,12 @@ import hardware  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 import tracing  # noqa: E402
-from checkouts import command, make, stillroom  # noqa: E402
+from checkouts import command, edit, make, new_user, stillroom  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from shared import once  # noqa: E402
 from websites import site  # noqa: E402
 
+from components.base import config  # noqa: E402
 from flows.workspace.paths import QUIET  # noqa: E402
 
 loopback_only.install()
@@ -48,22 +49,48 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def first_run(tmp_path_factory):
+    """A folder with a checkout in which `stillroom run` has been run once, as a new user does, and the trace of that.
+
+    It is shared by all processes: not to be changed, and no server is to be started on it.
+    """
+
+    def run(place):
+        checkout = make(place / "checkout")
+        if tracing.works():
+            done, _ = tracing.run(command("run"), place / "trace", cwd=checkout, env=new_user(place / "user"))
+        else:
+            done = stillroom(checkout, "run")
+        assert done.returncode == 0, done.stderr
+        (place / "printed.json").write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
+
+    return once(tmp_path_factory, "finished", run)
+
+
+@pytest.fixture(scope="session")
+def finished(first_run, tmp_path_factory):
     """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed.
 
     Each process has a copy of the one that was made.
     """
+    folder = tmp_path_factory.mktemp("whole") / "checkout"
+    shutil.copytree(first_run / "checkout", folder, symlinks=True)
+    printed = json.loads((first_run / "printed.json").read_text())
+    return folder, subprocess.CompletedProcess(command("run"), 0, **printed)
+
+
+@pytest.fixture(scope="session")
+def two(finished, tmp_path_factory):
+    """A checkout with two pipeline runs and two versions; the gate has decided on both. Not to be changed."""
 
     def run(place):
-        done = stillroom(make(place / "checkout"), "run")
+        folder = place / "checkout"
+        shutil.copytree(finished[0], folder, symlinks=True)
+        edit(folder, "report", magnify=config.read(folder / config.FILE)["report"]["magnify"] + 1)
+        done = stillroom(folder, "run")
         assert done.returncode == 0, done.stderr
-        (place / "printed.json").write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
 
-    made = once(tmp_path_factory, "finished", run)
-    folder = tmp_path_factory.mktemp("whole") / "checkout"
-    shutil.copytree(made / "checkout", folder, symlinks=True)
-    printed = json.loads((made / "printed.json").read_text())
-    return folder, subprocess.CompletedProcess(command("run"), 0, **printed)
+    return once(tmp_path_factory, "two", run) / "checkout"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The promise "no telemetry": a whole run and a consumer ask for no name and write only where they are told."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -8,21 +7,12 @@ from pathlib import Path
 
 import pytest
 import tracing
-from checkouts import free_port, make
-from shared import once
+from checkouts import free_port, new_user
 from test_consume import pull_command, serving, stranger_lines
 
 from components.model import portable
 
 PREFIX = Path(sys.prefix)
-
-
-def environment(home: Path) -> dict[str, str]:
-    """That of a user who has set nothing, with a home and a folder for temporary files that are empty."""
-    for name in ("home", "tmp"):
-        (home / name).mkdir(parents=True)
-    path = os.pathsep.join([str(PREFIX / "bin"), os.environ["PATH"]])
-    return {"HOME": str(home / "home"), "TMPDIR": str(home / "tmp"), "PATH": path, "LANG": "C.UTF-8"}
 
 
 def outside(traced: tracing.Traced, *mine: Path) -> list[str]:
@@ -52,20 +42,12 @@ def holds(traced: tracing.Traced, home: Path, *mine: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """A checkout, and `stillroom run` in it as a new user does it, traced."""
+def ran(first_run):
+    """A checkout, the folder of the new user who ran `stillroom run` in it, and what was traced."""
     tracing.needed()
-
-    def run(place):
-        checkout = make(place / "checkout", pictures=40)
-        command = [sys.executable, "-m", "flows.cli.app", "run"]
-        done, _ = tracing.run(command, place / "trace", cwd=checkout, env=environment(place / "user"))
-        assert done.returncode == 0, done.stderr
-
-    made = once(tmp_path_factory, "offline", run)
-    with (made / "trace").open(errors="replace") as lines:
-        traced = tracing.read(lines, made / "checkout")
-    return made / "checkout", made / "user", traced
+    with (first_run / "trace").open(errors="replace") as lines:
+        traced = tracing.read(lines, first_run / "checkout")
+    return first_run / "checkout", first_run / "user", traced
 
 
 @pytest.mark.slow
@@ -83,7 +65,7 @@ def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
     place = ["config", "--local", "core.site_cache_dir", str(checkout / ".stillroom/dvc")]  # as `make setup` does
     subprocess.run([str(PREFIX / "bin/dvc"), *place], cwd=checkout, check=True)
     command = [str(PREFIX / "bin/dvc"), "repro", "--force", "--single-item", "split"]
-    done, traced = tracing.run(command, tmp_path / "trace", cwd=checkout, env=environment(home))
+    done, traced = tracing.run(command, tmp_path / "trace", cwd=checkout, env=new_user(home))
     assert done.returncode == 0, done.stderr
     holds(traced, home, checkout)
 
@@ -108,18 +90,18 @@ for port in {list(ports.values())}:
 ui.send_signal(signal.SIGINT)
 sys.exit(0 if ui.wait(60) in (0, 130) else 1)
 """
-    done, traced = tracing.run([sys.executable, "-c", script], tmp_path / "trace", cwd=checkout, env=environment(home))
+    done, traced = tracing.run([sys.executable, "-c", script], tmp_path / "trace", cwd=checkout, env=new_user(home))
     assert done.returncode == 0, done.stderr
     holds(traced, home, checkout)
 
 
 @pytest.mark.slow
-def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(ran, tmp_path):
-    checkout, _, _ = ran
+def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(finished, tmp_path):
+    tracing.needed()
     home, place = tmp_path / "user", tmp_path / "place"
     place.mkdir()
-    own = environment(home)
-    with serving(checkout) as url:
+    own = new_user(home)
+    with serving(finished[0]) as url:
         command = [sys.executable, *pull_command(url)]
         done, traced = tracing.run(command, tmp_path / "trace", cwd=place, env=own)
     assert done.returncode == 0, done.stderr
@@ -135,7 +117,7 @@ def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(ran, tmp
 
 def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):
     code = "from components.model import portable; import onnxruntime"
-    env = environment(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[2])}
+    env = new_user(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
     assert left(tmp_path / "home") == left(tmp_path / "tmp") == []
 

@@ -14,6 +14,8 @@ from checkouts import command, dvc_locked, edit, environment, stillroom
 from components.base import config
 from flows.data import look, status
 from flows.dvc import engine, repair
+from flows.registry.mlflow import Tracker
+from flows.registry.versions import Versions
 from flows.run import launch
 from flows.workspace.paths import State
 
@@ -102,20 +104,28 @@ def test_dvc_lock_is_read_as_it_was_while_dvc_writes_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_reading_beside_a_run_breaks_neither(finished, tmp_path):
+def test_two_runs_at_once_become_one_after_the_other_and_reading_beside_them_breaks_neither(finished, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(finished[0], root, symlinks=True)
-    edit(root, "train", learning_rate=0.001)
-    process = subprocess.Popen(command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
-    said = []
-    while process.poll() is None:
+    edit(root, "evaluate", replicates=30)
+    both = [
+        subprocess.Popen(command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    read = 0
+    while any(process.poll() is None for process in both):
         for words in READING:
             done = stillroom(root, *words)
-            said.append(done)
-            assert "Traceback" not in done.stderr, done.stderr
-            assert done.returncode == 0, done.stderr
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 0, stderr
-    assert "waiting for" not in stderr
-    assert len(said) >= len(READING)
+            assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+            read += 1
+    assert read >= 2 * len(READING)
+    printed = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert sum("Nothing to do" in out for out, _ in printed) == 1
+    # The one waits for the other, and neither for those that only read.
+    assert [err.count("waiting for `stillroom run` (process ") for _, err in printed].count(1) == 1
+    assert sum(err.count("waiting for") for _, err in printed) == 1
+    assert "evaluate  executed" in "".join(err for _, err in printed)
+    state = State(root)
+    assert len(Versions(Tracker(state, state.database), "denoiser").all()) == 2
