@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,9 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from components.base.config import FILE
+from components.base.processes import die_with_parent
+from flows.run import servers
+from flows.workspace.paths import QUIET
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "consume", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore",
@@ -121,10 +128,59 @@ def new_user(place: Path) -> dict[str, str]:
     return kept | {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), "PATH": path, "LANG": "C.UTF-8"}
 
 
-def stillroom(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command in ``folder``, from that checkout's own code."""
+def from_its_code(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in ``folder``, from that checkout's own code and in a process of its own."""
     return subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True,
                           timeout=300, check=False, **options)  # fmt: skip
+
+
+def stillroom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in ``folder``, from the project's code, in a fork of a process that has imported it.
+
+    What it starts, a pipeline run and its stages, is fresh and of the checkout's own code as ever.
+    """
+    request = {"folder": str(folder), "arguments": arguments, "environment": environment()}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        zygote = _zygote()
+        socket.send_fds(zygote, [json.dumps(request).encode()], [out.fileno(), err.fileno()])
+        code = int(zygote.recv(16))
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read().decode())
+    return subprocess.CompletedProcess(["stillroom", *arguments], code, *said)
+
+
+@functools.cache
+def _zygote() -> socket.socket:
+    """A connection with the process that forks (zygote.py), which ends when this process does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        line = [sys.executable, str(ROOT / "tests" / "zygote.py"), str(theirs.fileno())]
+        subprocess.Popen(line, env=environment() | QUIET, pass_fds=[theirs.fileno()])
+    ours.settimeout(300)
+    return ours
+
+
+def with_prefect(folder: Path) -> None:
+    """Have the runs in ``folder`` find a Prefect server that answers, as beside `stillroom ui`: one for many tests."""
+    (folder / ".stillroom/servers.json").write_text(json.dumps({"prefect": {"url": _prefect()}}))
+
+
+@functools.cache
+def _prefect() -> str:
+    """The address of a Prefect server of this test process, which ends with it."""
+    home = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    port = free_port()
+    own = {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"}
+    server = subprocess.Popen(
+        servers.prefect_command(port), env=environment() | QUIET | own, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, preexec_fn=die_with_parent,
+    )  # fmt: skip
+    atexit.register(server.kill)
+    servers.wait_for(f"http://127.0.0.1:{port}/api/health", server, what="Prefect", log="nowhere")
+    return f"http://127.0.0.1:{port}"
 
 
 def command(*arguments: str) -> list[str]:

@@ -22,7 +22,7 @@ import hardware  # noqa: E402
 import loopback_only  # noqa: E402
 import pytest  # noqa: E402
 import tracing  # noqa: E402
-from checkouts import command, edit, make, new_user, stillroom  # noqa: E402
+from checkouts import command, edit, from_its_code, make, new_user, stillroom, with_prefect  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from shared import once  # noqa: E402
 from websites import site  # noqa: E402
@@ -60,7 +60,7 @@ def first_run(tmp_path_factory):
         if tracing.works():
             done, _ = tracing.run(command("run"), place / "trace", cwd=checkout, env=new_user(place / "user"))
         else:
-            done = stillroom(checkout, "run")
+            done = from_its_code(checkout, "run")
         assert done.returncode == 0, done.stderr
         (place / "printed.json").write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
 
@@ -86,6 +86,7 @@ def two(finished, tmp_path_factory):
     def run(place):
         folder = place / "checkout"
         shutil.copytree(finished[0], folder, symlinks=True)
+        with_prefect(folder)
         edit(folder, "report", magnify=config.read(folder / config.FILE)["report"]["magnify"] + 1)
         done = stillroom(folder, "run")
         assert done.returncode == 0, done.stderr

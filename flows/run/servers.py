@@ -33,7 +33,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
     _make_database(state)
     pages = {
         "mlflow": (f"http://{HOST}:{mlflow_port}", "/health", mlflow_command(state, mlflow_port)),
-        "prefect": (f"http://{HOST}:{prefect_port}", "/api/health", _prefect_command(prefect_port)),
+        "prefect": (f"http://{HOST}:{prefect_port}", "/api/health", prefect_command(prefect_port)),
     }
     log = (state.folder / "servers.log").open("ab")
     api = f"http://{HOST}:{prefect_port}/api"  # where the pages in the browser find it
@@ -78,7 +78,7 @@ def prefect(state: State) -> Iterator[Callable[[], None]]:
         return
     port = _any_port()
     with (state.folder / "servers.log").open("ab") as log:
-        server = _start(_prefect_command(port), log, PREFECT_UI_ENABLED="0")
+        server = _start(prefect_command(port), log, PREFECT_UI_ENABLED="0")
     try:
         health = f"http://{HOST}:{port}/api/health"
         os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
@@ -150,7 +150,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _prefect_command(port: int) -> list[str]:
+def prefect_command(port: int) -> list[str]:
+    """The command line of a Prefect API on loopback."""
     return [
         sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST,
         "--port", str(port), "--log-level", "error", "--lifespan", "on",

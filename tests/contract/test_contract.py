@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from browser import Browser
-from checkouts import edit, git, stillroom
+from checkouts import edit, git, stillroom, with_prefect
 from report_fixtures import BREAKOUT, SCRIPT
 
 from components.base import config
@@ -196,6 +196,7 @@ def test_a_profile_that_is_none_is_one_line(root, text):
 def test_a_broken_contract_stops_a_real_run_before_it_trains(finished, tmp_path):
     folder = tmp_path / "checkout"
     shutil.copytree(finished[0], folder, symlinks=True)
+    with_prefect(folder)
     assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     model = (folder / "models/candidate/history.jsonl").read_bytes()
     edit(folder, "train", seed=3)

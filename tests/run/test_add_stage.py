@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from checkouts import edit, environment, make, stillroom
+from checkouts import edit, environment, from_its_code, make
 
 PACKAGE = {
     "__init__.py": '"""Counts of the sources."""\n',
@@ -63,7 +63,7 @@ def checkout(tmp_path_factory):
     # 3. `make dvc`
     for name in ("dvcyaml", "schema"):
         run(folder, sys.executable, "-m", f"flows.dvc.{name}")
-    assert stillroom(folder, "look").returncode == 0
+    assert from_its_code(folder, "look").returncode == 0
     return folder
 
 
@@ -79,10 +79,10 @@ def test_dvc_runs_the_stage_and_keeps_its_metrics(checkout):
 
 def test_the_run_the_schema_and_the_checks_know_it(checkout):
     edit(checkout, "census", factor=3)
-    done = stillroom(checkout, "run", "--dry-run")
+    done = from_its_code(checkout, "run", "--dry-run")
     assert "census" in done.stdout.split("would run: ")[1], done.stderr
     schema = json.loads((checkout / "params.schema.json").read_text("utf-8"))
     assert schema["properties"]["census"]["properties"]["factor"]["minimum"] == 1
     edit(checkout, "census", factor=0)
-    done = stillroom(checkout, "run", "--dry-run")
+    done = from_its_code(checkout, "run", "--dry-run")
     assert done.returncode == 2 and "census.factor should be greater than or equal to 1" in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import data_checkout
 import pytest
-from checkouts import command, dvc_locked, edit, environment, stillroom
+from checkouts import command, dvc_locked, edit, environment, stillroom, with_prefect
 
 from components.base import config
 from flows.data import look, status
@@ -107,6 +107,7 @@ def test_dvc_lock_is_read_as_it_was_while_dvc_writes_it(tmp_path):
 def test_two_runs_at_once_become_one_after_the_other_and_reading_beside_them_breaks_neither(finished, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(finished[0], root, symlinks=True)
+    with_prefect(root)
     edit(root, "evaluate", replicates=30)
     both = [
         subprocess.Popen(command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE,

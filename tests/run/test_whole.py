@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from checkouts import command, edit, emoji, environment, git, make, stillroom, tree
+from checkouts import command, edit, emoji, environment, git, make, stillroom, tree, with_prefect
 
 from components.base import config
 from components.pipeline import PIPELINE
@@ -32,6 +32,7 @@ def copy(finished, tmp_path):
     """The finished checkout in a place of its own, to change."""
     target = tmp_path / "checkout"
     shutil.copytree(finished[0], target, symlinks=True)
+    with_prefect(target)
     return target
 
 
@@ -174,6 +175,7 @@ def test_going_back_to_old_parameters_restores_and_moves_no_alias(two, tmp_path)
     """Same inputs are the same pipeline run: nothing is trained, no version is made, no decision is taken twice."""
     folder = tmp_path / "checkout"
     shutil.copytree(two, folder, symlinks=True)
+    with_prefect(folder)
     champion = versions(folder).champion().version
     edit(folder, "report", magnify=config.read(folder / config.FILE)["report"]["magnify"] - 1)
     done = stillroom(folder, "run")
