@@ -45,7 +45,7 @@ def sample(
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=20, show_default="the model's"),
+        typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=50, show_default="the model's"),
     ] = None,
     levels: Annotated[
         Literal["log", "karras", "time"] | None,
