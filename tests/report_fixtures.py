@@ -12,7 +12,7 @@ import pyarrow as pa
 from browser import Browser, Shown
 from PIL import Image
 
-from components.samples import manifest, pack
+from components.samples import drawn, manifest, pack
 
 SCRIPT = "<script>document.title='stolen';alert(1)</script>"
 BREAKOUT = "</style></title></details></svg>\"'><img src=x onerror=alert(2)>"
@@ -215,14 +215,11 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
                            "value": 0.4 / (at + 1),
                            "low": 0.3 / (at + 1), "high": 0.5 / (at + 1)} for at in range(8)],
         "sampler": {"steps": 12, "guidance": 2.5, "seed": 7},
-        "nearest": [{"sample": at, "row": at, "sha256": keys[at], "rmse": 0.05 + 0.01 * at,
-                     "similarity": 0.9 - 0.02 * at}
-                    for at in range(8)],
-        "memorised": {"share": 0.0556, "threshold": 0.061, "unit": "rmse, 0..1", "real_share": 0.0123},
     }  # fmt: skip
     _json(folder / "scores.json", whole)
     (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), SIDE, SIDE, 3), np.uint8).tobytes())
-    _json(folder / "samples.json", {"rows": len(ids), "side": SIDE, "channels": 3, "class_ids": ids, "classes": names})
+    _json(folder / "samples.json", {"rows": len(ids), "side": SIDE, "channels": 3, "classes": names})
+    drawn.write(folder, *tables(ids, names, keys))
     (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, SIDE, SIDE, 3), np.uint8).tobytes())
     _json(
         folder / "film.json",
@@ -236,6 +233,26 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
         },
     )
     random.random((3, 8), np.float32).astype("<f4").tofile(folder / "errors.f32")
+
+
+def tables(ids: list[int], names: list[str], keys: list[str], *, limit: float = 0.061) -> tuple[dict, dict]:
+    """Columns of both tables: samples further and further from their training image, six held-out images."""
+    columns = _rows_of(ids, names, [0.05 + 0.01 * at for at in range(len(ids))], keys, limit)
+    near = {f"held_out_{name}": columns[f"train_{name}"] for name in ("row", "sha256", "rmse", "similarity")}
+    samples = {"sample": range(len(ids)), "seed": [7] * len(ids), "features": [[1.0, 2.0]] * len(ids), **near}
+    some = [at % len(names) if names else -1 for at in range(6)]
+    held_out = {"row": range(24, 30), "sha256": keys[24:30]}
+    return {**samples, **columns}, {**held_out, **_rows_of(some, names, [0.06, *[0.2] * 5], keys, limit)}
+
+
+def _rows_of(ids: list[int], names: list[str], rmse: list[float], keys: list[str], limit: float) -> dict:
+    count = range(len(ids))
+    return {
+        "class_id": ids, "label": [names[number] if number >= 0 else None for number in ids],
+        "train_row": count, "train_sha256": keys[: len(ids)], "train_rmse": rmse,
+        "train_similarity": [0.9 - 0.02 * at for at in count], "copy_limit": [limit] * len(ids),
+        "copy": [far <= limit for far in rmse],
+    }  # fmt: skip
 
 
 def add_augmented(evaluation: Path) -> None:

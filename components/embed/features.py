@@ -32,12 +32,12 @@ def network() -> nn.Module:
 
 @torch.no_grad()
 def of(net: nn.Module, images_NHWC: Tensor, batch: int = 64) -> Tensor:
-    """The features of uint8 pictures (grey ones count as RGB), float32 N x 1280."""
-    found = []
+    """The features of uint8 pictures (grey ones count as RGB), float32 N x 1280, computed where ``net`` lies."""
+    found, device = [], next(net.parameters()).device
     extract = cast(Callable[[Tensor], Tensor], net.extract_features)  # torch types a module's attributes as tensors
     for some in images_NHWC.split(batch):
-        pixels = some.permute(0, 3, 1, 2).float()
+        pixels = some.to(device).permute(0, 3, 1, 2).float()
         pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels[:, :3]
         pixels = nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
-        found.append(extract((pixels - 127) / 128).mean((2, 3)))
+        found.append(extract((pixels - 127) / 128).mean((2, 3)).cpu())
     return torch.cat(found) if found else torch.empty(0, 1280)

@@ -93,6 +93,12 @@ def described(run: Run, images_NHWC: Tensor, what: str) -> Tensor:
     return run(_features, [(part.numpy(),) for part in images_NHWC.split(4 * CHUNK)], f"evaluate: {what}")
 
 
+def described_rows(run: Run, pixels: Path, rows: Sequence[int], what: str) -> Tensor:
+    """Features of ``rows`` of a pack, (N, D), whose images only the workers read."""
+    tasks = [(list(rows[at : at + 4 * CHUNK]), str(pixels)) for at in range(0, len(rows), 4 * CHUNK)]
+    return run(_features_of_rows, tasks, f"evaluate: {what}")
+
+
 def check(
     denoiser: sampling.Denoiser, header: pack.Header, model: Path, advice: str = "they cannot be compared"
 ) -> None:
@@ -137,5 +143,9 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
 
 def _features(images_NHWC: Any) -> Tensor:
     if "features" not in _held:
-        _held["features"] = features.network()
+        _held["features"] = features.network().to("cuda" if torch.cuda.is_available() else "cpu")
     return features.of(_held["features"], torch.from_numpy(images_NHWC))
+
+
+def _features_of_rows(rows: list[int], pixels: str) -> Tensor:
+    return _features(tensors.Pixels(Path(pixels)).gather(rows).numpy())

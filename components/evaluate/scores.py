@@ -105,20 +105,3 @@ def mean_intervals(errors_BL: Tensor, *, times: int, confidence: float, seed: in
         low, high = interval(column, confidence)
         found.append({"value": value, "low": low, "high": high})
     return found
-
-
-def nearest(a_NP: Tensor, b_MP: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """For each row of ``a``, the closest row of ``b``: the root mean square difference (N,), and its index (N,) int64.
-
-    Rows are the P values of an image, 0..1; ``batch`` of them are compared at a time.
-    """
-    b = b_MP.float()
-    squares = b.square().sum(1)
-    rmse, which = [], []
-    for some in a_NP.split(batch):
-        some = some.float()
-        gaps = squares[None] - 2 * some @ b.T
-        least = gaps.argmin(1)
-        which.append(least)
-        rmse.append((some - b[least]).square().mean(1).sqrt())
-    return torch.cat(rmse), torch.cat(which)

@@ -19,10 +19,10 @@ from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise, schedule
 from components.embed import features
-from components.evaluate import measure, scores
+from components.evaluate import measure, neighbours, reference, scores, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
-from components.samples import pack
+from components.samples import copies, drawn, pack
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 """Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
@@ -40,49 +40,78 @@ class Measured:
     """Features of the samples, (N, D)."""
     held_out: Tensor
     """Features of the validation and test images, (N, D)."""
-    train: Tensor
-    """Features of the training images, (N, D)."""
+    floor: Tensor
+    """Features of as many training images as there are samples, or of all, (N, D)."""
 
 
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
 
-    Writes scores.json, errors.f32 and the pictures of the report into ``evaluation``; returns the scores with their
-    intervals.  UserError when a split is too small or the model is of samples of another shape.
+    Writes the tables of samples and of held-out images (:mod:`components.samples.drawn`), scores.json, errors.f32 and
+    the pictures of the report into ``evaluation``; returns the scores with their intervals.  UserError when a split is
+    too small or the model is of samples of another shape.
     """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     for name in ("train", "test"):
         if len(rows[name]) < 2:
             raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
+    denoiser = sampling.load(model)
+    measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
-    with measure.workers(model) as run:
-        denoiser = sampling.load(model)  # takes seconds: so do the processes meanwhile
-        measure.check(denoiser, images.header, model)
-        drawn = measure.samples(run, class_ids, seed=params.seed)
-        found = Measured(
-            drawn=drawn, errors=measure.errors(run, pixels, rows["test"], seed=params.seed),
-            fake=measure.described(run, drawn, "features of samples"),
-            held_out=measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features"),
-            train=measure.described(run, images.gather(rows["train"]), "training features"),
-        )  # fmt: skip
+    found, tables = _measured(params, model, pixels, rows, class_ids)
     film_ids = _film_classes(train_ids)
     film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
     table = {
-        "format": 1, "confidence": params.confidence,
-        "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "samples": len(drawn)},
+        "format": 2, "confidence": params.confidence,
+        "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
+                   "samples": len(found.drawn)},
         "scores": _distances(params, found),
         "sampler": {
             "name": denoiser.sampler, "steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed,
         },
     }  # fmt: skip
     _add_errors(params, table, found.errors, denoiser)
-    _add_neighbours(params, table, images, rows, found, pack.read_keys(pixels))
     with files.replacing_folder(evaluation) as folder:
+        drawn.write(folder, *tables)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         _augmented(folder, model, images, rows["train"])
-    return _numbers(table)
+        near = copies.count(drawn.samples(folder), drawn.held_out(folder))
+    return _numbers(table) | {"memorised_share": near.share, "memorised_real_share": near.real_share}
+
+
+def _measured(
+    params: EvaluateParams, model: Path, pixels: Path, rows: dict[str, list[int]], class_ids: Sequence[int]
+) -> tuple[Measured, tuple[tabulate.Columns, tabulate.Columns]]:
+    """What is computed with networks, and the tables of samples and of held-out images."""
+    images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
+    real = images.gather(held_rows)
+    order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
+    with measure.workers(model) as run:
+        made = measure.samples(run, class_ids, seed=params.seed)
+        fake = measure.described(run, made, "features of samples")
+        held_out = measure.described(run, real, "held-out features")
+        trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
+                                 floor=order[: len(made)].tolist())  # fmt: skip
+        errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
+    among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
+    among.see(neighbours.values(real), held_out, 0)
+    both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))
+    both |= tabulate.judged(params, both)
+    classes, count = images.header.classes, len(made)
+    samples: tabulate.Columns = {
+        "sample": range(count), "seed": [params.seed] * count, **tabulate.labelled(class_ids, classes),
+        **{name: column[:count] for name, column in both.items()},
+        **tabulate.nearest("held_out", among, held_rows, keys, fake), "features": list(fake.numpy()),
+    }  # fmt: skip
+    others: tabulate.Columns = {
+        "row": held_rows, "sha256": [keys[row] for row in held_rows],
+        **tabulate.labelled(images.class_ids[held_rows].tolist(), classes),
+        **{name: column[count:] for name, column in both.items()},
+    }  # fmt: skip
+    found = Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
+    return found, (samples, others)
 
 
 def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:
@@ -90,8 +119,8 @@ def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quie
 
     UserError when the model is of samples of another shape; ``quiet``: without a progress bar.
     """
+    measure.check(sampling.load(model), pack.read_header(pixels), model)
     with measure.workers(model, quiet) as run:
-        measure.check(sampling.load(model), pack.read_header(pixels), model)
         return measure.errors(run, pixels, rows, seed=seed)
 
 
@@ -132,13 +161,11 @@ def _bootstrap(params: EvaluateParams) -> dict[str, Any]:
 
 def _distances(params: EvaluateParams, found: Measured) -> dict[str, Any]:
     """Distances of the samples to the held-out images; ``floor``: the same for as many real training images."""
-    order = torch.randperm(len(found.train), generator=noise.generator(params.seed, "floor"))
-    floor = found.train[order[: len(found.fake)]]
     table = {}
     for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
         main, least = (
             scores.score(distance(some, found.held_out), len(some), len(found.held_out), **_bootstrap(params))
-            for some in (found.fake, floor)
+            for some in (found.fake, found.floor)
         )
         table[f"{name}_{features.NAME}"] = {**main, "floor": least}
     return table
@@ -158,55 +185,30 @@ def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, d
         table["loss_by_level"].append({"level": band, "sigma_low": edges[band], "sigma_high": edges[band + 1], **loss})
 
 
-def _add_neighbours(
-    params: EvaluateParams, table: dict[str, Any], images: tensors.Pixels, rows: dict[str, list[int]], found: Measured,
-    keys: Sequence[str],
-) -> None:  # fmt: skip
-    """Add the closest training image of each sample, and the shares of samples and of test images that copy one."""
-
-    def flat(images_NHWC: Tensor) -> Tensor:
-        return images_NHWC.flatten(1).float() / 255
-
-    train = flat(images.gather(rows["train"]))
-    rmse, which = scores.nearest(flat(found.drawn), train)
-    real, _ = scores.nearest(flat(images.gather(rows["test"])), train)
-    similar = torch.nn.functional.cosine_similarity(found.fake, found.train[which])
-    table["nearest"] = [
-        {"sample": i, "row": rows["train"][at], "sha256": keys[rows["train"][at]], "rmse": far, "similarity": near}
-        for i, (at, far, near) in enumerate(zip(which.tolist(), rmse.tolist(), similar.tolist(), strict=True))
-    ]
-    limit = params.memorised_rmse
-    share, real_share = (float((some <= limit).double().mean()) for some in (rmse, real))
-    table["memorised"] = {"share": share, "threshold": limit, "unit": "rmse, 0..1", "real_share": real_share}
-
-
 def _numbers(table: dict[str, Any]) -> dict[str, float]:
-    """The metrics of the stage."""
+    """The scores among the metrics of the stage."""
     numbers: dict[str, float] = {}
     for name, part in table["scores"].items():
         numbers |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
         if "floor" in part:
             numbers[f"{name}_floor"] = part["floor"]["value"]
-    return numbers | {
-        "memorised_share": table["memorised"]["share"], "memorised_real_share": table["memorised"]["real_share"]
-    }  # fmt: skip
+    return numbers
 
 
 def _write(
     folder: Path, table: dict[str, Any], found: Measured, class_ids: Sequence[int], classes: Sequence[str],
     film: Tensor, film_info: dict[str, Any],
 ) -> None:  # fmt: skip
-    drawn = found.drawn
-    shape = {"side": drawn.shape[1], "channels": drawn.shape[3]}
+    made = found.drawn
+    shape = {"side": made.shape[1], "channels": made.shape[3]}
     _json(folder / "scores.json", table)
-    ids = {"class_ids": list(class_ids), "classes": list(classes)}
-    _json(folder / "samples.json", {"rows": len(drawn), **shape, **ids})
+    _json(folder / "samples.json", {"rows": len(made), **shape, "classes": list(classes)})
     _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_info})
-    (folder / "samples.u8").write_bytes(drawn.contiguous().numpy().tobytes())
+    (folder / "samples.u8").write_bytes(made.contiguous().numpy().tobytes())
     (folder / "film.u8").write_bytes(film.contiguous().numpy().tobytes())
     errors = found.errors.float().contiguous().numpy()
     (folder / "errors.f32").write_bytes((errors.byteswap() if sys.byteorder == "big" else errors).tobytes())
-    grid.write(folder / "samples.png", by_class(drawn, class_ids, SHEET_COLUMNS), columns=SHEET_COLUMNS, scale=2)
+    grid.write(folder / "samples.png", by_class(made, class_ids, SHEET_COLUMNS), columns=SHEET_COLUMNS, scale=2)
     grid.write(folder / "film.png", film.flatten(0, 1), columns=film.shape[1], scale=2)
 
 

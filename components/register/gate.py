@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.register.params import RegisterParams
+from components.samples import copies
 
 TIMES = 2000
 """Bootstrap samples of the comparison."""
@@ -36,7 +37,8 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     the x0 error (paired bootstrap over images) lies below -margin; and the interval of the kernel distance does not
     lie wholly above the champion's.
 
-    Both are scores.json as plain data.  When there is a champion, both also hold ``errors``: squared x0 errors,
+    Both are what components/register/evidence.py reads, as plain data: ``scores``, and the candidate's ``samples`` and
+    ``held_out``, the rows of its tables.  When there is a champion, both also hold ``errors``: squared x0 errors,
     (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors).
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
@@ -97,12 +99,11 @@ def _veto(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[s
         return "it was not scored on any image"
     if errors is not None and not all(math.isfinite(float(error)) for row in errors for error in row):
         return "an x0 error is not finite"
-    memorised = candidate.get("memorised")
-    if memorised:
-        share, real = memorised["share"], memorised["real_share"]
-        evidence |= {"memorised_share": share, "memorised_real_share": real}
-        if share > real + params.max_memorised:
-            return f"{share:.1%} of its samples are copies of training images, against {real:.1%} of real images"
+    near = copies.count(candidate["samples"], candidate["held_out"])
+    evidence |= {"memorised_share": near.share, "memorised_real_share": near.real_share}
+    if near.share > near.real_share + params.max_memorised:
+        found = f"{near.share:.1%} of its samples are copies of training images"
+        return f"{found}, against {near.real_share:.1%} of real images"
     return ""
 
 

@@ -47,10 +47,8 @@ def summary(data: Outcome) -> Child:
         entries.append(
             (name, figures(score["value"]), f"{remark}; floor {figures(floor['value'])}" if floor else remark)
         )
-    near = data.scores["memorised"]
-    entries.append(
-        ("Close to a training image", share(near["share"], 1), f"real test images: {share(near['real_share'], 1)}")
-    )
+    near = data.copies
+    entries.append(("Close to a training image", share(near.share, 1), f"held-out images: {share(near.real_share, 1)}"))
     words = note(
         "For each score, lower is better. x0 error: how far the clean image that the model expects is from the true "
         "one. Floor: what real images score against other real images; no model is expected to be better. Close to a "

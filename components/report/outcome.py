@@ -13,19 +13,23 @@ from PIL import Image
 
 from components.base import files
 from components.base.errors import UserError
-from components.samples import pack
+from components.samples import copies, drawn, pack
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One candidate and its scores.
 
-    ``samples`` is (N, H, W, C) uint8 with ``sample_info``; ``film`` (pictures, frames, H, W, C) with ``film_info``;
+    ``rows`` and ``held_out`` are the tables of stage ``evaluate`` (:mod:`components.samples.drawn`), without features.
+    ``samples`` is (N, H, W, C) uint8 with ``sample_info``, in the order of ``rows``;
+    ``film`` (pictures, frames, H, W, C) with ``film_info``;
     ``augmented`` (images, draws, H, W, C) with ``augmented_info``, both empty where training changed no image;
     ``settings`` the model's stillroom.json, ``network`` the configuration of its U-Net, ``history`` its curves.
     """
 
     scores: dict[str, Any]
+    rows: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
     settings: dict[str, Any]
     network: dict[str, Any]
     history: list[dict[str, float]]
@@ -61,6 +65,11 @@ class Outcome:
         return names[number] if 0 <= number < len(names) else ""
 
     @cached_property
+    def copies(self) -> copies.Count:
+        """How many samples, and how many held-out images, are as near to a training image as a copy."""
+        return copies.count(self.rows, self.held_out)
+
+    @cached_property
     def confidence(self) -> str:
         """The intervals' confidence in words: ``95 %``."""
         return f"{100 * self.scores['confidence']:g} %"
@@ -75,10 +84,15 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         raise UserError(
             f"{evaluation}: samples of {side} pixels, training images of {header.spec.side}: run stage 'evaluate' again"
         )
+    rows = drawn.samples(evaluation)
+    if len(rows) != sample_info["rows"]:
+        raise UserError(f"{evaluation}: {sample_info['rows']} pictures, {len(rows)} rows: run stage 'evaluate' again")
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
     draws = (augmented["rows"], augmented["draws"], side, side, channels) if augmented else (0,)
     return Outcome(
         scores=_json(evaluation / "scores.json"),
+        rows=rows,
+        held_out=drawn.held_out(evaluation),
         settings=_json(model / "stillroom.json"),
         network=next((_json(path) for path in sorted(model.glob("*/config.json"))), {}),
         history=_lines(model / "history.jsonl"),

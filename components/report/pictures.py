@@ -1,8 +1,8 @@
-"""The parts of the model report that are pictures: samples by label, film strips, nearest training images."""
+"""The parts of the model report that are pictures: samples by label, film strips, augmented images."""
 
 from __future__ import annotations
 
-from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural, share
+from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural
 from components.html.sprites import Sprites
 from components.report.outcome import Outcome
 
@@ -11,7 +11,7 @@ UNLABELLED = "(no label)"
 
 def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
     """Samples by label, in the order in which they were drawn."""
-    ids = data.sample_info["class_ids"]
+    ids = [row["class_id"] for row in data.rows]
     if not ids:
         return Section("samples", "Samples", [empty("No samples were drawn.")])
     entries: list[Child] = []
@@ -86,61 +86,4 @@ def augmented(data: Outcome, sheet: Sprites) -> Section | None:
              "told of it (train.augment.label in params.yaml)."),
         el("div", el("table", el("tbody", body)), class_="film drawn", role="region", aria_label="Augmented images",
            tabindex="0"),
-    ])  # fmt: skip
-
-
-def memorised(data: Outcome) -> str:
-    """The verdict on memorisation in one sentence."""
-    found = data.scores["memorised"]
-    if found["share"] <= found["real_share"]:
-        return "No sign of memorisation: samples are no closer to training images than unseen real images are."
-    return (
-        "Some samples are closer to a training image than chance gives: look at the pairs below. What repeats in "
-        "the data (flags, tiles, plain shapes) comes back even from a sound model."
-    )
-
-
-def neighbours(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
-    """Samples beside their nearest training image, closest first, and the verdict on memorisation."""
-    title = "Nearest training images"
-    found = data.scores["memorised"]
-    verdict = [
-        el("p", memorised(data), class_="warn" if found["share"] > found["real_share"] else None),
-        note(f"{share(found['share'], 1)} of the samples lie closer than {figures(found['threshold'])} "
-             f"({found['unit']}) to a training image. Of real test images, which nobody trained on, "
-             f"{share(found['real_share'], 1)} do. Sample on the left, nearest training image on the right; closest "
-             "pairs first. rmse is the root mean squared difference of pixels, 0 (equal) to 1; similarity is that "
-             "of the features, 1 is equal."),
-    ]  # fmt: skip
-    near = sorted(data.scores["nearest"], key=lambda entry: (entry["rmse"], entry["sample"]))
-    if not near or not most:
-        return Section("nearest", title, [*verdict, empty("No pairs to show.")])
-    cards = []
-    for entry in near[:most]:
-        sample, row = f"sample/{entry['sample']}", f"row/{entry['row']}"
-        sheet.add(sample, data.sample(entry["sample"]))
-        sheet.add(row, data.training(entry["row"]))
-        ids = data.sample_info["class_ids"]
-        name = data.class_name(ids[entry["sample"]]) or f"sample {entry['sample']}"
-        close = entry["rmse"] <= found["threshold"]
-        words = [
-            el("b", cut(name, min(characters, 40), tell=False)),
-            el("span", f"rmse {figures(entry['rmse'])}"),
-            el("span", f"similarity {figures(entry['similarity'])}"),
-            el("span", "image ", el("code", entry["sha256"][:10]), title=entry["sha256"]),
-            el(
-                "span",
-                "closer than the threshold" if close else "apart",
-                class_=f"tag {'rejected' if close else 'kept'}",
-            ),
-        ]
-        both = [
-            sheet.cell(sample, f"sample {entry['sample']}"),
-            sheet.cell(row, f"training image {entry['sha256'][:10]}"),
-        ]
-        cards.append(el("li", el("div", both, class_="both"), el("div", words, class_="words"), class_="pair"))
-    return Section("nearest", title, [
-        *verdict,
-        el("ul", cards, class_="strip wide"),
-        hidden(len(cards), len(near), "pairs"),
     ])  # fmt: skip

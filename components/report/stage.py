@@ -9,9 +9,10 @@ from components.base import files
 from components.html.page import document
 from components.html.sprites import Sprites
 from components.report import outcome
+from components.report.nearest import neighbours
 from components.report.numbers import by_noise_level, card, curves, scores, settings, summary
 from components.report.params import ReportParams
-from components.report.pictures import augmented, film, neighbours, samples
+from components.report.pictures import augmented, film, samples
 
 log = logging.getLogger(__name__)
 

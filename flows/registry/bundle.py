@@ -17,7 +17,9 @@ from flows.history.store import PipelineRun
 
 MANIFEST = "MANIFEST.json"
 _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvision")
-_BESIDE = {"scores.json": "scores.json", "samples.png": "samples.png", "film.png": "film.png"}
+_BESIDE = ("scores.json", "samples.png", "film.png")
+_TABLES = ("samples.parquet", "held_out.parquet")
+"""What the gate decides on beside the scores; evaluations of before they were written have none."""
 
 
 def build(
@@ -30,7 +32,8 @@ def build(
     version had when it was made, it is made again: UserError when one file is not the same.
     """
     with files.replacing_folder(folder) as beside:
-        for name, source in {**model, **{new: evaluation[old] for old, new in _BESIDE.items()}}.items():
+        tables = [name for name in _TABLES if name in evaluation]
+        for name, source in {**model, **{name: evaluation[name] for name in (*_BESIDE, *tables)}}.items():
             target = beside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

@@ -11,6 +11,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
+from components.register import evidence
 from components.register.gate import Decision, decide
 from components.register.params import RegisterParams
 from components.samples import pack
@@ -136,7 +137,7 @@ class Versions:
         """The gate's decision on ``version`` against ``champion``, as plain data."""
         with self.folder(version) as candidate:
             if champion is None or int(champion.version) == int(version.version):
-                decision = decide(_scores(candidate), None, params)
+                decision = decide(evidence.candidate(candidate), None, params)
             else:
                 with self.folder(champion) as other:
                     decision = self._against(candidate, other, params)
@@ -152,12 +153,12 @@ class Versions:
         rows = pack.read_split(root / "data/splits", "test")
         seed = config.section(config.of(root), "evaluate", EvaluateParams).seed
         both = []
-        for folder in (candidate, champion):
+        for folder, read in ((candidate, evidence.candidate), (champion, evidence.champion)):
             try:
                 errors = stage.x0_errors(folder, root / "data/pixels", rows, seed=seed, quiet=True)
             except UserError as error:
                 return Decision(False, f"Not promoted: {error}; `stillroom promote` moves the alias by hand.", {})
-            both.append({**_scores(folder), "errors": errors.tolist()})
+            both.append({**read(folder), "errors": errors.tolist()})
         return decide(both[0], both[1], params)
 
     @contextlib.contextmanager
@@ -190,10 +191,6 @@ class Versions:
             known = [f"/{version.version}" for version in self.all()]
         held = f"it has {', '.join(known)}" if known else "nothing is registered under that name"
         raise UserError(f"models:/{self.name}{reference}: no such version in {self.tracker.uri}; {held}")
-
-
-def _scores(folder: Path) -> dict[str, Any]:
-    return files.read_json_object(folder / "scores.json", "evaluate and register this version again")
 
 
 def _plain(decision: Decision) -> dict[str, Any]:

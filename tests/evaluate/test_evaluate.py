@@ -14,8 +14,8 @@ from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import features
-from components.evaluate import measure, stage
-from components.samples import pack
+from components.evaluate import measure, neighbours, stage
+from components.samples import drawn, pack
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -72,9 +72,9 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
 def test_it_writes_what_the_reports_read(made, evaluated):
     numbers, found = evaluated[0], contents(evaluated[1])
     assert set(found) == {"scores.json", "samples.u8", "samples.json", "film.u8", "film.json", "errors.f32",
-                          "samples.png", "film.png"}  # fmt: skip
+                          "samples.png", "film.png", "samples.parquet", "held_out.parquet"}  # fmt: skip
     table = json.loads(found["scores.json"])
-    assert table["counts"] == {"train": 32, "test": 8, "samples": 10}
+    assert table["counts"] == {"train": 32, "test": 8, "held_out": 16, "samples": 10}
     assert set(table["scores"]) == {"x0_error", "kid_efficientnet_lite0", "fd_efficientnet_lite0"}
     assert numbers["x0_error"] == table["scores"]["x0_error"]["value"]
     for name, part in table["scores"].items():
@@ -88,12 +88,30 @@ def test_it_writes_what_the_reports_read(made, evaluated):
     means = [part["value"] for part in table["x0_error_by_sigma"]]
     torch.testing.assert_close(errors.mean(0), torch.tensor(means))
     assert table["scores"]["x0_error"]["value"] == pytest.approx(float(errors.mean(0).log().mean().exp()))
-    keys = pack.read_keys(made[0])
-    train_rows = set(pack.read_split(made[1], "train"))
-    for i, near in enumerate(table["nearest"]):
-        assert near["sample"] == i
-        assert near["row"] in train_rows
-        assert near["sha256"] == keys[near["row"]]
+
+
+def test_a_row_a_sample_names_its_nearest_images(made, evaluated):
+    (pixels, splits, _), keys = made, pack.read_keys(made[0])
+    rows = drawn.samples(evaluated[1], features=True)
+    pictures = torch.frombuffer(bytearray((evaluated[1] / "samples.u8").read_bytes()), dtype=torch.uint8)
+    pictures = pictures.view(10, 8, 8, 3)
+    images = tensors.Pixels(pixels)
+    splitted = {name: list(pack.read_split(splits, name)) for name in ("train", "val", "test")}
+    others = {"train": splitted["train"], "held_out": splitted["val"] + splitted["test"]}
+    described = features.of(features.network(), pictures)
+    for at, row in enumerate(rows):
+        assert (row["sample"], row["seed"]) == (at, PARAMS.seed)
+        assert row["label"] == (("left", "right", "both")[row["class_id"]] if row["class_id"] >= 0 else None)
+        torch.testing.assert_close(torch.tensor(row["features"]), described[at], rtol=1e-3, atol=1e-3)
+        for what, among in others.items():
+            gaps = (images.gather(among).double() / 255 - pictures[at].double() / 255).flatten(1).square().mean(1)
+            assert row[f"{what}_row"] == among[int(gaps.argmin())]
+            assert row[f"{what}_rmse"] == pytest.approx(float(gaps.min().sqrt()), rel=1e-4)
+            assert row[f"{what}_sha256"] == keys[row[f"{what}_row"]]
+        assert row["copy"] == (row["train_rmse"] <= row["copy_limit"])
+    held_out = drawn.held_out(evaluated[1])
+    assert [row["row"] for row in held_out] == others["held_out"]
+    assert all(row["sha256"] == keys[row["row"]] and row["train_row"] in others["train"] for row in held_out)
 
 
 def test_the_loss_of_a_level_is_the_error_of_the_image_over_beta_squared(evaluated):
@@ -113,6 +131,21 @@ def test_one_process_and_two_give_the_same_bytes(made, tmp_path, monkeypatch):
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
+def test_training_images_in_small_blocks_give_the_same_tables(made, evaluated, tmp_path, alone, monkeypatch):
+    """Memory is bounded: no more than a block of training images is ever gathered."""
+    gathered, gather = [], tensors.Pixels.gather
+    monkeypatch.setattr(neighbours, "BLOCK", 7 * 8 * 8 * 3)
+    monkeypatch.setattr(tensors.Pixels, "gather", lambda self, rows: gathered.append(len(rows)) or gather(self, rows))
+    run(made, tmp_path)
+    assert max(gathered) == 16, "the held-out images; of the 32 training images at most 7 at once"
+    for name, rows in (("samples", drawn.samples), ("held_out", drawn.held_out)):
+        small, whole = rows(tmp_path / "evaluation"), rows(evaluated[1])
+        assert [row["train_row"] for row in small] == [row["train_row"] for row in whole], name
+    ours, theirs = (json.loads((folder / "scores.json").read_text())["scores"]["kid_efficientnet_lite0"]["floor"]
+                    for folder in (tmp_path / "evaluation", evaluated[1]))  # fmt: skip
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
 def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monkeypatch):
     """Half of what is 'drawn' are training images, nearly as they are; the other half is noise."""
     images = tensors.Pixels(made[0])
@@ -121,12 +154,12 @@ def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monke
     noise = torch.randint(0, 256, copies.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(measure, "samples", lambda *_, **__: torch.cat([copies, noise]))
     numbers = run(made, tmp_path)
-    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
+    table = drawn.samples(tmp_path / "evaluation")
     assert numbers["memorised_share"] == 0.5
-    assert table["memorised"]["real_share"] == 0
-    assert [near["row"] for near in table["nearest"][:5]] == rows
-    assert all(near["rmse"] < 0.01 and near["similarity"] > 0.95 for near in table["nearest"][:5])
-    assert all(near["rmse"] > 0.1 for near in table["nearest"][5:])
+    assert numbers["memorised_real_share"] == 0
+    assert [near["train_row"] for near in table[:5]] == rows
+    assert all(near["train_rmse"] < 0.01 and near["train_similarity"] > 0.95 for near in table[:5])
+    assert all(near["train_rmse"] > 0.1 for near in table[5:])
 
 
 def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monkeypatch):

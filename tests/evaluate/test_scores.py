@@ -101,10 +101,3 @@ def test_a_score_lies_inside_its_interval():
         interval = scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
         assert interval["low"] < interval["value"] < interval["high"]
         assert interval == scores.score(distance, 60, 60, times=100, confidence=0.95, seed=0)
-
-
-def test_the_nearest_row_is_found():
-    b = torch.rand(300, 12, generator=torch.Generator().manual_seed(0))
-    rmse, which = scores.nearest(b[[5, 250]] + 0.01, b)
-    assert which.tolist() == [5, 250]
-    torch.testing.assert_close(rmse, torch.tensor([0.01, 0.01]), rtol=1e-3, atol=0)

@@ -10,7 +10,7 @@ from components.register.params import RegisterParams
 
 PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
 TRIALS = 1000
-SCORES = {KID: {"value": 1.0, "low": 0.9, "high": 1.1}}
+TOLD = {"scores": {KID: {"value": 1.0, "low": 0.9, "high": 1.1}}, "samples": [], "held_out": []}
 
 
 def promoted(images: int, ratio: float, correlation: float) -> float:
@@ -26,7 +26,7 @@ def promoted(images: int, ratio: float, correlation: float) -> float:
         ours, theirs = (
             (shared + torch.randn(images, 8, generator=source) * math.sqrt(1 - correlation)).exp() for _ in range(2)
         )
-        both = [{"scores": SCORES, "errors": errors} for errors in ((ours * ratio).tolist(), theirs.tolist())]
+        both = [{**TOLD, "errors": errors} for errors in ((ours * ratio).tolist(), theirs.tolist())]
         count += decide(both[0], both[1], PARAMS).promote
     return count / TRIALS
 

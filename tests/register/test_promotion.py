@@ -18,11 +18,16 @@ def errors(scale=1.0, seed=0, noise=0.0):
     return (base * scale * own.exp()).tolist()
 
 
+def rows(count, share):
+    return [{"label": None, "copy": at < share * count} for at in range(count)]
+
+
 def scored(scale=1.0, kid=(1.0, 0.9, 1.1), share=0.0, **changes):
     value, low, high = kid
     return {
         "scores": {KID: {"value": value, "low": low, "high": high, "floor": {"value": 0.1, "low": 0.0, "high": 0.2}}},
-        "memorised": {"share": share, "real_share": 0.01},
+        "samples": rows(100, share),
+        "held_out": rows(100, 0.01),
         "errors": errors(scale, **changes),
     }
 

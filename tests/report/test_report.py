@@ -12,6 +12,7 @@ from components.base.errors import UserError
 from components.report.numbers import markdown
 from components.report.params import ReportParams
 from components.report.stage import report
+from components.samples import drawn, pack
 
 PARAMS = ReportParams(**made.REPORT)
 
@@ -37,7 +38,7 @@ def test_numbers_of_the_inputs_are_on_the_page(shown):
     assert re.search(r"Kernel distance \(EfficientNet-Lite0\)\s+0\.123\s+0\.11 to 0\.14; floor 0\.0021", text)
     assert "-0.001 to 0.004" in text  # the interval of the floor
     assert "87.6" in text and "31.5" in text
-    assert "5.6 %" in text and "1.2 %" in text  # memorised, and the same among real images
+    assert "11.1 %" in text and "16.7 %" in text  # 2 of 18 samples as near as a copy, 1 of 6 held-out images
     assert "12 steps with guidance 2.5, seed 7" in text
     assert "rmse 0.05" in text and "similarity 0.9" in text
     assert "images seen" in text and "Learning rate" in text
@@ -93,24 +94,23 @@ def test_limits_hold_and_say_what_is_missing(tmp_path):
     text = paths["page"].read_text("utf-8")
     assert "1 of 6" in text
     assert "1 of 4 strips shown, 3 not shown." in text
-    assert "1 of 8 pairs shown, 7 not shown." in text
+    assert "1 of 18 pairs shown, 17 not shown." in text
 
 
 def test_the_closest_pair_comes_first_and_is_marked(hostile):
     text = hostile[0].read_text("utf-8")
     assert text.index("rmse 0.05<") < text.index("rmse 0.06<") < text.index("rmse 0.07<")
-    assert text.count("closer than the threshold") == 2  # 0.05 and 0.06, below 0.061
+    assert text.count("a copy: at most 0.061") == 2  # 0.05 and 0.06
 
 
 def test_the_verdict_on_memorisation_follows_the_shares(tmp_path):
     paths = made.model_states(tmp_path)
     report(PARAMS, **paths)
-    assert "closer to a training image than chance gives" in paths["page"].read_text("utf-8")
-    scores = json.loads((paths["evaluation"] / "scores.json").read_text())
-    scores["memorised"] |= {"share": 0.01, "real_share": 0.02}
-    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores))
-    report(PARAMS, **paths)
     assert "No sign of memorisation" in paths["page"].read_text("utf-8")
+    keys, ids = pack.read_keys(paths["pixels"]), [at % 3 for at in range(18)]
+    drawn.write(paths["evaluation"], *made.tables(ids, ["a", "b", "c"], keys, limit=0.1))  # 6 of 18, still 1 of 6
+    report(PARAMS, **paths)
+    assert "closer to a training image than chance gives" in paths["page"].read_text("utf-8")
 
 
 def test_a_model_without_labels_and_without_history(tmp_path):
@@ -138,6 +138,7 @@ def test_long_curves_are_thinned_and_keep_their_last_point(tmp_path):
     ("name", "content", "line"),
     [
         ("scores.json", b"{", "scores.json: cannot be read"),
+        ("samples.parquet", b"123", "samples.parquet: not the table of stage 'evaluate'"),
         ("samples.u8", b"123", r"samples.u8: 3 bytes, wanted 13824: run stage 'evaluate' again"),
     ],
 )
