@@ -17,3 +17,8 @@ class EvaluateParams(Params):
     memorised_rmse: float = Field(
         ge=0, le=1, description="samples this close to a training image are memorised; rmse of values in 0..1"
     )
+    memorised_ratio: float = Field(
+        ge=0, le=1,
+        description="samples that come this much nearer to a training image than 95 of 100 held-out images (of their "
+        "class, if it has 20) are memorised, too; a share of that distance, 0..1, 0 for memorised_rmse alone",
+    )  # fmt: skip

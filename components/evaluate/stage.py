@@ -77,8 +77,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         _augmented(folder, model, images, rows["train"])
-        near = copies.count(drawn.samples(folder), drawn.held_out(folder))
-    return _numbers(table) | {"memorised_share": near.share, "memorised_real_share": near.real_share}
+        numbers = _memorised(drawn.samples(folder), drawn.held_out(folder))
+    return _numbers(table) | numbers
 
 
 def _measured(
@@ -98,16 +98,16 @@ def _measured(
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
     both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))
-    both |= tabulate.judged(params, both)
     classes, count = images.header.classes, len(made)
+    both |= tabulate.labelled([*class_ids, *images.class_ids[held_rows].tolist()], classes)
+    both |= tabulate.judged(params, both, count)
     samples: tabulate.Columns = {
-        "sample": range(count), "seed": [params.seed] * count, **tabulate.labelled(class_ids, classes),
+        "sample": range(count), "seed": [params.seed] * count,
         **{name: column[:count] for name, column in both.items()},
         **tabulate.nearest("held_out", among, held_rows, keys, fake), "features": list(fake.numpy()),
     }  # fmt: skip
     others: tabulate.Columns = {
         "row": held_rows, "sha256": [keys[row] for row in held_rows],
-        **tabulate.labelled(images.class_ids[held_rows].tolist(), classes),
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
     found = Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
@@ -183,6 +183,16 @@ def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, d
         weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[band]), denoiser.weighting))
         loss = {name: part[name] * weight for name in ("value", "low", "high")}
         table["loss_by_level"].append({"level": band, "sigma_low": edges[band], "sigma_high": edges[band + 1], **loss})
+
+
+def _memorised(samples: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> dict[str, float]:
+    """The metrics of memorisation: shares in all, and the largest excess over held-out images in one class."""
+    near = copies.count(samples, held_out)
+    most = max(each.share - each.real_share for each in copies.by_class(samples, held_out).values())
+    return {
+        "memorised_share": near.share, "memorised_real_share": near.real_share,
+        "memorised_class_excess": most,
+    }  # fmt: skip
 
 
 def _numbers(table: dict[str, Any]) -> dict[str, float]:

@@ -10,6 +10,9 @@ from torch import Tensor
 from components.evaluate.neighbours import Nearest
 from components.evaluate.params import EvaluateParams
 
+LEAST, FEW = 0.05, 20
+"""The share of held-out images that may come nearer, and held-out images of a class that are enough to judge by."""
+
 Columns = dict[str, Sequence[Any]]
 
 
@@ -30,10 +33,21 @@ def labelled(class_ids: Sequence[int], classes: Sequence[str]) -> Columns:
     return {"class_id": class_ids, "label": [classes[number] if number >= 0 else None for number in class_ids]}
 
 
-def judged(params: EvaluateParams, near: Mapping[str, Sequence[Any]]) -> Columns:
-    """Which images are as near to a training image as a copy."""
-    limits = [params.memorised_rmse] * len(near["train_rmse"])
-    return {
-        "copy_limit": limits,
-        "copy": [rmse <= limit for rmse, limit in zip(near["train_rmse"], limits, strict=True)],
-    }
+def judged(params: EvaluateParams, near: Mapping[str, Sequence[Any]], drawn: int) -> Columns:
+    """Which images are as near to a training image as a copy: the columns ``copy_limit`` and ``copy``.
+
+    ``near`` has ``label`` and ``train_rmse`` of the samples, which are the first ``drawn``, and then of the held-out
+    images.  Copies are nearer than those ever are: a limit is a share of the distance that all but LEAST of them keep.
+    """
+    labels, rmse = near["label"], near["train_rmse"]
+    kept = {None: _quantile(rmse[drawn:])}
+    for label in set(labels[drawn:]):
+        same = [far for far, other in zip(rmse[drawn:], labels[drawn:], strict=True) if other == label]
+        if len(same) >= FEW:
+            kept[label] = _quantile(same)
+    limits = [max(params.memorised_rmse, params.memorised_ratio * kept.get(label, kept[None])) for label in labels]
+    return {"copy_limit": limits, "copy": [far <= limit for far, limit in zip(rmse, limits, strict=True)]}
+
+
+def _quantile(values: Sequence[float]) -> float:
+    return sorted(values)[int(LEAST * len(values))]

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.register import vetoes
 from components.register.params import RegisterParams
-from components.samples import copies
 
 TIMES = 2000
 """Bootstrap samples of the comparison."""
@@ -33,16 +33,16 @@ class Decision:
 def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, params: RegisterParams) -> Decision:
     """Promote a candidate when there is no champion yet, or when it is better than the champion beyond chance.
 
-    A veto (:func:`_veto`) comes before both.  Better means two things.  The whole interval of the relative change of
-    the x0 error (paired bootstrap over images) lies below -margin; and the interval of the kernel distance does not
-    lie wholly above the champion's.
+    A veto (components/register/vetoes.py) comes before both.  Better means two things.  The whole interval of the
+    relative change of the x0 error (paired bootstrap over images) lies below -margin; and the interval of the kernel
+    distance does not lie wholly above the champion's.
 
     Both are what components/register/evidence.py reads, as plain data: ``scores``, and the candidate's ``samples`` and
     ``held_out``, the rows of its tables.  When there is a champion, both also hold ``errors``: squared x0 errors,
     (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors).
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
-    veto = _veto(candidate, params, evidence)
+    veto = vetoes.first(candidate, params, evidence)
     if veto:
         return Decision(False, f"Not promoted: {veto}.", evidence)
     if champion is None:
@@ -87,24 +87,6 @@ def relative_change(
     tail = (1 - confidence) / 2
     low, high = torch.quantile(change(weights), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return float(change(torch.ones(1, count, dtype=torch.float64))), low, high
-
-
-def _veto(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
-    """The reason to refuse the candidate even without a champion; "" for none.  Adds its numbers to ``evidence``."""
-    for name, score in candidate["scores"].items():
-        if not all(math.isfinite(score[part]) for part in ("value", "low", "high")):
-            return f"{name} is not finite"
-    errors = candidate.get("errors")
-    if errors is not None and not len(errors):
-        return "it was not scored on any image"
-    if errors is not None and not all(math.isfinite(float(error)) for row in errors for error in row):
-        return "an x0 error is not finite"
-    near = copies.count(candidate["samples"], candidate["held_out"])
-    evidence |= {"memorised_share": near.share, "memorised_real_share": near.real_share}
-    if near.share > near.real_share + params.max_memorised:
-        found = f"{near.share:.1%} of its samples are copies of training images"
-        return f"{found}, against {near.real_share:.1%} of real images"
-    return ""
 
 
 def _interval(score: Mapping[str, Any]) -> dict[str, float]:

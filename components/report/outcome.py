@@ -15,6 +15,8 @@ from components.base import files
 from components.base.errors import UserError
 from components.samples import copies, drawn, pack
 
+UNLABELLED = "(no label)"
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural
 from components.html.sprites import Sprites
-from components.report.outcome import Outcome
-
-UNLABELLED = "(no label)"
+from components.report.outcome import UNLABELLED, Outcome
 
 
 def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:

@@ -1,6 +1,7 @@
 """Evaluation: what it writes is whole, repeatable, and finds what it is meant to find."""
 
 import json
+import re
 import shutil
 import struct
 
@@ -14,13 +15,18 @@ from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import features
-from components.evaluate import measure, neighbours, stage
+from components.evaluate import measure, neighbours, stage, tabulate
+from components.register import evidence
+from components.register.gate import decide
+from components.register.params import RegisterParams
 from components.samples import drawn, pack
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
 
-PARAMS = stage.EvaluateParams(seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02)
+PARAMS = stage.EvaluateParams(
+    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +166,34 @@ def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monke
     assert [near["train_row"] for near in table[:5]] == rows
     assert all(near["train_rmse"] < 0.01 and near["train_similarity"] > 0.95 for near in table[:5])
     assert all(near["train_rmse"] > 0.1 for near in table[5:])
+
+
+def test_a_planted_copier_of_one_class_is_caught_by_the_gate(made, tmp_path, alone, monkeypatch):
+    """Of one class it draws training images under noise that memorised_rmse takes for no copy; of others, noise."""
+    images, source = tensors.Pixels(made[0]), torch.Generator().manual_seed(0)
+    params = PARAMS.model_copy(update={"samples": 60, "memorised_rmse": 0.0})
+    rows = [row for row in pack.read_split(made[1], "train") if images.class_ids[row] == 1]
+
+    def copier(_run, class_ids, **_):
+        real = images.gather([rows[at % len(rows)] for at in range(len(class_ids))]).int()
+        near = real + torch.randint(-9, 10, real.shape, generator=source)
+        far = torch.randint(0, 256, real.shape, generator=source)
+        ours = torch.tensor([number == 1 for number in class_ids]).view(-1, 1, 1, 1)
+        return torch.where(ours, near, far).clamp(0, 255).to(torch.uint8)
+
+    monkeypatch.setattr(measure, "samples", copier)
+    monkeypatch.setattr(tabulate, "FEW", 5)  # of the 16 held-out images
+    numbers = run(made, tmp_path, params)
+    assert numbers["memorised_class_excess"] == 1
+    candidate = evidence.candidate(tmp_path / "evaluation")
+    assert {row["label"] for row in candidate["samples"] if row["copy"]} == {"right"}
+    lenient = RegisterParams.model_construct(confidence=0.95, margin=0.0, max_memorised=0.5)
+    count = sum(row["label"] == "right" for row in candidate["samples"])
+    assert count < 30, "in all it passes"
+    assert re.match(rf"Not promoted: {count} of its {count} samples of class 'right' are copies of training images, "
+                    r"against 0 of \d+ held-out images\.", decide(candidate, None, lenient).reason)  # fmt: skip
+    none = run(made, tmp_path / "off", params.model_copy(update={"memorised_ratio": 0.0}))
+    assert none["memorised_share"] == 0
 
 
 def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monkeypatch):

@@ -86,6 +86,19 @@ def test_vetoes_hold_whatever_the_champion(candidate, champion, word):
     assert word in decision.reason
 
 
+def test_copies_in_one_class_are_a_veto_when_chance_does_not_explain_them():
+    def labelled(**shares):
+        return [{"label": label, "copy": at < hits} for label, (hits, of) in shares.items() for at in range(of)]
+
+    told = scored() | {"held_out": labelled(a=(0, 30), b=(2, 30))}
+    of_class = decide(told | {"samples": labelled(a=(5, 10), b=(2, 190))}, None, PARAMS)
+    assert of_class.reason == (
+        "Not promoted: 5 of its 10 samples of class 'a' are copies of training images, against 0 of 30 held-out images."
+    )
+    assert decide(told | {"samples": labelled(a=(1, 2), b=(0, 198))}, None, PARAMS).promote, "two samples tell little"
+    assert decide(told | {"samples": labelled(a=(0, 10), b=(15, 190))}, None, PARAMS).promote, "as real ones do"
+
+
 def test_the_evidence_is_plain_data_and_the_decision_repeats():
     first, second = (decide(scored(0.95, seed=3, noise=0.1), scored(), PARAMS) for _ in range(2))
     assert first == second

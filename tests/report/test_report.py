@@ -103,6 +103,14 @@ def test_the_closest_pair_comes_first_and_is_marked(hostile):
     assert text.count("a copy: at most 0.061") == 2  # 0.05 and 0.06
 
 
+def test_copies_are_counted_by_label(tmp_path):
+    paths = made.model_states(tmp_path, hostile=False)
+    report(PARAMS, **paths)
+    text = re.sub("<[^>]+>", " ", paths["page"].read_text("utf-8"))
+    assert re.search(r"birds\s+9\s+1\s+11\.1 %\s+3\s+1\s+33\.3 %", text)
+    assert re.search(r"fish\s+9\s+1\s+11\.1 %\s+3\s+0\s+0\.0 %", text)
+
+
 def test_the_verdict_on_memorisation_follows_the_shares(tmp_path):
     paths = made.model_states(tmp_path)
     report(PARAMS, **paths)

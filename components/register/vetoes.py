@@ -1,0 +1,66 @@
+"""What stops a candidate, whatever its x0 error is and whether or not there is a champion.
+
+Each veto is a function of (candidate, params, evidence) that gives the reason, or "" for none, and adds its numbers to
+the evidence.  They are asked in the order of :data:`VETOES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.register.params import RegisterParams
+from components.samples import copies
+
+Veto = Callable[[Mapping[str, Any], RegisterParams, dict[str, Any]], str]
+
+
+def first(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """The first reason to refuse the candidate, "" for none; the numbers of those asked are in ``evidence``."""
+    return next((reason for veto in VETOES if (reason := veto(candidate, params, evidence))), "")
+
+
+def not_finite(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """A score or an x0 error is NaN or infinite, or there is none."""
+    for name, score in candidate["scores"].items():
+        if not all(math.isfinite(score[part]) for part in ("value", "low", "high")):
+            return f"{name} is not finite"
+    errors = candidate.get("errors")
+    if errors is not None and not len(errors):
+        return "it was not scored on any image"
+    if errors is not None and not all(math.isfinite(float(error)) for row in errors for error in row):
+        return "an x0 error is not finite"
+    return ""
+
+
+def memorised(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """More samples copy training images than held-out images do: in all, or in one class beyond chance.
+
+    Beyond chance: Fisher's exact test at ``confidence``, divided by the number of classes (Bonferroni).
+    """
+    samples, held_out = candidate["samples"], candidate["held_out"]
+    whole, classes = copies.count(samples, held_out), copies.by_class(samples, held_out)
+    evidence |= {"memorised_share": whole.share, "memorised_real_share": whole.real_share}
+    if whole.share > whole.real_share + params.max_memorised:
+        return (
+            f"{whole.share:.1%} of its samples are copies of training images, against {whole.real_share:.1%} of "
+            "held-out images"
+        )
+    for label, found in classes.items():
+        more = found.share > found.real_share + params.max_memorised
+        if more and found.chance < (1 - params.confidence) / len(classes):
+            evidence |= {"memorised_class": label, "memorised_class_share": found.share}
+            return (
+                f"{found.copies} of its {found.samples} samples {of_class(label)} are copies of training images, "
+                f"against {found.real_copies} of {found.real} held-out images"
+            )
+    return ""
+
+
+def of_class(label: str) -> str:
+    """``label`` as a message names it."""
+    return f"of class {label!r:.80}" if label else "without a label"
+
+
+VETOES: tuple[Veto, ...] = (not_finite, memorised)
