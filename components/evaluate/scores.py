@@ -94,6 +94,13 @@ def score(
     return {"value": value, "low": low, "high": high}
 
 
+def mean_interval(values_N: Tensor, *, times: int, confidence: float, seed: int) -> dict[str, float]:
+    """``value``, ``low`` and ``high`` of the mean over images."""
+    weights = replicates(len(values_N), times, torch.Generator().manual_seed(seed)) / len(values_N)
+    low, high = interval(weights @ values_N.double(), confidence)
+    return {"value": float(values_N.double().mean()), "low": low, "high": high}
+
+
 def mean_intervals(errors_BL: Tensor, *, times: int, confidence: float, seed: int) -> list[dict[str, float]]:
     """``value``, ``low`` and ``high`` of the mean over images at each of L levels, then of their geometric mean."""
     weights = replicates(len(errors_BL), times, torch.Generator().manual_seed(seed)) / len(errors_BL)

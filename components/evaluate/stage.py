@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,14 @@ from components.base import files
 from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
-from components.diffusion import noise, schedule
-from components.embed import features
-from components.evaluate import measure, neighbours, reference, scores, tabulate
+from components.diffusion import noise
+from components.evaluate import classifier, measure, metrics, neighbours, reference, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
-from components.samples import copies, drawn, pack
+from components.samples import drawn, pack
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 """Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What the scores are computed from."""
-
-    drawn: Tensor
-    """The samples, uint8 NHWC."""
-    errors: Tensor
-    """Squared x0 errors of the test images by noise level, (N, 8)."""
-    fake: Tensor
-    """Features of the samples, (N, D)."""
-    held_out: Tensor
-    """Features of the validation and test images, (N, D)."""
-    floor: Tensor
-    """Features of as many training images as there are samples, or of all, (N, D)."""
 
 
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
@@ -62,28 +44,31 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     found, tables = _measured(params, model, pixels, rows, class_ids)
     film_ids = _film_classes(train_ids)
     film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
-    table = {
+    table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
                    "samples": len(found.drawn)},
-        "scores": _distances(params, found),
+        "scores": metrics.of_sets(params, found),
         "sampler": {
             "name": denoiser.sampler, "steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed,
         },
     }  # fmt: skip
-    _add_errors(params, table, found.errors, denoiser)
+    levels = metrics.of_noise_levels(params, found.errors, denoiser)
+    table["scores"]["x0_error"] = levels.pop("x0_error")
+    table |= levels
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
+        rows_of = drawn.samples(folder), drawn.held_out(folder)
+        table["scores"] |= metrics.of_labels(params, *rows_of)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         _augmented(folder, model, images, rows["train"])
-        numbers = _memorised(drawn.samples(folder), drawn.held_out(folder))
-    return _numbers(table) | numbers
+    return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of)
 
 
 def _measured(
     params: EvaluateParams, model: Path, pixels: Path, rows: dict[str, list[int]], class_ids: Sequence[int]
-) -> tuple[Measured, tuple[tabulate.Columns, tabulate.Columns]]:
+) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:
     """What is computed with networks, and the tables of samples and of held-out images."""
     images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
     real = images.gather(held_rows)
@@ -93,7 +78,7 @@ def _measured(
         fake = measure.described(run, made, "features of samples")
         held_out = measure.described(run, real, "held-out features")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
-                                 floor=order[: len(made)].tolist())  # fmt: skip
+                                 floor=order[: len(made)].tolist(), classes=len(images.header.classes))  # fmt: skip
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
@@ -101,6 +86,8 @@ def _measured(
     classes, count = images.header.classes, len(made)
     both |= tabulate.labelled([*class_ids, *images.class_ids[held_rows].tolist()], classes)
     both |= tabulate.judged(params, both, count)
+    guessed = classifier.predict(trained.moments.scorer(), torch.cat([fake, held_out]))
+    both["predicted"] = [None if number is None else classes[number] for number in guessed]
     samples: tabulate.Columns = {
         "sample": range(count), "seed": [params.seed] * count,
         **{name: column[:count] for name, column in both.items()},
@@ -110,7 +97,7 @@ def _measured(
         "row": held_rows, "sha256": [keys[row] for row in held_rows],
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
-    found = Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
+    found = metrics.Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
     return found, (samples, others)
 
 
@@ -154,59 +141,8 @@ def _film_classes(class_ids: Sequence[int]) -> list[int]:
     return [kinds[i % len(kinds)] for i in range(FILM_PICTURES)]
 
 
-def _bootstrap(params: EvaluateParams) -> dict[str, Any]:
-    """How an interval is computed, as arguments of :mod:`components.evaluate.scores`."""
-    return {"times": params.replicates, "confidence": params.confidence, "seed": params.seed}
-
-
-def _distances(params: EvaluateParams, found: Measured) -> dict[str, Any]:
-    """Distances of the samples to the held-out images; ``floor``: the same for as many real training images."""
-    table = {}
-    for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
-        main, least = (
-            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **_bootstrap(params))
-            for some in (found.fake, found.floor)
-        )
-        table[f"{name}_{features.NAME}"] = {**main, "floor": least}
-    return table
-
-
-def _add_errors(params: EvaluateParams, table: dict[str, Any], errors: Tensor, denoiser: sampling.Denoiser) -> None:
-    *by_sigma, table["scores"]["x0_error"] = scores.mean_intervals(errors, **_bootstrap(params))
-    table["x0_error_by_sigma"] = [
-        {"sigma": sigma, **part} for sigma, part in zip(schedule.SIGMAS, by_sigma, strict=True)
-    ]
-    edges = schedule.band_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
-    table["loss_by_level"] = []
-    for band, part in enumerate(by_sigma):
-        # The factor of the x0 error in the loss.
-        weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[band]), denoiser.weighting))
-        loss = {name: part[name] * weight for name in ("value", "low", "high")}
-        table["loss_by_level"].append({"level": band, "sigma_low": edges[band], "sigma_high": edges[band + 1], **loss})
-
-
-def _memorised(samples: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> dict[str, float]:
-    """The metrics of memorisation: shares in all, and the largest excess over held-out images in one class."""
-    near = copies.count(samples, held_out)
-    most = max(each.share - each.real_share for each in copies.by_class(samples, held_out).values())
-    return {
-        "memorised_share": near.share, "memorised_real_share": near.real_share,
-        "memorised_class_excess": most,
-    }  # fmt: skip
-
-
-def _numbers(table: dict[str, Any]) -> dict[str, float]:
-    """The scores among the metrics of the stage."""
-    numbers: dict[str, float] = {}
-    for name, part in table["scores"].items():
-        numbers |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
-        if "floor" in part:
-            numbers[f"{name}_floor"] = part["floor"]["value"]
-    return numbers
-
-
 def _write(
-    folder: Path, table: dict[str, Any], found: Measured, class_ids: Sequence[int], classes: Sequence[str],
+    folder: Path, table: dict[str, Any], found: metrics.Measured, class_ids: Sequence[int], classes: Sequence[str],
     film: Tensor, film_info: dict[str, Any],
 ) -> None:  # fmt: skip
     made = found.drawn

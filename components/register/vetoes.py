@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.register.params import RegisterParams
-from components.samples import copies
+from components.samples import tallies
 
 Veto = Callable[[Mapping[str, Any], RegisterParams, dict[str, Any]], str]
 
@@ -40,7 +40,8 @@ def memorised(candidate: Mapping[str, Any], params: RegisterParams, evidence: di
     Beyond chance: Fisher's exact test at ``confidence``, divided by the number of classes (Bonferroni).
     """
     samples, held_out = candidate["samples"], candidate["held_out"]
-    whole, classes = copies.count(samples, held_out), copies.by_class(samples, held_out)
+    whole = tallies.tally(samples, held_out, tallies.copy)
+    classes = tallies.by_class(samples, held_out, tallies.copy)
     evidence |= {"memorised_share": whole.share, "memorised_real_share": whole.real_share}
     if whole.share > whole.real_share + params.max_memorised:
         return (
@@ -49,11 +50,11 @@ def memorised(candidate: Mapping[str, Any], params: RegisterParams, evidence: di
         )
     for label, found in classes.items():
         more = found.share > found.real_share + params.max_memorised
-        if more and found.chance < (1 - params.confidence) / len(classes):
+        if more and found.chance_of_more < (1 - params.confidence) / len(classes):
             evidence |= {"memorised_class": label, "memorised_class_share": found.share}
             return (
-                f"{found.copies} of its {found.samples} samples {of_class(label)} are copies of training images, "
-                f"against {found.real_copies} of {found.real} held-out images"
+                f"{found.hits} of its {found.samples} samples {of_class(label)} are copies of training images, "
+                f"against {found.real_hits} of {found.real} held-out images"
             )
     return ""
 

@@ -7,7 +7,7 @@ from typing import Any
 from components.html.page import Safe, Section, count, cut, el, empty, figures, fold, hidden, note, share, table
 from components.html.sprites import Sprites
 from components.report.outcome import UNLABELLED, Outcome
-from components.samples import copies
+from components.samples import tallies
 
 
 def memorised(data: Outcome) -> str:
@@ -22,10 +22,12 @@ def memorised(data: Outcome) -> str:
 
 def by_class(data: Outcome, *, characters: int) -> Safe:
     """Copies among the samples and among the held-out images of each class, most first, as a table."""
-    found = sorted(copies.by_class(data.rows, data.held_out).items(), key=lambda each: (-each[1].share, each[0]))
+    found = sorted(
+        tallies.by_class(data.rows, data.held_out, tallies.copy).items(), key=lambda each: (-each[1].share, each[0])
+    )
     rows = [
-        [cut(label, characters) or UNLABELLED, count(each.samples), count(each.copies), share(each.share, 1),
-         count(each.real), count(each.real_copies), share(each.real_share, 1), figures(each.chance, 2)]
+        [cut(label, characters) or UNLABELLED, count(each.samples), count(each.hits), share(each.share, 1),
+         count(each.real), count(each.real_hits), share(each.real_share, 1), figures(each.chance_of_more, 2)]
         for label, each in found
     ]  # fmt: skip
     return table(["Label", "Samples", "Copies", "Share", "Held-out images", "Copies", "Share", "Chance"], rows,

@@ -28,6 +28,7 @@ from components.html.page import (  # fmt: skip
 from components.report.outcome import Outcome
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
+HEADLINES = ("x0", "kid", "coverage", "accuracy")
 FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0"}
 
 
@@ -41,18 +42,20 @@ def summary(data: Outcome) -> Child:
     )
     entries = []
     for key, score in data.scores["scores"].items():
+        if key.partition("_")[0] not in HEADLINES:
+            continue
         name, _, _ = score_words(key)
         floor = score.get("floor")
         remark = f"{figures(score['low'])} to {figures(score['high'])}"
         entries.append(
-            (name, figures(score["value"]), f"{remark}; floor {figures(floor['value'])}" if floor else remark)
+            (name, figures(score["value"]), f"{remark}; real images {figures(floor['value'])}" if floor else remark)
         )
     near = data.copies
     entries.append(("Close to a training image", share(near.share, 1), f"held-out images: {share(near.real_share, 1)}"))
     words = note(
-        "For each score, lower is better. x0 error: how far the clean image that the model expects is from the true "
-        "one. Floor: what real images score against other real images; no model is expected to be better. Close to a "
-        "training image: so near that the sample may be a copy of it."
+        "x0 error: how far the clean image that the model expects is from the true one. Of errors and distances lower "
+        "is better, of coverage and recognised labels higher. Real images: what they score against other real images; "
+        "no model is expected to be better. Close to a training image: so near that the sample may be a copy of it."
     )
     return [el("p", sentence), tiles(entries), words]
 
@@ -66,18 +69,42 @@ def score_words(key: str) -> tuple[str, str, str]:
         )  # fmt: skip
     kind, _, features = key.partition("_")
     network = FEATURES.get(features, features)
-    if kind == "kid":
-        return f"Kernel distance ({network})", f"squared distance, {network} features", (
-            f"Do samples and held-out images look alike to {network}? Lower is better. It has no bias of sample "
-            "size, so it can be trusted with few images, and may fall a little below 0."
-        )  # fmt: skip
-    if kind == "fd":
-        return f"Fréchet distance ({network})", f"squared distance, {network} features", (
-            f"The same question, by mean and covariance of {network} features. Lower is better. With fewer than "
-            "about 1,000 images most of it is bias of sample size: compare it with its floor, never with a number "
-            "from elsewhere."
-        )  # fmt: skip
-    return key, "", "Lower is better."
+    if kind not in _KINDS:
+        return key, "", "Lower is better."
+    name, unit, reading = _KINDS[kind]
+    return f"{name} ({network})", unit.format(network), reading.format(network)
+
+
+_KINDS = {
+    "kid": ("Kernel distance", "squared distance, {} features", (
+        "Do samples and held-out images look alike to {}? Lower is better. It has no bias of sample size, so it can be "
+        "trusted with few images, and may fall a little below 0."
+    )),
+    "fd": ("Fréchet distance", "squared distance, {} features", (
+        "The same question, by mean and covariance of {} features. Lower is better. With fewer than about 1,000 images "
+        "most of it is bias of sample size: compare it with its floor, never with a number from elsewhere."
+    )),
+    "precision": ("Precision", "share of the samples", (
+        "Samples that lie among real images by {} features. Higher is better; low: pictures that are like none."
+    )),
+    "recall": ("Recall", "share of the held-out images", (
+        "Held-out images that lie among samples. Higher is better; low: the model draws a part of the variety only."
+    )),
+    "density": ("Density", "real neighbourhoods around a sample", (
+        "In how many neighbourhoods of real images a sample lies, by {} features, on average. Higher is better, and "
+        "above 1 where samples crowd at common images. Like precision, but one odd real image does not move it."
+    )),
+    "coverage": ("Coverage", "share of the held-out images", (
+        "Held-out images with a sample in their neighbourhood, by {} features. Higher is better. Like recall, but one "
+        "odd sample does not move it."
+    )),
+    "accuracy": ("Label recognised", "share of the samples with a label", (
+        "How often a simple classifier of {} features, which learnt from the training images, finds the label that a "
+        "sample was drawn for. Higher is better; what it reaches on held-out images is the most to be expected."
+    )),
+}  # fmt: skip
+HIGHER = ("precision", "recall", "density", "coverage", "accuracy")
+"""Scores of which more is better."""
 
 
 def scores(data: Outcome) -> Section:
@@ -86,8 +113,9 @@ def scores(data: Outcome) -> Section:
     for key, score in data.scores["scores"].items():
         name, unit, reading = score_words(key)
         floor = score.get("floor")
+        better = "higher" if key.partition("_")[0] in HIGHER else "lower"
         rows.append([name, figures(score["value"], 4), _interval(score), figures(floor["value"], 4) if floor else "–",
-                     _interval(floor) if floor else "–"])  # fmt: skip
+                     _interval(floor) if floor else "–", better, _images(score)])  # fmt: skip
         entries = [_whisker("this model", score)]
         if floor:
             entries.append(_whisker("real images", floor, colour=4, hollow=True))
@@ -95,15 +123,22 @@ def scores(data: Outcome) -> Section:
     counts = data.scores["counts"]
     return Section("scores", "Scores", [
         note(f"The dot is the score, the whisker its {data.confidence} interval: how far the score moves when the "
-             "images that it is measured on are drawn anew (bootstrap). The hollow dot is the floor: real images "
-             "measured against other real images. A model whose whisker reaches the floor cannot be told from real "
-             "images by this measure."),
+             "images that it is measured on are drawn anew (bootstrap). The hollow dot is what real images score: for "
+             "a label, held-out images; else as many training images in place of the samples. A model whose whisker "
+             "reaches it cannot be told from real images by this measure. Precision, recall, density and coverage "
+             "depend on how many images there are: compare them at equal numbers only."),
         side_by_side(*plots),
-        table(["Score", "Value", f"Interval ({data.confidence})", "Floor, real against real",
-               "Interval of the floor"], rows,
-              caption=f"Scores on {counts['test']:,} test images and {counts['samples']:,} samples; lower is better",
+        table(["Score", "Value", f"Interval ({data.confidence})", "Real images", "Interval of real images", "Better",
+               "Images"], rows,
+              caption=f"Scores on {counts['test']:,} test images and {counts['samples']:,} samples",
               numbers=[1, 2, 3, 4]),
     ])  # fmt: skip
+
+
+def _images(score: dict[str, Any]) -> str:
+    """How many images the score was measured on."""
+    against = f" against {score['against']:,}" if "against" in score else ""
+    return f"{score['images']:,}{against}" if "images" in score else "–"
 
 
 def by_noise_level(data: Outcome) -> Section:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.base import files
 from components.base.errors import UserError
-from components.samples import copies, drawn, pack
+from components.samples import drawn, pack, tallies
 
 UNLABELLED = "(no label)"
 
@@ -67,9 +67,9 @@ class Outcome:
         return names[number] if 0 <= number < len(names) else ""
 
     @cached_property
-    def copies(self) -> copies.Count:
+    def copies(self) -> tallies.Tally:
         """How many samples, and how many held-out images, are as near to a training image as a copy."""
-        return copies.count(self.rows, self.held_out)
+        return tallies.tally(self.rows, self.held_out, tallies.copy)
 
     @cached_property
     def confidence(self) -> str:

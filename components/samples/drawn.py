@@ -2,7 +2,8 @@
 
 Both name the nearest training image: ``rmse`` is the root mean square difference of values in 0..1 (pictures of more
 than 64 pixels compared at 64), ``similarity`` the cosine of the features of the same pair.  ``copy`` says that the
-distance is at most ``copy_limit``.  ``features`` are those that the scores are computed from, float32.
+distance is at most ``copy_limit``.  ``predicted`` is the label that a classifier of the features gives the image,
+missing where there are fewer than two classes.  ``features`` are those that the scores are computed from, float32.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _nearest(what: str) -> list[pa.Field]:
     ]  # fmt: skip
 
 
-_JUDGED = [_field("copy_limit", pa.float64()), _field("copy", pa.bool_())]
+_JUDGED = [_field("copy_limit", pa.float64()), _field("copy", pa.bool_()), _field("predicted", pa.string(), True)]
 _FEATURES = _field("features", pa.list_(_field("element", pa.float32())))
 SAMPLES = pa.schema([
     _field("sample", pa.int64()), _field("seed", pa.int64()), _field("class_id", pa.int64()),

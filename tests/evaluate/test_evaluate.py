@@ -19,7 +19,7 @@ from components.evaluate import measure, neighbours, stage, tabulate
 from components.register import evidence
 from components.register.gate import decide
 from components.register.params import RegisterParams
-from components.samples import drawn, pack
+from components.samples import drawn, pack, tallies
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -81,7 +81,10 @@ def test_it_writes_what_the_reports_read(made, evaluated):
                           "samples.png", "film.png", "samples.parquet", "held_out.parquet"}  # fmt: skip
     table = json.loads(found["scores.json"])
     assert table["counts"] == {"train": 32, "test": 8, "held_out": 16, "samples": 10}
-    assert set(table["scores"]) == {"x0_error", "kid_efficientnet_lite0", "fd_efficientnet_lite0"}
+    kinds = ("kid", "fd", "precision", "recall", "density", "coverage", "accuracy")
+    assert set(table["scores"]) == {"x0_error", *(f"{kind}_efficientnet_lite0" for kind in kinds)}
+    assert all(table["scores"][f"{kind}_efficientnet_lite0"]["features"] == "efficientnet_lite0" for kind in kinds)
+    assert table["scores"]["x0_error"]["precision"] == "fp32"
     assert numbers["x0_error"] == table["scores"]["x0_error"]["value"]
     for name, part in table["scores"].items():
         assert part["low"] <= part["value"] <= part["high"], name
@@ -200,8 +203,25 @@ def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monke
     images, rows = tensors.Pixels(made[0]), list(pack.read_split(made[1], "train"))
     monkeypatch.setattr(measure, "samples", lambda *_, **__: images.gather(rows))
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": len(rows)}))
-    for name in ("kid_efficientnet_lite0", "fd_efficientnet_lite0"):
+    for kind in ("kid", "fd", "precision", "recall", "density", "coverage"):
+        name = f"{kind}_efficientnet_lite0"
         assert numbers[name] == pytest.approx(numbers[f"{name}_floor"], rel=1e-6)
+    assert numbers["accuracy_efficientnet_lite0_floor"] > 0.8, "left, right and both are told apart"
+
+
+def test_samples_of_the_wrong_class_are_noticed(made, tmp_path, alone, monkeypatch):
+    """Whatever label is asked for, it draws training images of class left."""
+    images = tensors.Pixels(made[0])
+    left = [row for row in pack.read_split(made[1], "train") if images.class_ids[row] == 0]
+    picked = images.gather([left[at % len(left)] for at in range(40)])
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: picked)
+    numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": 40}))
+    rows, real = drawn.samples(tmp_path / "evaluation"), drawn.held_out(tmp_path / "evaluation")
+    found = tallies.by_class(rows, real, tallies.recognised)
+    assert found["left"].share > 0.8 > 0.2 > max(found["right"].share, found["both"].share)
+    labelled = [row for row in rows if row["label"]]
+    share = sum(row["label"] == row["predicted"] for row in labelled) / len(labelled)
+    assert numbers["accuracy_efficientnet_lite0"] == pytest.approx(share)
 
 
 def test_errors_belong_to_an_image_and_not_to_its_place(made, alone):

@@ -35,7 +35,9 @@ def test_numbers_of_the_inputs_are_on_the_page(shown):
     text = shown["wide"].text
     assert "after 20,000 images seen" in text
     assert re.search(r"x0 error\s+0\.0234\s+0\.0221 to 0\.0249", text)
-    assert re.search(r"Kernel distance \(EfficientNet-Lite0\)\s+0\.123\s+0\.11 to 0\.14; floor 0\.0021", text)
+    assert re.search(r"Kernel distance \(EfficientNet-Lite0\)\s+0\.123\s+0\.11 to 0\.14; real images 0\.0021", text)
+    assert re.search(r"Coverage \(EfficientNet-Lite0\)\s+0\.71\s+0\.66 to 0\.75; real images 0\.93", text)
+    assert re.search(r"0\.9 to 0\.96\s+higher\s+18 against 6", text)
     assert "-0.001 to 0.004" in text  # the interval of the floor
     assert "87.6" in text and "31.5" in text
     assert "11.1 %" in text and "16.7 %" in text  # 2 of 18 samples as near as a copy, 1 of 6 held-out images

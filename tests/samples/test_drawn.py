@@ -6,7 +6,7 @@ import pytest
 import report_fixtures as made
 
 from components.base.errors import UserError
-from components.samples import copies, drawn
+from components.samples import drawn, tallies
 
 
 def columns(count=18):
@@ -39,19 +39,29 @@ def rows(**labels):
 
 
 def test_copies_are_counted_by_class_and_against_the_held_out_of_the_class():
-    found = copies.by_class(rows(a=(3, 1), b=(0, 4), c=(1, 1)), rows(a=(1, 9), b=(2, 2)))
+    drawn_rows, real = rows(a=(3, 1), b=(0, 4), c=(1, 1)), rows(a=(1, 9), b=(2, 2))
+    found = tallies.by_class(drawn_rows, real, tallies.copy)
     assert list(found) == ["a", "b", "c"]
     assert (found["a"].share, found["a"].real_share) == (0.75, 0.1)
     assert (found["b"].share, found["b"].real_share) == (0.0, 0.5)
-    assert (found["c"].real, found["c"].real_copies) == (14, 3), "no held-out image of it: all of them"
-    whole = copies.count(rows(a=(3, 1), b=(0, 4)), rows(a=(1, 9)))
+    assert (found["c"].real, found["c"].real_hits) == (14, 3), "no held-out image of it: all of them"
+    assert tallies.by_class(drawn_rows, real, tallies.copy, alone=True)["c"].real == 0
+    whole = tallies.tally(rows(a=(3, 1), b=(0, 4)), rows(a=(1, 9)), tallies.copy)
     assert (whole.share, whole.real_share) == (3 / 8, 0.1)
-    assert copies.count([], []).share == 0
+    assert tallies.tally([], [], tallies.copy).share == 0
 
 
 def test_the_chance_is_that_of_the_hypergeometric_distribution():
     exact = sum(math.comb(4, k) * math.comb(10, 4 - k) for k in (3, 4)) / math.comb(14, 4)
-    assert copies.count(rows(a=(3, 1)), rows(a=(1, 9))).chance == pytest.approx(exact)
-    assert copies.at_least(0, 5, 3, 5) == pytest.approx(1)
-    assert copies.at_least(16, 16, 0, 5) == pytest.approx(1 / math.comb(21, 5))
-    assert 0 < copies.at_least(900, 1000, 100, 1000) < 1e-200
+    assert tallies.tally(rows(a=(3, 1)), rows(a=(1, 9)), tallies.copy).chance_of_more == pytest.approx(exact)
+    assert tallies.at_least(0, 5, 3, 5) == pytest.approx(1)
+    assert tallies.at_least(16, 16, 0, 5) == pytest.approx(1 / math.comb(21, 5))
+    assert 0 < tallies.at_least(900, 1000, 100, 1000) < 1e-200
+
+
+def test_labels_that_the_classifier_finds_are_counted_where_there_are_both():
+    drawn_rows = [{"label": label, "predicted": other} for label, other in ("aa", "ab", "bb", (None, "a"), ("a", None))]
+    found = tallies.tally(drawn_rows, [{"label": "a", "predicted": "a"}] * 4, tallies.recognised)
+    assert (found.samples, found.hits, found.real, found.real_hits) == (3, 2, 4, 4)
+    fewer = tallies.Tally(samples=20, hits=1, real=20, real_hits=19)
+    assert fewer.chance_of_fewer < 1e-6 and fewer.chance_of_more > 0.999

@@ -1,0 +1,118 @@
+"""The scores of a candidate, each with its interval, the extractor of its features and the numbers of images.
+
+Shapes: N samples, M held-out images, F training images in place of samples, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from components.diffusion import schedule
+from components.embed import features
+from components.evaluate import manifold, scores
+from components.evaluate.params import EvaluateParams
+from components.model import sampling
+from components.samples import tallies
+
+X0_PRECISION = "fp32"
+"""The arithmetic in which x0 errors are measured, on every device."""
+
+Score = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the scores are computed from."""
+
+    drawn: Tensor
+    """The samples, uint8 NHWC."""
+    errors: Tensor
+    """Squared x0 errors of the test images by noise level, (N, 8)."""
+    fake: Tensor
+    """Features of the samples, (N, D)."""
+    held_out: Tensor
+    """Features of the validation and test images, (M, D)."""
+    floor: Tensor
+    """Features of as many training images as there are samples, or of all, (F, D)."""
+
+
+def bootstrap(params: EvaluateParams) -> dict[str, Any]:
+    """How an interval is computed, as arguments of :mod:`components.evaluate.scores`."""
+    return {"times": params.replicates, "confidence": params.confidence, "seed": params.seed}
+
+
+def of_sets(params: EvaluateParams, found: Measured) -> dict[str, Score]:
+    """Scores of the samples as a set beside the held-out images.
+
+    ``floor``: the same for as many real training images, which no model is expected to beat.
+    """
+    table = {}
+    sizes = {"features": features.NAME, "images": len(found.fake), "against": len(found.held_out)}
+    for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
+        main, least = (
+            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **bootstrap(params))
+            for some in (found.fake, found.floor)
+        )
+        table[f"{name}_{features.NAME}"] = {**main, "floor": least, **sizes}
+    ours, real = (manifold.per_image(some, found.held_out) for some in (found.fake, found.floor))
+    for name, values in ours.items():
+        main, most = (scores.mean_interval(some, **bootstrap(params)) for some in (values, real[name]))
+        table[f"{name}_{features.NAME}"] = {**main, "floor": most, **sizes}
+    return table
+
+
+def of_labels(
+    params: EvaluateParams, samples: Iterable[Mapping[str, Any]], held_out: Iterable[Mapping[str, Any]]
+) -> dict[str, Score]:
+    """The accuracy of the classifier on the samples; ``floor``: on held-out images, its ceiling.  Empty without one."""
+    ours, real = ([found for row in rows if (found := tallies.recognised(row)) is not None]
+                  for rows in (samples, held_out))  # fmt: skip
+    if not ours or not real:
+        return {}
+    main, ceiling = (scores.mean_interval(torch.tensor(some).double(), **bootstrap(params)) for some in (ours, real))
+    sizes = {"features": features.NAME, "images": len(ours), "against": len(real)}
+    return {f"accuracy_{features.NAME}": {**main, "floor": ceiling, **sizes}}
+
+
+def of_noise_levels(params: EvaluateParams, errors: Tensor, denoiser: sampling.Denoiser) -> dict[str, Any]:
+    """``x0_error`` over all levels, and the parts of scores.json that hold it and the loss by level."""
+    *by_sigma, whole = scores.mean_intervals(errors, **bootstrap(params))
+    edges = schedule.band_edges(denoiser.objective.schedule.low, denoiser.objective.schedule.high)
+    losses = []
+    for band, part in enumerate(by_sigma):
+        # The factor of the x0 error in the loss.
+        weight = float(denoiser.objective.weight(torch.tensor(schedule.SIGMAS[band]), denoiser.weighting))
+        loss = {name: part[name] * weight for name in ("value", "low", "high")}
+        losses.append({"level": band, "sigma_low": edges[band], "sigma_high": edges[band + 1], **loss})
+    return {
+        "x0_error": {**whole, "precision": X0_PRECISION, "images": len(errors)},
+        "x0_error_by_sigma": [
+            {"sigma": sigma, **part} for sigma, part in zip(schedule.SIGMAS, by_sigma, strict=True)
+        ],
+        "loss_by_level": losses,
+    }  # fmt: skip
+
+
+def numbers(table: Mapping[str, Score]) -> dict[str, float]:
+    """The scores among the metrics of the stage."""
+    found: dict[str, float] = {}
+    for name, part in table.items():
+        found |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
+        if "floor" in part:
+            found[f"{name}_floor"] = part["floor"]["value"]
+    return found
+
+
+def memorised(samples: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> dict[str, float]:
+    """The metrics of memorisation: shares in all, and the largest excess over held-out images in one class."""
+    near = tallies.tally(samples, held_out, tallies.copy)
+    classes = tallies.by_class(samples, held_out, tallies.copy).values()
+    return {
+        "memorised_share": near.share, "memorised_real_share": near.real_share,
+        "memorised_class_excess": max(each.share - each.real_share for each in classes),
+    }  # fmt: skip
