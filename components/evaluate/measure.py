@@ -22,7 +22,7 @@ from components.dataset import tensors
 from components.diffusion import conditions, schedule, x0_error
 from components.embed import features
 from components.model import sampling
-from components.networks import registry
+from components.networks import precision, registry
 from components.samples import pack
 
 CHUNK = 32
@@ -83,7 +83,7 @@ def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None 
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
-    """Squared x0 errors on ``rows`` of a pack, (N, 8) (:func:`components.diffusion.x0_error.measure`)."""
+    """Squared x0 errors on ``rows`` of a pack, (N, 8), in fp32 (:func:`components.diffusion.x0_error.measure`)."""
     tasks = [(list(rows[at : at + CHUNK]), str(pixels), seed) for at in range(0, len(rows), CHUNK)]
     return run(_errors, tasks, "evaluate: errors")
 
@@ -138,7 +138,9 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
         lambda which: tensors.to_network(chosen[which], device, spec=images.header.spec),
         conditions.of_classes(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
     )  # fmt: skip
-    return torch.cat(list(parts)).view(len(rows), len(schedule.SIGMAS))
+    with precision.exact(device):
+        found = torch.cat(list(parts))
+    return found.view(len(rows), len(schedule.SIGMAS))
 
 
 def _features(images_NHWC: Any) -> Tensor:

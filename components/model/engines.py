@@ -94,9 +94,10 @@ def _session(path: Path) -> InferenceSession:
 
 
 class Graphed(nn.Module):
-    """``network`` replayed as one CUDA graph for each shape; elsewhere, and where capturing fails, called as it is.
+    """``network`` replayed as one CUDA graph for each shape and arithmetic; elsewhere it is called as it is.
 
-    The CUDA path has not been run on a GPU yet; on the CPU the tests hold that nothing changes.
+    So it is where capturing fails.  The CUDA path has not been run on a GPU yet; on the CPU the tests hold that
+    nothing changes.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -109,7 +110,7 @@ class Graphed(nn.Module):
         if sample.device.type != "cuda":
             return self.network(sample, timestep, class_labels=class_labels)
         given = [each for each in (sample, timestep, class_labels) if each is not None]
-        key = tuple((each.shape, each.dtype) for each in given)
+        key = self.key(given)
         if key not in self._graphs:
             self._graphs[key] = self._captured(given)
         held = self._graphs[key]
@@ -120,6 +121,16 @@ class Graphed(nn.Module):
             slot.copy_(value)
         graph.replay()
         return Answer(output.clone())
+
+    @staticmethod
+    def key(given: list[Tensor]) -> tuple:
+        """What a graph is captured for: a replay computes in the arithmetic of its capture, whatever is asked then."""
+        enabled = torch.is_autocast_enabled("cuda")
+        arithmetic = (
+            enabled, torch.get_autocast_dtype("cuda") if enabled else None, torch.backends.cudnn.allow_tf32,
+            torch.get_float32_matmul_precision(),
+        )  # fmt: skip
+        return (arithmetic, *((each.shape, each.dtype) for each in given))
 
     def _captured(self, given: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None:
         inputs = [each.clone() for each in given]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 
@@ -19,3 +22,17 @@ def resolve(device: torch.device, precision: str) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """The context in which the network computes in fp32 whatever holds around it, on CUDA without TF32 either."""
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    with autocast(device, "fp32"), cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):  # fmt: skip
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)

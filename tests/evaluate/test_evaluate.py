@@ -233,6 +233,14 @@ def test_errors_belong_to_an_image_and_not_to_its_place(made, alone):
     assert not torch.allclose(stage.x0_errors(model, pixels, rows[3:5], seed=1, quiet=True), whole[3:5])
 
 
+def test_errors_are_measured_in_fp32_whatever_holds_around_them(made, alone):
+    pixels, splits, model = made
+    rows = list(pack.read_split(splits, "test"))
+    whole = stage.x0_errors(model, pixels, rows, seed=0, quiet=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(stage.x0_errors(model, pixels, rows, seed=0, quiet=True), whole)
+
+
 def test_a_champion_that_knows_fewer_classes_is_scored_by_name(made, tmp_path, alone):
     pixels, splits, model = made
     renamed = json.loads((pixels / "header.json").read_text())

@@ -108,5 +108,33 @@ def test_the_network_behind_a_cuda_graph_is_the_network_on_the_cpu(model):
     assert torch.equal(*(sampling.sample(each, [0, 1], seed=0) for each in (loaded, wrapped)))
 
 
+def test_a_cuda_graph_is_of_the_arithmetic_that_it_was_captured_in():
+    """Samples in bf16 come first; x0 errors of the same shape in fp32 must not be replayed from their graph."""
+    given = [torch.zeros(2, 3, 8, 8), torch.zeros(2)]
+    keys = [engines.Graphed.key(given)]
+    with arithmetic.exact(CPU):
+        keys.append(engines.Graphed.key(given))
+    try:
+        torch.set_autocast_enabled("cuda", True)
+        for kind in (torch.bfloat16, torch.float16):
+            torch.set_autocast_dtype("cuda", kind)
+            keys.append(engines.Graphed.key(given))
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", torch.float16)
+    assert len(set(keys)) == 4, "fp32 with TF32, fp32 without, bf16, fp16"
+    assert engines.Graphed.key(given) == keys[0] != engines.Graphed.key([given[0][:1], given[1]])
+
+
+def test_exact_is_fp32_and_leaves_everything_as_it_was():
+    held = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with arithmetic.exact(CPU):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+            assert not torch.backends.cudnn.allow_tf32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == held
+
+
 def test_notes_do_not_name_an_engine(model):
     assert "engine" not in json.loads((model / "stillroom.json").read_text()), "it is a matter of the machine"
