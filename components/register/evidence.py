@@ -12,16 +12,21 @@ _AGAIN = "evaluate and register this version again"
 
 
 def candidate(folder: Path) -> dict[str, Any]:
-    """``scores``, ``samples`` and ``held_out`` of the version in ``folder``; UserError when one is missing or damaged.
+    """``scores``, ``samples``, ``held_out`` and ``licences`` of the version in ``folder``; UserError for a damaged one.
 
-    The last two are the rows of its tables (:mod:`components.samples.drawn`).
+    Samples and held-out images are the rows of its tables (:mod:`components.samples.drawn`); licences are those of the
+    sources that its manifest names.
     """
     from components.samples import drawn
 
     for name in (drawn.SAMPLES_FILE, drawn.HELD_OUT_FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name}: missing: {_AGAIN}")
-    return {**champion(folder), "samples": drawn.samples(folder), "held_out": drawn.held_out(folder)}
+    manifest = files.read_json_object(folder / "MANIFEST.json", _AGAIN)
+    return {
+        **champion(folder), "samples": drawn.samples(folder), "held_out": drawn.held_out(folder),
+        "licences": {source["name"]: source["licence"] for source in manifest.get("sources", [])},
+    }  # fmt: skip
 
 
 def champion(folder: Path) -> dict[str, Any]:

@@ -34,12 +34,13 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     """Promote a candidate when there is no champion yet, or when it is better than the champion beyond chance.
 
     A veto (components/register/vetoes.py) comes before both.  Better means two things.  The whole interval of the
-    relative change of the x0 error (paired bootstrap over images) lies below -margin; and the interval of the kernel
-    distance does not lie wholly above the champion's.
+    relative change of the x0 error (paired bootstrap over images) lies below -margin; and the whole interval of the
+    change of the kernel distance (paired bootstrap over samples from the same seeds) does not lie above 0.
 
     Both are what components/register/evidence.py reads, as plain data: ``scores``, and the candidate's ``samples`` and
     ``held_out``, the rows of its tables.  When there is a champion, both also hold ``errors``: squared x0 errors,
-    (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors).
+    (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors); the
+    champion may hold ``kid_change`` (components.evaluate.paired), and the candidate ``seconds``.
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
     veto = vetoes.first(candidate, params, evidence)
@@ -55,11 +56,11 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
     if not high < -params.margin:
         rule = f"To be promoted, the whole interval must lie below {0 - 100 * params.margin:g} %."
         return Decision(False, f"Not promoted: {change_text}. {rule}", evidence)
-    ours, theirs = candidate["scores"].get(KID), champion.get("scores", {}).get(KID)
-    if ours and theirs:
-        evidence |= {"kid": _interval(ours), "champion_kid": _interval(theirs)}
-        if ours["low"] > theirs["high"]:
-            worse = f"{KID} {ours['value']:.4g} is worse than {theirs['value']:.4g} beyond both intervals"
+    kid = champion.get("kid_change")
+    if kid:
+        evidence |= {"kid_change": kid["value"], "kid_change_low": kid["low"], "kid_change_high": kid["high"]}
+        if kid["low"] > 0:
+            worse = f"{KID} is worse by {kid['value']:.3g} ({kid['low']:.3g} to {kid['high']:.3g}) on the same seeds"
             return Decision(False, f"Not promoted: {change_text}, but {worse}.", evidence)
     return Decision(True, f"Promoted: {change_text}.", evidence)
 
@@ -87,7 +88,3 @@ def relative_change(
     tail = (1 - confidence) / 2
     low, high = torch.quantile(change(weights), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return float(change(torch.ones(1, count, dtype=torch.float64))), low, high
-
-
-def _interval(score: Mapping[str, Any]) -> dict[str, float]:
-    return {part: float(score[part]) for part in ("value", "low", "high")}

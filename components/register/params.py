@@ -16,3 +16,14 @@ class RegisterParams(Params):
     max_memorised: float = Field(
         ge=0, le=1, description="share of memorised samples allowed above that of real images, 0..1"
     )
+    min_class_accuracy: float = Field(
+        ge=0, le=1,
+        description="a class whose samples are recognised less often than this share of what its held-out images are "
+        "(and than chance explains, in 20 samples or more) has collapsed, 0..1; 0 = off",
+    )  # fmt: skip
+    max_slowdown: float | None = Field(
+        ge=1, le=1000, description="seconds an image at most this times those of the champion, 1..1000; null = off"
+    )
+    licences: list[str] | None = Field(
+        description="licences that the sources of the images may have, as section collect names them; null = any"
+    )

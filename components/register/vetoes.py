@@ -13,6 +13,9 @@ from typing import Any
 from components.register.params import RegisterParams
 from components.samples import tallies
 
+ENOUGH = 20
+"""Samples of a class from which on it can be called collapsed."""
+
 Veto = Callable[[Mapping[str, Any], RegisterParams, dict[str, Any]], str]
 
 
@@ -59,9 +62,46 @@ def memorised(candidate: Mapping[str, Any], params: RegisterParams, evidence: di
     return ""
 
 
+def collapsed(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """The classifier recognises the samples of a class far less often than its held-out images, beyond chance."""
+    classes = tallies.by_class(candidate["samples"], candidate["held_out"], tallies.recognised, alone=True)
+    for label, found in classes.items():
+        fewer = found.share < params.min_class_accuracy * found.real_share and found.samples >= ENOUGH
+        if fewer and found.chance_of_fewer < (1 - params.confidence) / len(classes):
+            evidence |= {"collapsed_class": label, "collapsed_class_accuracy": found.share,
+                         "collapsed_class_ceiling": found.real_share}  # fmt: skip
+            return (
+                f"class {label!r:.80} has collapsed: {found.share:.0%} of {found.samples} samples are recognised, "
+                f"against {found.real_share:.0%} of {found.real} held-out images"
+            )
+    return ""
+
+
+def too_slow(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """It needs more time an image than allowed; ``seconds`` are (its own, the champion's), measured side by side."""
+    if params.max_slowdown is None or "seconds" not in candidate:
+        return ""
+    ours, theirs = candidate["seconds"]
+    evidence |= {"seconds_an_image": ours, "champion_seconds_an_image": theirs}
+    if ours <= params.max_slowdown * theirs:
+        return ""
+    return f"it needs {ours:.3g} s an image, {ours / theirs:.2f} times the champion's {theirs:.3g} s"
+
+
+def not_licensed(candidate: Mapping[str, Any], params: RegisterParams, evidence: dict[str, Any]) -> str:
+    """A source has a licence that ``register.licences`` does not name."""
+    if params.licences is None:
+        return ""
+    for source, licence in sorted(candidate["licences"].items()):
+        if licence not in params.licences:
+            evidence |= {"licence_source": source, "licence": licence}
+            return f"source {source!r:.80} has the licence {licence!r:.80}, which register.licences does not allow"
+    return ""
+
+
 def of_class(label: str) -> str:
     """``label`` as a message names it."""
     return f"of class {label!r:.80}" if label else "without a label"
 
 
-VETOES: tuple[Veto, ...] = (not_finite, memorised)
+VETOES: tuple[Veto, ...] = (not_finite, memorised, collapsed, not_licensed, too_slow)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.base import config, files
+from components.base import files
 from components.base.errors import UserError
 from components.register import evidence
 from components.register.gate import Decision, decide
@@ -145,21 +145,25 @@ class Versions:
         return {"against": against, **_plain(decision)}
 
     def _against(self, candidate: Path, champion: Path, params: RegisterParams) -> Decision:
-        """The decision after scoring both on the same held-out images of the candidate's data with the same noise."""
-        from components.evaluate import stage
-        from components.evaluate.params import EvaluateParams
+        """The decision after scoring both on the candidate's held-out images, with its seed and its labels."""
+        from components.evaluate import paired, stage
 
         root = self.tracker.state.root
-        rows = pack.read_split(root / "data/splits", "test")
-        seed = config.section(config.of(root), "evaluate", EvaluateParams).seed
-        both = []
-        for folder, read in ((candidate, evidence.candidate), (champion, evidence.champion)):
-            try:
-                errors = stage.x0_errors(folder, root / "data/pixels", rows, seed=seed, quiet=True)
-            except UserError as error:
-                return Decision(False, f"Not promoted: {error}; `stillroom promote` moves the alias by hand.", {})
-            both.append({**read(folder), "errors": errors.tolist()})
-        return decide(both[0], both[1], params)
+        pixels, rows = root / "data/pixels", pack.read_split(root / "data/splits", "test")
+        try:
+            ours, theirs = evidence.candidate(candidate), evidence.champion(champion)
+            seed = int(ours["sampler"]["seed"])  # what it was scored with, not what params.yaml says by now
+            for told, folder in ((ours, candidate), (theirs, champion)):
+                told["errors"] = stage.x0_errors(folder, pixels, rows, seed=seed, quiet=True).tolist()
+            if params.max_slowdown is not None:
+                ours["seconds"] = paired.seconds([candidate, champion])
+            decision = decide(ours, theirs, params)
+            if decision.promote:  # only then it pays to draw the champion's samples
+                theirs["kid_change"] = paired.kid_change(candidate, champion, pixels, confidence=params.confidence)
+                decision = decide(ours, theirs, params)
+        except UserError as error:
+            return Decision(False, f"Not promoted: {error}; `stillroom promote` moves the alias by hand.", {})
+        return decision
 
     @contextlib.contextmanager
     def folder(self, version: Any) -> Iterator[Path]:

@@ -188,9 +188,12 @@ def test_a_planted_copier_of_one_class_is_caught_by_the_gate(made, tmp_path, alo
     monkeypatch.setattr(tabulate, "FEW", 5)  # of the 16 held-out images
     numbers = run(made, tmp_path, params)
     assert numbers["memorised_class_excess"] == 1
+    (tmp_path / "evaluation/MANIFEST.json").write_text("{}")
     candidate = evidence.candidate(tmp_path / "evaluation")
     assert {row["label"] for row in candidate["samples"] if row["copy"]} == {"right"}
-    lenient = RegisterParams.model_construct(confidence=0.95, margin=0.0, max_memorised=0.5)
+    lenient = RegisterParams.model_construct(
+        confidence=0.95, margin=0.0, max_memorised=0.5, min_class_accuracy=0.0, max_slowdown=None, licences=None
+    )
     count = sum(row["label"] == "right" for row in candidate["samples"])
     assert count < 30, "in all it passes"
     assert re.match(rf"Not promoted: {count} of its {count} samples of class 'right' are copies of training images, "

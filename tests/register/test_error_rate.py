@@ -8,7 +8,10 @@ import torch
 from components.register.gate import KID, decide
 from components.register.params import RegisterParams
 
-PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
+PARAMS = RegisterParams(
+    name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05, min_class_accuracy=0.1, max_slowdown=None,
+    licences=None,
+)  # fmt: skip
 TRIALS = 1000
 TOLD = {"scores": {KID: {"value": 1.0, "low": 0.9, "high": 1.1}}, "samples": [], "held_out": []}
 

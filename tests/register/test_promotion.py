@@ -8,7 +8,10 @@ import torch
 from components.register.gate import KID, decide, relative_change
 from components.register.params import RegisterParams
 
-PARAMS = RegisterParams(name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05)
+PARAMS = RegisterParams(
+    name="denoiser", confidence=0.95, margin=0.0, max_memorised=0.05, min_class_accuracy=0.1, max_slowdown=None,
+    licences=None,
+)  # fmt: skip
 
 
 def errors(scale=1.0, seed=0, noise=0.0):
@@ -19,7 +22,7 @@ def errors(scale=1.0, seed=0, noise=0.0):
 
 
 def rows(count, share):
-    return [{"label": None, "copy": at < share * count} for at in range(count)]
+    return [{"label": None, "copy": at < share * count, "predicted": None} for at in range(count)]
 
 
 def scored(scale=1.0, kid=(1.0, 0.9, 1.1), share=0.0, **changes):
@@ -63,11 +66,12 @@ def test_better_by_less_than_the_margin_is_not_enough():
     assert decide(scored(0.7), scored(), asked).promote
 
 
-def test_worse_pictures_beyond_the_intervals_are_not_promoted():
-    decision = decide(scored(0.9, kid=(2.0, 1.8, 2.2)), scored(), PARAMS)
+def test_worse_pictures_from_the_same_seeds_are_not_promoted():
+    worse = scored() | {"kid_change": {"value": 1.0, "low": 0.2, "high": 1.8}}
+    decision = decide(scored(0.9), worse, PARAMS)
     assert not decision.promote
-    assert KID in decision.reason
-    assert decide(scored(0.9, kid=(1.15, 1.05, 1.3)), scored(), PARAMS).promote, "the intervals overlap"
+    assert f"{KID} is worse by 1 (0.2 to 1.8) on the same seeds" in decision.reason
+    assert decide(scored(0.9), worse | {"kid_change": {"value": 1.0, "low": -0.2, "high": 2.2}}, PARAMS).promote
 
 
 @pytest.mark.parametrize("champion", [None, scored(2.0)])
@@ -88,7 +92,8 @@ def test_vetoes_hold_whatever_the_champion(candidate, champion, word):
 
 def test_copies_in_one_class_are_a_veto_when_chance_does_not_explain_them():
     def labelled(**shares):
-        return [{"label": label, "copy": at < hits} for label, (hits, of) in shares.items() for at in range(of)]
+        return [{"label": label, "copy": at < hits, "predicted": None} for label, (hits, of) in shares.items()
+                for at in range(of)]  # fmt: skip
 
     told = scored() | {"held_out": labelled(a=(0, 30), b=(2, 30))}
     of_class = decide(told | {"samples": labelled(a=(5, 10), b=(2, 190))}, None, PARAMS)
@@ -97,6 +102,45 @@ def test_copies_in_one_class_are_a_veto_when_chance_does_not_explain_them():
     )
     assert decide(told | {"samples": labelled(a=(1, 2), b=(0, 198))}, None, PARAMS).promote, "two samples tell little"
     assert decide(told | {"samples": labelled(a=(0, 10), b=(15, 190))}, None, PARAMS).promote, "as real ones do"
+
+
+def recognised(**shares):
+    return [{"label": label, "copy": False, "predicted": label if at < hits else "other"}
+            for label, (hits, of) in shares.items() for at in range(of)]  # fmt: skip
+
+
+def test_a_class_that_is_not_recognised_any_more_is_a_veto():
+    told = scored() | {"held_out": recognised(a=(40, 50), b=(45, 50))}
+    collapsed = told | {"samples": recognised(a=(1, 40), b=(30, 40))}
+    decision = decide(collapsed, None, PARAMS)
+    assert decision.reason == (
+        "Not promoted: class 'a' has collapsed: 2% of 40 samples are recognised, against 80% of 50 held-out images."
+    )
+    assert decision.evidence["collapsed_class"] == "a"
+    json.dumps(decision.evidence)
+    assert decide(collapsed, None, PARAMS.model_copy(update={"min_class_accuracy": 0.0})).promote
+    assert decide(told | {"samples": recognised(a=(4, 40), b=(30, 40))}, None, PARAMS).promote, "an eighth"
+    assert decide(told | {"samples": recognised(a=(0, 19), b=(30, 40))}, None, PARAMS).promote, "19 tell little"
+    unknown = told | {"samples": recognised(a=(30, 40), c=(0, 40))}
+    assert decide(unknown, None, PARAMS).promote, "no held-out image of c says what to expect"
+
+
+def test_slower_than_allowed_is_a_veto_where_it_is_asked_for():
+    slow = scored(0.9) | {"seconds": [0.3, 0.1]}
+    assert decide(slow, scored(), PARAMS).promote
+    decision = decide(slow, scored(), PARAMS.model_copy(update={"max_slowdown": 2.0}))
+    assert decision.reason == "Not promoted: it needs 0.3 s an image, 3.00 times the champion's 0.1 s."
+    assert decide(slow, scored(), PARAMS.model_copy(update={"max_slowdown": 3.5})).promote
+
+
+def test_a_licence_that_is_not_allowed_is_a_veto_where_there_is_a_list():
+    told = scored() | {"licences": {"noto": "Apache-2.0", "scraped": "unknown"}}
+    assert decide(told, None, PARAMS).promote
+    strict = PARAMS.model_copy(update={"licences": ["Apache-2.0"]})
+    assert decide(told, None, strict).reason == (
+        "Not promoted: source 'scraped' has the licence 'unknown', which register.licences does not allow."
+    )
+    assert decide(told, None, PARAMS.model_copy(update={"licences": ["Apache-2.0", "unknown"]})).promote
 
 
 def test_the_evidence_is_plain_data_and_the_decision_repeats():
