@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from components.base.params import Params
@@ -22,3 +24,7 @@ class EvaluateParams(Params):
         description="samples that come this much nearer to a training image than 95 of 100 held-out images (of their "
         "class, if it has 20) are memorised, too; a share of that distance, 0..1, 0 for memorised_rmse alone",
     )  # fmt: skip
+    sweep: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        max_length=20,
+        description="numbers of sampling steps, each 1..1000, to draw 128 pictures in and compare; [] = off",
+    )

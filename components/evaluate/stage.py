@@ -17,7 +17,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
-from components.evaluate import classifier, measure, metrics, neighbours, reference, tabulate
+from components.evaluate import classifier, measure, metrics, neighbours, reference, sweep, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
 from components.samples import drawn, pack
@@ -41,7 +41,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
-    found, tables = _measured(params, model, pixels, rows, class_ids)
+    found, tables, points = _measured(params, denoiser, model, pixels, rows, class_ids)
     film_ids = _film_classes(train_ids)
     film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
     table: dict[str, Any] = {
@@ -55,7 +55,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
-    table |= levels
+    table |= {**levels, "sweep": points, "knee": sweep.knee(points)}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
@@ -63,13 +63,21 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         _augmented(folder, model, images, rows["train"])
-    return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of)
+    return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(points)
 
 
 def _measured(
-    params: EvaluateParams, model: Path, pixels: Path, rows: dict[str, list[int]], class_ids: Sequence[int]
-) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:
-    """What is computed with networks, and the tables of samples and of held-out images."""
+    params: EvaluateParams,
+    denoiser: sampling.Denoiser,
+    model: Path,
+    pixels: Path,
+    rows: dict[str, list[int]],
+    class_ids: Sequence[int],
+) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns], list[dict[str, Any]]]:
+    """What is computed with networks, the tables of samples and of held-out images, and the points of the sweep.
+
+    A distilled student knows one number of steps, so there is nothing to sweep.
+    """
     images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
     real = images.gather(held_rows)
     order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
@@ -79,6 +87,7 @@ def _measured(
         held_out = measure.described(run, real, "held-out features")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
                                  floor=order[: len(made)].tolist(), classes=len(images.header.classes))  # fmt: skip
+        points = [] if denoiser.sigmas else sweep.swept(params, run, class_ids, held_out)
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
@@ -98,7 +107,7 @@ def _measured(
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
     found = metrics.Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
-    return found, (samples, others)
+    return found, (samples, others), points
 
 
 def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ from components.report.nearest import neighbours
 from components.report.numbers import by_noise_level, card, curves, scores, settings, summary
 from components.report.params import ReportParams
 from components.report.pictures import augmented, film, samples
+from components.report.sweep import sweep
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path,
         film(data, frames, most=params.films, characters=params.characters),
         neighbours(data, near, most=params.neighbours, characters=params.characters),
         augmented(data, changed),
+        sweep(data),
         curves(data),
         settings(data, characters=params.characters),
         card(data),

@@ -15,7 +15,7 @@ from components.base import processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import features
-from components.evaluate import measure, neighbours, stage, tabulate
+from components.evaluate import measure, neighbours, stage, sweep, tabulate
 from components.register import evidence
 from components.register.gate import decide
 from components.register.params import RegisterParams
@@ -25,7 +25,7 @@ from components.train.stage import train
 pytestmark = pytest.mark.numeric
 
 PARAMS = stage.EvaluateParams(
-    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5
+    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=()
 )
 
 
@@ -210,6 +210,27 @@ def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monke
         name = f"{kind}_efficientnet_lite0"
         assert numbers[name] == pytest.approx(numbers[f"{name}_floor"], rel=1e-6)
     assert numbers["accuracy_efficientnet_lite0_floor"] > 0.8, "left, right and both are told apart"
+
+
+def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, alone, monkeypatch):
+    """In 2 steps it draws noise, from 3 on real images: the knee is 3."""
+    images, asked = tensors.Pixels(made[0]), []
+    real = images.gather(list(pack.read_split(made[1], "train")))
+
+    def draw(_run, class_ids, *, seed, steps=None):
+        asked.append((tuple(class_ids), seed, steps))
+        rest = torch.randint(0, 256, real.shape, dtype=torch.uint8) if steps == 2 else real
+        return rest[: len(class_ids)]
+
+    monkeypatch.setattr(measure, "samples", draw)
+    monkeypatch.setattr(sweep, "SAMPLES", 8)
+    numbers = run(made, tmp_path, PARAMS.model_copy(update={"sweep": (2, 3, 5)}))
+    assert [steps for *_, steps in asked] == [None, 2, 3, 5]
+    assert len({(ids, seed) for ids, seed, steps in asked if steps}) == 1 and len(asked[1][0]) == 8
+    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
+    assert [point["steps"] for point in table["sweep"]] == [2, 3, 5] and table["knee"] == 3
+    assert table["sweep"][0]["change"]["low"] > 0 == table["sweep"][1]["change"]["value"]
+    assert numbers["sweep_knee"] == 3 and numbers["sweep_kid_2"] > numbers["sweep_kid_5"]
 
 
 def test_samples_of_the_wrong_class_are_noticed(made, tmp_path, alone, monkeypatch):

@@ -90,6 +90,24 @@ def test_augmented_images_are_shown_where_there_are_any(hostile, tmp_path):
         report(PARAMS, **paths)
 
 
+def test_a_sweep_is_shown_with_its_knee_where_there_is_one(hostile, tmp_path):
+    assert "Quality by sampling steps" not in hostile[0].read_text("utf-8")
+    paths = made.model_states(tmp_path)
+    scores = json.loads((paths["evaluation"] / "scores.json").read_text())
+    scores["sweep"] = [
+        {"steps": steps, "samples": 128, "value": kid, "low": kid - 0.1, "high": kid + 0.1,
+         "change": {"value": kid - 0.5, "low": kid - 0.55, "high": kid - 0.45}}
+        for steps, kid in ((4, 2.0), (8, 0.52), (16, 0.5))
+    ]  # fmt: skip
+    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores | {"knee": 8}))
+    report(PARAMS, **paths)
+    text = re.sub("<[^>]+>", " ", paths["page"].read_text("utf-8"))
+    assert "The knee lies at 8 steps" in text
+    assert re.search(
+        r"4\s+2\s+1\.9 to 2\.1\s+1\.45 to 1\.55\s+8\s+0\.52\s+0\.42 to 0\.62\s+-0\.03 to 0\.07\s+the knee", text
+    )
+
+
 def test_limits_hold_and_say_what_is_missing(tmp_path):
     paths = made.model_states(tmp_path)
     report(PARAMS.model_copy(update={"samples_per_class": 1, "films": 1, "neighbours": 1}), **paths)
