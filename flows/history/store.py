@@ -8,6 +8,7 @@ database is lost, `stillroom sync` writes it again from here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ KEPT = (
     "data/profile/profile.json",
 )  # fmt: skip
 CODE = ("components", "flows")
+_MADE = ("stages", "seconds", "libraries", "machine")
 _BEGUN = "source.json"
 
 
@@ -36,8 +38,9 @@ _BEGUN = "source.json"
 class PipelineRun:
     """One run of the pipeline; ``when`` is in seconds since 1970.
 
-    ``about`` has "stages" (how each was brought up to date), "libraries" (their versions when it was made),
-    "decision", "version" (its number) and "against" (the key of the run that it was compared with), where known.
+    ``about`` has "stages" (how each was brought up to date), "seconds" (how long those took that were executed),
+    "libraries" and "machine" (what it was trained with, and on what kind), "decision", "version" (its number) and
+    "against" (the key of the run that it was compared with), where known.
     """
 
     key: str
@@ -47,12 +50,12 @@ class PipelineRun:
     when: int
     about: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of its dvc.lock."""
         return engine.parse_lock(self.files["dvc.lock"].decode())
 
-    @property
+    @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Every number that its stages returned, as ``stage/name``."""
         numbers: dict[str, float] = {}
@@ -144,7 +147,7 @@ def _of_records(root: Path, runs: Iterable[Record], known: Iterable[Record]) -> 
     found = []
     for one, held in zip(runs, ledger.files(root, runs), strict=True):
         decision = decisions.of_key(decided, one.key)
-        about = {name: value for name, value in one.body.items() if name in ("stages", "libraries")}
+        about = {name: value for name, value in one.body.items() if name in _MADE}
         if decision:
             about["decision"] = decision.intent.body["decision"]
             about["version"] = decision.version

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,8 @@ _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvisi
 _BESIDE = ("scores.json", "samples.png", "film.png")
 _TABLES = ("samples.parquet", "held_out.parquet")
 """What the gate decides on beside the scores; evaluations of before they were written have none."""
+_ARITHMETIC = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+"""Flags of a processor by which torch chooses its kernels."""
 
 
 def build(
@@ -52,6 +56,23 @@ def digest(manifest: bytes) -> str:
 def libraries() -> dict[str, str]:
     """The versions of the libraries that decide what a training makes, as they are installed now."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def machine() -> str:
+    """The kind of machine that this is, as far as it decides the bytes that a training makes; no name of its own."""
+    cpu, flags = platform.processor(), set[str]()
+    with contextlib.suppress(OSError):
+        rows = [line.partition(":") for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()]
+        said = {name.strip(): value.strip() for name, _, value in rows}
+        cpu, flags = said.get("model name", cpu), set(said.get("flags", said.get("Features", "")).split())
+    able = [name for name in _ARITHMETIC if name in flags]
+    boards = sorted(
+        value.strip()
+        for path in Path("/proc/driver/nvidia/gpus").glob("*/information")
+        for name, _, value in (line.partition(":") for line in path.read_text("utf-8", "replace").splitlines())
+        if name == "Model"
+    )
+    return ", ".join([f"{platform.system()} {platform.machine()}", cpu or "unknown processor", *able, *boards])
 
 
 def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:

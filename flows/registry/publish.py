@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from flows.workspace.paths import State
 
 
 def publish(
-    state: State, outcomes: dict[str, str], metrics: MetricStream, *, say: Callable[[str], None]
-) -> dict[str, Any]:
+    state: State, outcomes: dict[str, str], metrics: MetricStream, *, say: Callable[[str], None],
+    seconds: Mapping[str, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Record the run in the working tree, register its model and let the gate decide; what `published` returns later.
 
-    ``outcomes`` says of each stage whether it was executed, restored or unchanged.
+    ``outcomes`` says of each stage whether it was executed, restored or unchanged, ``seconds`` how long it took.
     """
     params = register_params(state.root)
     run = store.current(state.root)
@@ -34,7 +35,7 @@ def publish(
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
     with explained(os.environ["MLFLOW_TRACKING_URI"]):
         known = store.records(state.root)
-        run = _as_made(run, outcomes, known)
+        run = _as_made(run, outcomes, seconds or {}, known)
         store.record(state.root, run, known)
         tracker = metrics.tracker
         versions = Versions(tracker, params.name)
@@ -131,16 +132,23 @@ def register_params(root: Path) -> RegisterParams:
     return config.section(sections, "register", RegisterParams)
 
 
-def _as_made(run: PipelineRun, outcomes: dict[str, str], known: Iterable[Record]) -> PipelineRun:
+def _as_made(
+    run: PipelineRun, outcomes: dict[str, str], seconds: Mapping[str, float], known: Iterable[Record]
+) -> PipelineRun:
     """``run`` with what is on record of how it was made, or of how it was made just now."""
     earlier = next((one for one in reversed(list(known)) if one.kind == "run" and one.key == run.key), None)
     body = earlier.body if earlier else {}
-    trained = "executed" in outcomes.values() or "stages" not in body
+    executed = {
+        name: round(seconds[name], 1) for name, how in outcomes.items() if how == "executed" and name in seconds
+    }
+    trained = outcomes.get("train") == "executed"
     about = {
-        "stages": outcomes if trained else body["stages"],
-        "libraries": bundle.libraries() if outcomes.get("train") == "executed" or not body.get("libraries")
-        else body["libraries"],
-    }  # fmt: skip
+        "stages": outcomes if "executed" in outcomes.values() or "stages" not in body else body["stages"],
+        "libraries": bundle.libraries() if trained or not body.get("libraries") else body["libraries"],
+        "machine": bundle.machine() if trained else body.get("machine"),
+        "seconds": {**body.get("seconds", {}), **executed},
+    }
+    about = {name: value for name, value in about.items() if value}
     if earlier:  # made then, from that commit; now it is only found again
         return replace(run, about=about, commit=body["commit"], dirty=body["dirty"], when=body.get("made", run.when))
     return replace(run, about=about)

@@ -7,6 +7,7 @@ nothing: DVC decides what is up to date.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ def check_contract(root: str) -> None:
     name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable, cache_policy=NO_CACHE,
     persist_result=False,
 )  # fmt: skip
-def register(root: str, how: dict[str, str], metrics: MetricStream) -> dict[str, Any]:
+def register(root: str, how: dict[str, str], seconds: dict[str, float], metrics: MetricStream) -> dict[str, Any]:
     """Record the pipeline run in git and MLflow, register its model and let the gate decide on promotion."""
     log = get_run_logger()
-    result = publish.publish(State(Path(root)), how, metrics, say=log.warning)
+    result = publish.publish(State(Path(root)), how, metrics, say=log.warning, seconds=seconds)
     log.info("register: %s", result["reason"])
     return result
 
@@ -96,15 +97,18 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
     store.begin(state.root)
     metrics = MetricStream(state)
     how: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     try:
         for stage in PIPELINE:
             if stage.name == "train":
                 if set(how.values()) != {"unchanged"}:
                     show_changes(root)
                 check_contract(root)
+            began = time.monotonic()
             how[stage.name] = TASKS[stage.name](root, stage.name in force, metrics)
+            seconds[stage.name] = time.monotonic() - began
             say(stage.name, how[stage.name])
-        return register(root, how, metrics)
+        return register(root, how, seconds, metrics)
     except BaseException as error:
         metrics.stop("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
