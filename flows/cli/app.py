@@ -95,7 +95,7 @@ def promote(
     launch.promote(enter(directory), version, reason)
 
 
-for command in (record.history, record.rollback, record.verify, record.lineage, record.diff):
+for command in (record.history, record.rollback, record.verify, record.lineage, record.diff, record.reproduce):
     app.command()(command)
 app.command()(model.sample)
 app.command()(model.pull)

@@ -1,4 +1,4 @@
-"""Commands that read the record, or move back in it: `stillroom history`, `rollback`, `verify` and `lineage`."""
+"""Commands on what is on record: `stillroom history`, `rollback`, `verify`, `diff`, `lineage` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,31 @@ def diff(
     from flows.registry import records
 
     records.diff(enter(directory), before, now, as_json=as_json)
+
+
+def reproduce(
+    model: Annotated[
+        str | None, typer.Argument(help="NAME@ALIAS or NAME@VERSION of the registry.", show_default="champion")
+    ] = None,
+    directory: Folder = Path(),
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this stage, from what those before it made then; may be repeated.",
+            show_default="all after collect",
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Make it in this folder, which stays.", file_okay=False, show_default="a temporary one"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+) -> None:
+    """Make a version again in a clean worktree and compare each byte; exit code 1 when it is not the same."""
+    from flows.run import reproduce
+
+    kept = keep.absolute() if keep else None
+    raise typer.Exit(reproduce.reproduce(enter(directory), model, only=stage or (), keep=kept, dry_run=dry_run))
 
 
 def lineage(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,12 +132,12 @@ def _objects(root: Path, run: PipelineRun) -> Iterator[Link]:
             if not held:
                 yield Link(name, False, f"{digest} is not whole in DVC's cache", "`dvc pull` fetches it")
                 continue
-            wrong = _wrong(root, digest, held)
+            wrong = damaged(root, digest, held)
             yield Link(name, not wrong, f"{digest}, {len(held)} files" + (f": {wrong} is damaged" if wrong else ""),
                        f"remove {wrong} and `dvc pull`, or run stage {stage} again" if wrong else "")  # fmt: skip
 
 
-def _wrong(root: Path, digest: str, held: dict[str, Path]) -> str:
+def damaged(root: Path, digest: str, held: Mapping[str, Path]) -> str:
     """The first object whose content has not the hash in its name; empty when each has."""
     first = next(iter(held.values())) if held else None
     places = list(held.values())

@@ -99,7 +99,7 @@ def lineage(state: State, model: str | None, image: str | None, *, as_json: bool
         print(json.dumps(lines, indent=1) if as_json else "\n".join(lines))
         return 0
     with _explained():
-        versions, reference = _named(state, model)
+        versions, reference = named(state, model)
         links = chain.verify_chain(versions, versions.resolve(reference))
     first = chain.broken(links)
     if as_json:
@@ -118,7 +118,7 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
     both = []
     with _explained():
         for word in (before, now):
-            versions, reference = _named(state, word)
+            versions, reference = named(state, word)
             run = runs.get(versions.resolve(reference).tags.get(RUN_KEY, ""))
             if run is None:
                 raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {REFSPEC}`")
@@ -136,12 +136,14 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
         print("nothing: they were made from the same data, parameters and code")
 
 
-def _named(state: State, model: str | None) -> tuple[Versions, str]:
+def named(state: State, model: str | None) -> tuple[Versions, str]:
+    """The versions and the reference (``@alias`` or ``/number``) that ``model`` means; None is the champion."""
     name = publish.register_params(state.root).name
     found = re.fullmatch(r"(?:models:/)?([^/@]+)(@[^/@]+|/\d+)", model or f"{name}@{CHAMPION}")
     if not found:
         raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME/VERSION, such as {name}@{CHAMPION}")
-    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1]), found[2]
+    reference = f"/{found[2][1:]}" if found[2][1:].isdecimal() else found[2]  # NAME@3 is version 3
+    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1]), reference
 
 
 def _versions(state: State) -> Versions:
