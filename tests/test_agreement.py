@@ -16,6 +16,8 @@ from flows.dvc import dvcyaml, schema
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {stage.name for stage in PIPELINE}
+ADDED = {("register", "approval")}
+"""Came later than the params.yaml of others, to a section that no stage reads: DVC has nothing to see."""
 GLUE = {"flows", "prefect", "mlflow", "dvc"}
 
 
@@ -47,7 +49,7 @@ def test_every_section_of_params_yaml_loads_and_every_parameter_is_described():
     for name, model in schema.models().items():
         for key, field in model.model_fields.items():
             assert field.description, f"{name}.{key} has no description"
-            assert field.is_required(), f"{name}.{key} has a default that DVC cannot see"
+            assert field.is_required() or (name, key) in ADDED, f"{name}.{key} has a default that DVC cannot see"
 
 
 def test_two_yaml_parsers_agree_on_params_yaml():

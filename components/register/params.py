@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.base.params import Params
@@ -26,4 +28,9 @@ class RegisterParams(Params):
     )
     licences: list[str] | None = Field(
         description="licences that the sources of the images may have, as section collect names them; null = any"
+    )
+    approval: Literal["automatic", "person"] = Field(
+        default="automatic",
+        description="automatic: the gate's winner becomes champion; person: it becomes challenger, and waits for "
+        "`stillroom promote --approve`",
     )

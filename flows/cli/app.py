@@ -85,14 +85,23 @@ def sync(directory: Folder = Path()) -> None:
 
 @app.command()
 def promote(
-    version: Annotated[int, typer.Argument(help="Number of the registered version.", min=1)],
-    reason: Annotated[str, typer.Option(help="Why, for the record.", prompt=True)],
+    version: Annotated[str, typer.Argument(help="NUMBER, NAME@NUMBER or NAME@ALIAS.")],
+    reason: Annotated[str | None, typer.Option(help="Why, for the record.", show_default="asked for")] = None,
+    approve: Annotated[
+        bool,
+        typer.Option("--approve", help="Approve a version that waits (register.approval: person)."),
+    ] = False,
     directory: Folder = Path(),
 ) -> None:
     """Move alias `champion` to a version by hand, forward or back, with the reason on record."""
+    from flows.registry import records
     from flows.run import launch
 
-    launch.promote(enter(directory), version, reason)
+    if approve and reason is not None:
+        raise UserError("--approve takes the gate's reason: leave --reason out, or --approve")
+    state = enter(directory)
+    number = records.number(state, version)
+    launch.promote(state, number, None if approve else reason or typer.prompt("Reason"))
 
 
 for command in (record.history, record.rollback, record.verify, record.lineage, record.diff, record.reproduce):

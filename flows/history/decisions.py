@@ -35,6 +35,11 @@ class Decided:
         return self.counts and bool(self.intent.body["decision"]["promote"])
 
     @property
+    def waits(self) -> bool:
+        """Whether it stands, and found its version better than the champion of then, and left the rest to a person."""
+        return self.counts and bool(self.intent.body["decision"].get("waits"))
+
+    @property
     def version(self) -> int | None:
         """The version's number; None where an older record holds none."""
         number = self.intent.body["version"]

@@ -1,12 +1,12 @@
 """The aliases of a registered model: made from the ledger, and their bytes kept from `dvc gc`.
 
 ``champion`` is the version in use, ``previous`` the champion before it, ``challenger`` the last version that the gate
-compared with the champion and held back.
+found better and that waits for a person's approval, or else the last one that the gate held back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from flows.history import decisions, git, ledger, store
@@ -30,9 +30,17 @@ def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
             found[CHAMPION] = one
             if found.get(CHALLENGER, one).intent.key == one.intent.key:
                 found.pop(CHALLENGER, None)
-        else:
+        elif one.waits or waiting(found) is None:
             found[CHALLENGER] = one
     return found
+
+
+def waiting(targets: Mapping[str, Decided]) -> Decided | None:
+    """The decision that a person has to approve: the challenger's, while what it was compared with is the champion."""
+    challenger, champion = targets.get(CHALLENGER), targets.get(CHAMPION)
+    if challenger is None or not challenger.waits:
+        return None
+    return challenger if challenger.intent.body["expected"] == (champion and champion.version) else None
 
 
 def bring(versions: Versions, *, say: Callable[[str], None]) -> None:

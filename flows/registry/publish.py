@@ -12,9 +12,10 @@ from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
 from flows.history import decisions, store
+from flows.history.decisions import Decided
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import bundle, changes, restore, settle
+from flows.registry import aliases, bundle, changes, restore, settle
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
@@ -43,7 +44,8 @@ def publish(
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
         restore.restore(versions, say=say, keys=(run.key,))
-        return _result(tracker, versions, version, decision)
+        decided = decisions.all_of(store.records(state.root), params.name)
+        return _result(tracker, versions, version, decision, decided)
 
 
 def published(state: State) -> tuple[dict[str, Any] | None, str]:
@@ -76,7 +78,7 @@ def published(state: State) -> tuple[dict[str, Any] | None, str]:
             fault = versions.fault(one)
             if fault:
                 return None, f"{params.name} version {one.version}: {fault}"
-        return _result(tracker, versions, version, standing.intent.body["decision"]), ""
+        return _result(tracker, versions, version, standing.intent.body["decision"], decided), ""
 
 
 def sync(state: State, say: Callable[[str], None]) -> int:
@@ -110,8 +112,11 @@ def sync(state: State, say: Callable[[str], None]) -> int:
     return len(runs)
 
 
-def promote(state: State, number: int, reason: str) -> str:
-    """Move the alias to version ``number`` by hand, with ``reason`` on record; says in one line what was done."""
+def promote(state: State, number: int, reason: str | None) -> str:
+    """Move the alias to version ``number`` by hand; says in one line what was done.
+
+    ``reason`` goes on record.  None: the version is one that waits for approval, and the gate's reason counts.
+    """
     params = register_params(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     with explained(uri):
@@ -122,7 +127,10 @@ def promote(state: State, number: int, reason: str) -> str:
             raise UserError(
                 f"{params.name} version {number}: not made in this checkout: promote it in the one that made it"
             )
-        decision = settle.by_hand(versions, version, run, reason)
+        decision = (
+            settle.approve(versions, version, run) if reason is None
+            else settle.by_hand(versions, version, run, reason)
+        )  # fmt: skip
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
 
 
@@ -154,13 +162,16 @@ def _as_made(
     return replace(run, about=about)
 
 
-def _result(tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any]) -> dict[str, Any]:
-    champion = versions.champion()
+def _result(
+    tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any], decided: Iterable[Decided]
+) -> dict[str, Any]:
+    champion, waits = versions.champion(), aliases.waiting(aliases.wanted(decided))
     return {
         "run": version.run_id,
         "experiment": tracker.experiment,
         "name": versions.name,
         "version": int(version.version),
         "champion": int(champion.version) if champion else None,
+        "waits": waits.version if waits else None,
         "reason": decision["reason"],
     }

@@ -41,7 +41,7 @@ def history(state: State, *, last: int, as_json: bool) -> None:
 def _row(one: Decided) -> dict[str, Any]:
     body = one.intent.body
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.intent.when))
-    result = one.outcome.body["result"] if one.outcome else "open"
+    result = "waits" if one.waits else one.outcome.body["result"] if one.outcome else "open"
     return {"when": f"{when} UTC", "version": one.version, "result": result, "by": body["by"],
             "reason": body["decision"]["reason"], "against": body["decision"].get("against"),
             "run": one.intent.key, "manifest": body["manifest"]}  # fmt: skip
@@ -141,9 +141,21 @@ def named(state: State, model: str | None) -> tuple[Versions, str]:
     name = publish.register_params(state.root).name
     found = re.fullmatch(r"(?:models:/)?([^/@]+)(@[^/@]+|/\d+)", model or f"{name}@{CHAMPION}")
     if not found:
-        raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME/VERSION, such as {name}@{CHAMPION}")
+        raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME@NUMBER, such as {name}@{CHAMPION}")
     reference = f"/{found[2][1:]}" if found[2][1:].isdecimal() else found[2]  # NAME@3 is version 3
     return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1]), reference
+
+
+def number(state: State, model: str) -> int:
+    """The version that ``model``, a number or a name as in :func:`named`, means of what is registered here."""
+    if model.isdecimal():
+        return int(model)
+    mine = publish.register_params(state.root).name
+    with _explained():
+        versions, reference = named(state, model)
+        if versions.name != mine:
+            raise UserError(f"{model}: this checkout registers {mine}: promote it in the checkout that made it")
+        return int(versions.resolve(reference).version)
 
 
 def _versions(state: State) -> Versions:

@@ -41,12 +41,44 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
     for _ in range(_TRIES):
         if begun is None:
             champion = versions.champion()
-            decision = versions.decide(version, champion, params)
+            decision = _left_to_a_person(versions.decide(version, champion, params), params)
             begun = _begin(versions, version, run.key, decision, expected=_number(champion), by="gate")
         if carry_out(versions, version, begun) != "overtaken":
             return begun.body["decision"]
         begun = None
     raise UserError(f"{versions.name}@champion was moved {_TRIES} times while the gate compared with it: run it again")
+
+
+def _left_to_a_person(decision: dict[str, Any], params: RegisterParams) -> dict[str, Any]:
+    """``decision``, but where a person has to approve what the gate would promote, that it waits for one."""
+    if not decision["promote"] or params.approval != "person":
+        return decision
+    reason = decision["reason"].removeprefix("Promoted: ")
+    return {**decision, "promote": False, "waits": True, "reason": f"Waits for approval: {reason}"}
+
+
+def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any]:
+    """Promote ``version`` of ``run``, which waits for a person; the decision, which is then on record with who it was.
+
+    UserError when it does not wait, or when the champion is another than the gate compared it with.
+    """
+    named = f"{versions.name} version {version.version}"
+    decided = decisions.all_of(store.records(versions.tracker.state.root), versions.name)
+    found = decisions.of_key(decided, run.key)
+    if found is None or not found.waits:
+        raise UserError(f"{named} does not wait for approval: `stillroom history` lists what was decided")
+    now = _number(versions.champion())
+    if now != found.intent.body["expected"]:
+        against = found.intent.body["decision"]["against"] or "no champion"
+        raise UserError(
+            f"{named} was compared with {against}, and the champion is {f'version {now}' if now else 'none'} now: "
+            f"`stillroom promote {version.version} --reason ...` promotes it all the same"
+        )
+    who = _who(versions)
+    reason = found.intent.body["decision"]["reason"].removeprefix("Waits for approval: ")
+    decision = {**found.intent.body["decision"], "promote": True, "waits": False, "approved_by": who,
+                "reason": f"Promoted, approved by {who}: {reason}"}  # fmt: skip
+    return _promote(versions, version, run, decision, expected=now)
 
 
 def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> dict[str, Any]:
@@ -57,11 +89,18 @@ def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> 
     earlier = decisions.of_key(decisions.all_of(store.records(root), versions.name), run.key)
     decision = {
         **(earlier.intent.body["decision"] if earlier else {"evidence": {}}),
+        "waits": False,
         "against": f"{versions.name} version {champion.version}" if champion else None,
         "promote": True,
         "reason": f"Promoted by hand: {reason}",
     }
-    begun = _begin(versions, version, run.key, decision, expected=_number(champion), by=_who(versions))
+    return _promote(versions, version, run, decision, expected=_number(champion))
+
+
+def _promote(
+    versions: Versions, version: Any, run: PipelineRun, decision: dict[str, Any], *, expected: int | None
+) -> dict[str, Any]:
+    begun = _begin(versions, version, run.key, decision, expected=expected, by=_who(versions))
     if carry_out(versions, version, begun) == "overtaken":
         raise UserError(f"{versions.name}@champion was moved by somebody else just now: look at it, and promote again")
     return decision

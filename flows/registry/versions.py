@@ -102,7 +102,7 @@ class Versions:
     def conclude(self, version: Any, decision: dict[str, Any]) -> None:
         """Write ``decision`` on the version and its run."""
         number = version.version
-        verdict = "promoted" if decision["promote"] else "held"
+        verdict = "promoted" if decision["promote"] else "waits" if decision.get("waits") else "held"
         self.client.set_model_version_tag(self.name, number, DECISION, verdict)
         self.client.set_model_version_tag(self.name, number, REASON, decision["reason"][:4000])
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
@@ -126,8 +126,8 @@ class Versions:
         verdict = version.tags.get(DECISION)
         if verdict is None:
             return None
-        return {"promote": verdict == "promoted", "reason": version.tags.get(REASON, ""), "evidence": {},
-                "against": None}  # fmt: skip
+        return {"promote": verdict == "promoted", "waits": verdict == "waits", "reason": version.tags.get(REASON, ""),
+                "evidence": {}, "against": None}  # fmt: skip
 
     def point(self, alias: str, number: int) -> None:
         """Have ``alias`` point to version ``number``."""

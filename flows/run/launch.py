@@ -51,6 +51,7 @@ def status(state: State) -> None:
     result, why = publish.published(state)
     if result:
         print(f"registered: {summary.model(result)}")
+        print("".join(f"{line}\n" for line in summary.waiting(result)), end="")
     else:
         print(f"{why[0].upper()}{why[1:]}: run `stillroom run`.")
 
@@ -64,8 +65,8 @@ def sync(state: State) -> None:
     print(f"{count} pipeline run(s) in MLflow" if count else "no pipeline run yet: `stillroom run` makes the first")
 
 
-def promote(state: State, number: int, reason: str) -> None:
-    """Move the alias by hand."""
+def promote(state: State, number: int, reason: str | None) -> None:
+    """Move the alias by hand; without a reason, to a version that waits for approval."""
     from flows.registry import publish
 
     with lock.held(state.lock, what="stillroom promote", wait=True, say=exits.note):

@@ -25,7 +25,7 @@ def of(state: State, result: dict[str, Any], *, seen_from: Path) -> str:
     }
     if not (state.root / "reports/changes.html").is_file():
         del rows["data changes"]
-    return "\n".join(f"{name:>14}  {value}" for name, value in rows.items())
+    return "\n".join([*waiting(result), *(f"{name:>14}  {value}" for name, value in rows.items())])
 
 
 def model(result: dict[str, Any]) -> str:
@@ -38,6 +38,12 @@ def model(result: dict[str, Any]) -> str:
     else:
         said = f"{name} is registered. There is no champion."
     return f"{said} {result['reason']}"
+
+
+def waiting(result: dict[str, Any]) -> list[str]:
+    """The line for the version that a person has to approve, where one waits."""
+    named = f"{result['name']}@{result['waits']}"
+    return [f"{named} waits for approval: `stillroom promote --approve {named}`"] if result["waits"] else []
 
 
 def _where(result: dict[str, Any]) -> str:
