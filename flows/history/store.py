@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ KEPT = (
     "data/profile/profile.json",
 )  # fmt: skip
 CODE = ("components", "flows")
-_MADE = ("stages", "seconds", "libraries", "machine")
+MADE = ("stages", "seconds", "libraries", "machine")
+"""What a run is recorded with; the rest of ``about`` comes from the decision on it."""
 _BEGUN = "source.json"
 
 
@@ -55,6 +56,11 @@ class PipelineRun:
         """The stages of its dvc.lock."""
         return engine.parse_lock(self.files["dvc.lock"].decode())
 
+    @property
+    def sections(self) -> Mapping[str, Any]:
+        """The sections of its params.yaml, not to be changed."""
+        return _sections(self.files["params.yaml"])
+
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Every number that its stages returned, as ``stage/name``."""
@@ -64,6 +70,12 @@ class PipelineRun:
             values = json.loads(text) if text else {}
             numbers |= {f"{stage.name}/{name}": value for name, value in values.items()}
         return numbers
+
+
+@functools.lru_cache(maxsize=32)
+def _sections(text: bytes) -> Mapping[str, Any]:
+    """Kept, since a command looks at the parameters of a run many times and YAML takes long to parse."""
+    return config.parse(text.decode())
 
 
 def current(root: Path) -> PipelineRun | None:
@@ -114,20 +126,23 @@ def records(root: Path) -> list[Record]:
     return ledger.ordered([*legacy.records(root), *ledger.read(root)])
 
 
-def record(root: Path, run: PipelineRun, known: Iterable[Record]) -> None:
-    """Put ``run`` on record; nothing happens when its last record says the same."""
+def record(root: Path, run: PipelineRun, known: Iterable[Record]) -> Record | None:
+    """Put ``run`` on record; None, and nothing happens, when its last record says the same."""
     about = {name: value for name, value in run.about.items() if name != "decision"}
     body = {**about, "commit": run.commit, "dirty": run.dirty, "made": run.when, "files": sorted(run.files)}
     known = list(known)
     last = next((one for one in reversed(known) if one.kind == "run" and one.key == run.key), None)
     if last and last.body == body and next(ledger.files(root, [last])) == run.files:
-        return
-    ledger.append(root, known, "run", run.key, body, run.files)
+        return None
+    return ledger.append(root, known, "run", run.key, body, run.files)
 
 
-def all_runs(root: Path) -> list[PipelineRun]:
-    """Every pipeline run on record or in a commit of dvc.lock, oldest first, each key once, as recorded last."""
-    known = records(root)
+def all_runs(root: Path, known: list[Record] | None = None) -> list[PipelineRun]:
+    """Every pipeline run on record or in a commit of dvc.lock, oldest first, each key once, as recorded last.
+
+    ``known`` are the records, where they have been read.
+    """
+    known = records(root) if known is None else known
     last = {one.key: one for one in known if one.kind == "run"}
     return [*(run for run in _of_commits(root) if run.key not in last), *_of_records(root, last.values(), known)]
 
@@ -147,7 +162,7 @@ def _of_records(root: Path, runs: Iterable[Record], known: Iterable[Record]) -> 
     found = []
     for one, held in zip(runs, ledger.files(root, runs), strict=True):
         decision = decisions.of_key(decided, one.key)
-        about = {name: value for name, value in one.body.items() if name in _MADE}
+        about = {name: value for name, value in one.body.items() if name in MADE}
         if decision:
             about["decision"] = decision.intent.body["decision"]
             about["version"] = decision.version

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from flows.history import decisions, git, ledger, store
+from components.base.errors import UserError
+from flows.history import git, ledger
 from flows.history.decisions import Decided
+from flows.history.known import History
+from flows.registry.mlflow import RUN_KEY
 from flows.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Versions
 
-BRANCH = "refs/heads/stillroom"
+BRANCH = "refs/heads/kept-by-stillroom"
 """A branch for each alias holds the dvc.lock of its version: what no branch and no tag names, `dvc gc` removes."""
+
+_BEFORE = "refs/heads/stillroom"
+"""Where those branches lay before; a person may well call a branch of their own so."""
+_MARK = "Kept by Stillroom, so that `dvc gc` leaves its files alone."
+"""In the message of a commit that is ours; a branch whose commit is not is left alone."""
 
 
 def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
@@ -48,8 +56,7 @@ def bring(versions: Versions, *, say: Callable[[str], None]) -> None:
 
     An alias ``champion`` that is there may have been moved by hand, and stays.
     """
-    root = versions.tracker.state.root
-    targets = wanted(decisions.all_of(store.records(root), versions.name))
+    targets = wanted(versions.decided)
     for alias, decided in targets.items():
         version = versions.of(decided.intent.key)
         if version is None:
@@ -66,24 +73,48 @@ def bring(versions: Versions, *, say: Callable[[str], None]) -> None:
             say(f"{versions.name}@{alias} is version {number} again")
     if CHALLENGER not in targets and versions.tracker.version(versions.name, f"@{CHALLENGER}"):
         versions.client.delete_registered_model_alias(versions.name, CHALLENGER)
-    keep(root, targets)
+    keep(versions.history, {alias: version.tags.get(RUN_KEY, "") for alias in (CHAMPION, PREVIOUS, CHALLENGER)
+                            if (version := versions.tracker.version(versions.name, f"@{alias}"))}, say=say)  # fmt: skip
 
 
-def keep(root: Path, targets: dict[str, Decided]) -> None:
-    """Have a branch for each alias hold the dvc.lock of its version, for DVC to find its files in use."""
-    runs = {run.key: run for run in store.all_runs(root)}
-    prefix = git.git(root, "rev-parse", "--show-prefix").strip()
+def keep(history: History, pointed: Mapping[str, str], *, say: Callable[[str], None]) -> None:
+    """Have a branch for each alias hold the dvc.lock of the version that it points to: DVC then finds its files used.
+
+    ``pointed`` has the key of that version's pipeline run, be it one that a person moved the alias to.  Where a person
+    has a branch of that name, it stays as it is.
+    """
+    root = history.root
     for alias in (CHAMPION, PREVIOUS, CHALLENGER):
-        if alias not in targets and git.maybe(root, "rev-parse", "--verify", "--quiet", f"{BRANCH}/{alias}"):
-            git.git(root, "update-ref", "-d", f"{BRANCH}/{alias}")
-    for alias, decided in targets.items():
-        run = runs.get(decided.intent.key)
+        _remove(root, f"{_BEFORE}/{alias}")
+        if alias not in pointed:
+            _remove(root, f"{BRANCH}/{alias}")
+    prefix = git.git(root, "rev-parse", "--show-prefix").strip()
+    for alias, key in pointed.items():
+        run = history.run(key)
         if run is None:
             continue
         texts = {f"{prefix}{path}": run.files[path] for path in ("dvc.yaml", "dvc.lock", "params.yaml")
                  if path in run.files}  # fmt: skip
-        commit = ledger.commit_of(root, texts, f"{alias}: the data and the model of pipeline run {run.key[:12]}\n\n"
-                                  "Kept by Stillroom, so that `dvc gc` leaves its files alone.", run.when)  # fmt: skip
-        ref = f"{BRANCH}/{alias}"
-        if git.maybe(root, "rev-parse", "--verify", "--quiet", ref) != commit:
-            git.git(root, "update-ref", ref, commit)
+        about = f"{alias}: the data and the model of pipeline run {run.key[:12]}\n\n{_MARK}"
+        commit, ref = ledger.commit_of(root, texts, about, run.when), f"{BRANCH}/{alias}"
+        held = git.commit(root, ref)
+        try:
+            if held and not _ours(root, held):
+                raise UserError("it is not Stillroom's")
+            if held != commit:
+                git.git(root, "update-ref", ref, commit)
+        except UserError as error:
+            say(f"branch {ref.removeprefix('refs/heads/')} stays as it is ({error}): rename it, or `dvc gc` may remove "
+                f"what {alias} is made of")  # fmt: skip
+
+
+def _remove(root: Path, ref: str) -> None:
+    """Remove the branch ``ref``, if it is there and ours."""
+    held = git.commit(root, ref)
+    if held and _ours(root, held):
+        git.git(root, "update-ref", "-d", ref, held)
+
+
+def _ours(root: Path, commit: str) -> bool:
+    parents, _, message = git.git(root, "log", "-1", "--format=%P%n%B", commit).partition("\n")
+    return not parents and _MARK in message

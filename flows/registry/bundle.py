@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.base import config, files
+from components.base import files
 from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history.store import PipelineRun
@@ -106,7 +106,7 @@ def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
 
 def _sources(run: PipelineRun) -> list[dict[str, Any]]:
     """The sources of the images, with licence and SHA-256."""
-    sources = config.parse(run.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
+    sources = run.sections.get("collect", {}).get("sources", [])
     looked = json.loads(run.files.get("data/source.json", b"{}")).get("sources", [])
     prints = {each["name"]: each["sha256"] for each in looked}
     return [{"name": each["name"], "licence": each["licence"], "sha256": prints.get(each["name"])} for each in sources]

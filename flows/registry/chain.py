@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.base import config
 from flows.dvc import engine
-from flows.history import decisions, git, ledger, store
+from flows.history import decisions, git, ledger
 from flows.history.decisions import Decided
 from flows.history.store import PipelineRun
 from flows.registry import bundle
@@ -46,8 +45,7 @@ def verify_chain(versions: Versions, version: Any) -> list[Link]:
     key, digest = version.tags.get(RUN_KEY, ""), version.tags.get(MANIFEST_TAG)
     links = [Link("version", bool(key and digest), f"{versions.name} version {version.version}, manifest {digest}",
                   "it was not registered by Stillroom: register it by `stillroom run`")]  # fmt: skip
-    run = next((one for one in store.all_runs(root) if one.key == key), None)
-    decided = decisions.of_key(decisions.all_of(store.records(root), versions.name), key)
+    run, decided = versions.history.run(key), decisions.of_key(versions.decided, key)
     links.append(_ledger(version, run, decided, digest))
     links.append(_bytes(versions, version, digest))
     links.append(_mlflow(versions, version, key))
@@ -171,7 +169,7 @@ def _model(versions: Versions, version: Any, run: PipelineRun) -> Link:
 
 
 def _sources(run: PipelineRun) -> Link:
-    sources = config.parse(run.files["params.yaml"].decode()).get("collect", {}).get("sources", [])
+    sources = run.sections.get("collect", {}).get("sources", [])
     looked = {one["name"]: one for one in json.loads(run.files.get("data/source.json", b"{}")).get("sources", [])}
     unseen = [one["name"] for one in sources if one["name"] not in looked]
     said = ", ".join(

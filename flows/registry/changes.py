@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from components.base import config
 from flows.history.store import PipelineRun
 
 KID, X0_ERROR, KEPT = "evaluate/kid_efficientnet_lite0", "evaluate/x0_error", "clean/kept"
@@ -37,7 +36,7 @@ def between(before: PipelineRun, now: PipelineRun) -> list[Change]:
     found = [
         Change("data", name, old.get(key), new.get(key)) for key, name in _DATA.items() if old.get(key) != new.get(key)
     ]
-    ours, theirs = (dict(_flat(config.parse(run.files["params.yaml"].decode()))) for run in (before, now))
+    ours, theirs = (dict(_flat(run.sections)) for run in (before, now))
     found += [Change("parameters", name, ours.get(name), theirs.get(name))
               for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]  # fmt: skip
     if before.commit != now.commit:
@@ -87,8 +86,7 @@ def _note(run: PipelineRun, before: PipelineRun | None) -> str:
     lines += [f"- {name}: {numbers[key]:.4g}" for key, name in _SCORES.items() if key in numbers]
     data = [f"{name} {numbers[key]:,.0f}" for key, name in _DATA.items() if key in numbers]
     lines += [f"- data: {', '.join(data)}"] if data else []
-    sections = config.parse(run.files["params.yaml"].decode())
-    sources = [f"{one['name']} ({one['licence']})" for one in (sections.get("collect") or {}).get("sources", [])]
+    sources = [f"{one['name']} ({one['licence']})" for one in (run.sections.get("collect") or {}).get("sources", [])]
     lines += [f"- sources: {', '.join(sources)}"] if sources else []
     lines.append(f"- code: commit {run.commit[:12]}{', with changes that no commit holds' if run.dirty else ''}")
     if before is not None:
@@ -98,7 +96,7 @@ def _note(run: PipelineRun, before: PipelineRun | None) -> str:
     return "\n".join(lines)[:4500]
 
 
-def _flat(sections: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(sections: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in sections.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.base import config, files
+from components.base import files
 from components.base.errors import UserError
 from flows.dvc import engine
+from flows.history import store
 from flows.history.store import PipelineRun
 from flows.workspace import lock
 from flows.workspace.paths import State
@@ -128,10 +129,14 @@ class Tracker:
             run_id = run.info.run_id
             if streamed and streamed != run_id:
                 self.client.delete_run(streamed)  # the same pipeline run once more: its metrics are there already
-        seal = hashlib.sha256(json.dumps(pipeline_run.about, sort_keys=True).encode()).hexdigest()[:16]
+        made = {name: value for name, value in pipeline_run.about.items() if name in store.MADE}
+        seal = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
         if run is None or run.data.tags.get(COMPLETE) != seal:
             self._complete(run_id, pipeline_run)
             self.client.set_tag(run_id, COMPLETE, seal)
+        for name, value in _label(pipeline_run).items():  # what was decided since it was complete
+            if run is None or run.data.tags.get(name) != value:
+                self.client.set_tag(run_id, name, value)
         return run_id
 
     def _find(self, key: str) -> Any:
@@ -158,8 +163,6 @@ class Tracker:
         finals = {name: [(0, value)] for name, value in pipeline_run.metrics.items() if name not in training}
         self._log(run_id, {**training, **finals}, known=run.data.metrics)
         tags = {
-            "mlflow.runName": pipeline_run.about.get("name") or f"pipeline run {pipeline_run.key[:8]}",
-            "mlflow.note.content": pipeline_run.about.get("note", ""),
             "mlflow.source.name": "stillroom run",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": pipeline_run.commit,
@@ -312,12 +315,17 @@ def shown(uri: str) -> str:
 
 def parameters(pipeline_run: PipelineRun) -> dict[str, str]:
     """Every value of params.yaml as ``section.key`` and text."""
-    sections = config.parse(pipeline_run.files["params.yaml"].decode())
     return {
         f"{section}.{key}": str(value)[:6000]
-        for section, values in sections.items()
+        for section, values in pipeline_run.sections.items()
         for key, value in (values or {}).items()
     }
+
+
+def _label(pipeline_run: PipelineRun) -> dict[str, str]:
+    """The tags of MLflow's own that say what the run did."""
+    name = pipeline_run.about.get("name") or f"pipeline run {pipeline_run.key[:8]}"
+    return {"mlflow.runName": name, "mlflow.note.content": pipeline_run.about.get("note", "")}
 
 
 def _training_metrics(history: Path | None) -> dict[str, list[tuple[int, float]]]:

@@ -12,7 +12,7 @@ from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
 from flows.history import decisions, store
-from flows.history.decisions import Decided
+from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, changes, restore, settle
@@ -35,17 +35,16 @@ def publish(
     if run is None:
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
     with explained(os.environ["MLFLOW_TRACKING_URI"]):
-        known = store.records(state.root)
-        run = _as_made(run, outcomes, seconds or {}, known)
-        store.record(state.root, run, known)
+        history = History(state.root)
+        run = _as_made(run, outcomes, seconds or {}, history.records)
+        history.record(run)
         tracker = metrics.tracker
-        versions = Versions(tracker, params.name)
+        versions = Versions(tracker, params.name, history)
         restore.restore(versions, say=say, keys=())
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
         restore.restore(versions, say=say, keys=(run.key,))
-        decided = decisions.all_of(store.records(state.root), params.name)
-        return _result(tracker, versions, version, decision, decided)
+        return _result(tracker, versions, version, decision)
 
 
 def published(state: State) -> tuple[dict[str, Any] | None, str]:
@@ -57,8 +56,8 @@ def published(state: State) -> tuple[dict[str, Any] | None, str]:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if run is None:
         return None, "not every stage has run yet"
-    params = register_params(state.root)
-    decided = decisions.all_of(store.records(state.root), params.name)
+    params, history = register_params(state.root), History(state.root)
+    decided = history.decided(params.name)
     standing, leader = decisions.of_key(decided, run.key), decisions.champion(decided)
     if standing is None:
         return None, "the current model is not registered yet"
@@ -68,7 +67,7 @@ def published(state: State) -> tuple[dict[str, Any] | None, str]:
         return None, "the MLflow database is lost"
     with explained(uri):
         tracker = Tracker(state, uri)
-        versions = Versions(tracker, params.name)
+        versions = Versions(tracker, params.name, history)
         version, champion = versions.of(run.key), versions.champion()
         if version is None or standing.version not in (None, int(version.version)):
             return None, f"MLflow has lost version {standing.version} of {params.name}"
@@ -78,7 +77,7 @@ def published(state: State) -> tuple[dict[str, Any] | None, str]:
             fault = versions.fault(one)
             if fault:
                 return None, f"{params.name} version {one.version}: {fault}"
-        return _result(tracker, versions, version, standing.intent.body["decision"], decided), ""
+        return _result(tracker, versions, version, standing.intent.body["decision"]), ""
 
 
 def sync(state: State, say: Callable[[str], None]) -> int:
@@ -94,14 +93,12 @@ def sync(state: State, say: Callable[[str], None]) -> int:
         closed = tracker.repair()
         if closed:
             say(f"ended {closed} MLflow run(s) that a killed process had left open")
-        here, known = store.current(state.root), store.records(state.root)
-        runs = store.all_runs(state.root)
-        if here and here.key not in {run.key for run in runs}:
-            store.record(state.root, here, known)
-            runs.append(here)
-        versions = Versions(tracker, params.name)
+        here, history = store.current(state.root), History(state.root)
+        if here and history.run(here.key) is None:
+            history.record(here)
+        versions = Versions(tracker, params.name, history)
         restore.restore(versions, say=say)
-        for run in changes.labelled(runs):
+        for run in changes.labelled(history.runs):
             run_id = tracker.ensure(run)
             if "decision" not in run.about:
                 say(f"pipeline run {run.key[:8]}: MLflow run {run_id}. Not compared with the champion yet.")
@@ -109,7 +106,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
             version = versions.of(run.key)
             number = f"{params.name} version {version.version}" if version else f"no version of {params.name}"
             say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {number}")
-    return len(runs)
+    return len(history.runs)
 
 
 def promote(state: State, number: int, reason: str | None) -> str:
@@ -122,7 +119,7 @@ def promote(state: State, number: int, reason: str | None) -> str:
     with explained(uri):
         versions = Versions(Tracker(state, uri), params.name)
         version = versions.resolve(f"/{number}")
-        run = next((one for one in store.all_runs(state.root) if one.key == version.tags.get(RUN_KEY)), None)
+        run = versions.history.run(version.tags.get(RUN_KEY))
         if run is None:
             raise UserError(
                 f"{params.name} version {number}: not made in this checkout: promote it in the one that made it"
@@ -162,10 +159,8 @@ def _as_made(
     return replace(run, about=about)
 
 
-def _result(
-    tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any], decided: Iterable[Decided]
-) -> dict[str, Any]:
-    champion, waits = versions.champion(), aliases.waiting(aliases.wanted(decided))
+def _result(tracker: Tracker, versions: Versions, version: Any, decision: dict[str, Any]) -> dict[str, Any]:
+    champion, waits = versions.champion(), aliases.waiting(aliases.wanted(versions.decided))
     return {
         "run": version.run_id,
         "experiment": tracker.experiment,

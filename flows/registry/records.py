@@ -10,8 +10,8 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.samples import catalogue
-from flows.history import decisions, store
 from flows.history.decisions import Decided
+from flows.history.known import History
 from flows.history.ledger import REFSPEC
 from flows.registry import chain, changes, impact, publish, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
@@ -23,7 +23,7 @@ from flows.workspace.paths import State
 def history(state: State, *, last: int, as_json: bool) -> None:
     """Print the decisions, the newest below."""
     name = publish.register_params(state.root).name
-    every = decisions.all_of(store.records(state.root), name)
+    every = History(state.root).decided(name)
     rows = [_row(one) for one in (every[-last:] if last else every)]
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -56,7 +56,7 @@ def rollback(state: State, reason: str) -> None:
             raise UserError(
                 f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any"
             )
-        run = next((one for one in store.all_runs(state.root) if one.key == before.tags.get(RUN_KEY)), None)
+        run = versions.history.run(before.tags.get(RUN_KEY))
         if run is None:
             raise UserError(f"{versions.name} version {before.version}: not made in this checkout: fetch its ledger")
         settle.by_hand(versions, before, run, f"rolled back: {reason}")
@@ -68,9 +68,7 @@ def verify(state: State) -> int:
     code = 0
     with _explained():
         versions = _versions(state)
-        recorded = {
-            one.intent.key: one for one in decisions.all_of(store.records(state.root), versions.name) if one.counts
-        }
+        recorded = {one.intent.key: one for one in versions.decided if one.counts}
         there = set()
         for version in versions.all():
             one = recorded.get(version.tags.get(RUN_KEY, ""))
@@ -114,12 +112,11 @@ def lineage(state: State, model: str | None, image: str | None, *, as_json: bool
 
 def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
     """Print each value that is not the same in the two versions."""
-    runs = {run.key: run for run in store.all_runs(state.root)}
-    both = []
+    history, both = History(state.root), []
     with _explained():
         for word in (before, now):
             versions, reference = named(state, word)
-            run = runs.get(versions.resolve(reference).tags.get(RUN_KEY, ""))
+            run = history.run(versions.resolve(reference).tags.get(RUN_KEY))
             if run is None:
                 raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {REFSPEC}`")
             both.append(run)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from components.base.errors import UserError
-from flows.history import decisions, ledger, store
+from flows.history import ledger
 from flows.history.decisions import Decided
 from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, changes
@@ -23,9 +23,8 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
     aliases always are.  UserError when a number belongs to another pipeline run in MLflow than in the ledger: pins
     would lie.
     """
-    root = versions.tracker.state.root
-    runs = {run.key: run for run in changes.labelled(store.all_runs(root))}
-    every = decisions.all_of(store.records(root), versions.name)
+    runs = {run.key: run for run in changes.labelled(versions.history.runs)}
+    every = versions.decided
     by_key = {one.intent.key: one for one in every if one.counts and one.intent.key in runs}  # the last of each
     used = {one.intent.key for one in aliases.wanted(every).values()}
     there = {int(version.version): version for version in versions.all()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.register.params import RegisterParams
-from flows.history import decisions, git, ledger, store
+from flows.history import decisions, git
 from flows.history.decisions import Result
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
@@ -25,9 +25,7 @@ _TRIES = 5
 
 def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterParams) -> dict[str, Any]:
     """The decision on ``version`` of ``run``: the one on record, one that the registry holds, or the gate's now."""
-    root = versions.tracker.state.root
-    known = store.records(root)
-    about = decisions.all_of(known, versions.name)
+    about = versions.decided
     standing = decisions.of_key(about, run.key)
     if standing:
         return standing.intent.body["decision"]
@@ -35,7 +33,7 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
     pending = decisions.open_of(about, run.key)
     if pending is None and elsewhere is not None:  # decided by another machine, which has not shared its ledger
         adopted = _begin(versions, version, run.key, elsewhere, expected=None, by="another machine")
-        _end(root, adopted, "adopted")
+        _end(versions, adopted, "adopted")
         return elsewhere
     begun: Record | None = pending.intent if pending else None
     for _ in range(_TRIES):
@@ -63,8 +61,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
     UserError when it does not wait, or when the champion is another than the gate compared it with.
     """
     named = f"{versions.name} version {version.version}"
-    decided = decisions.all_of(store.records(versions.tracker.state.root), versions.name)
-    found = decisions.of_key(decided, run.key)
+    found = decisions.of_key(versions.decided, run.key)
     if found is None or not found.waits:
         raise UserError(f"{named} does not wait for approval: `stillroom history` lists what was decided")
     now = _number(versions.champion())
@@ -83,10 +80,9 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
 
 def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> dict[str, Any]:
     """Promote ``version`` of ``run`` for ``reason``; the decision, which is then on record."""
-    root = versions.tracker.state.root
     _refuse(versions, version, version.tags.get(MANIFEST_TAG))  # before it is on record as meant
     champion = versions.champion()
-    earlier = decisions.of_key(decisions.all_of(store.records(root), versions.name), run.key)
+    earlier = decisions.of_key(versions.decided, run.key)
     decision = {
         **(earlier.intent.body["decision"] if earlier else {"evidence": {}}),
         "waits": False,
@@ -109,7 +105,7 @@ def _promote(
 def carry_out(versions: Versions, version: Any, begun: Record) -> Result:
     """Do what the intent ``begun`` says, put the outcome on record, and write it on the version."""
     result = _moved(versions, version, begun)
-    _end(versions.tracker.state.root, begun, result)
+    _end(versions, begun, result)
     if result != "overtaken":
         versions.conclude(version, begun.body["decision"])
         aliases.bring(versions, say=lambda _: None)
@@ -138,7 +134,6 @@ def _refuse(versions: Versions, version: Any, manifest: str | None) -> None:
 def _begin(
     versions: Versions, version: Any, key: str, decision: dict[str, Any], *, expected: int | None, by: str
 ) -> Record:
-    root = versions.tracker.state.root
     with versions.tracker.pulled(version.source) as folder:
         path = folder / bundle.MANIFEST
         manifest = path.read_bytes() if path.is_file() else b""
@@ -146,11 +141,11 @@ def _begin(
     held = {bundle.MANIFEST: manifest} if tag and bundle.digest(manifest) == tag else {}
     body = decisions.intent(name=versions.name, version=int(version.version), manifest=tag, expected=expected,
                             decision=decision, by=by)  # fmt: skip
-    return ledger.append(root, store.records(root), "intent", key, {**body, "files": sorted(held)}, held)
+    return versions.history.append("intent", key, {**body, "files": sorted(held)}, held)
 
 
-def _end(root: Any, begun: Record, result: Result) -> None:
-    ledger.append(root, store.records(root), "outcome", begun.key, decisions.outcome(begun, result))
+def _end(versions: Versions, begun: Record, result: Result) -> None:
+    versions.history.append("outcome", begun.key, decisions.outcome(begun, result))
 
 
 def _number(version: Any | None) -> int | None:

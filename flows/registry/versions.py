@@ -16,6 +16,8 @@ from components.register.gate import Decision, decide
 from components.register.params import RegisterParams
 from components.samples import pack
 from flows.dvc import engine
+from flows.history.decisions import Decided
+from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import bundle
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY, Tracker, explained
@@ -27,8 +29,14 @@ DECISION, REASON = "stillroom.decision", "stillroom.reason"
 class Versions:
     """The versions of one registered model."""
 
-    def __init__(self, tracker: Tracker, name: str) -> None:
+    def __init__(self, tracker: Tracker, name: str, history: History | None = None) -> None:
         self.tracker, self.name, self.client = tracker, name, tracker.client
+        self.history = history or History(tracker.state.root)
+
+    @property
+    def decided(self) -> list[Decided]:
+        """The decisions on record about them, in the order in which they ended."""
+        return self.history.decided(self.name)
 
     def champion(self) -> Any | None:
         """The version that alias ``champion`` points to, or None."""

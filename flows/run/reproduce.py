@@ -23,7 +23,7 @@ from components.base.errors import UserError
 from components.base.events import clock
 from components.pipeline import Stage
 from flows.dvc import engine, snapshot
-from flows.history import git, store
+from flows.history import git
 from flows.history.store import PipelineRun
 from flows.registry import again, bundle, records
 from flows.registry.mlflow import RUN_KEY, explained
@@ -87,8 +87,7 @@ def _plan(state: State, model: str | None, only: Sequence[str]) -> Plan:
         label = f"{versions.name} version {version.version}"
         with versions.folder(version) as folder:
             scores = files.read_json_object(folder / _SCORES[2], "`stillroom sync` writes it again")
-    runs = store.all_runs(state.root)
-    run = next((one for one in runs if one.key == version.tags.get(RUN_KEY)), None)
+    run = versions.history.run(version.tags.get(RUN_KEY))
     if run is None:
         raise UserError(f"{label}: the run that made it is not on record here: fetch its ledger")
     try:
@@ -102,7 +101,7 @@ def _plan(state: State, model: str | None, only: Sequence[str]) -> Plan:
         start = again.network(state.root, run) if "train" in names else {}
         return Plan(
             label=label, run=run, stages=names, inputs={**taken, **({"data/start": start} if start else {})},
-            scores=scores, took=again.took(runs, run),
+            scores=scores, took=again.took(versions.history.runs, run),
             others=again.others(run.about.get("libraries", {}), bundle.libraries()),
         )  # fmt: skip
     except UserError as error:

@@ -1,7 +1,13 @@
 """Which version each alias points to follows from the decisions on record alone."""
 
+import pytest
+from checkouts import git
+
+from flows.history import ledger, store
 from flows.history.decisions import Decided, intent, outcome
+from flows.history.known import History
 from flows.history.ledger import Record
+from flows.history.store import PipelineRun
 from flows.registry import aliases
 
 
@@ -48,3 +54,56 @@ def test_a_winner_against_a_champion_that_is_gone_waits_no_more():
 def test_going_back_and_forth_leaves_the_one_before_as_previous():
     rows = [(1, None, "promoted"), (2, 1, "promoted"), (1, 2, "promoted")]
     assert told(*rows) == ({"champion": 1, "previous": 2}, None)
+
+
+OLD, KEPT = "stillroom", "kept-by-stillroom"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository with two pipeline runs on record, ``a`` and ``b``."""
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x")
+    (tmp_path / ".stillroom").mkdir()
+    for key in "ab":
+        held = {"dvc.lock": f"of {key}".encode()}
+        run = PipelineRun(key=key, files=held, commit="", dirty=False, when=0, about={})
+        store.record(tmp_path, run, store.records(tmp_path))
+    return tmp_path
+
+
+def keep(root, **pointed):
+    """Keep the bytes of the run of each alias; the branches then, with what they hold, and what was said."""
+    lines = []
+    aliases.keep(History(root), pointed, say=lines.append)
+    names = [name for name in git(root, "branch", "--format=%(refname:short)").split() if "stillroom" in name]
+    return {name: git(root, "ls-tree", "-r", "--name-only", name).split() and git(root, "show", f"{name}:dvc.lock")
+            for name in names}, lines  # fmt: skip
+
+
+def test_the_branches_follow_the_aliases(root):
+    assert keep(root, champion="a") == ({f"{KEPT}/champion": "of a"}, [])
+    both = {f"{KEPT}/champion": "of b", f"{KEPT}/previous": "of a"}
+    assert keep(root, champion="b", previous="a") == (both, [])
+    assert keep(root, champion="unknown here", previous="a") == (both, [])
+    assert keep(root) == ({}, [])
+
+
+@pytest.mark.parametrize("name", [f"{KEPT}/champion", KEPT])
+def test_a_branch_of_a_person_is_never_touched(root, name):
+    git(root, "branch", name)
+    mine = git(root, "rev-parse", name)
+    found, lines = keep(root, champion="a", previous="a")
+    assert git(root, "rev-parse", name) == mine
+    assert (f"{KEPT}/previous" in found) is (name != KEPT)
+    assert lines[0].startswith(f"branch {KEPT}/champion stays as it is (") and "rename it" in lines[0]
+    keep(root)
+    assert git(root, "rev-parse", name) == mine
+
+
+def test_branches_under_the_name_of_before_are_removed_where_they_are_ours(root):
+    commit = ledger.commit_of(root, {"dvc.lock": b"of a"}, f"champion: x\n\n{aliases._MARK}", 0)
+    git(root, "branch", f"{OLD}/champion", commit)
+    git(root, "branch", f"{OLD}/previous")
+    found, lines = keep(root, champion="a")
+    assert set(found) == {f"{OLD}/previous", f"{KEPT}/champion"} and not lines

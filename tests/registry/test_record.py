@@ -93,6 +93,14 @@ def test_a_run_before_the_sync_renumbers_nothing_and_decides_nothing_again(here)
     assert len(store.records(here.root)) == records
 
 
+def test_the_ledger_is_read_once_for_a_publish(here, monkeypatch):
+    read, times = ledger.read, []
+    monkeypatch.setattr(ledger, "read", lambda root: times.append(root) or read(root))
+    lost(here)
+    published(here)
+    assert times == [here.root]
+
+
 def test_a_number_that_the_registry_has_given_away_stops_it(here):
     mine = store.records(here.root)
     lost(here)
@@ -256,7 +264,7 @@ def test_dvc_keeps_the_bytes_of_every_alias_whatever_is_collected(here):
         [sys.executable, "-m", "dvc", "gc", "--all-commits", "--force"], cwd=here.root, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert git(here.root, "branch", "--list", "stillroom/*").split() == ["stillroom/champion", "stillroom/previous"]
+    assert kept(here) == {"champion": 2, "previous": 1}
     before = told(here)
     lost(here)
     shutil.copyfile(two_lock(here), here.root / "dvc.lock")
@@ -265,10 +273,27 @@ def test_dvc_keeps_the_bytes_of_every_alias_whatever_is_collected(here):
     assert all(not versions(here).fault(one) for one in versions(here).all())
 
 
+def kept(state):
+    """The version whose bytes the branch of each alias holds for DVC."""
+    numbers = {one.tags[RUN_KEY]: int(one.version) for one in versions(state).all()}
+    rows = git(state.root, "for-each-ref", "--format=%(refname:lstrip=3) %(subject)", aliases.BRANCH).splitlines()
+    return {row.split(":")[0].split()[0]: next(n for key, n in numbers.items() if key[:12] == row.split()[-1])
+            for row in rows}  # fmt: skip
+
+
+def test_the_bytes_of_an_alias_that_a_person_moved_in_mlflow_are_kept(here):
+    publish.promote(here, 1, "first")
+    publish.promote(here, 2, "second")
+    versions(here).point(CHAMPION, 1)
+    publish.sync(here, say=lambda _: None)
+    assert told(here)[1] == {CHAMPION: 1, PREVIOUS: 1}
+    assert kept(here) == {CHAMPION: 1, PREVIOUS: 1}
+
+
 def two_lock(state):
     """The dvc.lock of the champion, as its branch holds it."""
     path = state.folder / "lock.txt"
-    path.write_text(git(state.root, "show", "stillroom/champion:dvc.lock"))
+    path.write_text(git(state.root, "show", f"{aliases.BRANCH}/champion:dvc.lock"))
     return path
 
 
