@@ -1,8 +1,6 @@
 """Pull a registered model version into a folder and check every byte. One file, only Python's own library: copy it.
 
-    python pull.py denoiser@champion --to model --uri http://127.0.0.1:5000   # an MLflow server, or a mirror's folder
-
-Files are compared with MANIFEST.json, and that with the version's tag. The folder is written beside and swapped in.
+python pull.py denoiser@champion --to model --uri http://127.0.0.1:5000   # an MLflow server, or a mirror's folder
 """
 
 import argparse
@@ -14,14 +12,14 @@ import http.client
 import json
 import os
 import re
+import runpy
 import shutil
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib import parse, request
 
-MANIFEST, RECORD, TAG = "MANIFEST.json", ".pulled.json", "stillroom.manifest"
+MANIFEST, RECORD, TAG, SIGNATURE = "MANIFEST.json", ".pulled.json", "stillroom.manifest", "stillroom.signature"
 NAME = re.compile(r"(\w[\w.+ -]{0,199}/){0,9}\w[\w.+ -]{0,199}", re.ASCII)  # no "..", no backslash, none hidden
 MOST, TIMEOUT = 4 << 20, 60.0  # bytes of an answer or a manifest, seconds of silence
 MISTAKES = (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -32,24 +30,23 @@ class PullError(Exception):
 
 
 class Server:
-    """An MLflow server. `resolve`: number, SHA-256 of the manifest, folder; `entries`: names, and which are folders."""
+    """An MLflow server. `resolve`: number, SHA-256 of the manifest, folder, signature; `entries`: names, if folders."""
 
     def __init__(self, uri: str) -> None:
-        login, _, host = urllib.parse.urlsplit(uri).netloc.rpartition("@")
-        self.location = urllib.parse.urlsplit(uri)._replace(netloc=host).geturl().rstrip("/")  # shown: without password
+        login, _, host = parse.urlsplit(uri).netloc.rpartition("@")
+        self.location = parse.urlsplit(uri)._replace(netloc=host).geturl().rstrip("/")  # shown: without password
         given = ":".join(os.environ.get(f"MLFLOW_TRACKING_{each}", "") for each in ("USERNAME", "PASSWORD"))
-        user, _, password = (urllib.parse.unquote(login) or given).partition(":")
-        logins = urllib.request.HTTPPasswordMgrWithPriorAuth()
+        user, _, password = (parse.unquote(login) or given).partition(":")
+        logins = request.HTTPPasswordMgrWithPriorAuth()
         logins.add_password(None, self.location, user, password, is_authenticated=bool(user))
-        direct = re.match(r"localhost\b|127\.|\[::1\]", host)  # HTTP_PROXY is for other machines
-        proxy = urllib.request.ProxyHandler({} if direct else None)
-        self._web = urllib.request.build_opener(proxy, urllib.request.HTTPBasicAuthHandler(logins))
+        proxy = request.ProxyHandler({} if re.match(r"localhost\b|127\.|\[::1\]", host) else None)  # only for others
+        self._web = request.build_opener(proxy, request.HTTPBasicAuthHandler(logins))
 
     def _get(self, route: str, **query: object) -> Any:
         try:
-            return self._web.open(f"{self.location}/api/2.0/{route}?{urllib.parse.urlencode(query)}", timeout=TIMEOUT)
+            return self._web.open(f"{self.location}/api/2.0/{route}?{parse.urlencode(query)}", timeout=TIMEOUT)
         except OSError as error:
-            said = error.read(MOST).decode(errors="replace") if isinstance(error, urllib.request.HTTPError) else ""
+            said = error.read(MOST).decode(errors="replace") if isinstance(error, request.HTTPError) else ""
             why = re.findall(r'"message": *"([^"]*)', said) or [getattr(error, "reason", error)]
             raise PullError(f"{self.location}: {why[0]}") from None
 
@@ -57,22 +54,21 @@ class Server:
         with self._get(question, **query) as answer:
             return json.loads(answer.read(MOST))
 
-    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str]:
-        route = "registered-models/alias" if pin is None else "model-versions/get"
-        asked = {"name": name, **({"alias": alias} if pin is None else {"version": str(pin)})}
-        found = self.ask(f"mlflow/{route}", **asked)["model_version"]
+    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str, str]:
+        at, by = ("model-versions/get", {"version": pin}) if pin else ("registered-models/alias", {"alias": alias})
+        found = self.ask(f"mlflow/{at}", name=name, **by)["model_version"]
         tags, number = {tag["key"]: tag["value"] for tag in found.get("tags", [])}, int(found["version"])
         uri = self.ask("mlflow/model-versions/get-download-uri", name=name, version=number)["artifact_uri"]
         if not uri.startswith("mlflow-artifacts:"):
             raise PullError(f"{uri}: not served by MLflow: start its server with --serve-artifacts")
-        return number, tags.get(TAG, ""), urllib.parse.urlsplit(uri).path.strip("/")
+        return number, tags.get(TAG, ""), parse.urlsplit(uri).path.strip("/"), tags.get(SIGNATURE, "")
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         found = self.ask("mlflow-artifacts/artifacts", path=folder.rstrip("/")).get("files", [])
         return [(each["path"].split("/")[-1], bool(each.get("is_dir"))) for each in found]
 
     def open(self, path: str) -> Any:
-        return self._get("mlflow-artifacts/artifacts/" + urllib.parse.quote(path))
+        return self._get("mlflow-artifacts/artifacts/" + parse.quote(path))
 
 
 class Mirror:
@@ -81,12 +77,12 @@ class Mirror:
     def __init__(self, folder: str | Path) -> None:
         self.location = Path(folder)
 
-    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str]:
+    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str, str]:
         model = json.loads((self.location / "registry.json").read_bytes())["models"].get(name, {})
         number = model.get("aliases", {}).get(alias) if pin is None else pin
         if not (digest := model.get("versions", {}).get(str(number))):
             raise PullError(f"{self.location}: has no {name}" + (f"@{alias}" if pin is None else f" version {pin}"))
-        return number, digest, f"versions/{digest}"
+        return number, digest, f"versions/{digest}", model.get("signatures", {}).get(str(number), "")
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         return [(each.name, each.is_dir(follow_symlinks=False)) for each in os.scandir(self.location / folder)]
@@ -139,8 +135,8 @@ def copy(source: Server | Mirror, root: str, digest: str, to: Path | None = None
     return known
 
 
-def pull(source: Server | Mirror, name: str, alias: str, to: str | Path, pin: int | None = None) -> str:
-    """Have folder ``to`` hold a version, whole; returns in one line what was done."""
+def pull(source: Server | Mirror, name: str, alias: str, to: str | Path, pin: Any = None, check: Any = None) -> str:
+    """Have folder ``to`` hold a version, whole, if ``check`` (signed.py) passes; returns in one line what was done."""
     to = Path(os.path.realpath(to))
     new, old = to.with_name(f".{to.name}.new"), to.with_name(f".{to.name}.old")
     with to.with_name(f".{to.name}.lock").open("a") as lock, contextlib.ExitStack() as at_end:
@@ -149,8 +145,10 @@ def pull(source: Server | Mirror, name: str, alias: str, to: str | Path, pin: in
             old.rename(to)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-        number, digest, root = source.resolve(name, alias, pin)
+        number, digest, root, signature = source.resolve(name, alias, pin)
         record = json.dumps({"model": name, "version": number, "manifest": digest}).encode() + b"\n"
+        if check and not check(record, signature):
+            raise PullError(f"{name} version {number}: {'false signature' if signature else 'not signed'}")
         try:
             if Mirror(to).open(RECORD).read(MOST) != record:
                 raise PullError(f"{RECORD} is not of this version")
@@ -184,11 +182,13 @@ def main() -> int:
     parser.add_argument("--pin", type=int, help="take this version's number instead of an alias's")
     parser.add_argument("--to", required=True, help="folder to make or to replace")
     parser.add_argument("--uri", default=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
+    parser.add_argument("--key", help="`ssh-ed25519 ...`: only what its owner signed (with signed.py beside this file)")
     given = parser.parse_args()
     name, _, alias = given.model.partition("@")
     try:
         source = Server(given.uri) if given.uri.startswith("http") else Mirror(given.uri.removeprefix("file://"))
-        print(pull(source, name, alias, given.to, given.pin))
+        check = given.key and runpy.run_path(str(Path(__file__).with_name("signed.py")))["checker"](given.key)
+        print(pull(source, name, alias, given.to, given.pin, check))
     except (PullError, *MISTAKES) as error:
         why = str(error) if isinstance(error, (PullError, OSError)) else f"bad answer: {type(error).__name__}: {error}"
         print("error:", "".join(each if each.isprintable() else " " for each in why), file=sys.stderr)

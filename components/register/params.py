@@ -34,3 +34,10 @@ class RegisterParams(Params):
         description="automatic: the gate's winner becomes champion; person: it becomes challenger, and waits for "
         "`stillroom promote --approve`",
     )
+    signing_key: str | None = Field(
+        default=None,
+        min_length=2,
+        max_length=4096,
+        description="private ed25519 key that signs versions: $NAME of an environment variable with its path, or a "
+        "path outside of the checkout; null: versions are not signed",
+    )

@@ -97,12 +97,18 @@ def pull(
             help="Address of an MLflow server, or folder of a mirror.", show_default="this checkout's registry"
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Public ed25519 key, or its file: refuse what its owner has not signed.", show_default="none"
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be pulled, and write nothing.")] = False,
 ) -> None:
     """Put a registered version into a folder, every byte checked, and keep what is there until it is whole."""
     from flows.model import pull
 
-    print(pull.pull(enter(directory), model, to.absolute(), pin=pin, uri=uri, dry_run=dry_run))
+    print(pull.pull(enter(directory), model, to.absolute(), pin=pin, uri=uri, key=key, dry_run=dry_run))
 
 
 def release(

@@ -15,7 +15,7 @@ from flows.history import decisions, store
 from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle, changes, restore, settle
+from flows.registry import aliases, bundle, changes, restore, settle, sign
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
@@ -34,12 +34,14 @@ def publish(
     run = store.current(state.root)
     if run is None:
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
+    signer = sign.signer(state.root, params, say=say)
     with explained(os.environ["MLFLOW_TRACKING_URI"]):
         history = History(state.root)
         run = _as_made(run, outcomes, seconds or {}, history.records)
         history.record(run)
         tracker = metrics.tracker
         versions = Versions(tracker, params.name, history)
+        versions.signer = signer
         restore.restore(versions, say=say, keys=())
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
@@ -97,6 +99,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
         if here and history.run(here.key) is None:
             history.record(here)
         versions = Versions(tracker, params.name, history)
+        versions.signer = sign.signer(state.root, params, say=say)
         restore.restore(versions, say=say)
         for run in changes.labelled(history.runs):
             run_id = tracker.ensure(run)

@@ -39,6 +39,8 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
             versions.tracker.ensure(run)
         if keys is None or run.key in keys or run.key in used:
             mend(versions, version, one, run, say)
+        if one.intent.body["manifest"]:  # what the ledger says is signed, not what the registry says
+            versions.sign(version, one.intent.body["manifest"])
         if not versions.tells(version, one.intent.body["decision"]):
             versions.conclude(version, one.intent.body["decision"])
         versions.describe(version, run.about["note"])

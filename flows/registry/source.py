@@ -24,8 +24,8 @@ class Local(pull.Mirror):
         super().__init__(state.artifacts)
         self.tracker = Tracker(state, uri)
 
-    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str]:
-        """Number, SHA-256 of the manifest and folder of the version of ``alias``, or of version ``pin``."""
+    def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str, str]:
+        """Number, SHA-256 of the manifest, folder and signature of the version of ``alias``, or of version ``pin``."""
         from flows.registry.mlflow import MANIFEST_TAG
         from flows.registry.versions import Versions
 
@@ -33,7 +33,8 @@ class Local(pull.Mirror):
         folder = self.tracker.local_folder(found.source)
         if folder is None:
             raise UserError(f"{name} version {found.version}: lies at {found.source}, not in this checkout")
-        return int(found.version), found.tags.get(MANIFEST_TAG, ""), str(folder.relative_to(self.location))
+        inside = str(folder.relative_to(self.location))
+        return int(found.version), found.tags.get(MANIFEST_TAG, ""), inside, found.tags.get(pull.SIGNATURE, "")
 
 
 def registry(state: State, uri: str | None) -> pull.Server | pull.Mirror:

@@ -15,12 +15,14 @@ from components.register import evidence
 from components.register.gate import Decision, decide
 from components.register.params import RegisterParams
 from components.samples import pack
+from consume.pull import SIGNATURE
 from flows.dvc import engine
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import bundle
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY, Tracker, explained
+from flows.registry.sign import Signer
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DECISION, REASON = "stillroom.decision", "stillroom.reason"
@@ -32,6 +34,7 @@ class Versions:
     def __init__(self, tracker: Tracker, name: str, history: History | None = None) -> None:
         self.tracker, self.name, self.client = tracker, name, tracker.client
         self.history = history or History(tracker.state.root)
+        self.signer: Signer | None = None
 
     @property
     def decided(self) -> list[Decided]:
@@ -101,7 +104,15 @@ class Versions:
         }
         uri = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_PATH}"
         self.ensure_model()
-        return self.client.create_model_version(self.name, uri, run_id, tags=tags)
+        made = self.client.create_model_version(self.name, uri, run_id, tags=tags)
+        self.sign(made, digest)
+        return made
+
+    def sign(self, version: Any, digest: str) -> None:
+        """Write the owner's signature of the manifest ``digest`` on ``version``, where there is a key."""
+        signature = self.signer(self.name, int(version.version), digest) if self.signer else ""
+        if signature and version.tags.get(SIGNATURE) != signature:
+            self.client.set_model_version_tag(self.name, version.version, SIGNATURE, signature)
 
     def ensure_model(self) -> None:
         """Register the name, unless it is."""

@@ -29,8 +29,10 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
         from flows.data import contract
-        from flows.registry import publish
+        from flows.registry import publish, sign
 
+        # A key that fails is told before the work.
+        sign.signer(state.root, publish.register_params(state.root), say=exits.note)
         result = None if stale or force else publish.published(state)[0]
         if result:
             contract.remove_page(state.root)

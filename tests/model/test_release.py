@@ -62,6 +62,22 @@ def test_a_version_stays_that_the_registry_has_lost(registry, to, tmp_path):
     assert get(to, 2) == (2, FILES)
 
 
+def test_signatures_are_the_owners_or_else_those_of_the_registry(registry, to, tmp_path):
+    def signer(name, number, digest):
+        return f"{name} {number} {digest}"
+
+    release.write(registry, "denoiser", {"champion": 2}, [1], to, signer=signer)
+    for number in (1, 2):
+        _, digest, _, signature = pull.Mirror(to).resolve("denoiser", "", number)
+        assert signature == f"denoiser {number} {digest}"
+    (tmp_path / "second").mkdir()
+    release.write(pull.Mirror(to), "denoiser", {"champion": 2}, [], tmp_path / "second")
+    assert pull.Mirror(tmp_path / "second").resolve("denoiser", "champion", None)[3].startswith("denoiser 2 ")
+    before = (to / "registry.json").read_text()
+    release.write(registry, "denoiser", {"champion": 2}, [], to)
+    assert (to / "registry.json").read_text() == before, "a signature that is there stays"
+
+
 def test_models_of_other_names_stay(registry, to):
     release.write(registry, "denoiser", {"champion": 1}, [2], to)
     table = json.loads((to / "registry.json").read_text())
