@@ -24,19 +24,22 @@ def pull(
 
     With ``key``, a public key or its file, only a version that its owner signed.
     """
-    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:@([^/@]+)|/(\d+))?", model)
+    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:[@/](\d+)|@([^/@]+))?", model)
     if not found or (pin is None and not found[2] and not found[3]):
         raise UserError(f"{model}: not a version's name: wanted NAME@ALIAS, or NAME with --pin NUMBER")
     if not to.parent.is_dir():
         raise UserError(f"{to.parent}: no such folder: make it, or give another --to")
-    if pin is None and found[3]:
-        pin = int(found[3])
+    if pin is None and found[2]:
+        pin = int(found[2])
     check = _checker(key) if key else None
     registry = source.registry(state, uri)
     with stoppable(), source.explained():
+        number, digest, _, _ = registry.resolve(found[1], found[3] or "", pin)
+        if uri is None:  # another registry may well have a model of the same name
+            source.check(state, registry, found[1], number, digest, "pulled")
         if dry_run:
-            return _plan(registry, found[1], found[2] or "", to, pin, check)
-        return puller.pull(registry, found[1], found[2] or "", to, pin, check)
+            return _plan(registry, found[1], "", to, number, check)
+        return puller.pull(registry, found[1], "", to, number, check)
 
 
 def _checker(key: str) -> Check:

@@ -30,6 +30,10 @@ def release(state: State, to: Path, numbers: Iterable[int], *, dry_run: bool, sa
     with stoppable(), source.explained():
         registry = source.registry(state, None)
         aliases = source.aliases(registry, name)
+        numbers = list(numbers)
+        for number in sorted({*aliases.values(), *numbers}):
+            _, digest, _, _ = registry.resolve(name, "", number)
+            source.check(state, registry, name, number, digest, "released")
         if dry_run:
             wanted = sorted({*aliases.values(), *numbers})
             return f"would release {name} versions {', '.join(map(str, wanted))} into {to}"

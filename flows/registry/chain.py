@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history import decisions, git, ledger
-from flows.history.decisions import Decided
+from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import bundle
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY
@@ -36,29 +37,45 @@ class Link:
         return asdict(self)
 
 
-def verify_chain(versions: Versions, version: Any) -> list[Link]:
+BYTES = ("version", "ledger", "files")
+"""The links without which a version is not what its number says."""
+QUICK = (*BYTES, "MLflow run", "commit", "dvc.lock", "sources")
+"""All but those that hash what lies in DVC's cache."""
+
+
+def verify_chain(versions: Versions, version: Any, *, only: Container[str] | None = None) -> list[Link]:
     """Every link of ``version``, in order from the registry to the sources; those that a broken one hides are left out.
 
-    Nothing is written and nothing is mended.
+    ``only`` names the links to look at; None for all.  Nothing is written and nothing is mended.
     """
     root = versions.tracker.state.root
     key, digest = version.tags.get(RUN_KEY, ""), version.tags.get(MANIFEST_TAG)
-    links = [Link("version", bool(key and digest), f"{versions.name} version {version.version}, manifest {digest}",
-                  "it was not registered by Stillroom: register it by `stillroom run`")]  # fmt: skip
-    run, decided = versions.history.run(key), decisions.of_key(versions.decided, key)
-    links.append(_ledger(version, run, decided, digest))
-    links.append(_bytes(versions, version, digest))
-    links.append(_mlflow(versions, version, key))
-    if run is None:
-        return links
-    links.append(_commit(root, run))
-    links.append(_lock(run))
-    links += _objects(root, run)
-    links.append(_model(versions, version, run))
-    links.append(_sources(run))
-    if json.loads(run.files.get("data/start.json", b"null")):
-        links.append(_start(root, run))
-    return links
+    run = versions.history.run(key)
+    looks: list[tuple[str, Callable[[], Iterable[Link]]]] = [
+        ("version", lambda: [_version(versions, version, key, digest)]),
+        ("ledger", lambda: [on_record(versions.history, versions.name, int(version.version), digest, key)]),
+        ("files", lambda: [_bytes(versions, version, digest)]),
+        ("MLflow run", lambda: [_mlflow(versions, version, key)]),
+    ]
+    if run is not None:
+        looks += [
+            ("commit", lambda: [_commit(root, run)]),
+            ("dvc.lock", lambda: [_lock(run)]),
+            ("objects", lambda: _objects(root, run)),
+            ("model", lambda: [_model(versions, version, run)]),
+            ("sources", lambda: [_sources(run)]),
+        ]
+        if json.loads(run.files.get("data/start.json", b"null")):
+            looks.append(("start", lambda: [_start(root, run)]))
+    return [link for name, look in looks if only is None or name in only for link in look()]
+
+
+def refuse(versions: Versions, version: Any, what: str, *, only: Container[str] = BYTES) -> None:
+    """UserError, with the first link of ``only`` that does not hold; ``what`` is what is then not done with it."""
+    first = broken(verify_chain(versions, version, only=only))
+    if first:
+        raise UserError(f"{versions.name} version {version.version} is not {what}: {first.name}: {first.found}: "
+                        f"{first.mend}")  # fmt: skip
 
 
 def broken(links: list[Link]) -> Link | None:
@@ -66,12 +83,20 @@ def broken(links: list[Link]) -> Link | None:
     return next((link for link in links if not link.holds), None)
 
 
-def _ledger(version: Any, run: PipelineRun | None, decided: Decided | None, digest: str | None) -> Link:
-    fetch = f"fetch the ledger: `git fetch origin {ledger.REFSPEC}`"
+def _version(versions: Versions, version: Any, key: str, digest: str | None) -> Link:
+    return Link("version", bool(key and digest), f"{versions.name} version {version.version}, manifest {digest}",
+                "it was not registered by Stillroom: register it by `stillroom run`")  # fmt: skip
+
+
+def on_record(history: History, name: str, number: int, digest: str | None, key: str) -> Link:
+    """Whether the ledger says that version ``number`` of ``name`` was made by the run ``key`` with that manifest."""
+    run, decided = history.run(key), decisions.of_key(history.decided(name), key)
     if run is None or decided is None:
-        return Link("ledger", False, "no decision on this version is on record here", fetch)
+        return Link("ledger", False, "no decision on this version is on record here",
+                    f"fetch the ledger: `git fetch origin {ledger.REFSPEC}`" if run is None
+                    else "`stillroom run` decides on it")  # fmt: skip
     held = (decided.version, decided.intent.body["manifest"])
-    if held[0] is not None and held != (int(version.version), digest):
+    if held[0] is not None and held != (number, digest):
         return Link("ledger", False, f"on record is version {held[0]} with manifest {held[1]}",
                     "`stillroom sync` puts right what the ledger knows")  # fmt: skip
     return Link("ledger", True, f"record {decided.intent.id[:12]} by {decided.intent.body['by']}: "

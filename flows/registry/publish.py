@@ -15,10 +15,10 @@ from flows.history import decisions, store
 from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle, changes, restore, settle, sign
+from flows.registry import aliases, bundle, chain, changes, restore, settle, sign
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
-from flows.registry.versions import CHAMPION, Versions
+from flows.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Versions
 from flows.workspace.paths import State
 
 
@@ -26,7 +26,8 @@ def publish(
     state: State, outcomes: dict[str, str], metrics: MetricStream, *, say: Callable[[str], None],
     seconds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Record the run in the working tree, register its model and let the gate decide; what `published` returns later.
+    """Record the run in the working tree, register its model and let the gate decide; what `published` returns later,
+    and as "did" a name for people.
 
     ``outcomes`` says of each stage whether it was executed, restored or unchanged, ``seconds`` how long it took.
     """
@@ -46,7 +47,8 @@ def publish(
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
         restore.restore(versions, say=say, keys=(run.key,))
-        return _result(tracker, versions, version, decision)
+        (label,) = (one.about["name"] for one in changes.labelled(history.runs) if one.key == run.key)
+        return {**_result(tracker, versions, version, decision), "did": label}
 
 
 def published(state: State) -> tuple[dict[str, Any] | None, str]:
@@ -109,7 +111,17 @@ def sync(state: State, say: Callable[[str], None]) -> int:
             version = versions.of(run.key)
             number = f"{params.name} version {version.version}" if version else f"no version of {params.name}"
             say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {number}")
+        _tell(versions, say)
     return len(history.runs)
+
+
+def _tell(versions: Versions, say: Callable[[str], None]) -> None:
+    """Say of the version of each alias which link of its lineage does not hold, but for those that take long."""
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        version = versions.tracker.version(versions.name, f"@{alias}")
+        first = chain.broken(chain.verify_chain(versions, version, only=chain.QUICK)) if version else None
+        if version and first:
+            say(f"{versions.name}@{alias}, version {version.version}: {first.name}: {first.found}: {first.mend}")
 
 
 def promote(state: State, number: int, reason: str | None) -> str:

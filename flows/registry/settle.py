@@ -15,7 +15,7 @@ from flows.history import decisions, git
 from flows.history.decisions import Result
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle
+from flows.registry import aliases, bundle, chain
 from flows.registry.mlflow import MANIFEST_TAG
 from flows.registry.versions import Versions
 
@@ -71,6 +71,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
             f"{named} was compared with {against}, and the champion is {f'version {now}' if now else 'none'} now: "
             f"`stillroom promote {version.version} --reason ...` promotes it all the same"
         )
+    chain.refuse(versions, version, "promoted")
     who = _who(versions)
     reason = found.intent.body["decision"]["reason"].removeprefix("Waits for approval: ")
     decision = {**found.intent.body["decision"], "promote": True, "waits": False, "approved_by": who,
@@ -80,7 +81,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
 
 def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> dict[str, Any]:
     """Promote ``version`` of ``run`` for ``reason``; the decision, which is then on record."""
-    _refuse(versions, version, version.tags.get(MANIFEST_TAG))  # before it is on record as meant
+    chain.refuse(versions, version, "promoted")  # before it is on record as meant
     champion = versions.champion()
     earlier = decisions.of_key(versions.decided, run.key)
     decision = {

@@ -46,6 +46,27 @@ def registry(state: State, uri: str | None) -> pull.Server | pull.Mirror:
         return pull.Server(uri) if uri.startswith("http") else pull.Mirror(uri.removeprefix("file://"))
 
 
+def check(state: State, registry: pull.Server | pull.Mirror, name: str, number: int, digest: str, what: str) -> None:
+    """UserError when version ``number`` of ``name`` is not what the ledger says; ``what`` is then not done with it.
+
+    Of this checkout's own registry the ledger has to know it; of another it may not.  Bytes are compared with
+    ``digest`` by who reads them.
+    """
+    from flows.history.known import History
+    from flows.registry import chain
+    from flows.registry.versions import Versions
+
+    if isinstance(registry, Local):
+        versions = Versions(registry.tracker, name)
+        chain.refuse(versions, versions.resolve(f"/{number}"), what, only=("version", "ledger"))
+        return
+    for one in History(state.root).decided(name):
+        manifest = one.intent.body["manifest"]
+        if one.counts and one.version == number and manifest not in (None, digest):
+            raise UserError(f"{name} version {number} is not {what}: {registry.location} has manifest {digest}, and on "
+                            f"record is {manifest}")  # fmt: skip
+
+
 def aliases(registry: pull.Server | pull.Mirror, name: str) -> dict[str, int]:
     """The aliases of model ``name`` and the number of the version that each points to."""
     if isinstance(registry, Local):

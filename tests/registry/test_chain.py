@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
 from checkouts import git, stillroom
 
+from components.base import files
+from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history import ledger, store
-from flows.registry import chain
+from flows.model import pull, release
+from flows.registry import bundle, chain, publish
 from flows.registry.mlflow import MANIFEST_TAG, Tracker
 from flows.registry.versions import Versions
 
@@ -86,6 +90,45 @@ def test_the_first_link_that_does_not_hold_is_named_with_what_to_do(here, name):
     first = chain.broken(found)
     assert first is not None and first.name == name, found
     assert first.mend
+
+
+def replaced(state):
+    """Version 2 with other weights, a manifest that fits them and a tag that fits that, as by who runs the server."""
+    versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), "denoiser")
+    folder = versions.tracker.local_folder(versions.numbered(2).source)
+    weights = next(folder.rglob("*.safetensors"))
+    flip(weights)
+    text = json.loads((folder / bundle.MANIFEST).read_text())
+    text["files"][weights.relative_to(folder).as_posix()]["sha256"] = files.sha256(weights)
+    (folder / bundle.MANIFEST).write_text(json.dumps(text))
+    versions.client.set_model_version_tag("denoiser", 2, MANIFEST_TAG, files.sha256(folder / bundle.MANIFEST))
+    assert not versions.fault(versions.numbered(2))
+
+
+def test_a_version_that_was_replaced_whole_is_neither_promoted_nor_pulled_nor_released(here, tmp_path):
+    publish.promote(here, 1, "start")
+    replaced(here)
+    why = r"ledger: on record is version 2 with manifest [0-9a-f]{64}: `stillroom sync` puts right"
+    with pytest.raises(UserError, match=f"denoiser version 2 is not promoted: {why}"):
+        publish.promote(here, 2, "looks good")
+    with pytest.raises(UserError, match=f"denoiser version 2 is not pulled: {why}"):
+        pull.pull(here, "denoiser@2", tmp_path / "model", pin=None, uri=None, key=None, dry_run=False)
+    with pytest.raises(UserError, match=f"denoiser version 2 is not released: {why}"):
+        release.release(here, tmp_path / "mirror", [2], dry_run=False, say=print)
+    assert not (tmp_path / "model").exists() and not (tmp_path / "mirror").exists()
+    lines = []
+    publish.sync(here, say=lines.append)
+    assert any("mended from DVC's cache" in line for line in lines)
+    pull.pull(here, "denoiser/2", tmp_path / "model", pin=None, uri=None, key=None, dry_run=False)
+
+
+def test_sync_says_which_link_of_an_alias_does_not_hold(here):
+    BREAKS["commit"](here, None)
+    lines = []
+    publish.sync(here, say=lines.append)
+    assert any(
+        re.search(r"denoiser@champion, version \d: commit: \w+ lies on no branch or tag", line) for line in lines
+    )
 
 
 def test_the_commands_tell_it_with_their_exit_codes(here):
