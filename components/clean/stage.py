@@ -48,7 +48,9 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
         manifest.write(folder / "verdicts.parquet", table)
         manifest.write(folder / "pairs.parquet", _pairs_table(index, pairs))
     groups = Counter(table.filter(pa.compute.equal(table["verdict"], "kept"))["group"].to_pylist())
-    log.info("%d images kept in %d groups; %s", counts["kept"], len(groups), dict(counts + reasons))
+    why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
+    log.info("%d images kept in %d groups, %d rejected%s", counts["kept"], len(groups), counts["rejected"],
+             f" ({why})" if why else "")  # fmt: skip
     return {
         "images": len(table), "kept": counts["kept"], "withdrawn": counts["withdrawn"],
         "rejected": counts["rejected"], **{f"rejected_{reason}" if reason == "withdrawn" else reason: reasons[reason]

@@ -62,7 +62,7 @@ def split(params: SplitParams, *, verdicts: Path, pixels: Path, splits: Path) ->
             pack.write_int32(folder / f"{name}.i32", numbers)
         manifest.write(folder / "splits.parquet", manifest.table(table, manifest.SPLITS))
     sizes = Counter(splits_of)
-    log.info("%s of %d groups", {name: len(numbers) for name, numbers in members.items()}, len(groups))
+    log.info("%s, of %d groups", ", ".join(f"{name} {len(rows):,}" for name, rows in members.items()), len(groups))
     return {
         **{name: len(numbers) for name, numbers in members.items()}, "groups": len(groups),
         "places": len(assignments), "quarantined_places": sizes["quarantine"],

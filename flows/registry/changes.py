@@ -78,21 +78,33 @@ def _name(run: PipelineRun, before: PipelineRun | None) -> str:
     return f"{head}: {', '.join(parts)}"[:250] if parts else head
 
 
+def text(now: PipelineRun, before: PipelineRun | None) -> str:
+    """Every change from ``before``, which ``now`` was compared with, in Markdown: changes.md of an MLflow run."""
+    if before is None:
+        return "There was no champion to compare with.\n"
+    found = between(before, now)
+    lines = [f"# What changed since version {before.about.get('version', '?')}"]
+    for kind in dict.fromkeys(change.kind for change in found):
+        lines += ["", f"## {kind.capitalize()}", "", *(f"- {change}" for change in found if change.kind == kind)]
+    return "\n".join([*lines, *([] if found else ["", "Nothing: the same data, parameters and code."]), ""])
+
+
 def _note(run: PipelineRun, before: PipelineRun | None) -> str:
-    """The text on the pages of the run and of its version, in Markdown."""
-    decision = run.about.get("decision")
+    """The text on the pages of the run and of its version, in Markdown: what was decided, scores, changes, the rest."""
+    decision, numbers, old = run.about.get("decision"), run.metrics, before.metrics if before else {}
     lines = [f"**{decision['reason']}**" if decision else "Not compared with the champion yet.", ""]
-    numbers = run.metrics
-    lines += [f"- {name}: {numbers[key]:.4g}" for key, name in _SCORES.items() if key in numbers]
+    lines += [f"- {name}: {f'{old[key]:.4g} → ' if key in old else ''}{numbers[key]:.4g}"
+              for key, name in _SCORES.items() if key in numbers]  # fmt: skip
+    if before is not None:
+        changes = [change for change in between(before, run) if change.kind != "scores"]
+        lines += ["", f"Changed since version {before.about.get('version', '?')}:", ""]
+        lines += [f"- {change.kind}: {change}" for change in changes[:40]] or ["- nothing"]
+    lines += ["", "Made from:", ""]
     data = [f"{name} {numbers[key]:,.0f}" for key, name in _DATA.items() if key in numbers]
     lines += [f"- data: {', '.join(data)}"] if data else []
     sources = [f"{one['name']} ({one['licence']})" for one in (run.sections.get("collect") or {}).get("sources", [])]
     lines += [f"- sources: {', '.join(sources)}"] if sources else []
     lines.append(f"- code: commit {run.commit[:12]}{', with changes that no commit holds' if run.dirty else ''}")
-    if before is not None:
-        changes = [change for change in between(before, run) if change.kind != "scores"]
-        lines += ["", f"Changed since version {before.about.get('version', '?')}:", ""]
-        lines += [f"- {change.kind}: {change}" for change in changes[:40]] or ["- nothing"]
     return "\n".join(lines)[:4500]
 
 

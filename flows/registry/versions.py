@@ -20,7 +20,7 @@ from flows.dvc import engine
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.store import PipelineRun
-from flows.registry import bundle
+from flows.registry import bundle, changes
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY, Tracker, explained
 from flows.registry.sign import Signer
 
@@ -119,7 +119,7 @@ class Versions:
         self.tracker.ensure_model(self.name)
 
     def conclude(self, version: Any, decision: dict[str, Any]) -> None:
-        """Write ``decision`` on the version and its run."""
+        """Write ``decision`` on the version and, with what changed since the champion of then, into its run."""
         number = version.version
         verdict = "promoted" if decision["promote"] else "waits" if decision.get("waits") else "held"
         self.client.set_model_version_tag(self.name, number, DECISION, verdict)
@@ -127,6 +127,10 @@ class Versions:
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:
             folder = Path(name)
             files.write_text(folder / "decision.json", json.dumps(decision, indent=1, sort_keys=True) + "\n")
+            run = self.history.run(version.tags.get(RUN_KEY))
+            if run is not None:
+                before = self.history.run(run.about.get("against"))
+                files.write_text(folder / "changes.md", changes.text(run, before))
             self.tracker.upload(version.run_id, folder, "")
 
     def describe(self, version: Any, note: str) -> None:

@@ -11,11 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.pipeline import PIPELINE, Stage
 from flows.data import contract, diff
 from flows.dvc import engine
@@ -30,7 +35,8 @@ from flows.workspace.paths import State
 def _task(stage: Stage) -> Callable[..., str]:
     """The task that brings ``stage`` up to date."""
 
-    @task(name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    @task(name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE,
+          persist_result=False)  # fmt: skip
     def bring_up_to_date(root: str, force: bool, metrics: MetricStream) -> str:
         log = get_run_logger()
         state = State(Path(root))
@@ -52,7 +58,7 @@ def _reachable(task: Any, run: Any, state: Any) -> bool:
     return remote and (isinstance(error, Unreachable) or not isinstance(error, UserError))
 
 
-@task(name="changes", cache_policy=NO_CACHE, persist_result=False)
+@task(name="changes", task_run_name="changes", cache_policy=NO_CACHE, persist_result=False)
 def show_changes(root: str) -> None:
     """Show in reports/changes.html what changed in the data since the last published pipeline run."""
     log, state = get_run_logger(), State(Path(root))
@@ -67,15 +73,15 @@ def show_changes(root: str) -> None:
         log.info(diff.lines(found, names))
 
 
-@task(name="contract", cache_policy=NO_CACHE, persist_result=False)
+@task(name="contract", task_run_name="contract", cache_policy=NO_CACHE, persist_result=False)
 def check_contract(root: str) -> None:
     """Stop here when the data does not satisfy section 'contract' of params.yaml."""
     get_run_logger().info(contract.check(Path(root)))
 
 
 @task(
-    name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable, cache_policy=NO_CACHE,
-    persist_result=False,
+    name="register", task_run_name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable,
+    cache_policy=NO_CACHE, persist_result=False,
 )  # fmt: skip
 def register(root: str, how: dict[str, str], seconds: dict[str, float], metrics: MetricStream) -> dict[str, Any]:
     """Record the pipeline run in git and MLflow, register its model and let the gate decide on promotion."""
@@ -85,7 +91,18 @@ def register(root: str, how: dict[str, str], seconds: dict[str, float], metrics:
     return result
 
 
-@flow(name="stillroom", validate_parameters=False, persist_result=False)
+def call(name: str) -> None:
+    """Give this flow run ``name`` on Prefect's pages, which shows what it did; best effort."""
+    if flow_run.id is None:  # called outside of a flow run
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), name=name[:200])
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("the flow run keeps its name: %s", error)
+
+
+@flow(name="stillroom", flow_run_name="pipeline run in progress", validate_parameters=False, persist_result=False)
 def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None]) -> dict[str, Any]:
     """Bring every stage up to date and publish the result; the caller holds the checkout's lock and a snapshot.
 
@@ -108,7 +125,11 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
             how[stage.name] = TASKS[stage.name](root, stage.name in force, metrics)
             seconds[stage.name] = time.monotonic() - began
             say(stage.name, how[stage.name])
-        return register(root, how, seconds, metrics)
+        result = register(root, how, seconds, metrics)
+        call(result["did"])
+        return result
     except BaseException as error:
+        if isinstance(error, Exception):  # else Prefect's server may be stopping too
+            call(f"failed after {', '.join(how) or 'nothing'}: {brief(error)}")
         metrics.stop("FAILED" if isinstance(error, Exception) else "KILLED")
         raise

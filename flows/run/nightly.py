@@ -13,12 +13,12 @@ from components.base.errors import UserError
 from flows.data import look
 from flows.dvc import engine, schema, snapshot
 from flows.registry import publish
-from flows.run.flow import pipeline
+from flows.run.flow import call, pipeline
 from flows.workspace import lock
 from flows.workspace.paths import State
 
 
-@flow(name="nightly", persist_result=False)
+@flow(name="nightly", flow_run_name="nightly run in progress", persist_result=False)
 def nightly(root: str) -> str:
     """Look at the source and, only when something changed, run the pipeline; returns the result in one line."""
     log = get_run_logger()
@@ -37,6 +37,7 @@ def nightly(root: str) -> str:
             result = pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
             line = f"{result['name']} version {result['version']}: {result['reason']}"
     log.info(line)
+    call(line)
     return line
 
 
