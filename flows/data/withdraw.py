@@ -14,15 +14,16 @@ from components.samples import catalogue, withdrawn
 from components.samples.catalogue import Known
 from flows.data import erase, materialise
 from flows.dvc import engine
-from flows.registry import impact
+from flows.registry import impact, restore
+from flows.registry.publish import register_params
 from flows.workspace import lock
 from flows.workspace.paths import State
 
 RECORD = Path("data/withdrawn.jsonl")
 NOT_REACHED = (
-    "not reached: DVC's cache and its remotes hold older states (--purge here and `dvc gc --workspace --cloud` for a "
-    "remote remove them, and with them what `stillroom sync` makes lost versions from), MLflow's copies of older "
-    "reports may show thumbnails, the source still holds the images"
+    "not reached: DVC's cache and its remotes hold older states (--purge removes them here and keeps what registered "
+    "versions are made of; `dvc gc --workspace --cloud` removes both from a remote), MLflow's copies of older reports "
+    "may show thumbnails, the source still holds the images"
 )
 _SHOWN = 10
 
@@ -142,13 +143,16 @@ def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: C
 
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
-    if not sure("remove every state but the present one from DVC's local cache? The registered versions stay in "
-                "MLflow, but `stillroom sync` cannot make them again if MLflow loses them"):  # fmt: skip
+    name = register_params(state.root).name
+    asked = ("remove every state of the data but the present one from DVC's local cache? The models and scores of "
+             "registered versions stay, for `stillroom sync`; `stillroom reproduce` cannot make them anew")  # fmt: skip
+    if not sure(asked):
         raise UserError("nothing was removed from the cache")
     before = shutil.disk_usage(state.root).free
-    engine.purge(state.root)
+    engine.purge(state.root, lambda: restore.objects(state.root, name))
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
-    say(f"DVC's cache now holds the present state only ({freed:.1f} MiB freed); remotes: `dvc gc --workspace --cloud`")
+    say(f"DVC's cache now holds the present state and the registered models only ({freed:.1f} MiB freed); remotes: "
+        "`dvc gc --workspace --cloud`")  # fmt: skip
 
 
 def _images(count: int) -> str:

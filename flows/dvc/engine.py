@@ -8,10 +8,13 @@ by hand works here (flows/dvc/waiting.py).  What only reads (`lock`, `cached`) r
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +114,40 @@ def output(stages: Mapping[str, Any], stage: str, path: str) -> str:
     return next((out.get("md5", "") for out in outs if out["path"] == path), "")
 
 
-def cached(root: Path, digest: str) -> dict[str, Path]:
+def cached(root: Path, digest: str, only: Container[str] | None = None) -> dict[str, Path]:
     """The files behind a DVC hash, by their name in the output folder (``""`` for a single file).
 
-    Empty when the cache does not hold all of them any more.
+    Empty when the cache does not hold all of them any more, or all of ``only``, those of these names.
     """
-    with _repo(root) as repo:
-        cache = Path(repo.cache.local.path)
+    cache = _local(root)
     found = cache / digest[:2] / digest[2:] if digest else None
     if found is None or not found.is_file():
         return {}
     if not digest.endswith(".dir"):
         return {"": found}
     entries = json.loads(found.read_text("utf-8"))
-    paths = {entry["relpath"]: cache / entry["md5"][:2] / entry["md5"][2:] for entry in entries}
+    paths = {entry["relpath"]: cache / entry["md5"][:2] / entry["md5"][2:] for entry in entries
+             if only is None or entry["relpath"] in only}  # fmt: skip
     return paths if all(path.is_file() for path in paths.values()) else {}
+
+
+def _local(root: Path) -> Path:
+    # Looked up again only when the configuration changes: to open a Repo takes a tenth of a second.
+    return _cache(root, *(_stamp(root / ".dvc" / name) for name in ("config", "config.local")))
+
+
+@functools.lru_cache(maxsize=32)
+def _cache(root: Path, *configured: tuple[int, int] | None) -> Path:
+    with _repo(root) as repo:
+        return Path(repo.cache.local.path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def track(root: Path, path: str) -> None:
@@ -139,10 +161,37 @@ def untrack(root: Path, path: str) -> None:
     (root / f"{path}.dvc").unlink(missing_ok=True)
 
 
-def purge(root: Path) -> None:
-    """Remove from the local cache whatever the present dvc.lock does not name."""
+def listing(root: Path, digest: str) -> Path:
+    """Where the cache has the object ``digest`` itself: of a folder, the list of its files."""
+    return _local(root) / digest[:2] / digest[2:]
+
+
+def purge(root: Path, keep: Callable[[], Iterable[Path]] = tuple) -> None:
+    """Remove from the local cache whatever the present dvc.lock does not name, but for the objects that ``keep`` names.
+
+    Killed meanwhile, the next call puts them back before it asks.
+    """
     with _working(root) as repo:
-        repo.gc(workspace=True, force=True)
+        cache = Path(repo.cache.local.path)
+        aside = cache.with_name("stillroom.kept")
+        _put_back(aside, cache)
+        for path in keep():
+            other = aside / path.relative_to(cache)
+            other.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, other)
+        try:
+            repo.gc(workspace=True, force=True)
+        finally:
+            _put_back(aside, cache)
+
+
+def _put_back(aside: Path, cache: Path) -> None:
+    for path in sorted(aside.rglob("*")):
+        target = cache / path.relative_to(aside)
+        if path.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvisi
 _BESIDE = ("scores.json", "samples.png", "film.png")
 _TABLES = ("samples.parquet", "held_out.parquet")
 """What the gate decides on beside the scores; evaluations of before they were written have none."""
+OF_EVALUATION = (*_BESIDE, *_TABLES)
+"""The files of an evaluation that a version has."""
 _ARITHMETIC = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 """Flags of a processor by which torch chooses its kernels."""
 

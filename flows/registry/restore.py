@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
+from flows.dvc import engine
 from flows.history import ledger
 from flows.history.decisions import Decided
+from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, changes
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
@@ -46,6 +49,22 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
         versions.describe(version, run.about["note"])
     aliases.bring(versions, say=say)
     return count
+
+
+def objects(root: Path, name: str) -> list[Path]:
+    """What DVC's cache has of the files of every version of ``name``: what `stillroom sync` makes lost ones from.
+
+    No images: the model, the scores and the pictures that it drew.
+    """
+    history, found = History(root), set[Path]()
+    for key in {one.intent.key for one in history.decided(name) if one.counts}:
+        run = history.run(key)
+        for stage, path, only in (("train", "models/candidate", None),
+                                  ("evaluate", "models/evaluation", bundle.OF_EVALUATION)):  # fmt: skip
+            digest = engine.output(run.stages, stage, path) if run else ""
+            held = engine.cached(root, digest, only)
+            found |= {engine.listing(root, digest), *held.values()} if held else set()
+    return sorted(found)
 
 
 def _number(one: Decided) -> tuple[int, tuple[int, int, str]]:

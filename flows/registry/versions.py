@@ -84,7 +84,8 @@ class Versions:
         """
         root, stages = self.tracker.state.root, run.stages
         model = engine.cached(root, engine.output(stages, "train", "models/candidate"))
-        evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"))
+        evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"),
+                                   only=bundle.OF_EVALUATION)  # fmt: skip
         if not model or not evaluation:
             return None
         with tempfile.TemporaryDirectory(dir=self.tracker.state.folder) as name:

@@ -19,8 +19,9 @@ from mlflow.tracking._tracking_service import utils as tracking
 
 from components.base import config
 from components.base.errors import UserError
+from flows.dvc import engine
 from flows.history import decisions, ledger, store
-from flows.registry import aliases, bundle, publish, settle
+from flows.registry import aliases, bundle, publish, restore, settle
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import CHECKOUT, RUN_KEY, Tracker
 from flows.registry.versions import CHAMPION, DECISION, MANIFEST_TAG, PREVIOUS, Versions
@@ -295,6 +296,27 @@ def two_lock(state):
     path = state.folder / "lock.txt"
     path.write_text(git(state.root, "show", f"{aliases.BRANCH}/champion:dvc.lock"))
     return path
+
+
+def test_a_purge_leaves_what_lost_versions_are_made_from_and_no_images(here, monkeypatch):
+    before, lock = told(here), (here.root / "dvc.lock").read_bytes()
+    raw = [engine.output(run.stages, "collect", "data/raw") for run in store.all_runs(here.root)]
+    (here.root / "dvc.lock").unlink()  # what lies here names nothing any more
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        true, times = engine._put_back, []
+        patch.setattr(engine, "_put_back", lambda *where: killed() if times else times.append(true(*where)))
+        engine.purge(here.root, lambda: restore.objects(here.root, "denoiser"))
+    assert not restore.objects(here.root, "denoiser"), "killed while they were aside"
+    engine.purge(here.root, lambda: restore.objects(here.root, "denoiser"))
+    assert not any(engine.cached(here.root, digest) for digest in raw)
+    (here.root / "dvc.lock").write_bytes(lock)
+    lost(here)
+    publish.sync(here, say=lambda _: None)
+    assert told(here) == before and not any(versions(here).fault(one) for one in versions(here).all())
+
+
+def killed():
+    raise Killed
 
 
 def test_a_copy_of_a_checkout_leaves_the_live_run_of_the_first_alone(here, tmp_path):
