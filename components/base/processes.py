@@ -32,6 +32,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def import_ahead(modules: Sequence[str]) -> None:
+    """Have the process that the workers of :func:`pool` are forked from import ``modules``, from now on."""
+    get_context("forkserver").set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
+
+
 @contextlib.contextmanager
 def pool(
     workers: int, start: Callable[..., None], *arguments: object, preload: Sequence[str] = ()
@@ -39,11 +45,10 @@ def pool(
     """Processes that call ``start(*arguments)`` once; on an exception they are ended at once.
 
     They are forks of one fresh process that imports the module of ``start`` and the modules ``preload`` once for all of
-    them.  It begins to import now, beside whatever the caller does before it gives the first task.
+    them (:func:`import_ahead`).
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload([start.__module__, *preload])
-    forkserver.ensure_running()
+    import_ahead([start.__module__, *preload])
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(start, arguments)) as executor:
         try:
             yield executor

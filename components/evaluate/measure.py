@@ -47,9 +47,8 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
 
     ``quiet``: without a progress bar.
     """
-    alone = torch.cuda.is_available() or processes.cores() == 1
     with contextlib.ExitStack() as stack:
-        if alone:
+        if _alone():
             threads = torch.get_num_threads()
             stack.callback(torch.set_num_threads, threads)
             stack.callback(_held.clear)
@@ -69,6 +68,16 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
             return torch.cat(parts)
 
         yield run
+
+
+def import_ahead(model: Path) -> None:
+    """Begin to import what :func:`workers` need, which takes seconds, beside what the caller does until then."""
+    if not _alone():
+        processes.import_ahead([__name__, *registry.modules(model)])
+
+
+def _alone() -> bool:
+    return torch.cuda.is_available() or processes.cores() == 1
 
 
 def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExecutor]:

@@ -37,6 +37,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     for name in ("train", "test"):
         if len(rows[name]) < 2:
             raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
+    measure.import_ahead(model)
     denoiser = sampling.load(model)
     measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
@@ -115,6 +116,7 @@ def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quie
 
     UserError when the model is of samples of another shape; ``quiet``: without a progress bar.
     """
+    measure.import_ahead(model)
     measure.check(sampling.load(model), pack.read_header(pixels), model)
     with measure.workers(model, quiet) as run:
         return measure.errors(run, pixels, rows, seed=seed)
