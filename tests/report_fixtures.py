@@ -222,6 +222,15 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
     (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), SIDE, SIDE, 3), np.uint8).tobytes())
     _json(folder / "samples.json", {"rows": len(ids), "side": SIDE, "channels": 3, "classes": names})
     drawn.write(folder, *tables(ids, names, keys))
+    per = len(ids) // max(1, len(names))  # three samples of each label less: those are extra
+    labels = [{"class_id": number, "samples": [at for at, each in enumerate(ids) if each == number][: per - 3],
+               "extra": range(at * 3, at * 3 + 3), "real": range(at, 20, 5)}
+              for at, number in enumerate(sorted(set(ids)))]  # fmt: skip
+    extra = 3 * len(labels)
+    _json(folder / "gallery.json", {"rows": extra, "side": SIDE, "channels": 3,
+                                    "labels": [{**each, "extra": list(each["extra"]), "real": list(each["real"])}
+                                               for each in labels]})  # fmt: skip
+    (folder / "gallery.u8").write_bytes(random.integers(0, 256, (extra, SIDE, SIDE, 3), np.uint8).tobytes())
     (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, SIDE, SIDE, 3), np.uint8).tobytes())
     _json(
         folder / "film.json",

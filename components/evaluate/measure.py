@@ -87,8 +87,16 @@ def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExec
 
 def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:
     """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own."""
-    tasks = [(list(class_ids[at : at + CHUNK]), seed, at, steps) for at in range(0, len(class_ids), CHUNK)]
-    return run(_sample, tasks, "evaluate: samples")
+    return drawn(run, class_ids, seed=seed, steps=steps)
+
+
+def drawn(
+    run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None, first: int = 0,
+    what: str = "evaluate: samples",
+) -> Tensor:  # fmt: skip
+    """As :func:`samples`, but the first one is number ``first`` of ``seed``; ``what`` names the progress bar."""
+    tasks = [(list(class_ids[at : at + CHUNK]), seed, first + at, steps) for at in range(0, len(class_ids), CHUNK)]
+    return run(_sample, tasks, what)
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:

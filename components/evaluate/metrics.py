@@ -39,6 +39,10 @@ class Measured:
     """Features of the validation and test images, (M, D)."""
     floor: Tensor
     """Features of as many training images as there are samples, or of all, (F, D)."""
+    sweep: list[dict[str, Any]]
+    """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
+    extra: Tensor
+    """Samples that fill the rows of rare labels and are scored nowhere (:mod:`components.evaluate.gallery`)."""
 
 
 def bootstrap(params: EvaluateParams) -> dict[str, Any]:

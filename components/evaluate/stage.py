@@ -17,7 +17,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
-from components.evaluate import classifier, measure, metrics, neighbours, reference, sweep, tabulate
+from components.evaluate import classifier, gallery, measure, metrics, neighbours, reference, sweep, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
 from components.samples import drawn, pack
@@ -42,7 +42,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
-    found, tables, points = _measured(params, denoiser, model, pixels, rows, class_ids)
+    extra_ids = gallery.wanted(train_ids, class_ids)
+    found, tables = _measured(params, model, pixels, rows, class_ids, extra_ids)
     film_ids = _film_classes(train_ids)
     film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
     table: dict[str, Any] = {
@@ -56,29 +57,23 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
-    table |= {**levels, "sweep": points, "knee": sweep.knee(points)}
+    table |= {**levels, "sweep": found.sweep, "knee": sweep.knee(found.sweep)}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
         table["scores"] |= metrics.of_labels(params, *rows_of)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
+        gallery.write(folder, extra_ids, found.extra, rows=rows["train"], train_ids=train_ids, class_ids=class_ids)
         _augmented(folder, model, images, rows["train"])
-    return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(points)
+    return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(found.sweep)
 
 
 def _measured(
-    params: EvaluateParams,
-    denoiser: sampling.Denoiser,
-    model: Path,
-    pixels: Path,
-    rows: dict[str, list[int]],
-    class_ids: Sequence[int],
-) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns], list[dict[str, Any]]]:
-    """What is computed with networks, the tables of samples and of held-out images, and the points of the sweep.
-
-    A distilled student knows one number of steps, so there is nothing to sweep.
-    """
+    params: EvaluateParams, model: Path, pixels: Path, rows: dict[str, list[int]], class_ids: Sequence[int],
+    extra_ids: Sequence[int],
+) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:  # fmt: skip
+    """What is computed with networks, and the tables of samples and of held-out images."""
     images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
     real = images.gather(held_rows)
     order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
@@ -88,8 +83,12 @@ def _measured(
         held_out = measure.described(run, real, "held-out features")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
                                  floor=order[: len(made)].tolist(), classes=len(images.header.classes))  # fmt: skip
-        points = [] if denoiser.sigmas else sweep.swept(params, run, class_ids, held_out)
+        # A distilled student knows one number of steps.
+        points = [] if sampling.load(model).sigmas else sweep.swept(params, run, class_ids, held_out)
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
+        extra = made[:0]
+        if extra_ids:
+            extra = measure.drawn(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels")
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
     both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))
@@ -107,8 +106,9 @@ def _measured(
         "row": held_rows, "sha256": [keys[row] for row in held_rows],
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
-    found = metrics.Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor)
-    return found, (samples, others), points
+    found = metrics.Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor,
+                             sweep=points, extra=extra)  # fmt: skip
+    return found, (samples, others)
 
 
 def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:

@@ -183,6 +183,8 @@ h4 { margin: 1.1rem 0 .3rem; font-size: .9rem; font-weight: 600; color: var(--so
 .samples dt { font-weight: 600; font-size: .92rem; }
 .samples dt small { display: block; font-weight: 400; color: var(--soft); }
 .samples dd { margin: 0; display: flex; flex-wrap: wrap; gap: 4px; }
+.samples.beside { grid-template-columns: minmax(6rem, 10rem) minmax(0, 1fr) minmax(0, 1fr); row-gap: 1.1rem; }
+.samples dd.real { border-left: 3px solid var(--line); padding-left: .8rem; }
 .film { overflow-x: auto; padding-bottom: .4rem; }
 .film table { width: auto; } .film td, .film th { border: 0; padding: 2px; }
   .film td:not(.num), .film th:not(.num) { min-width: 0; }
@@ -201,7 +203,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); color: var(--soft)
   max-height: 100vh; overflow-y: auto; }
   nav ol { flex-direction: column; gap: .45rem; } main { grid-column: 2; } }
 @media (max-width: 30rem) {
-  body { padding: 0 .9rem 2rem; } .samples { grid-template-columns: minmax(0, 1fr); }
+  body { padding: 0 .9rem 2rem; } .samples, .samples.beside { grid-template-columns: minmax(0, 1fr); }
   th, td { padding: .4rem .6rem; }
   .tiles { grid-template-columns: 1fr 1fr; } .tiles .value { font-size: 1.2rem; }
   .inside { padding: 0 .6rem .4rem; }

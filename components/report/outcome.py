@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ class Outcome:
     """One candidate and its scores.
 
     ``rows`` and ``held_out`` are the tables of stage ``evaluate`` (:mod:`components.samples.drawn`), without features.
+    ``gallery`` are the rows of pictures by label, ``extra`` (E, H, W, C) their samples that no table holds.
     ``samples`` is (N, H, W, C) uint8 with ``sample_info``, in the order of ``rows``;
     ``film`` (pictures, frames, H, W, C) with ``film_info``;
     ``augmented`` (images, draws, H, W, C) with ``augmented_info``, both empty where training changed no image;
@@ -38,6 +40,8 @@ class Outcome:
     card: str
     samples: np.ndarray
     sample_info: dict[str, Any]
+    gallery: list[dict[str, Any]]
+    extra: np.ndarray
     film: np.ndarray
     film_info: dict[str, Any]
     augmented: np.ndarray
@@ -48,6 +52,10 @@ class Outcome:
     def sample(self, number: int) -> Image.Image:
         """Sample ``number`` as a picture."""
         return _show(self.samples[number])
+
+    def added(self, number: int) -> Image.Image:
+        """Extra sample ``number`` as a picture."""
+        return _show(self.extra[number])
 
     def frame(self, strip: int, number: int) -> Image.Image:
         """Frame ``number`` of film strip ``strip``."""
@@ -72,6 +80,12 @@ class Outcome:
         return tallies.tally(self.rows, self.held_out, tallies.copy)
 
     @cached_property
+    def recognised(self) -> dict[str, tallies.Tally]:
+        """Of each label ("" for none): how many samples, and held-out images, the classifier gives that label."""
+        found = tallies.by_class(self.rows, self.held_out, tallies.recognised, alone=True)
+        return defaultdict(lambda: tallies.Tally(0, 0, 0, 0), found)
+
+    @cached_property
     def confidence(self) -> str:
         """The intervals' confidence in words: ``95 %``."""
         return f"{100 * self.scores['confidence']:g} %"
@@ -86,7 +100,7 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         raise UserError(
             f"{evaluation}: samples of {side} pixels, training images of {header.spec.side}: run stage 'evaluate' again"
         )
-    rows = drawn.samples(evaluation)
+    gallery, rows = _json(evaluation / "gallery.json"), drawn.samples(evaluation)
     if len(rows) != sample_info["rows"]:
         raise UserError(f"{evaluation}: {sample_info['rows']} pictures, {len(rows)} rows: run stage 'evaluate' again")
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
@@ -101,6 +115,8 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         card=(model / "README.md").read_text("utf-8"),
         samples=_array(evaluation / "samples.u8", (sample_info["rows"], side, side, channels)),
         sample_info=sample_info,
+        gallery=gallery["labels"],
+        extra=_array(evaluation / "gallery.u8", (gallery["rows"], side, side, channels)),
         film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], side, side, channels)),
         film_info=film_info,
         augmented=_array(evaluation / "augmented.u8", draws) if augmented else np.empty(draws, np.uint8),

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from components.html.page import Child, Section, cut, el, empty, figures, hidden, note, plural
+from typing import Any
+
+from components.html.page import Child, Safe, Section, cut, el, empty, figures, hidden, note, share
 from components.html.sprites import Sprites
 from components.report.outcome import UNLABELLED, Outcome
+from components.samples.tallies import Tally
 
 
 def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:
-    """Samples by label, in the order in which they were drawn."""
-    ids = [row["class_id"] for row in data.rows]
-    if not ids:
+    """A row for each label, all of one length: samples, and training images of the same label beside them."""
+    if not data.gallery:
         return Section("samples", "Samples", [empty("No samples were drawn.")])
     entries: list[Child] = []
-    order = sorted(set(ids), key=lambda number: (number < 0, number))
-    for number in order:
-        name = data.class_name(number) or UNLABELLED
-        of_label = [at for at, found in enumerate(ids) if found == number]
-        cells = []
-        for at in of_label[:most]:
-            sheet.add(str(at), data.sample(at))
-            cells.append(sheet.cell(str(at), f"sample {at}, {cut(name, 60, tell=False)}"))
-        more = f"{len(cells)} of {len(of_label)}" if len(cells) < len(of_label) else plural(len(of_label), "sample")
-        entries += [el("dt", cut(name, characters), el("small", more)), el("dd", cells)]
+    for row in data.gallery:
+        name = data.class_name(row["class_id"]) or UNLABELLED
+        short = cut(name, 60, tell=False)
+        cells, real = _samples(data, sheet, row, short)[:most], []
+        for at in row["real"][:most]:
+            sheet.add(f"row/{at}", data.training(at))
+            real.append(sheet.cell(f"row/{at}", f"training image {at}, {short}"))
+        agreed = _recognised(data.recognised[name if row["class_id"] >= 0 else ""])
+        entries += [el("dt", cut(name, characters), agreed), el("dd", cells), el("dd", real, class_="real")]
     sampler = data.scores["sampler"]
     return Section("samples", "Samples", [
-        note(f"Drawn from noise in {sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed "
-             f"{sampler['seed']}: the first ones of each label, none picked by hand. The same seed gives the same "
-             f"noise to every model, so two reports can be laid side by side. {data.header.spec.side} × "
-             f"{data.header.spec.side} pixels, enlarged {sheet.scale} times."),
-        el("dl", entries, class_="samples"),
+        note("On the left samples, on the right training images of the same label. Drawn from noise in "
+             f"{sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed {sampler['seed']}: the "
+             "first ones of each label, as many of a rare label as of a common one, none picked by hand. The same seed "
+             "gives the same noise to every model, so two reports can be laid side by side. "
+             f"{data.header.spec.side} × {data.header.spec.side} pixels, enlarged {sheet.scale} times."),
+        el("dl", entries, class_="samples beside"),
     ])  # fmt: skip
+
+
+def _samples(data: Outcome, sheet: Sprites, row: dict[str, Any], name: str) -> list[Safe]:
+    """The cells of a label's samples: those that the table has, then those that were drawn to fill the row."""
+    pictures = [(f"sample/{at}", data.sample(at)) for at in row["samples"]]
+    pictures += [(f"extra/{at}", data.added(at)) for at in row["extra"]]
+    for key, picture in pictures:
+        sheet.add(key, picture)
+    return [sheet.cell(key, f"{key.replace('/', ' ')}, {name}") for key, _ in pictures]
+
+
+def _recognised(found: Tally) -> Child:
+    """How many samples of a label the classifier recognises, against held-out images."""
+    if not found.samples:
+        return None
+    real = f", held-out images {share(found.real_share, 1)}" if found.real else ""
+    return el("small", f"recognised {found.hits} of {found.samples}{real}")
 
 
 def film(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Section:

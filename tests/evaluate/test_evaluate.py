@@ -78,7 +78,8 @@ def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):
 def test_it_writes_what_the_reports_read(made, evaluated):
     numbers, found = evaluated[0], contents(evaluated[1])
     assert set(found) == {"scores.json", "samples.u8", "samples.json", "film.u8", "film.json", "errors.f32",
-                          "samples.png", "film.png", "samples.parquet", "held_out.parquet"}  # fmt: skip
+                          "samples.png", "film.png", "samples.parquet", "held_out.parquet",
+                          "gallery.json", "gallery.u8"}  # fmt: skip
     table = json.loads(found["scores.json"])
     assert table["counts"] == {"train": 32, "test": 8, "held_out": 16, "samples": 10}
     kinds = ("kid", "fd", "precision", "recall", "density", "coverage", "accuracy")

@@ -112,7 +112,6 @@ def test_limits_hold_and_say_what_is_missing(tmp_path):
     paths = made.model_states(tmp_path)
     report(PARAMS.model_copy(update={"samples_per_class": 1, "films": 1, "neighbours": 1}), **paths)
     text = paths["page"].read_text("utf-8")
-    assert "1 of 6" in text
     assert "1 of 4 strips shown, 3 not shown." in text
     assert "1 of 18 pairs shown, 17 not shown." in text
 
@@ -121,6 +120,16 @@ def test_the_closest_pair_comes_first_and_is_marked(hostile):
     text = hostile[0].read_text("utf-8")
     assert text.index("rmse 0.05<") < text.index("rmse 0.06<") < text.index("rmse 0.07<")
     assert text.count("a copy: at most 0.061") == 2  # 0.05 and 0.06
+
+
+def test_rows_of_samples_are_equally_long_with_as_many_real_images_beside_them(tmp_path):
+    paths = made.model_states(tmp_path, hostile=False)
+    for most, samples, real in ((6, 6, 4), (2, 2, 2)):
+        report(PARAMS.model_copy(update={"samples_per_class": most}), **paths)
+        part = paths["page"].read_text("utf-8").split('class="samples beside"')[1].split("</dl>")[0]
+        rows = re.findall(r"<dd>(.*?)</dd><dd class=\"real\">(.*?)</dd>", part)
+        assert [(row.count('role="img"'), other.count('role="img"')) for row, other in rows] == [(samples, real)] * 2
+        assert "recognised 4 of 9, held-out images" in part
 
 
 def test_copies_are_counted_by_label(tmp_path):

@@ -1,0 +1,53 @@
+"""Equal rows of pictures for the report: as many samples of a rare label as of a common one, and real images.
+
+gallery.json    {"rows", "side", "channels", "class_ids": of each extra sample, "labels": [{"class_id", "samples":
+                numbers in the table of samples, "extra": places in gallery.u8, "real": rows of the pack}, ...]}
+gallery.u8      the extra samples, rows x side x side x channels bytes
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+PER_LABEL, LABELS = 8, 40
+"""Pictures of a label, and labels that have a row: those with the most training images."""
+
+
+def labels(train_ids: Sequence[int]) -> list[int]:
+    """The class ids that have a row, ascending, with -1 (no label) last."""
+    count = Counter(train_ids)
+    chosen = sorted(count, key=lambda number: (-count[number], number))[:LABELS]
+    return sorted(chosen, key=lambda number: (number < 0, number))
+
+
+def wanted(train_ids: Sequence[int], class_ids: Sequence[int]) -> list[int]:
+    """The class ids of the extra samples that fill each row, beside the samples of ``class_ids``."""
+    have = Counter(class_ids)
+    return [number for number in labels(train_ids) for _ in range(PER_LABEL - min(PER_LABEL, have[number]))]
+
+
+def write(
+    folder: Path, extra: Sequence[int], made: Tensor, *, rows: Sequence[int], train_ids: Sequence[int],
+    class_ids: Sequence[int],
+) -> None:  # fmt: skip
+    """Write both files; ``rows`` are the training rows of the pack, of the classes ``train_ids``."""
+    entries: list[dict[str, Any]] = []
+    for number in labels(train_ids):
+        real = [row for row, other in zip(rows, train_ids, strict=True) if other == number]
+        count = min(PER_LABEL, len(real))
+        entries.append({
+            "class_id": number,
+            "samples": [at for at, other in enumerate(class_ids) if other == number][:PER_LABEL],
+            "extra": [at for at, other in enumerate(extra) if other == number],
+            "real": [real[at * len(real) // count] for at in range(count)],
+        })  # fmt: skip
+    shape = {"rows": len(extra), "side": made.shape[1], "channels": made.shape[3]}
+    text = json.dumps({**shape, "class_ids": list(extra), "labels": entries}, indent=1)
+    (folder / "gallery.json").write_text(text + "\n", "utf-8")
+    (folder / "gallery.u8").write_bytes(made.contiguous().numpy().tobytes())
