@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from components.diffusion import schedule
-from components.embed import features
+from components.embed import features, vectors
 from components.evaluate import manifold, scores
 from components.evaluate.params import EvaluateParams
 from components.model import sampling
@@ -21,6 +21,11 @@ from components.samples import tallies
 
 X0_PRECISION = "fp32"
 """The arithmetic in which x0 errors are measured, on every device."""
+
+COLOURS = "colours"
+"""The second judge beside the network: it needs no weights, and knows colours and edges alone."""
+
+_BATCH = 64
 
 Score = dict[str, Any]
 
@@ -39,6 +44,8 @@ class Measured:
     """Features of the validation and test images, (M, D)."""
     floor: Tensor
     """Features of as many training images as there are samples, or of all, (F, D)."""
+    colours: tuple[Tensor, Tensor, Tensor]
+    """Colours and edges of the samples, the held-out images and those training images: a second judge."""
     sweep: list[dict[str, Any]]
     """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
     extra: Tensor
@@ -53,34 +60,48 @@ def bootstrap(params: EvaluateParams) -> dict[str, Any]:
 def of_sets(params: EvaluateParams, found: Measured) -> dict[str, Score]:
     """Scores of the samples as a set beside the held-out images.
 
-    ``floor``: the same for as many real training images, which no model is expected to beat.
+    ``floor``, or ``ceiling`` where more is better: the same for as many real training images, which no model is
+    expected to beat.
     """
     table = {}
-    sizes = {"features": features.NAME, "images": len(found.fake), "against": len(found.held_out)}
-    for name, distance in (("kid", scores.kid), ("fd", scores.frechet)):
+    sizes = {"images": len(found.fake), "against": len(found.held_out)}
+    for name, judge, distance, (fake, real, floor) in (
+        ("kid", features.NAME, scores.kid, (found.fake, found.held_out, found.floor)),
+        ("fd", features.NAME, scores.frechet, (found.fake, found.held_out, found.floor)),
+        ("kid", COLOURS, scores.kid, found.colours),
+    ):
         main, least = (
-            scores.score(distance(some, found.held_out), len(some), len(found.held_out), **bootstrap(params))
-            for some in (found.fake, found.floor)
+            scores.score(distance(some, real), len(some), len(real), **bootstrap(params)) for some in (fake, floor)
         )
-        table[f"{name}_{features.NAME}"] = {**main, "floor": least, **sizes}
-    ours, real = (manifold.per_image(some, found.held_out) for some in (found.fake, found.floor))
+        table[f"{name}_{judge}"] = {**main, "floor": least, "features": judge, **sizes}
+    ours, best = (manifold.per_image(some, found.held_out) for some in (found.fake, found.floor))
     for name, values in ours.items():
-        main, most = (scores.mean_interval(some, **bootstrap(params)) for some in (values, real[name]))
-        table[f"{name}_{features.NAME}"] = {**main, "floor": most, **sizes}
+        main, most = (scores.mean_interval(some, **bootstrap(params)) for some in (values, best[name]))
+        table[f"{name}_{features.NAME}"] = {**main, "ceiling": most, "features": features.NAME, **sizes}
     return table
+
+
+def colours(images_NHWC: Tensor) -> Tensor:
+    """Colours and edges of uint8 images by :mod:`components.embed.vectors`, (N, 256) float32, without a network."""
+    found = [
+        torch.from_numpy(vector).float()
+        for some in images_NHWC.split(_BATCH)
+        for vector in vectors.embed(list(some.numpy()), name=COLOURS)
+    ]
+    return torch.stack(found)
 
 
 def of_labels(
     params: EvaluateParams, samples: Iterable[Mapping[str, Any]], held_out: Iterable[Mapping[str, Any]]
 ) -> dict[str, Score]:
-    """The accuracy of the classifier on the samples; ``floor``: on held-out images, its ceiling.  Empty without one."""
+    """The accuracy of the classifier on the samples; ``ceiling``: on held-out images.  Empty without one."""
     ours, real = ([found for row in rows if (found := tallies.recognised(row)) is not None]
                   for rows in (samples, held_out))  # fmt: skip
     if not ours or not real:
         return {}
     main, ceiling = (scores.mean_interval(torch.tensor(some).double(), **bootstrap(params)) for some in (ours, real))
     sizes = {"features": features.NAME, "images": len(ours), "against": len(real)}
-    return {f"accuracy_{features.NAME}": {**main, "floor": ceiling, **sizes}}
+    return {f"accuracy_{features.NAME}": {**main, "ceiling": ceiling, **sizes}}
 
 
 def of_noise_levels(params: EvaluateParams, errors: Tensor, denoiser: sampling.Denoiser) -> dict[str, Any]:
@@ -107,8 +128,7 @@ def numbers(table: Mapping[str, Score]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, part in table.items():
         found |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
-        if "floor" in part:
-            found[f"{name}_floor"] = part["floor"]["value"]
+        found |= {f"{name}_{end}": part[end]["value"] for end in ("floor", "ceiling") if end in part}
     return found
 
 

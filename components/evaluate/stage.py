@@ -77,12 +77,13 @@ def _measured(
     images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
     real = images.gather(held_rows)
     order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
+    floor = order[: len(class_ids)].tolist()
     with measure.workers(model) as run:
         made = measure.samples(run, class_ids, seed=params.seed)
         fake = measure.described(run, made, "features of samples")
         held_out = measure.described(run, real, "held-out features")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
-                                 floor=order[: len(made)].tolist(), classes=len(images.header.classes))  # fmt: skip
+                                 floor=floor, classes=len(images.header.classes))  # fmt: skip
         # A distilled student knows one number of steps.
         points = [] if sampling.load(model).sigmas else sweep.swept(params, run, class_ids, held_out)
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
@@ -106,8 +107,11 @@ def _measured(
         "row": held_rows, "sha256": [keys[row] for row in held_rows],
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
-    found = metrics.Measured(drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor,
-                             sweep=points, extra=extra)  # fmt: skip
+    others_seen = images.gather([rows["train"][at] for at in floor])
+    found = metrics.Measured(
+        drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=extra,
+        colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
+    )  # fmt: skip
     return found, (samples, others)
 
 

@@ -28,8 +28,8 @@ from components.html.page import (  # fmt: skip
 from components.report.outcome import Outcome
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
-HEADLINES = ("x0", "kid", "coverage", "accuracy")
-FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0"}
+HEADLINES = ("x0_error", "kid_efficientnet_lite0", "coverage_efficientnet_lite0", "accuracy_efficientnet_lite0")
+FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0", "colours": "colours and edges"}
 
 
 def summary(data: Outcome) -> Child:
@@ -42,10 +42,10 @@ def summary(data: Outcome) -> Child:
     )
     entries = []
     for key, score in data.scores["scores"].items():
-        if key.partition("_")[0] not in HEADLINES:
+        if key not in HEADLINES:
             continue
         name, _, _ = score_words(key)
-        floor = score.get("floor")
+        floor = score.get("floor") or score.get("ceiling")
         remark = f"{figures(score['low'])} to {figures(score['high'])}"
         entries.append(
             (name, figures(score["value"]), f"{remark}; real images {figures(floor['value'])}" if floor else remark)
@@ -112,7 +112,7 @@ def scores(data: Outcome) -> Section:
     rows, plots = [], []
     for key, score in data.scores["scores"].items():
         name, unit, reading = score_words(key)
-        floor = score.get("floor")
+        floor = score.get("floor") or score.get("ceiling")
         better = "higher" if key.partition("_")[0] in HIGHER else "lower"
         rows.append([name, figures(score["value"], 4), _interval(score), figures(floor["value"], 4) if floor else "–",
                      _interval(floor) if floor else "–", better, _images(score)])  # fmt: skip

@@ -24,6 +24,7 @@ from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
 
+MANIFOLD = ("precision", "recall", "density", "coverage")
 PARAMS = stage.EvaluateParams(
     seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=()
 )
@@ -82,8 +83,8 @@ def test_it_writes_what_the_reports_read(made, evaluated):
                           "gallery.json", "gallery.u8"}  # fmt: skip
     table = json.loads(found["scores.json"])
     assert table["counts"] == {"train": 32, "test": 8, "held_out": 16, "samples": 10}
-    kinds = ("kid", "fd", "precision", "recall", "density", "coverage", "accuracy")
-    assert set(table["scores"]) == {"x0_error", *(f"{kind}_efficientnet_lite0" for kind in kinds)}
+    kinds = ("kid", "fd", *MANIFOLD, "accuracy")
+    assert set(table["scores"]) == {"x0_error", "kid_colours", *(f"{kind}_efficientnet_lite0" for kind in kinds)}
     assert all(table["scores"][f"{kind}_efficientnet_lite0"]["features"] == "efficientnet_lite0" for kind in kinds)
     assert table["scores"]["x0_error"]["precision"] == "fp32"
     assert numbers["x0_error"] == table["scores"]["x0_error"]["value"]
@@ -207,10 +208,11 @@ def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monke
     images, rows = tensors.Pixels(made[0]), list(pack.read_split(made[1], "train"))
     monkeypatch.setattr(measure, "samples", lambda *_, **__: images.gather(rows))
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": len(rows)}))
-    for kind in ("kid", "fd", "precision", "recall", "density", "coverage"):
+    for kind, end in (("kid", "floor"), ("fd", "floor"), *((each, "ceiling") for each in MANIFOLD)):
         name = f"{kind}_efficientnet_lite0"
-        assert numbers[name] == pytest.approx(numbers[f"{name}_floor"], rel=1e-6)
-    assert numbers["accuracy_efficientnet_lite0_floor"] > 0.8, "left, right and both are told apart"
+        assert numbers[name] == pytest.approx(numbers[f"{name}_{end}"], rel=1e-6)
+    assert numbers["kid_colours"] == pytest.approx(numbers["kid_colours_floor"], rel=1e-6)
+    assert numbers["accuracy_efficientnet_lite0_ceiling"] > 0.8, "left, right and both are told apart"
 
 
 def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, alone, monkeypatch):
