@@ -112,7 +112,12 @@ def pull(
 
 
 def release(
-    to: Annotated[Path, typer.Argument(help="Folder of the mirror: new, empty, or one that this command wrote.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO", help="Mirror: a folder, new, empty or one that this command wrote, or s3://bucket/prefix."
+        ),
+    ],
     directory: Folder = Path(),
     version: Annotated[
         list[int] | None,
@@ -125,7 +130,8 @@ def release(
     """Write the versions that have an alias into a folder that consume/pull.py reads without a server."""
     from flows.model import release
 
-    print(release.release(enter(directory), to.absolute(), version or (), dry_run=dry_run, say=exits.note))
+    place = to if "://" in to else Path(to).absolute()
+    print(release.release(enter(directory), place, version or (), dry_run=dry_run, say=exits.note))
 
 
 def distil(
