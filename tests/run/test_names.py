@@ -22,5 +22,12 @@ def test_runs_are_named_by_what_they_did_and_the_log_is_plain_text(finished):
     assert {"collect", "train", "register"} <= tasks
     assert any("images kept in" in line for line in lines)
     assert not [line for line in lines if "{'" in line or "Counter(" in line]
+    # MLflow's charts come in the order of the names, and people look at the curves first.
+    charts = sorted(run.data.metrics)
+    assert charts[:2] == ["Curves/loss", "Curves/x0_error"]
+    for name in ("loss", "x0_error"):
+        points = [tracker.client.get_metric_history(run.info.run_id, f"{room}/{name}") for room in ("Curves", "train")]
+        first, second = ([(point.step, point.value) for point in each] for each in points)
+        assert first == second and len(first) > 1
     names = {path.name for path in tracker.local_folder(run.info.artifact_uri).iterdir()}
     assert {"changes.md", "decision.json"} <= names
