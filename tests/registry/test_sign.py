@@ -3,8 +3,9 @@
 import subprocess
 
 import pytest
-from checkouts import edit
+from checkouts import ROOT, edit
 
+from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
 from consume import signed
@@ -17,7 +18,7 @@ from flows.registry.versions import Versions
 
 
 def params(where):
-    return RegisterParams(name="denoiser", confidence=0.95, margin=0, max_memorised=0, signing_key=where)
+    return RegisterParams.model_validate(config.read(ROOT / config.FILE)["register"] | {"signing_key": where})
 
 
 def generated(folder, *options):
