@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.base import files
+from components.base import files, processes
 from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history.store import PipelineRun
@@ -61,7 +62,10 @@ def libraries() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The kind of machine that this is, as far as it decides the bytes that a training makes; no name of its own."""
+    """The kind of machine that this is, as far as it decides the bytes that a run makes; no name of its own.
+
+    How many threads there are is part of it: sums of floats in numpy and torch depend on how they are shared out.
+    """
     cpu, flags = platform.processor(), set[str]()
     with contextlib.suppress(OSError):
         rows = [line.partition(":") for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()]
@@ -74,7 +78,8 @@ def machine() -> str:
         for name, _, value in (line.partition(":") for line in path.read_text("utf-8", "replace").splitlines())
         if name == "Model"
     )
-    return ", ".join([f"{platform.system()} {platform.machine()}", cpu or "unknown processor", *able, *boards])
+    threads = f"{os.environ.get('OMP_NUM_THREADS') or processes.cores()} threads"
+    return ", ".join([f"{platform.system()} {platform.machine()}", cpu or "unknown processor", *able, threads, *boards])
 
 
 def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:

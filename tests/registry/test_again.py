@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from checkouts import git
 
+from components.base import processes
 from components.base.errors import UserError
 from flows.history.store import PipelineRun
 from flows.registry import again, bundle
@@ -128,9 +129,12 @@ def test_how_long_a_stage_took_is_what_the_run_says_that_executed_it():
     assert again.took([made()], first) == {}
 
 
-def test_the_kind_of_a_machine_is_the_same_each_time_and_names_no_host():
+def test_the_kind_of_a_machine_is_the_same_each_time_and_names_no_host(monkeypatch):
     import platform
 
-    assert bundle.machine() == bundle.machine()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert bundle.machine() == bundle.machine() and "3 threads" in bundle.machine()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert f"{processes.cores()} threads" in bundle.machine()
     assert platform.machine() in bundle.machine() and platform.node() not in bundle.machine().split(", ")
     assert str(Path.home()) not in bundle.machine()
