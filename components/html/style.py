@@ -183,8 +183,8 @@ h4 { margin: 1.1rem 0 .3rem; font-size: .9rem; font-weight: 600; color: var(--so
 .samples dt { font-weight: 600; font-size: .92rem; }
 .samples dt small { display: block; font-weight: 400; color: var(--soft); }
 .samples dd { margin: 0; display: flex; flex-wrap: wrap; gap: 4px; }
-.samples.beside { grid-template-columns: minmax(6rem, 10rem) minmax(0, 1fr) minmax(0, 1fr); row-gap: 1.1rem; }
-.samples dd.real { border-left: 3px solid var(--line); padding-left: .8rem; }
+.samples.beside { grid-template-columns: minmax(6rem, 8.5rem) minmax(0, 1fr) minmax(0, 1fr); row-gap: 1.1rem; }
+.samples dd.real { border-left: 2px solid var(--line); padding-left: .6rem; }
 .film { overflow-x: auto; padding-bottom: .4rem; }
 .film table { width: auto; } .film td, .film th { border: 0; padding: 2px; }
   .film td:not(.num), .film th:not(.num) { min-width: 0; }
@@ -202,6 +202,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); color: var(--soft)
   nav { grid-column: 1; grid-row: 1 / span 2; position: sticky; top: 0; align-self: start; padding-top: 2.1rem;
   max-height: 100vh; overflow-y: auto; }
   nav ol { flex-direction: column; gap: .45rem; } main { grid-column: 2; } }
+@media (max-width: 56rem) {
+  .samples.beside { grid-template-columns: repeat(2, minmax(0, 1fr)); } .samples.beside dt { grid-column: 1 / -1; } }
 @media (max-width: 30rem) {
   body { padding: 0 .9rem 2rem; } .samples, .samples.beside { grid-template-columns: minmax(0, 1fr); }
   th, td { padding: .4rem .6rem; }
