@@ -8,57 +8,64 @@ missing where there are fewer than two classes.  ``features`` are those that the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from components.samples import manifest
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SAMPLES_FILE, HELD_OUT_FILE = "samples.parquet", "held_out.parquet"
+_FEATURES = "features"
 
 
-def _field(name: str, kind: pa.DataType, missing: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=missing)
+@functools.cache
+def schemas() -> tuple[pa.Schema, pa.Schema]:
+    """Of the table of samples and of that of held-out images."""
+    import pyarrow as pa  # here: a machine that measures and trains without writing tables needs none
 
+    def field(name: str, kind: pa.DataType, missing: bool = False) -> pa.Field:
+        return pa.field(name, kind, nullable=missing)
 
-def _nearest(what: str) -> list[pa.Field]:
-    return [
-        _field(f"{what}_row", pa.int64()), _field(f"{what}_sha256", pa.string()), _field(f"{what}_rmse", pa.float64()),
-        _field(f"{what}_similarity", pa.float64()),
-    ]  # fmt: skip
+    def nearest(what: str) -> list[pa.Field]:
+        return [
+            field(f"{what}_row", pa.int64()), field(f"{what}_sha256", pa.string()),
+            field(f"{what}_rmse", pa.float64()), field(f"{what}_similarity", pa.float64()),
+        ]  # fmt: skip
 
-
-_JUDGED = [_field("copy_limit", pa.float64()), _field("copy", pa.bool_()), _field("predicted", pa.string(), True)]
-_FEATURES = _field("features", pa.list_(_field("element", pa.float32())))
-SAMPLES = pa.schema([
-    _field("sample", pa.int64()), _field("seed", pa.int64()), _field("class_id", pa.int64()),
-    _field("label", pa.string(), True), *_nearest("train"), *_nearest("held_out"), *_JUDGED, _FEATURES,
-])  # fmt: skip
-HELD_OUT = pa.schema([
-    _field("row", pa.int64()), _field("sha256", pa.string()), _field("class_id", pa.int64()),
-    _field("label", pa.string(), True), *_nearest("train"), *_JUDGED,
-])  # fmt: skip
+    labelled = [field("class_id", pa.int64()), field("label", pa.string(), True)]
+    judged = [field("copy_limit", pa.float64()), field("copy", pa.bool_()), field("predicted", pa.string(), True)]
+    features = field(_FEATURES, pa.list_(field("element", pa.float32())))
+    return pa.schema([
+        field("sample", pa.int64()), field("seed", pa.int64()), *labelled, *nearest("train"), *nearest("held_out"),
+        *judged, features,
+    ]), pa.schema([
+        field("row", pa.int64()), field("sha256", pa.string()), *labelled, *nearest("train"), *judged,
+    ])  # fmt: skip
 
 
 def write(folder: Path, samples: Mapping[str, Sequence[Any]], held_out: Mapping[str, Sequence[Any]]) -> None:
     """Write both tables, given as columns, into ``folder``: equal columns give equal bytes."""
-    for name, columns, schema in ((SAMPLES_FILE, samples, SAMPLES), (HELD_OUT_FILE, held_out, HELD_OUT)):
+    from components.samples import manifest
+
+    for name, columns, schema in zip((SAMPLES_FILE, HELD_OUT_FILE), (samples, held_out), schemas(), strict=True):
         manifest.write(folder / name, manifest.table({key: columns[key] for key in schema.names}, schema))
 
 
 def samples(folder: Path, *, features: bool = False) -> list[dict[str, Any]]:
     """The rows of the samples in ``folder``, without their ``features`` unless asked for; UserError when damaged."""
-    return _rows(folder / SAMPLES_FILE, SAMPLES, features)
+    return _rows(folder / SAMPLES_FILE, schemas()[0], features)
 
 
 def held_out(folder: Path) -> list[dict[str, Any]]:
     """The rows of the held-out images in ``folder``; UserError when they are damaged."""
-    return _rows(folder / HELD_OUT_FILE, HELD_OUT, True)
+    return _rows(folder / HELD_OUT_FILE, schemas()[1], True)
 
 
 def _rows(path: Path, schema: pa.Schema, features: bool) -> list[dict[str, Any]]:
-    columns = [name for name in schema.names if features or name != _FEATURES.name]
+    from components.samples import manifest
+
+    columns = [name for name in schema.names if features or name != _FEATURES]
     found: list[dict[str, Any]] = manifest.read(path, schema, stage="evaluate", columns=columns).to_pylist()
     return found

@@ -142,6 +142,7 @@ def test_a_source_that_changed_after_the_look_is_noticed(checkout):
     assert "stillroom look" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_wait_says_who_holds_the_checkout(checkout):
     first = subprocess.Popen(command("run"), cwd=checkout, env=environment(), stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE, text=True)  # fmt: skip

@@ -203,6 +203,7 @@ def test_a_linked_folder_is_not_followed(source, to, tmp_path):
     refused(source, to, "unet is not in MANIFEST.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 @pytest.mark.parametrize("before", [None, 1], ids=["first", "second"])
 def test_kill_9_at_every_step_leaves_the_old_or_the_new_folder_whole(source, to, monkeypatch, before, exchange):

@@ -145,6 +145,7 @@ def test_no_alias_and_no_version_is_told(registry, to):
         release.write(registry, "denoiser", {}, [], to)
 
 
+@pytest.mark.slow
 def test_kill_9_at_every_step_leaves_a_mirror_whose_champion_is_whole(registry, to):
     release.write(registry, "denoiser", {"champion": 1}, [], to)
     seen = set()

@@ -306,6 +306,7 @@ for name in ("pandas", "torchvision", "pyarrow", "mlflow", "dvc", "prefect", "fl
 """
 
 
+@pytest.mark.slow
 def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
     """On a GPU worker there may be torch and diffusers only."""
     arguments = [*map(str, packs), str(tmp_path), tiny(images=8, validations=1).model_dump_json()]
