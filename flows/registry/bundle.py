@@ -101,7 +101,7 @@ def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
                 ("splits", "split", "data/splits"),
             )
         },
-        "sources": _sources(run),
+        "sources": sources(run),
         "start": json.loads(run.files.get("data/start.json", b"null")),
         "git_commit": run.commit,
         "git_dirty": run.dirty,
@@ -111,7 +111,7 @@ def manifest(folder: Path, run: PipelineRun) -> dict[str, Any]:
     }
 
 
-def _sources(run: PipelineRun) -> list[dict[str, Any]]:
+def sources(run: PipelineRun) -> list[dict[str, Any]]:
     """The sources of the images, with licence and SHA-256."""
     sources = run.sections.get("collect", {}).get("sources", [])
     looked = json.loads(run.files.get("data/source.json", b"{}")).get("sources", [])

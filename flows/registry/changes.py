@@ -27,7 +27,11 @@ class Change:
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.name} {_short(self.before)} → {_short(self.now)}"
+        return "{} {} → {}".format(*self.words())
+
+    def words(self) -> tuple[str, str, str]:
+        """What changed, before, and now."""
+        return self.name, _short(self.before), _short(self.now)
 
 
 def between(before: PipelineRun, now: PipelineRun) -> list[Change]:

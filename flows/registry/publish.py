@@ -15,7 +15,7 @@ from flows.history import decisions, store
 from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle, chain, changes, restore, settle, sign
+from flows.registry import aliases, bundle, chain, changes, restore, settle, sign, verdict
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Versions
@@ -46,6 +46,7 @@ def publish(
         restore.restore(versions, say=say, keys=())
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
+        verdict.write(versions, version, run, decision)
         restore.restore(versions, say=say, keys=(run.key,))
         (label,) = (one.about["name"] for one in changes.labelled(history.runs) if one.key == run.key)
         return {**_result(tracker, versions, version, decision), "did": label}
@@ -143,6 +144,7 @@ def promote(state: State, number: int, reason: str | None) -> str:
             settle.approve(versions, version, run) if reason is None
             else settle.by_hand(versions, version, run, reason)
         )  # fmt: skip
+        verdict.write(versions, version, run, decision)
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
 
 

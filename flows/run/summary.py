@@ -19,12 +19,14 @@ def of(state: State, result: dict[str, Any], *, seen_from: Path) -> str:
         "data report": at / "reports/data.html",
         "data changes": at / "reports/changes.html",
         "model report": at / "reports/model.html",
+        "decision": at / "reports/decision.html",
         "MLflow run": _where(result),
         "draw pictures": f"stillroom sample --model models:/{result['name']}@champion --num 16 --out grid.png",
         "open the UIs": "stillroom ui",
     }
-    if not (state.root / "reports/changes.html").is_file():
-        del rows["data changes"]
+    for name, page in (("data changes", "changes"), ("decision", "decision")):
+        if not (state.root / f"reports/{page}.html").is_file():
+            del rows[name]
     return "\n".join([*waiting(result), *(f"{name:>14}  {value}" for name, value in rows.items())])
 
 

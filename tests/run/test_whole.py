@@ -54,6 +54,7 @@ def test_one_command_ends_with_a_champion_and_says_where_to_look(finished):
         "models:/denoiser/1 is the champion. Promoted: the first version in this registry.",
         "reports/data.html",
         "reports/model.html",
+        "reports/decision.html",
         "stillroom sample",
         "stillroom ui",
     ):
@@ -177,6 +178,9 @@ def test_going_back_to_old_parameters_restores_and_moves_no_alias(two, tmp_path)
     shutil.copytree(two, folder, symlinks=True)
     with_prefect(folder)
     champion = versions(folder).champion().version
+    page = (folder / "reports/decision.html").read_text()
+    assert "denoiser version 2: " in page and "Compared with denoiser version 1" in page
+    assert page.count('src="data:image/png;base64,') == 2 and "report.magnify" in page
     edit(folder, "report", magnify=config.read(folder / config.FILE)["report"]["magnify"] - 1)
     done = stillroom(folder, "run")
     assert done.returncode == 0, done.stderr

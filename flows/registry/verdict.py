@@ -1,0 +1,52 @@
+"""reports/decision.html: what the gate decided, written after it, from the bytes of the versions themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from components.base import files
+from components.base.errors import UserError
+from components.report.decision import Compared, page
+from flows.history.store import PipelineRun
+from flows.registry import bundle, changes
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
+from flows.registry.versions import Versions
+
+PAGE = Path("reports/decision.html")
+
+
+def write(versions: Versions, version: Any, run: PipelineRun, decision: dict[str, Any]) -> None:
+    """Show ``decision`` on ``version`` of ``run`` beside the champion that it was compared with."""
+    number = (decision["against"] or "").rpartition(" ")[2]
+    other = versions.numbered(int(number)) if number and int(number) != int(version.version) else None
+    champion = None
+    with contextlib.suppress(UserError):  # its bytes are damaged, which `status` and `verify` tell
+        champion = _compared(versions, other) if other else None
+    before = versions.history.run(other.tags.get(RUN_KEY)) if other else None
+    changed = changes.between(before, run) if before else []
+    text = page(decision, _compared(versions, version), champion,
+                changes=[(one.kind, *one.words()) for one in changed], origin=_origin(version, run))  # fmt: skip
+    files.write_text(versions.tracker.state.root / PAGE, text)
+
+
+def _compared(versions: Versions, version: Any) -> Compared:
+    with versions.folder(version) as folder:
+        scores = json.loads((folder / "scores.json").read_text("utf-8"))
+        return Compared(
+            name=f"{versions.name} version {version.version}", scores=scores["scores"],
+            samples=(folder / "samples.png").read_bytes(), seed=int(scores["sampler"]["seed"]),
+        )  # fmt: skip
+
+
+def _origin(version: Any, run: PipelineRun) -> list[tuple[str, str]]:
+    sources = [f"{one['name']} ({one['licence']})" for one in bundle.sources(run)]
+    return [
+        ("pipeline run", run.key),
+        ("MLflow run", version.run_id),
+        ("git commit", run.commit + (", with changes that no commit holds" if run.dirty else "")),
+        ("sources and licences", ", ".join(sources) or "none on record"),
+        ("manifest, SHA-256", version.tags.get(MANIFEST_TAG, "none")),
+    ]
