@@ -185,7 +185,8 @@ def test_a_broken_dvc_yaml_in_a_folder_of_images_stops_nothing(tmp_path):
 
 
 TRAINING = {
-    "images": 160, "ranks": 2, "network": {"kind": "unet", "widths": [32, 32], "layers_per_block": 1},
+    "images": 160, "ranks": 2,
+    "network": {"kind": "compact", "widths": [32, 32], "layers": 1, "fold": 1, "skip_sigma": 0.5},
     "validate_images": 4, "validations": 2, "steps": 2,
 }  # fmt: skip
 STEP = "components/train/step.py"
