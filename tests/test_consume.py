@@ -222,24 +222,3 @@ def test_a_version_that_was_changed_on_disk_is_not_used(finished, tmp_path):
         weights.write_bytes(before)
     assert done.returncode == 2
     assert "differs from what MANIFEST.json promises" in done.stderr
-
-
-def test_the_ui_command_serves_both_and_ends_with_its_servers(finished):
-    folder, _ = finished
-    ports = [str(free_port()) for _ in range(2)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli.app", "ui", "--prefect-port", ports[0], "--mlflow-port", ports[1]],
-        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        lines = [process.stdout.readline() for _ in range(3)]
-        assert lines[2] == "Ctrl-C ends both.\n", process.stderr.read()
-        assert servers.answers(f"http://{servers.HOST}:{ports[0]}/api/health")
-        assert servers.answers(f"http://{servers.HOST}:{ports[1]}/health")
-        taken = stillroom(folder, "ui", "--prefect-port", ports[0])
-        assert taken.returncode == 2 and f"port {ports[0]} is taken" in taken.stderr
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-    assert not servers.answers(f"http://{servers.HOST}:{ports[0]}/api/health")
-    assert not (folder / ".stillroom" / "servers.json").exists()

@@ -11,6 +11,7 @@ from checkouts import free_port, new_user
 from test_consume import pull_command, serving, stranger_lines
 
 from components.model import portable
+from flows.run import servers
 
 PREFIX = Path(sys.prefix)
 
@@ -70,28 +71,32 @@ def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
     holds(traced, home, checkout)
 
 
-@pytest.mark.slow
-def test_the_pages_of_mlflow_and_prefect_are_served_without_a_name_asked_for(ran, tmp_path):
-    home, checkout = tmp_path / "user", tmp_path / "checkout"
-    shutil.copytree(ran[0], checkout, symlinks=True)
-    ports = {f"--{name}-port": str(free_port()) for name in ("mlflow", "prefect")}
-    script = f"""
+UI = """
 import signal, subprocess, sys, time, urllib.request
-ui = subprocess.Popen([sys.executable, "-m", "flows.cli.app", "ui", *{[w for pair in ports.items() for w in pair]}])
-for port in {list(ports.values())}:
-    for _ in range(600):
-        try:
-            assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=30).status == 200
-            break
-        except OSError:
-            time.sleep(0.2)
-    else:
-        sys.exit(f"nothing answers on port {{port}}")
+command, ports = [sys.executable, "-m", "flows.cli.app", "ui"], {ports}
+own = [*command, "--mlflow-port", ports[0], "--prefect-port", ports[1]]
+ui = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
+lines = [ui.stdout.readline() for _ in range(3)]
+assert lines[2] == "Ctrl-C ends both.\\n", lines
+for port in ports:
+    assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=60).status == 200
+taken = subprocess.run([*command, "--prefect-port", ports[1]], capture_output=True, text=True)
+assert taken.returncode == 2 and f"port {{ports[1]}} is taken" in taken.stderr, taken.stderr
 ui.send_signal(signal.SIGINT)
 sys.exit(0 if ui.wait(60) in (0, 130) else 1)
 """
-    done, traced = tracing.run([sys.executable, "-c", script], tmp_path / "trace", cwd=checkout, env=new_user(home))
+
+
+@pytest.mark.slow
+def test_the_ui_serves_the_pages_of_mlflow_and_prefect_asks_for_no_name_and_ends_with_its_servers(ran, tmp_path):
+    home, checkout = tmp_path / "user", tmp_path / "checkout"
+    shutil.copytree(ran[0], checkout, symlinks=True)
+    ports = [str(free_port()) for _ in range(2)]
+    script = [sys.executable, "-c", UI.format(ports=ports)]
+    done, traced = tracing.run(script, tmp_path / "trace", cwd=checkout, env=new_user(home))
     assert done.returncode == 0, done.stderr
+    assert not any(servers.answers(f"http://{servers.HOST}:{port}/") for port in ports)
+    assert not (checkout / ".stillroom/servers.json").exists()
     holds(traced, home, checkout)
 
 

@@ -140,7 +140,7 @@ class Store:
         with files.replacing(path) as beside, beside.open("wb") as stream:
             stream.write(_MAGIC + len(names).to_bytes(8, "little") + crc.to_bytes(8, "little"))
             stream.write(names.tobytes())
-            records.tofile(stream)
+            stream.write(records.view(np.uint8).reshape(-1).data)  # tofile does not say that the disk is full
         return path
 
     def _open(self, path: Path) -> None:

@@ -161,7 +161,7 @@ def small_disk(checkout, tmp_path):
     """The checkout on a disk of its own that is nearly full."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=False,
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False,
                              capture_output=True, text=True)  # fmt: skip
     if mounted.returncode:
         pytest.skip(f"a small disk takes the right to mount one: {mounted.stderr.strip()}")

@@ -11,7 +11,7 @@ from flows.registry import publish, records
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Tracker
 from flows.registry.versions import DECISION, REASON, Versions
-from flows.run import launch
+from flows.run import launch, summary
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def test_the_winner_waits_until_a_person_approves_it(here, capsys):
     assert int(versions.resolve("@challenger").version) == records.number(here, "denoiser@challenger") == 1
     result, _ = publish.published(here)
     assert (result["champion"], result["waits"]) == (None, 1)
-    told = launch.summary(here, result)
+    told = summary.of(here, result, seen_from=here.root)
     assert told.startswith("denoiser@1 waits for approval: `stillroom promote --approve denoiser@1`\n")
     assert "is registered. There is no champion. Waits for approval: the first version" in told
     launch.status(here)
