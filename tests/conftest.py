@@ -40,6 +40,13 @@ for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items):
+    """One test makes the checkout that others wait for, and those that do not need it come next: nobody waits."""
+    needing = [item for item in items if "first_run" in item.fixturenames]
+    others = [item for item in items if "first_run" not in item.fixturenames]
+    items[:] = [*needing[:1], *others, *needing[1:]]
+
+
 def pytest_terminal_summary(terminalreporter):
     """Say in one line each what was left out for want of a browser or of strace, and how to get it."""
     reasons = [str(each.longrepr) for each in terminalreporter.stats.get("skipped", [])]
