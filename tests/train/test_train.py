@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_fixtures import AUGMENT, DIT, UNET, contents, make_pack, run, shaped_pack, tiny
+from train_fixtures import AUGMENT, COMPACT, DIT, UNET, contents, make_pack, run, shaped_pack, tiny
 
 from components.base.errors import UserError
 from components.diffusion.objective import Objective
@@ -247,7 +247,7 @@ def wait_for(condition, seconds=180):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
     """With real processes, as dvc.yaml starts them; test_never_lost.py has many more moments, and one rank."""
-    params = tiny(images=1600, ranks=2, checkpoint_images=80, validations=1)
+    params = tiny(images=1600, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
     plain, killed = tmp_path / "plain", tmp_path / "killed"
     first = child(plain, params, packs)
     process = child(killed, params, packs)
@@ -285,7 +285,7 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
 
 @pytest.mark.slow
 def test_a_rank_that_dies_is_named_and_the_next_run_goes_on(packs, tmp_path):
-    params = tiny(images=16000, ranks=2, checkpoint_images=80, validations=1)
+    params = tiny(images=16000, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
     process = child(tmp_path, params, packs)
     wait_for(lambda: list(tmp_path.rglob("*.pt")))
     (other,) = [number for number in alive(tmp_path) if int(number) != process.pid]
