@@ -57,7 +57,7 @@ def _lede(decision: Mapping[str, Any], champion: Compared | None) -> Child:
         if key in evidence:
             low, high = (form.format(evidence[f"{key}_{end}"]) for end in ("low", "high"))
             shown.append((name, form.format(evidence[key]), f"{low} to {high}; below 0 is better"))
-    if "confidence" in evidence:
+    if shown:  # else nothing was compared
         sure = f"of intervals drawn anew hold the true change; margin {evidence.get('margin', 0):.1%}"
         shown.append(("Confidence", f"{evidence['confidence']:.0%}", sure))
     against = f"Compared with {champion.name}, the champion then." if champion else "There was no champion then."
@@ -70,7 +70,7 @@ def _side_by_side(now: Compared, champion: Compared | None) -> Section:
     how = f"from seed {now.seed}" if same else "from seeds of their own"
     pictures = [figure(_picture(each), f"{each.name}, seed {each.seed}") for each in versions]
     words = f"Samples as each version's evaluation drew them, {how}; a row for each class."
-    return Section("samples", "Samples side by side", [note(words), side_by_side(*pictures)])
+    return Section("samples", "Samples side by side" if champion else "Samples", [note(words), side_by_side(*pictures)])
 
 
 def _picture(version: Compared) -> Child:

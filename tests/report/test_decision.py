@@ -50,7 +50,8 @@ def test_the_title_is_the_decision(decision, verdict):
 
 
 def test_without_a_champion_nothing_is_compared():
-    text = made({"evidence": {}, "reason": "Promoted: the first version in this registry."})
+    text = made({"evidence": {"confidence": 0.95}, "reason": "Promoted: the first version in this registry."})
+    assert "Confidence" not in text and "side by side" not in text
     assert "There was no champion then." in text and "What changed" not in text
     assert text.count("data:image/png") == 1
 
