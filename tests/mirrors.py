@@ -8,6 +8,7 @@ import json
 from consume import pull
 
 FILES = {"model.onnx": b"weights", "unet/config.json": b"{}", "README.md": b"a card"}
+OLDER = {**FILES, "model.onnx": b"older"}
 
 
 def manifest(contents, **changes):

@@ -85,16 +85,14 @@ def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExec
     return processes.pool(most, _open, str(model), preload=registry.modules(model))
 
 
-def samples(run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None) -> Tensor:
-    """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own."""
-    return drawn(run, class_ids, seed=seed, steps=steps)
-
-
-def drawn(
+def samples(
     run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None, first: int = 0,
     what: str = "evaluate: samples",
 ) -> Tensor:  # fmt: skip
-    """As :func:`samples`, but the first one is number ``first`` of ``seed``; ``what`` names the progress bar."""
+    """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own.
+
+    The first one is number ``first`` of ``seed``; ``what`` names the progress bar.
+    """
     tasks = [(list(class_ids[at : at + CHUNK]), seed, first + at, steps) for at in range(0, len(class_ids), CHUNK)]
     return run(_sample, tasks, what)
 

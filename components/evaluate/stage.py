@@ -89,7 +89,7 @@ def _measured(
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
         extra = made[:0]
         if extra_ids:
-            extra = measure.drawn(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels")
+            extra = measure.samples(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels")
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
     both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))

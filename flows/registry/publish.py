@@ -46,8 +46,8 @@ def publish(
         restore.restore(versions, say=say, keys=())
         version = versions.add(run, tracker.ensure(run))
         decision = settle.settle(versions, version, run, params)
-        verdict.write(versions, version, run, decision)
         restore.restore(versions, say=say, keys=(run.key,))
+        verdict.write(versions, version, run, decision)
         (label,) = (one.about["name"] for one in changes.labelled(history.runs) if one.key == run.key)
         return {**_result(tracker, versions, version, decision), "did": label}
 

@@ -22,23 +22,29 @@ def write(versions: Versions, version: Any, run: PipelineRun, decision: dict[str
     """Show ``decision`` on ``version`` of ``run`` beside the champion that it was compared with."""
     number = (decision["against"] or "").rpartition(" ")[2]
     other = versions.numbered(int(number)) if number and int(number) != int(version.version) else None
-    champion = None
-    with contextlib.suppress(UserError):  # its bytes are damaged, which `status` and `verify` tell
-        champion = _compared(versions, other) if other else None
+    now, champion = (_compared(versions, one) if one else None for one in (version, other))
+    if now is None:
+        (versions.tracker.state.root / PAGE).unlink(missing_ok=True)  # else it would be of another decision
+        return
     before = versions.history.run(other.tags.get(RUN_KEY)) if other else None
     changed = changes.between(before, run) if before else []
-    text = page(decision, _compared(versions, version), champion,
+    text = page(decision, now, champion,
                 changes=[(one.kind, *one.words()) for one in changed], origin=_origin(version, run))  # fmt: skip
     files.write_text(versions.tracker.state.root / PAGE, text)
 
 
-def _compared(versions: Versions, version: Any) -> Compared:
-    with versions.folder(version) as folder:
+def _compared(versions: Versions, version: Any) -> Compared | None:
+    """What is shown of ``version``; None where its bytes are damaged, which `verify` tells, or from before the page."""
+    with (
+        contextlib.suppress(UserError, OSError, LookupError, TypeError, ValueError),
+        versions.folder(version) as folder,
+    ):
         scores = json.loads((folder / "scores.json").read_text("utf-8"))
         return Compared(
             name=f"{versions.name} version {version.version}", scores=scores["scores"],
             samples=(folder / "samples.png").read_bytes(), seed=int(scores["sampler"]["seed"]),
         )  # fmt: skip
+    return None
 
 
 def _origin(version: Any, run: PipelineRun) -> list[tuple[str, str]]:

@@ -6,19 +6,11 @@ import random
 import pytest
 from checkouts import tree
 from killing import killed_at
-from mirrors import FILES, mirror
+from mirrors import FILES, OLDER, mirror
 
 from components.base.errors import UserError
 from consume import pull
 from flows.model import release
-
-OLDER = {**FILES, "model.onnx": b"older"}
-
-
-@pytest.fixture
-def registry(tmp_path):
-    (tmp_path / "registry").mkdir()
-    return mirror(tmp_path / "registry", OLDER, FILES)
 
 
 @pytest.fixture
