@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -14,13 +15,24 @@ from checkouts import command, environment, stillroom
 pytestmark = pytest.mark.slow
 
 
+BUSY = 30
+"""Seconds for which a busy server is asked again."""
+
 NIGHTLY = {"flows": {"name": {"any_": ["nightly"]}}}
 
 
 def call(url: str, body: dict) -> object:
+    """What Prefect's API answers; it says 503 while its database is busy, and its own client then asks again."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
+    for left in reversed(range(BUSY)):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or not left:
+                raise
+            time.sleep(1)
+    raise AssertionError
 
 
 def wait_for(condition, seconds: float = 90.0):
