@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def save(folder: Path, network: nn.Module, objective: Objective, notes: dict[str, Any]) -> None:
     """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals."""
-    import diffusers
+    from components.networks.hf import diffusers
 
     kind = type(network).__name__
     model: Any = network  # a ModelMixin of diffusers

@@ -19,7 +19,7 @@ BETAS: dict[names.Schedule, str] = {"linear": "linear", "cosine": "squaredcos_ca
 
 def stock(objective: Objective) -> Any:
     """A scheduler of diffusers (a SchedulerMixin) whose ``step`` takes what a network of ``objective`` predicts."""
-    import diffusers
+    from components.networks.hf import diffusers
 
     if objective.kind == "edm":
         return diffusers.EDMDPMSolverMultistepScheduler(

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
 from components.diffusion import names
 from components.diffusion.schedule import schedule
+from components.networks.hf import diffusers
+
+register_to_config = diffusers.configuration_utils.register_to_config
 
 WAVES = 64
 """Cosines and sines that stand for a noise level."""
@@ -37,8 +38,11 @@ class Predicted:
     sample: Tensor
 
 
-class CompactUNet(ModelMixin, ConfigMixin):
+class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
     """U-Net that predicts v (Salimans and Ho 2022, arXiv:2202.00512); see :meth:`forward`."""
+
+    to: Any = nn.Module.to
+    """That of diffusers looks for weights kept on another device, and imports torch's compiler for it: 2 CPU s."""
 
     @register_to_config
     def __init__(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import diffusers
 import torch
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
+from components.networks.hf import diffusers
+
+Output = diffusers.models.modeling_outputs.Transformer2DModelOutput
 _Stock: Any = diffusers.DiTTransformer2DModel  # mypy sees the stand-in that diffusers has for machines without torch
 
 
@@ -27,7 +28,7 @@ class DiTTransformer2DModel(_Stock):
         for block in self.transformer_blocks:
             block.norm1.emb.class_embedder.dropout_prob = 0.0  # labels are dropped before, by (seed, step)
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Transformer2DModelOutput:
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Output:
         """The prediction for ``sample`` BCHW at ``timestep``, (B,) or one for all; ``class_labels`` (B,).
 
         Without labels every image gets the last one, which stands for none.

@@ -119,7 +119,7 @@ def _compact(
 
 
 def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
-    from diffusers import UNet2DModel
+    from components.networks.unet import UNet2DModel
 
     widths = params.widths
     _check_sides(shape[1:], 1 << (len(widths) - 1), "train.network.widths")
@@ -201,7 +201,7 @@ class Network:
 
 NETWORKS = {
     "compact": Network(CompactParams, _compact, "CompactUNet", "components.networks.compact", "unet"),
-    "unet": Network(UnetParams, _unet, "UNet2DModel", "diffusers.models.unets.unet_2d", "unet"),
+    "unet": Network(UnetParams, _unet, "UNet2DModel", "components.networks.unet", "unet"),
     "dit": Network(DitParams, _dit, "DiTTransformer2DModel", "components.networks.dit", "transformer"),
 }
 """By ``train.network.kind``."""

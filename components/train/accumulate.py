@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from components.base.errors import UserError
+from components.train.distributed import sharding
 from components.train.distributed.ranks import Group
 
 Micro = Literal["auto"] | int
@@ -48,12 +48,13 @@ def _unsynchronised(model: nn.Module, apart: bool) -> Iterator[None]:
     if apart and isinstance(model, DistributedDataParallel):
         with model.no_sync():
             yield
-    elif apart and isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(False)
+    elif apart and sharding.is_sharded(model):
+        sharded: Any = model  # an FSDPModule
+        sharded.set_requires_gradient_sync(False)
         try:
             yield
         finally:
-            model.set_requires_gradient_sync(True)
+            sharded.set_requires_gradient_sync(True)
     else:
         yield
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from components.base.errors import UserError
 from components.dataset import augment, tensors
@@ -84,7 +83,7 @@ class State:
     @property
     def sharded(self) -> bool:
         """Whether the weights are cut over the ranks."""
-        return isinstance(self.network, FSDPModule)
+        return sharding.is_sharded(self.network)
 
     @property
     def in_one(self) -> bool:

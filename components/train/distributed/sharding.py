@@ -1,18 +1,21 @@
 """Networks that do not fit one device: weights, gradients, optimiser and averages sharded over the ranks (FSDP2).
 
 Checkpoints hold whole tensors, so that a training can go on with another number of ranks or without sharding.
+
+FSDP takes longer to import than half of torch: only :func:`shard` imports it, and without it nothing is sharded.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 from components.train.distributed.ranks import Group
 
@@ -22,11 +25,25 @@ def shard(network: nn.Module, group: Group) -> None:
 
     A block's weights are gathered before it computes and freed after it.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     network.to(memory_format=torch.contiguous_format)  # FSDP takes no other
     mesh = init_device_mesh(group.device.type, (group.size,))
     for block in _blocks(network):
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether the weights of ``network`` are cut over the ranks."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(network, fsdp.FSDPModule)
+
+
+def _is_cut(part: object) -> TypeGuard[DTensor]:
+    tensors = sys.modules.get("torch.distributed.tensor")
+    return tensors is not None and isinstance(part, tensors.DTensor)
 
 
 def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
@@ -42,7 +59,7 @@ def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
 
 def whole(tree: Any) -> Any:
     """``tree`` of dicts, lists and tensors with every tensor gathered; a collective call: every rank has to make it."""
-    if isinstance(tree, DTensor):
+    if _is_cut(tree):
         return tree.full_tensor()
     if isinstance(tree, dict):
         return {name: whole(part) for name, part in tree.items()}
@@ -53,7 +70,9 @@ def whole(tree: Any) -> Any:
 
 def cut(tree: Any, like: Any) -> Any:
     """``tree`` of whole tensors, each sharded as its counterpart in ``like`` is."""
-    if isinstance(like, DTensor):
+    if _is_cut(like):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tree, like.device_mesh, like.placements)
     if isinstance(like, dict):
         return {name: cut(part, like.get(name)) for name, part in tree.items()}
@@ -74,7 +93,7 @@ def cut_moments(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, A
 
 def norm(value: Tensor) -> Tensor:
     """The gradient norm over all ranks, a scalar, from what ``clip_grad_norm_`` returns."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if _is_cut(value) else value
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
@@ -82,7 +101,7 @@ def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
 
     A collective call: every rank has to make it.
     """
-    if not isinstance(network, FSDPModule):
+    if not is_sharded(network):
         return network
     weights = {name: part.cpu() for name, part in whole(network.state_dict()).items()}
     out = build().eval().requires_grad_(False)

@@ -1,0 +1,39 @@
+"""diffusers, imported without the packages that no network here needs.
+
+diffusers imports transformers, peft, accelerate and scipy where it finds them, which takes longer than torch itself.
+It works without them. Here peft is there for adapters (components/networks/lora.py) and brings the others. So this
+module hides them while it imports diffusers. For the rest of the process diffusers takes them as not installed, and
+everything else finds them as usual. torch's compiler is hidden too: diffusers wants it for a decorator, which has the
+compiler take a block of a transformer as it is, where otherwise it looks inside. ``benchmarks/imports.py`` prints what
+this saves.
+
+Import diffusers from here: the first import decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+NOT_NEEDED = ("accelerate", "peft", "scipy", "torch._dynamo", "transformers")
+
+
+@contextlib.contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Have an import of ``names`` fail as if they were not installed; those imported before stay as they are."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: an import raises ModuleNotFoundError
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+with _hidden(*NOT_NEEDED):
+    import diffusers
+    import diffusers.models.modeling_outputs
+    import diffusers.models.modeling_utils  # tries to import transformers itself
+
+__all__ = ["NOT_NEEDED", "diffusers"]
