@@ -54,7 +54,7 @@ def raw(text: bytes, *, then=lambda handler: None):
     return page
 
 
-def drip(before: bytes, each: bytes, seconds=1.5):
+def drip(before: bytes, each: bytes, seconds=30):
     def page(handler):
         raw(before)(handler)
         until = time.monotonic() + seconds

@@ -71,7 +71,7 @@ def test_a_second_run_changes_nothing_and_says_so_within_seconds(finished):
     before, lock = outputs(folder), (folder / "dvc.lock").read_bytes()
     began = time.monotonic()
     done = stillroom(folder, "run")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # 2 s on an idle machine; the training alone takes longer
     assert done.returncode == 0
     assert done.stdout.startswith("Nothing to do: every stage is up to date and registered.")
     assert (outputs(folder), (folder / "dvc.lock").read_bytes()) == (before, lock)

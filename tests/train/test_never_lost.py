@@ -126,9 +126,9 @@ def test_a_training_stopped_at_random_moments_ends_in_the_same_bytes(packs, tmp_
         asked = time.monotonic()
         code = process.wait()
         assert code in (-number, 128 + number, 0)
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < 60
         while left(process.pid):
-            assert time.monotonic() - asked < 10, "a process outlives the training that started it"
+            assert time.monotonic() - asked < 60, "a process outlives the training that started it"
             time.sleep(0.002)
         times += code != 0
         if times == MOMENTS[number] or (stopped / "model").exists():

@@ -271,8 +271,8 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
     time.sleep(2)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    code = process.wait(10)
-    assert time.monotonic() - began < 10
+    code = process.wait(60)
+    assert time.monotonic() - began < 60
     if code != 0:  # a fast machine may be done by then
         assert code in (143, -signal.SIGTERM)
         wait_for(lambda: not alive(tmp_path))
