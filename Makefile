@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+# Of tests that wait for servers, locks and clocks one more than cores keeps the cores busy.
+MORE = $$(($(JOBS) + 1))
 # An environment whose Python is gone, as after an upgrade of the system, is not ready: make it anew.
 ifneq ($(wildcard $(READY)),)
   $(shell $(BIN)/python -S -c '' 2>/dev/null || rm -f $(READY))
@@ -47,10 +49,10 @@ demo: $(READY)  ## images to a registered denoiser, 7 to 14 minutes on two cores
 	@$(BIN)/stillroom run
 
 test: $(READY) browser  ## every test that is not marked slow
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(MORE) -m "not slow"
 
 slow: $(READY) browser  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
-	$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) -m slow  # one more than cores: they wait for servers and locks
+	$(BIN)/python -m pytest -n $(MORE) -m slow
 
 numeric: $(READY)  ## what may depend on the CPU, as on one with bf16 and as on one without, held to AVX2
 	for precision in bf16 fp32; do \

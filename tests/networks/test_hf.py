@@ -13,23 +13,19 @@ from components.networks import hf
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("network", "left_out"),
-    [
-        ("compact", hf.NOT_NEEDED),
-        ("unet", [name for name in hf.NOT_NEEDED if name != "torch._dynamo"]),
-        ("dit", [name for name in hf.NOT_NEEDED if name != "torch._dynamo"]),
-    ],
-)
-def test_a_network_is_imported_without_what_none_needs(network, left_out):
-    code = f"""if True:
-        import sys, components.networks.{network} as module
-        print(sorted(set({list(left_out)!r}) & set(sys.modules)))
-        import peft, torch._dynamo
-        print(peft.__name__)
+def test_the_networks_are_imported_without_what_none_needs_and_it_is_found_afterwards():
+    code = """if True:
+        import importlib.util, sys
+        import components.networks.compact
+        from components.networks.hf import NOT_NEEDED
+        print(sorted(set(NOT_NEEDED) & set(sys.modules)))
+        import components.networks.dit, components.networks.unet
+        print(sorted(set(NOT_NEEDED) & set(sys.modules)))
+        print([name for name in NOT_NEEDED if importlib.util.find_spec(name) is None])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.split() == ["[]", "peft"]
+    # UNet2DModel and the DiT bring torch's compiler with diffusers' hooks.
+    assert done.stdout.splitlines() == ["[]", "['torch._dynamo']", "[]"]
 
 
 def test_what_was_imported_before_stays():
