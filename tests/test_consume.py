@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
+import json
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkouts import environment, free_port, stillroom, tree
 from PIL import Image
 
+from components.model import sampling
 from flows.model import release
 from flows.run import servers
 from flows.workspace.paths import State
@@ -111,6 +117,35 @@ def test_the_one_file_puller_takes_a_version_from_a_real_server_and_trusts_it_wi
     assert (flipped.returncode, flipped.stderr) == (2, "error: onnx/model.onnx: not what MANIFEST.json promises\n")
     assert unlisted.returncode == 2 and "extra.pkl is not in MANIFEST.json" in unlisted.stderr
     assert not other.exists() and tree(to) == pulled
+
+
+def test_mlflow_serves_the_champion_s_pictures(registry, finished, tmp_path):
+    [line] = re.findall(r"^mlflow (models serve .*?) +#", (ROOT / "docs/consume.md").read_text("utf-8"), re.MULTILINE)
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "mlflow", *line.replace("5001", str(port)).split()]
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True,
+                                  env={**environment(), "MLFLOW_TRACKING_URI": registry})  # fmt: skip
+    try:
+        url = f"http://{servers.HOST}:{port}"
+        servers.wait_for(f"{url}/health", server, what="mlflow models serve", log="log")
+        wish = {"inputs": ["Flags", ""], "params": {"seed": 3, "count": 3, "steps": 4}}
+        asked = urllib.request.Request(
+            f"{url}/invocations", json.dumps(wish).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=60) as answer:
+            drawn = json.load(answer)["predictions"]
+    finally:
+        servers.stop(server)
+    [store] = (finished[0] / ".stillroom/mlflow/artifacts").glob("stillroom/*/artifacts/denoiser")
+    ours = sampling.load(store)
+    flags = ours.class_id("Flags")
+    wanted = sampling.sample(ours, [flags, -1, flags], seed=3, steps=4, precision="fp32").numpy()
+    for number, (one, picture) in enumerate(zip(drawn, wanted, strict=True)):
+        with Image.open(io.BytesIO(base64.b64decode(one["png"]))) as opened:
+            assert abs(np.array(opened).astype(int) - picture).max() <= 1
+            said = json.loads(opened.text["Stillroom"])
+        assert (said["model"], said["seed"], said["number"], said["steps"]) == ("denoiser/1", 3, number, 4)
 
 
 def test_pull_reads_the_checkout_without_a_server_and_checks_the_same(finished, tmp_path):

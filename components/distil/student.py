@@ -34,7 +34,7 @@ from components.diffusion.objective import along
 from components.diffusion.schedule import Schedule
 from components.distil.params import DistilParams
 from components.evaluate import measure
-from components.model import denoiser, portable, sampling
+from components.model import denoiser, portable, sampling, serving
 from components.networks import precision, registry
 from components.samples import pack
 from components.train import averages, checkpoint
@@ -211,6 +211,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
         denoiser.save(folder, learner.average.cpu(), objective, {**notes, **changed})
         if (teacher / portable.FOLDER).is_dir():
             portable.write(folder, learner.average, objective, sigmas=sigmas[:-1])
+            serving.write(folder)
         (folder / "README.md").write_text(_CARD.format(**changed, images=learner.images_seen), "utf-8")
 
 

@@ -159,6 +159,14 @@ for one, after in zip(levels, [*levels[1:], levels[-1]]):
     ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
     x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
 images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {size}
+```
+
+As a server that answers with PNGs (in base64), with mlflow, numpy and onnxruntime; a label by its name, "" for none:
+
+```sh
+mlflow models serve --env-manager local --port 5001 --model-uri FOLDER
+curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
+  -d '{{"inputs": [""], "params": {{"seed": 0, "count": 4}}}}'
 ```"""
 
 

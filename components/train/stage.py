@@ -14,7 +14,7 @@ from components.base.algorithms import Algorithm
 from components.base.errors import UserError
 from components.dataset import order
 from components.diffusion import samplers
-from components.model import card, denoiser, portable
+from components.model import card, denoiser, portable, serving
 from components.networks import lora
 from components.samples import pack
 from components.train import averages, loop
@@ -111,6 +111,7 @@ def _write(
             schedule = state.objective.schedule
             sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
             portable.write(folder, state.average, state.objective, sigmas)
+            serving.write(folder)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))
