@@ -26,5 +26,6 @@ class EvaluateParams(Params):
     )  # fmt: skip
     sweep: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
         max_length=20,
-        description="numbers of sampling steps, each 1..1000, to draw 128 pictures in and compare; [] = off",
+        description="numbers of sampling steps, each 1..1000, to draw 128 pictures in and compare; [] = off; the "
+        "fewest that are not worse than the best beyond chance are scored, and registered in place of train.steps",
     )

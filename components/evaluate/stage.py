@@ -17,7 +17,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
-from components.evaluate import classifier, gallery, measure, metrics, neighbours, reference, sweep, tabulate
+from components.evaluate import classifier, gallery, knee, measure, metrics, neighbours, reference, sweep, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
 from components.samples import drawn, pack
@@ -29,9 +29,11 @@ FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
 
-    Writes the tables of samples and of held-out images (:mod:`components.samples.drawn`), scores.json, errors.f32 and
-    the pictures of the report into ``evaluation``; returns the scores with their intervals.  UserError when a split is
-    too small or the model is of samples of another shape.
+    They are drawn in the model's own number of steps or, where steps are swept, in the knee, with which it is then
+    registered (:mod:`components.evaluate.knee`).  Writes the tables of samples and of held-out images
+    (:mod:`components.samples.drawn`), scores.json, errors.f32 and the pictures of the report into ``evaluation``;
+    returns the scores with their intervals.  UserError when a split is too small or the model is of samples of
+    another shape.
     """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
     for name in ("train", "test"):
@@ -44,20 +46,21 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     class_ids = class_mix(train_ids, params.samples)
     extra_ids = gallery.wanted(train_ids, class_ids)
     found, tables = _measured(params, model, pixels, rows, class_ids, extra_ids)
-    film_ids = _film_classes(train_ids)
-    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES)
+    film_ids, steps = _film_classes(train_ids), sweep.knee(found.sweep)
+    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, steps=steps)
     table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
                    "samples": len(found.drawn)},
         "scores": metrics.of_sets(params, found),
         "sampler": {
-            "name": denoiser.sampler, "steps": denoiser.steps, "guidance": denoiser.guidance, "seed": params.seed,
+            "name": denoiser.sampler, "steps": steps or denoiser.steps, "guidance": denoiser.guidance,
+            "seed": params.seed,
         },
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
-    table |= {**levels, "sweep": found.sweep, "knee": sweep.knee(found.sweep)}
+    table |= {**levels, "sweep": found.sweep, "knee": steps}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
@@ -66,6 +69,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         gallery.write(folder, extra_ids, found.extra, rows=rows["train"], train_ids=train_ids, class_ids=class_ids)
         _augmented(folder, model, images, rows["train"])
+        knee.write(folder, model, denoiser, steps)
     return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(found.sweep)
 
 
@@ -79,17 +83,19 @@ def _measured(
     order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
     floor = order[: len(class_ids)].tolist()
     with measure.workers(model) as run:
-        made = measure.samples(run, class_ids, seed=params.seed)
-        fake = measure.described(run, made, "features of samples")
         held_out = measure.described(run, real, "held-out features")
-        trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
-                                 floor=floor, classes=len(images.header.classes))  # fmt: skip
         # A distilled student knows one number of steps.
         points = [] if sampling.load(model).sigmas else sweep.swept(params, run, class_ids, held_out)
+        steps = sweep.knee(points)
+        made = measure.samples(run, class_ids, seed=params.seed, steps=steps)
+        fake = measure.described(run, made, "features of samples")
+        trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
+                                 floor=floor, classes=len(images.header.classes))  # fmt: skip
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
         extra = made[:0]
         if extra_ids:
-            extra = measure.samples(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels")
+            extra = measure.samples(run, extra_ids, seed=params.seed, steps=steps, first=len(made),
+                                    what="evaluate: rare labels")  # fmt: skip
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
     both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))

@@ -198,6 +198,16 @@ def text(
     )  # fmt: skip
 
 
+def with_knee(card: str, own: int, knee: int) -> str:
+    """``card`` of a model that takes ``own`` steps, when it is registered to take ``knee``, which a sweep found."""
+    about, heading, lines = card.partition("\n## How to sample\n")
+    took = f"Its samples take {own} steps at"
+    about = about.replace(took, f"Its samples take {knee} steps (the knee of the sweep in `scores.json`) at", 1)
+    for word in ("scheduler.set_timesteps(", "num_inference_steps="):
+        lines = lines.replace(f"{word}{own})", f"{word}{knee})")
+    return about + heading + lines
+
+
 def _optimiser(recipe: Recipe) -> str:
     adamw = f"AdamW at {recipe.learning_rate:g}"
     if recipe.muon_rate is None:

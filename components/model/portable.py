@@ -58,8 +58,13 @@ def write(folder: Path, network: nn.Module, objective: Objective, sigmas: Sequen
             "set train.onnx to false and report this"
         )
     _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
-    (folder / FOLDER / LEVELS).write_text(json.dumps(coefficients(objective, sigmas), indent=1) + "\n", "utf-8")
+    write_levels(folder, objective, sigmas)
     return error
+
+
+def write_levels(folder: Path, objective: Objective, sigmas: Sequence[float]) -> None:
+    """Write onnx/levels.json alone; ``folder`` has the folder onnx."""
+    (folder / FOLDER / LEVELS).write_text(json.dumps(coefficients(objective, sigmas), indent=1) + "\n", "utf-8")
 
 
 def coefficients(objective: Objective, sigmas: Sequence[float]) -> list[dict[str, float]]:

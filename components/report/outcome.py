@@ -105,6 +105,7 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         raise UserError(f"{evaluation}: {sample_info['rows']} pictures, {len(rows)} rows: run stage 'evaluate' again")
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
     draws = (augmented["rows"], augmented["draws"], side, side, channels) if augmented else (0,)
+    card = evaluation / "knee/README.md"  # that of the registered version, where a sweep chose its steps
     return Outcome(
         scores=_json(evaluation / "scores.json"),
         rows=rows,
@@ -112,7 +113,7 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         settings=_json(model / "stillroom.json"),
         network=next((_json(path) for path in sorted(model.glob("*/config.json"))), {}),
         history=_lines(model / "history.jsonl"),
-        card=(model / "README.md").read_text("utf-8"),
+        card=(card if card.is_file() else model / "README.md").read_text("utf-8"),
         samples=_array(evaluation / "samples.u8", (sample_info["rows"], side, side, channels)),
         sample_info=sample_info,
         gallery=gallery["labels"],

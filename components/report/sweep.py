@@ -20,11 +20,10 @@ def sweep(data: Outcome) -> Section | None:
          "the knee" if point["steps"] == knee else ""]
         for point in points
     ]  # fmt: skip
-    own = data.scores["sampler"]["steps"]
     return Section("sweep", "Quality by sampling steps", [
         el("p", f"The knee lies at {knee} steps: the fewest that are not worse than the best beyond chance. "
-                f"This model draws in {own} unless told otherwise (`stillroom sample --steps {knee}`; for all who pull "
-                f"it, train.steps in params.yaml)."),
+                f"The scores are of samples in {data.scores['sampler']['steps']} steps, and the version is registered "
+                "with them: who pulls it draws in so many unless told otherwise."),
         note(f"The same {points[0]['samples']:,} pictures, from the same noise for the same labels, drawn in more and "
              "more steps; time grows with the steps. Lower is better."),
         figure(charts.lines("Kernel distance by steps", [Series(name="kernel distance", points=curve, marks=True)],

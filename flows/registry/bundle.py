@@ -23,10 +23,21 @@ _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvisi
 _BESIDE = ("scores.json", "samples.png", "film.png")
 _TABLES = ("samples.parquet", "held_out.parquet")
 """What the gate decides on beside the scores; evaluations of before they were written have none."""
-OF_EVALUATION = (*_BESIDE, *_TABLES)
+NOTES = "stillroom.json"
+KNEE_NOTES = f"knee/{NOTES}"
+_KNEE = {KNEE_NOTES: NOTES, **{f"knee/{name}": name for name in ("README.md", "onnx/levels.json")}}
+"""What an evaluation that swept the number of steps may have in the place of the model's own files."""
+OF_EVALUATION = (*_BESIDE, *_TABLES, *_KNEE)
 """The files of an evaluation that a version has."""
 _ARITHMETIC = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 """Flags of a processor by which torch chooses its kernels."""
+
+
+def contents(model: Mapping[str, Path], evaluation: Mapping[str, Path]) -> dict[str, Path]:
+    """The files of a version, but for its manifest, from those of the two outputs, all by name."""
+    beside = {name: evaluation[name] for name in (*_BESIDE, *_TABLES) if name in _BESIDE or name in evaluation}
+    knee = {name: evaluation[source] for source, name in _KNEE.items() if source in evaluation}
+    return {**model, **beside, **knee}
 
 
 def build(
@@ -39,8 +50,7 @@ def build(
     version had when it was made, it is made again: UserError when one file is not the same.
     """
     with files.replacing_folder(folder) as beside:
-        tables = [name for name in _TABLES if name in evaluation]
-        for name, source in {**model, **{name: evaluation[name] for name in (*_BESIDE, *tables)}}.items():
+        for name, source in contents(model, evaluation).items():
             target = beside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.base import files
 from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history import decisions, git, ledger
@@ -63,6 +64,7 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
             ("dvc.lock", lambda: [_lock(run)]),
             ("objects", lambda: _objects(root, run)),
             ("model", lambda: [_model(versions, version, run)]),
+            ("knee", lambda: _knee(root, run)),
             ("sources", lambda: [_sources(run)]),
         ]
         if json.loads(run.files.get("data/start.json", b"null")):
@@ -175,22 +177,44 @@ def damaged(root: Path, digest: str, held: Mapping[str, Path]) -> str:
 
 
 def _model(versions: Versions, version: Any, run: PipelineRun) -> Link:
-    """Whether the files that consumers get are those that the pipeline run made."""
-    held = engine.cached(versions.tracker.state.root, engine.output(run.stages, "train", "models/candidate"))
+    """Whether the files that consumers get are those that the pipeline run made: each of them, and no other."""
+    root, stages = versions.tracker.state.root, run.stages
+    model = engine.cached(root, engine.output(stages, "train", "models/candidate"))
+    evaluation = engine.cached(root, engine.output(stages, "evaluate", "models/evaluation"), bundle.OF_EVALUATION)
+    if not model or not evaluation:
+        return Link("model", False, "not in DVC's cache", "`dvc pull`")
+    held = bundle.contents(model, evaluation)
     with versions.tracker.pulled(version.source) as folder:
         try:
             listed = json.loads((folder / bundle.MANIFEST).read_text("utf-8"))["files"]
         except (OSError, ValueError, KeyError) as error:
             return Link("model", False, f"{MODEL_PATH}/{bundle.MANIFEST}: {error}", "`stillroom sync` writes it again")
+    mend = "`stillroom sync` puts right what the ledger knows"
     for name, place in sorted(held.items()):
-        with place.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if listed.get(name, {}).get("sha256") != found:
-            return Link("model", False, f"{name} is not the file that stage train made",
-                        "`stillroom sync` puts right what the ledger knows")  # fmt: skip
-    return Link(
-        "model", bool(held), f"{len(held)} files of stage train" if held else "not in DVC's cache", "`dvc pull`"
-    )
+        stage = "train" if place == model.get(name) else "evaluate"
+        if listed.get(name, {}).get("sha256") != files.sha256(place):
+            return Link("model", False, f"{name} is not the file that stage {stage} made", mend)
+    if more := sorted(listed.keys() - held.keys()):
+        return Link("model", False, f"{more[0]} was made by no stage", mend)
+    made = sum(place == model.get(name) for name, place in held.items())
+    return Link("model", True, f"{made} files of stage train, {len(held) - made} of stage evaluate")
+
+
+def _knee(root: Path, run: PipelineRun) -> Iterator[Link]:
+    """Where the version draws in another number of steps than it was trained for: whether that is all, and the knee."""
+    swept = engine.cached(root, engine.output(run.stages, "evaluate", "models/evaluation"), bundle.OF_EVALUATION)
+    if bundle.KNEE_NOTES not in swept:
+        return
+    model = engine.cached(root, engine.output(run.stages, "train", "models/candidate"))
+    if bundle.NOTES not in model:
+        yield Link("knee", False, f"{bundle.NOTES} of stage train is not in DVC's cache", "`dvc pull`")
+        return
+    places = (model[bundle.NOTES], swept[bundle.KNEE_NOTES], swept["scores.json"])
+    before, after, scores = (json.loads(path.read_text("utf-8")) for path in places)
+    holds = after == {**before, "steps": scores["knee"]}
+    yield Link("knee", holds, f"{after['steps']} steps, by the sweep of stage evaluate (scores.json, SHA-256 "
+               f"{files.sha256(swept['scores.json'])[:12]}); stage train wrote {before['steps']}",
+               "" if holds else "the sweep says something else: run stage evaluate again")  # fmt: skip
 
 
 def _sources(run: PipelineRun) -> Link:

@@ -229,12 +229,15 @@ def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, al
     monkeypatch.setattr(measure, "samples", draw)
     monkeypatch.setattr(sweep, "SAMPLES", 8)
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"sweep": (2, 3, 5)}))
-    assert [steps for *_, steps in asked] == [None, 2, 3, 5]
-    assert len({(ids, seed) for ids, seed, steps in asked if steps}) == 1 and len(asked[1][0]) == 8
+    assert [steps for *_, steps in asked] == [2, 3, 5, 3], "what is scored is drawn in the knee, too"
+    assert len({(ids, seed) for ids, seed, _ in asked[:3]}) == 1 and len(asked[0][0]) == 8
     table = json.loads((tmp_path / "evaluation/scores.json").read_text())
     assert [point["steps"] for point in table["sweep"]] == [2, 3, 5] and table["knee"] == 3
     assert table["sweep"][0]["change"]["low"] > 0 == table["sweep"][1]["change"]["value"]
     assert numbers["sweep_knee"] == 3 and numbers["sweep_kid_2"] > numbers["sweep_kid_5"]
+    assert table["sampler"]["steps"] == 3
+    assert json.loads((tmp_path / "evaluation/knee/stillroom.json").read_text())["steps"] == 3
+    assert json.loads((tmp_path / "evaluation/film.json").read_text())["frames"] == 3
 
 
 def test_samples_of_the_wrong_class_are_noticed(made, tmp_path, alone, monkeypatch):

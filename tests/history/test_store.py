@@ -158,6 +158,20 @@ def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_p
         bundle.verify(folders[1], "00")
 
 
+def test_the_files_of_a_knee_take_the_place_of_the_model_s(root, tmp_path):
+    for name in ("stillroom.json", "weights", "knee/stillroom.json", "knee/other", "scores.json", "samples.png",
+                 "film.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    model = {name: tmp_path / name for name in ("stillroom.json", "weights")}
+    evaluation = {name: tmp_path / name for name in
+                  ("knee/stillroom.json", "knee/other", "scores.json", "samples.png", "film.png")}  # fmt: skip
+    bundle.build(tmp_path / "version", run=make(root), model=model, evaluation=evaluation)
+    assert set(bundle.verify(tmp_path / "version")["files"]) == {*model, "scores.json", "samples.png", "film.png"}
+    assert (tmp_path / "version/stillroom.json").read_text() == "knee/stillroom.json"
+    assert (tmp_path / "version/weights").read_text() == "weights"
+
+
 def test_a_manifest_that_points_outside_is_not_trusted(tmp_path):
     (tmp_path / "version").mkdir()
     (tmp_path / "secret").write_text("x")

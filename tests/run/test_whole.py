@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from components.base import config
 from components.pipeline import PIPELINE
 from flows.dvc import engine
 from flows.history import store
+from flows.registry import chain
 from flows.registry.mlflow import RUN_KEY, Tracker
 from flows.registry.versions import Versions
 from flows.workspace.paths import State
@@ -158,6 +160,7 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     before = places()
     raw = tree(copy / "data/raw")
     emoji(copy / "source.zip", 120)
+    edit(copy, "evaluate", sweep=[1])  # for `knee_is_answered_for`, which needs a run of its own otherwise
     done = stillroom(copy, "run")
     assert done.returncode == 0, done.stderr
     after = places()
@@ -172,6 +175,28 @@ def test_added_images_move_none_and_the_gate_compares_with_the_champion(copy):
     runs = store.all_runs(copy)
     assert [bool(p.about["decision"]["promote"]) for p in runs] == [True, decision == "promoted"]
     assert runs[1].about["decision"]["against"] == "denoiser version 1"
+    knee_is_answered_for(copy, versions(copy), found[1])
+
+
+def knee_is_answered_for(folder, known, version):
+    """``version`` was trained for 2 steps, and a sweep chose 1: so it draws by default, and lineage says why."""
+    parts = ("model", "knee")
+    model, knee = chain.verify_chain(known, version, only=parts)
+    assert model.holds and re.fullmatch(r"\d+ files of stage train, 8 of stage evaluate", model.found)
+    assert knee.holds and knee.found.startswith("1 steps, by the sweep of stage evaluate")
+    assert knee.found.endswith("stage train wrote 2")
+    with known.folder(version) as bundled:
+        assert json.loads((bundled / "stillroom.json").read_text())["steps"] == 1
+        assert len(json.loads((bundled / "onnx/levels.json").read_text())) == 1
+    planned = stillroom(folder, "sample", "--model", "models:/denoiser/2", "--dry-run")
+    assert "by dpmpp_2m, 1 steps from" in planned.stdout, planned.stderr
+    held = engine.cached(folder, engine.output(store.current(folder).stages, "evaluate", "models/evaluation"))
+    notes = held["knee/stillroom.json"]
+    said = json.loads(notes.read_text())
+    notes.unlink()
+    notes.write_text(json.dumps({**said, "guidance": 9.0}))
+    assert [link.name for link in chain.verify_chain(known, version, only=parts) if not link.holds] == ["model", "knee"]
+    assert not [link for link in chain.verify_chain(known, known.numbered(1), only=parts) if not link.holds]
 
 
 def test_going_back_to_old_parameters_restores_and_moves_no_alias(two, tmp_path):
