@@ -78,6 +78,8 @@ own = [*command, "--mlflow-port", ports[0], "--prefect-port", ports[1]]
 ui = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
 lines = [ui.stdout.readline() for _ in range(3)]
 assert lines[2] == "Ctrl-C ends both.\\n", lines
+page = f"http://127.0.0.1:{{ports[0]}}/#/experiments/1/runs?workflowType=machine_learning"
+assert lines[0] == f"  mlflow  {{page}}\\n", lines
 for port in ports:
     assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=60).status == 200
 taken = subprocess.run([*command, "--prefect-port", ports[1]], capture_output=True, text=True)

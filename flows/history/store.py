@@ -30,7 +30,7 @@ KEPT = (
     "data/profile/profile.json",
 )  # fmt: skip
 CODE = ("components", "flows")
-MADE = ("stages", "seconds", "libraries", "machine")
+MADE = ("stages", "seconds", "libraries", "machine", "user")
 """What a run is recorded with; the rest of ``about`` comes from the decision on it."""
 _BEGUN = "source.json"
 
@@ -40,8 +40,8 @@ class PipelineRun:
     """One run of the pipeline; ``when`` is in seconds since 1970.
 
     ``about`` has "stages" (how each was brought up to date), "seconds" (how long those took that were executed),
-    "libraries" and "machine" (what it was trained with, and on what kind), "decision", "version" (its number) and
-    "against" (the key of the run that it was compared with), where known.
+    "libraries" and "machine" (what it was trained with, and on what kind), "user" (git's user.name), "decision",
+    "version" (its number) and "against" (the key of the run that it was compared with), where known.
     """
 
     key: str

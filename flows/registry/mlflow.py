@@ -80,6 +80,12 @@ class Tracker:
                     self.client.set_experiment_tag(self._experiment, name, value)
         return self._experiment
 
+    @property
+    def page(self) -> str:
+        """The end of an address that opens on the runs: without it MLflow shows its pages for language models."""
+        where = f"experiments/{self._experiment}/runs" if self._experiment else "experiments"
+        return f"/#/{where}?workflowType=machine_learning"
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes of this checkout out: two that make the tables of a database at once break it."""
@@ -172,6 +178,7 @@ class Tracker:
             "mlflow.source.git.commit": pipeline_run.commit,
             "stillroom.git_dirty": str(pipeline_run.dirty).lower(),
             CHECKOUT: self.state.identity(),
+            **({"mlflow.user": pipeline_run.about["user"]} if pipeline_run.about.get("user") else {}),
             **{f"stillroom.stage.{name}": how for name, how in pipeline_run.about.get("stages", {}).items()},
         }
         for name, value in tags.items():

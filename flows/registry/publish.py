@@ -11,7 +11,7 @@ from typing import Any
 from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
-from flows.history import decisions, store
+from flows.history import decisions, git, store
 from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
@@ -37,8 +37,8 @@ def publish(
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
     signer = sign.signer(state.root, params, say=say)
     with explained(os.environ["MLFLOW_TRACKING_URI"]):
-        history = History(state.root)
-        run = _as_made(run, outcomes, seconds or {}, history.records)
+        history, user = History(state.root), git.maybe(state.root, "config", "--get", "user.name")
+        run = _as_made(run, outcomes, seconds or {}, history.records, user)
         history.record(run)
         tracker = metrics.tracker
         versions = Versions(tracker, params.name, history)
@@ -155,7 +155,7 @@ def register_params(root: Path) -> RegisterParams:
 
 
 def _as_made(
-    run: PipelineRun, outcomes: dict[str, str], seconds: Mapping[str, float], known: Iterable[Record]
+    run: PipelineRun, outcomes: dict[str, str], seconds: Mapping[str, float], known: Iterable[Record], user: str
 ) -> PipelineRun:
     """``run`` with what is on record of how it was made, or of how it was made just now."""
     earlier = next((one for one in reversed(list(known)) if one.kind == "run" and one.key == run.key), None)
@@ -169,6 +169,7 @@ def _as_made(
         "libraries": bundle.libraries() if trained or not body.get("libraries") else body["libraries"],
         "machine": bundle.machine() if trained else body.get("machine"),
         "seconds": {**body.get("seconds", {}), **executed},
+        "user": body.get("user") if earlier else user,
     }
     about = {name: value for name, value in about.items() if value}
     if earlier:  # made then, from that commit; now it is only found again

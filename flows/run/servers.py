@@ -30,7 +30,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
     """Run both servers until Ctrl-C or SIGTERM; UserError when a port is taken or a server ends by itself."""
     for name, port in (("Prefect", prefect_port), ("MLflow", mlflow_port)):
         _free(name, port)
-    _make_database(state)
+    opens = {"mlflow": _make_database(state), "prefect": ""}
     pages = {
         "mlflow": (f"http://{HOST}:{mlflow_port}", "/health", mlflow_command(state, mlflow_port)),
         "prefect": (f"http://{HOST}:{prefect_port}", "/api/health", prefect_command(prefect_port)),
@@ -45,7 +45,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
     try:
         for name, (address, health, _) in pages.items():
             wait_for(address + health, started[name], what=name, log=str(state.folder / "servers.log"))
-            print(f"{name:>8}  {address}", flush=True)
+            print(f"{name:>8}  {address}{opens[name]}", flush=True)
         addresses = {name: {"url": pages[name][0], "pid": process.pid} for name, process in started.items()}
         files.write_text(state.servers, json.dumps(addresses) + "\n")
         print("Ctrl-C ends both.", flush=True)
@@ -175,11 +175,14 @@ def _free(name: str, port: int) -> None:
             raise UserError(f"port {port} is taken: give {name} another with --{name.lower()}-port") from None
 
 
-def _make_database(state: State) -> None:
-    """Create the MLflow database before the server starts: two processes that create it at once can corrupt it."""
+def _make_database(state: State) -> str:
+    """Create the MLflow database before the server starts: two processes that create it at once can corrupt it.
+
+    Returns the end of the address that opens on the runs.
+    """
     from flows.registry.mlflow import Tracker
 
-    Tracker(state, state.database)
+    return Tracker(state, state.database).page
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

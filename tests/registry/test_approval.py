@@ -41,6 +41,7 @@ def test_the_winner_waits_until_a_person_approves_it(here, capsys):
     )
     champion = versions.champion()
     assert (champion.tags[DECISION], champion.tags[REASON][:24]) == ("promoted", "Promoted, approved by An")
+    assert versions.tracker.run(champion.run_id).data.tags["mlflow.user"] == "Ann"
     assert versions.tracker.version("denoiser", "@challenger") is None
     intent = [record for record in store.records(here.root) if record.kind == "intent"][-1]
     assert (intent.body["by"], intent.body["decision"]["approved_by"]) == ("Ann", "Ann")
