@@ -20,7 +20,7 @@ from components.base import events, processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import conditions, schedule, x0_error
-from components.embed import features
+from components.embed import features, judges
 from components.model import sampling
 from components.networks import precision, registry
 from components.samples import pack
@@ -38,7 +38,7 @@ Run = Callable[..., Tensor]
 """
 
 _held: dict[str, Any] = {}
-"""Of a worker process: the denoiser, and the feature network once it is needed."""
+"""Of a worker process: the denoiser, and each feature network once it is needed."""
 
 
 @contextlib.contextmanager
@@ -103,9 +103,12 @@ def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
     return run(_errors, tasks, "evaluate: errors")
 
 
-def described(run: Run, images_NHWC: Tensor, what: str) -> Tensor:
-    """Features of uint8 NHWC images, (N, D) (:mod:`components.embed.features`); ``what`` names the progress bar."""
-    return run(_features, [(part.numpy(),) for part in images_NHWC.split(4 * CHUNK)], f"evaluate: {what}")
+def described(run: Run, images_NHWC: Tensor, what: str, judge: judges.Judge | None = None) -> Tensor:
+    """Features of uint8 NHWC images, (N, D), by ``judge`` or :mod:`components.embed.features`.
+
+    ``what`` names the progress bar.
+    """
+    return run(_features, [(part.numpy(), judge) for part in images_NHWC.split(4 * CHUNK)], f"evaluate: {what}")
 
 
 def described_rows(run: Run, pixels: Path, rows: Sequence[int], what: str) -> Tensor:
@@ -158,10 +161,12 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     return found.view(len(rows), len(schedule.SIGMAS))
 
 
-def _features(images_NHWC: Any) -> Tensor:
-    if "features" not in _held:
-        _held["features"] = features.network().to("cuda" if torch.cuda.is_available() else "cpu")
-    return features.of(_held["features"], torch.from_numpy(images_NHWC))
+def _features(images_NHWC: Any, judge: judges.Judge | None = None) -> Tensor:
+    name = f"features {judge.network}" if judge else "features"
+    if name not in _held:
+        found = judges.network(judge) if judge else features.network()
+        _held[name] = found.to("cuda" if torch.cuda.is_available() else "cpu")
+    return (judges if judge else features).of(_held[name], torch.from_numpy(images_NHWC))
 
 
 def _features_of_rows(rows: list[int], pixels: str) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: N samples, M held-out images, F training images in place of samples, D f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from components.diffusion import schedule
-from components.embed import features, vectors
+from components.embed import features, judges, vectors
 from components.evaluate import manifold, scores
 from components.evaluate.params import EvaluateParams
 from components.model import sampling
@@ -46,6 +46,8 @@ class Measured:
     """Features of as many training images as there are samples, or of all, (F, D)."""
     colours: tuple[Tensor, Tensor, Tensor]
     """Colours and edges of the samples, the held-out images and those training images: a second judge."""
+    judged: Sequence[tuple[judges.Judge, tuple[Tensor, Tensor, Tensor]]]
+    """Features of the same three by each judge that was asked for."""
     sweep: list[dict[str, Any]]
     """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
     extra: Tensor
@@ -64,16 +66,18 @@ def of_sets(params: EvaluateParams, found: Measured) -> dict[str, Score]:
     expected to beat.
     """
     table = {}
+    weights: dict[str, dict[str, str]] = {by.network: {"weights": by.sha256} for by, _ in found.judged}
     sizes = {"images": len(found.fake), "against": len(found.held_out)}
-    for name, judge, distance, (fake, real, floor) in (
-        ("kid", features.NAME, scores.kid, (found.fake, found.held_out, found.floor)),
-        ("fd", features.NAME, scores.frechet, (found.fake, found.held_out, found.floor)),
-        ("kid", COLOURS, scores.kid, found.colours),
-    ):
+    asked = [("kid", features.NAME, scores.kid, (found.fake, found.held_out, found.floor)),
+             ("fd", features.NAME, scores.frechet, (found.fake, found.held_out, found.floor)),
+             ("kid", COLOURS, scores.kid, found.colours)]  # fmt: skip
+    for by, sets in found.judged:
+        asked += [("kid", by.network, scores.kid, sets), (by.frechet, by.network, scores.frechet, sets)]
+    for name, judge, distance, (fake, real, floor) in asked:
         main, least = (
             scores.score(distance(some, real), len(some), len(real), **bootstrap(params)) for some in (fake, floor)
         )
-        table[f"{name}_{judge}"] = {**main, "floor": least, "features": judge, **sizes}
+        table[f"{name}_{judge}"] = {**main, "floor": least, "features": judge, **weights.get(judge, {}), **sizes}
     ours, best = (manifold.per_image(some, found.held_out) for some in (found.fake, found.floor))
     for name, values in ours.items():
         main, most = (scores.mean_interval(some, **bootstrap(params)) for some in (values, best[name]))

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from components.base.params import Params
+from components.base.params import Params, explained
+
+
+class JudgeParams(Params):
+    """A stronger judge, by weights that a user has."""
+
+    network: Literal["inception", "dinov2"] = Field(
+        description="inception: that of FID, 2048 features; dinov2: ViT-S, B or L of 14 pixels a patch, its class token"
+    )
+    weights: str = Field(
+        min_length=1, max_length=400,
+        description="file of its weights, seen from the checkout: .safetensors, or a state dict by torch.save",
+    )  # fmt: skip
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of that file, 64 hex digits")
 
 
 class EvaluateParams(Params):
@@ -29,3 +42,12 @@ class EvaluateParams(Params):
         description="numbers of sampling steps, each 1..1000, to draw 128 pictures in and compare; [] = off; the "
         "fewest that are not worse than the best beyond chance are scored, and registered in place of train.steps",
     )
+    judges: tuple[JudgeParams, ...] = Field(
+        max_length=2, description="stronger judges beside EfficientNet-Lite0, each network once at most; [] = none"
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len({judge.network for judge in self.judges}) != len(self.judges):
+            raise explained("judges name one network twice")
+        return self

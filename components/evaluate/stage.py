@@ -17,6 +17,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
+from components.embed import judges
 from components.evaluate import classifier, gallery, knee, measure, metrics, neighbours, reference, sweep, tabulate
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
@@ -39,13 +40,16 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     for name in ("train", "test"):
         if len(rows[name]) < 2:
             raise UserError(f"{splits}: {len(rows[name])} images in split {name}, at least 2 are needed")
+    wanted = [judges.Judge(**judge.model_dump()) for judge in params.judges]
+    for judge in wanted:
+        judges.check(judge)
     measure.import_ahead(model)
     denoiser = sampling.load(model)
     measure.check(denoiser, images.header, model)
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
     extra_ids = gallery.wanted(train_ids, class_ids)
-    found, tables = _measured(params, model, pixels, rows, class_ids, extra_ids)
+    found, tables = _measured(params, wanted, model, pixels, rows, class_ids, extra_ids)
     film_ids, steps = _film_classes(train_ids), sweep.knee(found.sweep)
     film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, steps=steps)
     table: dict[str, Any] = {
@@ -74,8 +78,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
 
 
 def _measured(
-    params: EvaluateParams, model: Path, pixels: Path, rows: dict[str, list[int]], class_ids: Sequence[int],
-    extra_ids: Sequence[int],
+    params: EvaluateParams, wanted: Sequence[judges.Judge], model: Path, pixels: Path, rows: dict[str, list[int]],
+    class_ids: Sequence[int], extra_ids: Sequence[int],
 ) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:  # fmt: skip
     """What is computed with networks, and the tables of samples and of held-out images."""
     images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
@@ -93,6 +97,8 @@ def _measured(
                                  floor=floor, classes=len(images.header.classes))  # fmt: skip
         errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
         extra = made[:0]
+        others_seen = images.gather([rows["train"][at] for at in floor])
+        judged = [(judge, _features(run, judge, made, real, others_seen)) for judge in wanted]
         if extra_ids:
             extra = measure.samples(run, extra_ids, seed=params.seed, steps=steps, first=len(made),
                                     what="evaluate: rare labels")  # fmt: skip
@@ -113,12 +119,20 @@ def _measured(
         "row": held_rows, "sha256": [keys[row] for row in held_rows],
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
-    others_seen = images.gather([rows["train"][at] for at in floor])
     found = metrics.Measured(
         drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=extra,
-        colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
+        judged=judged, colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
     )  # fmt: skip
     return found, (samples, others)
+
+
+def _features(
+    run: measure.Run, judge: judges.Judge, made: Tensor, real: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Features by ``judge`` of the samples, the held-out images and as many training images."""
+    first, second, third = (measure.described(run, some, f"{what} by {judge.network}", judge) for some, what in (
+        (made, "samples"), (real, "held-out images"), (seen, "training images")))  # fmt: skip
+    return first, second, third
 
 
 def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:

@@ -29,7 +29,8 @@ from components.report.outcome import Outcome
 
 _POINTS = 400  # points of one curve, enough for its width in pixels
 HEADLINES = ("x0_error", "kid_efficientnet_lite0", "coverage_efficientnet_lite0", "accuracy_efficientnet_lite0")
-FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0", "colours": "colours and edges"}
+FEATURES = {"efficientnet_lite0": "EfficientNet-Lite0", "colours": "colours and edges", "inception": "Inception",
+            "dinov2": "DINOv2"}  # fmt: skip
 
 
 def summary(data: Outcome) -> Child:
@@ -83,6 +84,10 @@ _KINDS = {
     "fd": ("Fréchet distance", "squared distance, {} features", (
         "The same question, by mean and covariance of {} features. Lower is better. With fewer than about 1,000 images "
         "most of it is bias of sample size: compare it with its floor, never with a number from elsewhere."
+    )),
+    "fid": ("FID", "squared distance, {} features", (
+        "The Fréchet distance as it is usually given: standard network, weights and preprocessing, but of the images "
+        "counted here. Lower is better. Compare it with one of as many images alone; below 10,000 bias is most of it."
     )),
     "precision": ("Precision", "share of the samples", (
         "Samples that lie among real images by {} features. Higher is better; low: pictures that are like none."

@@ -9,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from train_fixtures import AUGMENT, contents, make_pack, tiny
 
-from components.base import processes
+from components.base import files, processes
 from components.base.errors import UserError
 from components.dataset import tensors
-from components.embed import features
+from components.embed import dinov2, features
 from components.evaluate import measure, neighbours, stage, sweep, tabulate
+from components.evaluate.params import JudgeParams
 from components.register import evidence
 from components.register.gate import decide
 from components.register.params import RegisterParams
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.numeric
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 PARAMS = stage.EvaluateParams(
-    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=()
+    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=(), judges=()
 )
 
 
@@ -238,6 +240,22 @@ def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, al
     assert table["sampler"]["steps"] == 3
     assert json.loads((tmp_path / "evaluation/knee/stillroom.json").read_text())["steps"] == 3
     assert json.loads((tmp_path / "evaluation/film.json").read_text())["frames"] == 3
+
+
+def test_a_judge_by_weights_of_the_user_s_scores_the_same_three_sets(made, tmp_path, alone):
+    path = tmp_path / "weights.safetensors"
+    save_file(dinov2.DinoV2(64, 1, 4).state_dict(), path)
+    asked = JudgeParams(network="dinov2", weights=str(path), sha256=files.sha256(path))
+    numbers = run(made, tmp_path, PARAMS.model_copy(update={"judges": (asked,)}))
+    scores = json.loads((tmp_path / "evaluation/scores.json").read_text())["scores"]
+    for name in ("kid_dinov2", "fd_dinov2"):
+        assert (scores[name]["features"], scores[name]["weights"]) == ("dinov2", asked.sha256)
+        assert (scores[name]["images"], scores[name]["against"]) == (10, 16)
+        assert numbers[name] != numbers[f"{name}_floor"] and numbers[f"{name}_low"] < numbers[f"{name}_high"]
+    assert not any("inception" in name or name.startswith("fid") for name in numbers)
+    wrong = asked.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"as in evaluate\.judges"):
+        run(made, tmp_path / "other", PARAMS.model_copy(update={"judges": (wrong,)}))
 
 
 def test_samples_of_the_wrong_class_are_noticed(made, tmp_path, alone, monkeypatch):

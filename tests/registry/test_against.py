@@ -28,7 +28,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
     pixels, splits = make_pack(root / "data")
     evaluation = EvaluateParams(seed=SEED, samples=10, replicates=10, confidence=0.9, memorised_rmse=0.0,
-                                memorised_ratio=0.0, sweep=())  # fmt: skip
+                                memorised_ratio=0.0, sweep=(), judges=())  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "cores", lambda: 1)
         for name, images in (("version", 128), ("half", 16)):
