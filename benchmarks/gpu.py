@@ -33,6 +33,7 @@ from components.dataset import tensors
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.samples import pack
+from components.samples import spec as specs
 from components.train import throughput
 from components.train.distributed.ranks import Group, _device
 from components.train.feed import Feed
@@ -175,7 +176,8 @@ class Ours:
             pixels.mkdir()
             blobs = [image.numpy().tobytes() for image in images]
             keys = [f"{at:064x}" for at in range(len(blobs))]
-            pack.write(pixels, blobs, keys=keys, classes=(), class_ids=[-1] * len(blobs), side=side)
+            spec = specs.image((3, side, side))
+            pack.write(pixels, blobs, spec=spec, keys=keys, classes=(), class_ids=[-1] * len(blobs))
         self.pixels = tensors.Pixels(pixels)
         values = config.read(peers.ROOT / "params.yaml")["train"]
         # The network of params.yaml may want options of its own; the one that is built is another.

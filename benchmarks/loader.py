@@ -26,6 +26,7 @@ from PIL import Image
 from components.dataset import order, tensors
 from components.resize import scaling
 from components.samples import pack
+from components.samples.spec import image
 
 COUNTS = {32: 6_000, 64: 3_000, 256: 500}  # images at each size
 IMAGE_FOLDER = """
@@ -122,7 +123,8 @@ def _make(tar: Path, side: int, count: int, folder: Path) -> None:
                 (target / f"{len(files):06d}.jpg").write_bytes(files[-1])
     pictures = scaling.scale([(blob, "#ffffff") for blob in files], side=side, fit="crop")
     keys = [f"{number:064x}" for number in range(count)]
-    pack.write(folder / "pack", pictures, keys=keys, classes=(), class_ids=[-1] * count, side=side)
+    shape = (3, side, side)
+    pack.write(folder / "pack", pictures, spec=image(shape), keys=keys, classes=(), class_ids=[-1] * count)
     np.save(folder / "pixels.npy", np.frombuffer(b"".join(pictures), np.uint8).reshape(count, side, side, 3))
 
 

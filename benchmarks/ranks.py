@@ -27,6 +27,7 @@ from torch import distributed as dist
 from components.base import config
 from components.dataset import tensors
 from components.samples import pack
+from components.samples.spec import image
 from components.train.distributed.ranks import together
 from components.train.feed import Feed
 from components.train.params import TrainParams
@@ -116,7 +117,8 @@ def _seconds(changes: dict, ranks: int, batch: int, steps: int) -> float:
         pixels = Path(folder) / "pixels"
         pixels.mkdir()
         blobs = [os.urandom(32 * 32 * 3) for _ in range(512)]
-        pack.write(pixels, blobs, keys=[f"{at:064x}" for at in range(512)], classes=(), class_ids=[-1] * 512, side=32)
+        keys = [f"{at:064x}" for at in range(512)]
+        pack.write(pixels, blobs, spec=image((3, 32, 32)), keys=keys, classes=(), class_ids=[-1] * 512)
         job = {"params": values, "pixels": str(pixels), "scratch": folder, "steps": steps}
         return _answer("--work", job)
 

@@ -22,6 +22,7 @@ import torch
 from components.dataset import counters, order, tensors
 from components.diffusion import noise
 from components.samples import pack
+from components.samples.spec import image
 from components.train import guards
 from components.train.distributed.ranks import Group
 from components.train.feed import Feed
@@ -127,7 +128,8 @@ def _pixels(folder: Path, count: int, side: int) -> tensors.Pixels:
     one = os.urandom(side * side * 3 * 100)
     keys = ["0" * 64] * count
     blobs = (one[: min(100, count - first) * side * side * 3] for first in range(0, count, 100))
-    pack.write(folder, blobs, keys=keys, classes=("a", "b"), class_ids=[i % 2 for i in range(count)], side=side)
+    pack.write(folder, blobs, spec=image((3, side, side)), keys=keys, classes=("a", "b"),
+               class_ids=[i % 2 for i in range(count)])  # fmt: skip
     return tensors.Pixels(folder)
 
 

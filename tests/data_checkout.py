@@ -17,6 +17,7 @@ from PIL import Image
 
 from components.base import config, files
 from components.samples import manifest, pack, shards
+from components.samples.spec import image
 from flows.data import look, status
 from flows.workspace.paths import State
 
@@ -87,7 +88,8 @@ def _pack(root: Path, side: int) -> None:
     classes = sorted({row["label"] for row in kept} - {None})
     ids = [classes.index(row["label"]) if row["label"] is not None else -1 for row in kept]
     with files.replacing_folder(root / "data/pixels") as folder:
-        pack.write(folder, small, keys=[row["sha256"] for row in kept], classes=classes, class_ids=ids, side=side)
+        pack.write(folder, small, spec=image((3, side, side)), keys=[row["sha256"] for row in kept], classes=classes,
+                   class_ids=ids)  # fmt: skip
     files.write_text(root / "metrics/resize.json", f'{{"rows": {len(kept)}}}\n')
 
 

@@ -13,6 +13,7 @@ from browser import Browser, Shown
 from PIL import Image
 
 from components.samples import drawn, manifest, pack
+from components.samples.spec import image
 
 SCRIPT = "<script>document.title='stolen';alert(1)</script>"
 BREAKOUT = "</style></title></details></svg>\"'><img src=x onerror=alert(2)>"
@@ -154,7 +155,8 @@ def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]]) -> None:
     classes = sorted({label for _, _, label in kept if label is not None})
     pixels = [Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE)).tobytes() for _, data, _ in kept]
     ids = [classes.index(label) if label is not None else -1 for _, _, label in kept]
-    pack.write(folder, pixels, keys=[key for key, _, _ in kept], classes=classes, class_ids=ids, side=SIDE)
+    keys = [key for key, _, _ in kept]
+    pack.write(folder, pixels, spec=image((3, SIDE, SIDE)), keys=keys, classes=classes, class_ids=ids)
 
 
 def views(page: Path, *, wide: str = "", dark: str = "") -> dict[str, Shown]:

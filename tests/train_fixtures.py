@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from components.samples import pack
+from components.samples import spec as specs
 from components.train.params import TrainParams
 from components.train.stage import train
 
@@ -30,7 +31,7 @@ def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str
             image[:, side // 2 :] //= 4
     blobs = [image.numpy().tobytes() for image in images]
     keys = [hashlib.sha256(blob).hexdigest() for blob in blobs]
-    pack.write(pixels, blobs, keys=keys, classes=classes, class_ids=ids, side=side)
+    pack.write(pixels, blobs, spec=specs.image((3, side, side)), keys=keys, classes=classes, class_ids=ids)
     for name, part in (("train", slice(0, rows * 2 // 3)), ("val", slice(rows * 2 // 3, rows * 5 // 6)),
                        ("test", slice(rows * 5 // 6, rows)), ("quarantine", slice(0, 0))):  # fmt: skip
         pack.write_int32(splits / f"{name}.i32", range(rows)[part])
@@ -46,7 +47,8 @@ def shaped_pack(folder: Path, shape: tuple[int, ...], rows: int = 24) -> tuple[P
     images = torch.randint(0, 256, (rows, height, width, shape[0]), generator=torch.Generator().manual_seed(1))
     blobs = [image.to(torch.uint8).numpy().tobytes() for image in images]
     keys = [hashlib.sha256(blob).hexdigest() for blob in blobs]
-    pack.write(pixels, blobs, keys=keys, classes=("a", "b"), class_ids=[at % 2 for at in range(rows)], shape=shape)
+    ids = [at % 2 for at in range(rows)]
+    pack.write(pixels, blobs, spec=specs.image(shape), keys=keys, classes=("a", "b"), class_ids=ids)
     for name, part in (("train", range(16)), ("val", range(16, 20)), ("test", range(20, rows)), ("quarantine", ())):
         pack.write_int32(splits / f"{name}.i32", part)
     return pixels, splits

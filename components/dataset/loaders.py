@@ -4,8 +4,8 @@ They are forked, so they start in milliseconds and hold the memory map already. 
 numbers each through pipes: nothing is pickled.  The memory is anonymous, so that it leaves nothing behind and the size
 of /dev/shm, small in containers, does not matter.  At most :data:`AHEAD` batches a process wait to be used.
 
-On the CPU a loader also widens and normalises; for CUDA it leaves uint8 in pinned memory, a quarter of the bytes to
-move, and the device normalises (that path has not been run on a GPU yet).
+On the CPU a loader also widens and normalises; for CUDA it leaves what is stored in pinned memory, of bytes a quarter
+of what there is to move, and the device normalises (that path has not been run on a GPU yet).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _IMAGE = specs.image((3, 1, 1))
 
 
 class Pixels:
-    """The images of a pack, memory-mapped."""
+    """The samples of a pack, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         self.header = pack.read_header(folder)
@@ -47,7 +47,7 @@ class Pixels:
             )
 
     def gather(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The images of ``rows`` as they are stored, BHWC."""
+        """The samples of ``rows`` as they are stored, (B, ..., C)."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         if len(self._shards) == 1:
             return self._shards[0].index_select(0, rows)  # twenty times as fast as indexing at 32 px
@@ -61,7 +61,7 @@ class Pixels:
         return out
 
     def batch(self, rows: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """The images of ``rows`` as the network takes them, float32 BCHW; the next call writes to the same memory.
+        """The samples of ``rows`` as the network takes them, float32 (B, C, ...); the next call writes to this memory.
 
         Fresh memory for each batch costs more in page faults than the work itself (benchmarks/loader.py, 256 px).
         """

@@ -94,11 +94,10 @@ def summary(found: np.ndarray) -> dict:
 
 
 def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:
-    """The uint8 pictures (side, side, channels) of ``rows`` of the pack."""
+    """The uint8 pictures (height, width, channels) of ``rows`` of the pack."""
     header = pack.read_header(pixels)
-    return [
-        np.frombuffer(data, np.uint8).reshape(header.spec.stored_shape) for data in pack.read_rows(pixels, header, rows)
-    ]
+    shape = header.spec.picture_shape
+    return [np.frombuffer(data, np.uint8).reshape(shape) for data in pack.read_rows(pixels, header, rows)]
 
 
 def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple[np.ndarray, int]:

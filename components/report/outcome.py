@@ -67,7 +67,7 @@ class Outcome:
 
     def training(self, row: int) -> Image.Image:
         """Row ``row`` of the pack."""
-        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.stored_shape)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.picture_shape)
 
     def class_name(self, number: int) -> str:
         """The label of class ``number``; "" for none."""

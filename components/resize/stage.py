@@ -19,6 +19,7 @@ from components.resize import scaling
 from components.resize.params import ResizeParams
 from components.samples import facts as known
 from components.samples import manifest, pack, shards
+from components.samples import spec as specs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def resize(params: ResizeParams, *, raw: Path, verdicts: Path, pixels: Path, fac
     with files.replacing_folder(pixels) as folder:
         pack.write(
             folder, _gathered(names, store), keys=kept["sha256"].to_pylist(),
-            classes=classes, class_ids=ids.tolist(), side=params.side,
+            classes=classes, class_ids=ids.tolist(), spec=specs.image((scaling.CHANNELS, params.side, params.side)),
         )  # fmt: skip
     log.info("%d pictures of %d x %d px in %d classes", len(kept), params.side, params.side, len(classes))
     total = len(kept) * params.side * params.side * scaling.CHANNELS

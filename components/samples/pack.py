@@ -1,13 +1,14 @@
-"""Pixels as raw uint8 shards with a JSON header: written by the data side, mapped by the training side.
+"""Samples as raw shards with a JSON header: written by the data side, mapped by the training side.
 
-A pack is a folder.  N images in order of arrival, each what ``spec`` (spec.py) says:
+A pack is a folder.  N samples in order of arrival, each what ``spec`` (spec.py) says:
 
-    header.json        {"format": 1, "spec", "rows", "classes": [name, ...],
-                        "shards": [{"file", "rows", "sha256"}, ...]}, and "side", "channels" of square images:
-                        older headers have these two alone
-    pixels-00000.u8    rows x height x width x channels bytes, row-major (N, H, W, C)
-    classes.i32        N little-endian int32: index into ``classes``, or -1 for an image without a label
-    keys.sha256        N x 32 bytes: SHA-256 of each image's source bytes, its name everywhere
+    header.json        {"format": 1 of images as bytes, 2 of all others, "spec", "rows", "classes": [name, ...],
+                        "shards": [{"file", "rows", "sha256"}, ...]}, and "side", "channels" of square images as
+                        bytes: older headers have these two alone
+    pixels-00000.u8    the numbers of its rows, row-major with the channels last: (N, H, W, C) of images.  The suffix
+                       is the dtype: bytes (u8), or little-endian IEEE 754 numbers of 16 or 32 bits (f16, f32)
+    classes.i32        N little-endian int32: index into ``classes``, or -1 for a sample without a label
+    keys.sha256        N x 32 bytes: SHA-256 of each sample's source bytes, its name everywhere
 
 A split is a folder of row lists, one file each for train, val, test and quarantine:
 
@@ -29,17 +30,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base.errors import UserError, brief
+from components.samples import moments
 from components.samples import spec as specs
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMAT = 1
+FORMAT = 2
 SHARD_BYTES = 256 * 2**20
 SPLITS = ("train", "val", "test", "quarantine")
 
-_SHARD = re.compile(r"pixels-[0-9]{5,}\.u8")
+_SHARD = re.compile(r"pixels-[0-9]{5,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class Header:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one image."""
+        """Bytes of one sample."""
         return self.spec.bytes
 
     def locate(self, row: int) -> tuple[str, int]:
@@ -68,59 +70,62 @@ class Header:
 
 def write(
     folder: Path,
-    images: Iterable[bytes | memoryview],
+    samples: Iterable[bytes | memoryview],
     *,
+    spec: SampleSpec,
     keys: Sequence[str],
     classes: Sequence[str],
     class_ids: Sequence[int],
-    side: int = 0,
-    channels: int = 3,
-    shape: tuple[int, ...] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write ``images`` (raw HWC bytes, each object one image or several) and what is known of them into ``folder``.
+    """Write ``samples`` and what is known of them into ``folder``, with their measured ``sigma_data``.
 
-    They are squares of ``side`` pixels with ``channels``, or have ``shape``, (C, H, W).
+    Each object holds one sample or several, in the dtype and the ``stored_shape`` of ``spec``, little-endian; the
+    ``sigma_data`` of ``spec`` is not read.  UserError when a number is not finite.
     """
-    spec = specs.image(shape or (channels, side, side))
-    row_bytes, moments = spec.bytes, Moments()
+    row_bytes, measured = spec.bytes, moments.of(spec)
     per_shard = max(1, shard_bytes // row_bytes)
     shards: list[dict[str, Any]] = []
     count, stack = 0, ExitStack()
     with stack:
-        for blob in images:
+        for blob in samples:
             rest = memoryview(blob).cast("B")
             if not len(rest) or len(rest) % row_bytes:
-                raise ValueError(f"after image {count} come {len(rest)} bytes, not whole images of {row_bytes}")
+                raise ValueError(f"after sample {count} come {len(rest)} bytes, not whole samples of {row_bytes}")
             while len(rest):
                 if count % per_shard == 0:
                     stack.close()
-                    shards.append({"file": f"pixels-{len(shards):05d}.u8", "rows": 0, "sha256": ""})
+                    shards.append({"file": f"pixels-{len(shards):05d}.{spec.dtype}", "rows": 0, "sha256": ""})
                     stream = stack.enter_context((folder / shards[-1]["file"]).open("wb"))
                     digest = hashlib.sha256()
                 many = min(len(rest) // row_bytes, per_shard - count % per_shard)
                 stream.write(rest[: many * row_bytes])
                 digest.update(rest[: many * row_bytes])
-                moments.add(rest[: many * row_bytes])
+                measured.add(rest[: many * row_bytes])
                 shards[-1]["rows"] += many
                 shards[-1]["sha256"] = digest.hexdigest()
                 count, rest = count + many, rest[many * row_bytes :]
     if not count == len(keys) == len(class_ids):
-        raise ValueError(f"{count} images, {len(keys)} keys, {len(class_ids)} classes")
+        raise ValueError(f"{count} samples, {len(keys)} keys, {len(class_ids)} classes")
     write_int32(folder / "classes.i32", class_ids)
     (folder / "keys.sha256").write_bytes(bytes.fromhex("".join(keys)))
-    spec = dataclasses.replace(spec, sigma_data=moments.deviation(spec))
-    height, width = spec.shape[1:]
-    square = {"side": height, "channels": spec.shape[0]} if height == width else {}
+    spec = dataclasses.replace(spec, sigma_data=measured.deviation(spec))
     header = {
-        "format": FORMAT,
-        **square,
+        **_format(spec),
         "spec": spec.plain(),
         "rows": count,
         "classes": list(classes),
         "shards": shards,
     }
     (folder / "header.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _format(spec: SampleSpec) -> dict[str, int]:
+    """The format's number, the least that says it, so that an older reader refuses what it cannot read."""
+    if spec.kind != "image" or spec.dtype != "u8":
+        return {"format": 2}
+    channels, height, width = spec.shape
+    return {"format": 1, **({"side": height, "channels": channels} if height == width else {})}
 
 
 def read_header(folder: Path) -> Header:
@@ -145,21 +150,23 @@ def _header(raw: Any) -> Header:
     shards = raw["shards"]
     if not isinstance(shards, list) or not shards:
         raise ValueError("shards must be a list, and not empty")
-    found = tuple(_shard(each) for each in shards)
+    spec = _spec(raw)
+    found = tuple(_shard(each, spec) for each in shards)
     if len({name for name, _ in found}) < len(found):
         raise ValueError("a shard is there twice")
     rows = _count(raw["rows"], "rows")
     if rows != sum(count for _, count in found):
         raise ValueError(f"rows {rows} must be the sum of the shards' rows, {sum(count for _, count in found)}")
-    return Header(spec=_spec(raw), rows=rows, classes=specs.names(raw["classes"], "classes"), shards=found)
+    return Header(spec=spec, rows=rows, classes=specs.names(raw["classes"], "classes"), shards=found)
 
 
-def _shard(raw: Any) -> tuple[str, int]:
+def _shard(raw: Any, spec: SampleSpec) -> tuple[str, int]:
     if not isinstance(raw, dict) or not {"file", "rows"} <= raw.keys():
         raise ValueError("a shard must be an object with file and rows")
     name = raw["file"]
-    if not isinstance(name, str) or not _SHARD.fullmatch(name):  # a path would lead out of the pack
-        raise ValueError(f"the name of a shard is pixels-NNNNN.u8, not {name!r:.40}")
+    number, dot, suffix = name.partition(".") if isinstance(name, str) else ("", "", "")
+    if not _SHARD.fullmatch(number) or dot + suffix != f".{spec.dtype}":  # a path would lead out of the pack
+        raise ValueError(f"the name of a shard of dtype {spec.dtype} is pixels-NNNNN.{spec.dtype}, not {name!r:.40}")
     return name, _count(raw["rows"], f"rows of {name}")
 
 
@@ -177,7 +184,7 @@ def _check_size(path: Path, wanted: int) -> None:
 
 
 def read_rows(folder: Path, header: Header, rows: Iterable[int]) -> Iterator[bytes]:
-    """The pixels of each of ``rows``, in the order asked for; quickest when they ascend, as one shard is open."""
+    """The bytes of each of ``rows``, in the order asked for; quickest when they ascend, as one shard is open."""
     with ExitStack() as stack:
         opened = ""
         for row in rows:
@@ -190,7 +197,7 @@ def read_rows(folder: Path, header: Header, rows: Iterable[int]) -> Iterator[byt
 
 
 def read_row(folder: Path, header: Header, row: int) -> bytes:
-    """The pixels of one row."""
+    """The bytes of one row."""
     return next(read_rows(folder, header, [row]))
 
 
@@ -210,35 +217,12 @@ def _spec(raw: dict[str, Any]) -> SampleSpec:
             raise ValueError(f"it has no spec, and no {', '.join(sorted(missing))}")
         return specs.image((raw["channels"], raw["side"], raw["side"]))
     spec = specs.of_plain(raw["spec"])
-    if spec.dtype != "u8":
-        raise ValueError(f"dtype {spec.dtype}: the shards of a pack hold u8")
+    if raw["format"] < (needed := _format(spec)["format"]):
+        raise ValueError(f"format {raw['format']} of kind {spec.kind} and dtype {spec.dtype}, which need {needed}")
     for name, sizes in (("side", spec.shape[1:]), ("channels", spec.shape[:1])):
         if name in raw and any(raw[name] != size for size in sizes):
             raise ValueError(f"{name} {raw[name]!r:.40} contradicts the spec's shape {spec.shape}")
     return spec
-
-
-class Moments:
-    """How often each byte occurs, for the standard deviation of values in whole numbers: exact in any order."""
-
-    def __init__(self) -> None:
-        self._counts = [0] * 256
-
-    def add(self, blob: memoryview) -> None:
-        """Count the bytes of ``blob``."""
-        import numpy as np  # readers of packs need none
-
-        for at in range(0, len(blob), 2**22):
-            found = np.bincount(np.frombuffer(blob[at : at + 2**22], np.uint8), minlength=256).tolist()
-            self._counts = [one + other for one, other in zip(self._counts, found, strict=True)]
-
-    def deviation(self, spec: SampleSpec) -> float:
-        """The standard deviation of the values, four digits; ASSUMED where all are the same."""
-        count = sum(self._counts)
-        first = sum(value * often for value, often in enumerate(self._counts))
-        second = sum(value**2 * often for value, often in enumerate(self._counts))
-        spread = count * second - first**2
-        return float(f"{abs(spec.scale) * spread**0.5 / count:.4g}") if spread else specs.ASSUMED
 
 
 def read_keys(folder: Path) -> list[str]:

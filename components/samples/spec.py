@@ -18,6 +18,9 @@ AXES: dict[Kind, str] = {"image": "C, H, W", "latent": "C, H, W", "mel": "C, F, 
 
 BYTES: dict[Dtype, int] = {"u8": 1, "f16": 2, "f32": 4}
 
+NUMPY: dict[Dtype, str] = {"u8": "|u1", "f16": "<f2", "f32": "<f4"}
+"""What numpy calls them as they are stored."""
+
 ASSUMED = 0.5
 """sigma_data where nothing was measured: what Karras et al. 2022, table 1, assume of pixels in [-1, 1]."""
 
@@ -69,6 +72,16 @@ class SampleSpec:
         if height != width:
             raise UserError(f"these images are {width} x {height} pixels: this works for square ones only")
         return height
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of images that are stored as bytes; UserError for all other samples."""
+        if self.kind != "image" or self.dtype != "u8":
+            raise UserError(
+                f"these samples are of kind {self.kind} and dtype {self.dtype}: this works for images as bytes only"
+            )
+        channels, height, width = self.shape
+        return height, width, channels
 
     @property
     def bytes(self) -> int:

@@ -1,6 +1,6 @@
 """What a rank's step is fed: images, noise, noise levels and labels, found from the batch's place in the training.
 
-Shapes: B images of this rank; C, H, W of an image.
+Shapes: B samples of this rank, (B, C, ...); images BCHW.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Batch(NamedTuple):
     """This rank's part of a step, on its device."""
 
     image: Tensor
-    """BCHW, float32 in [-1, 1]; the next batch may be written to the same memory."""
+    """(B, C, ...), float32, images BCHW in [-1, 1]; the next batch may be written to the same memory."""
     noise: Tensor
-    """BCHW, unit normal."""
+    """As ``image``, unit normal."""
     sigma: Tensor
     """(B,), above 0."""
     condition: conditions.Condition
@@ -84,7 +84,7 @@ class Feed:
         return order.Draw(*map(self.group.part, self._plan.at(place)))
 
     def _gather(self, place: int) -> Tensor:
-        """uint8 BHWC; what a loader process does."""
+        """The stored samples, (B, ..., C); what a loader process does."""
         return self.pixels.gather(self.rows[self._mine(place).positions])
 
     def _image(self, place: int, then: int | None) -> Tensor:

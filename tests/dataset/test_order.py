@@ -100,11 +100,12 @@ def test_the_ranks_share_a_batch_and_each_draws_its_part_alone(packs, ranks):
 
 
 def test_rows_of_several_shards_are_gathered_in_the_order_asked_for(tmp_path):
-    from components.samples import pack
+    from components.samples import pack, spec
 
     blobs = [bytes([i] * 12) for i in range(10)]
     keys = [f"{i:064x}" for i in range(10)]
-    pack.write(tmp_path, blobs, keys=keys, classes=(), class_ids=[-1] * 10, side=2, shard_bytes=36)
+    pack.write(tmp_path, blobs, keys=keys, classes=(), class_ids=[-1] * 10, spec=spec.image((3, 2, 2)),
+               shard_bytes=36)  # fmt: skip
     rows = [9, 0, 3, 2, 3]
     assert tensors.Pixels(tmp_path).gather(rows)[:, 0, 0, 0].tolist() == rows
 

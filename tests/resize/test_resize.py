@@ -12,6 +12,7 @@ from components.resize import scaling
 from components.resize.scaling import scale
 from components.resize.stage import _names, resize
 from components.samples import facts, pack
+from components.samples.spec import image
 
 
 def packed(root, *, gather_again=True, **changes):
@@ -137,14 +138,15 @@ def test_equal_bytes_on_two_mattes_are_two_pictures(tmp_path):
 
 
 def test_shards_of_a_pack_end_where_they_should_however_the_images_come(tmp_path):
-    rows = [bytes([n]) * 12 for n in range(7)]
+    rows, spec = [bytes([n]) * 12 for n in range(7)], image((3, 2, 2))
     for name, blobs in (("one", rows), ("all", [b"".join(rows)]), ("some", [b"".join(rows[:5]), b"".join(rows[5:])])):
         (tmp_path / name).mkdir()
-        pack.write(tmp_path / name, blobs, keys=["00" * 32] * 7, classes=(), class_ids=[-1] * 7, side=2, shard_bytes=36)
+        pack.write(tmp_path / name, blobs, spec=spec, keys=["00" * 32] * 7, classes=(), class_ids=[-1] * 7,
+                   shard_bytes=36)  # fmt: skip
     assert digests(tmp_path / "one") == digests(tmp_path / "all") == digests(tmp_path / "some")
     assert [rows for _, rows in pack.read_header(tmp_path / "all").shards] == [3, 3, 1]
-    with pytest.raises(ValueError, match="whole images"):
-        pack.write(tmp_path, [bytes(13)], keys=["00" * 32], classes=(), class_ids=[-1], side=2)
+    with pytest.raises(ValueError, match="whole samples"):
+        pack.write(tmp_path, [bytes(13)], keys=["00" * 32], classes=(), class_ids=[-1], spec=spec)
 
 
 def test_large_and_small_pictures_are_scaled_alike():
