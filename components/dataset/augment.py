@@ -7,7 +7,7 @@ The augmentation label of an image says what was done to it, in numbers that are
 the network gets them as an input.  In sampling it gets zeros, so that samples look like images that were left alone
 (Karras et al. 2022, arXiv:2206.00364, appendix F.2).
 
-Shapes: B images, BCHW, pixels in [-1, 1]; parameters (B,).
+Shapes: B images, BCHW, pixels in [-1, 1] or what their spec says; parameters (B,).
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from components.base.errors import UserError
 from components.dataset import counters, tensors
 from components.dataset.params import AugmentParams
+from components.samples import spec as specs
+from components.samples.spec import SampleSpec
 
 
 class Drawn(NamedTuple):
@@ -39,7 +42,7 @@ class Drawn(NamedTuple):
     down: Tensor
     """Where the rest lies, -cut (top) to cut (bottom)."""
     brightness: Tensor
-    """Added to every pixel, of which black is -1 and white 1."""
+    """Added to every pixel, where black is -1 and white 1."""
     contrast: Tensor
     """Distances from mid-grey are multiplied by 1 + contrast."""
     saturation: Tensor
@@ -74,8 +77,17 @@ LABELS = len(Drawn._fields) + 2
 DRAWS = 6
 """Augmented versions of each image on the sheet in the model report."""
 
+_IMAGE = specs.image((3, 1, 1))
 _UNIFORM = 16
 """Uniform random numbers for an image: ten for the values, six for whether a change is made at all."""
+
+
+def check(spec: SampleSpec) -> None:
+    """UserError unless samples of ``spec`` are images, of which alone mirroring and colours make sense."""
+    if spec.kind != "image":
+        raise UserError(
+            f"train.augment: changes images only, and these samples are of kind {spec.kind}: set all of it to 0"
+        )
 
 
 def draw(params: AugmentParams, seed: int, places_B: Tensor) -> Drawn:
@@ -97,8 +109,8 @@ def draw(params: AugmentParams, seed: int, places_B: Tensor) -> Drawn:
     )  # fmt: skip
 
 
-def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn) -> Tensor:
-    """Do what was drawn to ``images_BCHW``, float in [-1, 1] or uint8.
+def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn, spec: SampleSpec = _IMAGE) -> Tensor:
+    """Do what was drawn to ``images_BCHW``, values in the limits of ``spec``, whose shape is not read, or uint8.
 
     The result is a new tensor of the same dtype and range.
     """
@@ -110,20 +122,39 @@ def apply(params: AugmentParams, images_BCHW: Tensor, drawn: Drawn) -> Tensor:
         out = torch.where(_column(drawn.mirrored) > 0, out.flip(3), out)
     if params.vertical_flip:
         out = torch.where(_column(drawn.upturned) > 0, out.flip(2), out)
-    if params.probability and (params.rotate or params.crop):
-        out = _moved(out, drawn, params.fill)
-    if params.probability and any(params.colour.model_dump().values()):
-        out = _coloured(out, drawn)
+    low, high = spec.limits
+    if max(abs(low + 1), abs(high - 1)) < 1e-6:
+        out = _changed(params, out, drawn)
+    else:
+        middle, half = (high + low) / 2, (high - low) / 2
+        unit = (out - middle) / half
+        changed = _changed(params, unit, drawn)
+        # What is not changed keeps its exact values, which the way there and back would round.
+        out = torch.where(changed == unit, out, changed * half + middle)
     return out.clone() if out is images_BCHW else out
 
 
-def sheet(params: AugmentParams, seed: int, images_BHWC: Tensor) -> tuple[Tensor, list[list[str]]]:
-    """The first ``DRAWS`` draws of each image, uint8 B x DRAWS x H x W x C, and what was done in words."""
+def sheet(
+    params: AugmentParams, seed: int, images_BHWC: Tensor, spec: SampleSpec = _IMAGE
+) -> tuple[Tensor, list[list[str]]]:
+    """The first ``DRAWS`` draws of each image as stored, B x DRAWS x H x W x C, and what was done in words.
+
+    They are bytes and their values those of ``spec``, whose shape is not read.
+    """
     count = len(images_BHWC)
     drawn = draw(params, seed, torch.arange(count * DRAWS))
-    changed = apply(params, tensors.to_network(images_BHWC.repeat_interleave(DRAWS, 0)), drawn)
+    changed = apply(params, tensors.to_network(images_BHWC.repeat_interleave(DRAWS, 0), spec=spec), drawn, spec)
     words = [[drawn.words(row * DRAWS + at) for at in range(DRAWS)] for row in range(count)]
-    return tensors.to_pixels(changed).view(count, DRAWS, *images_BHWC.shape[1:]), words
+    return tensors.to_pixels(changed, spec).view(count, DRAWS, *images_BHWC.shape[1:]), words
+
+
+def _changed(params: AugmentParams, images: Tensor, drawn: Drawn) -> Tensor:
+    """Rotated, cropped and recoloured; pixels in [-1, 1]."""
+    if params.probability and (params.rotate or params.crop):
+        images = _moved(images, drawn, params.fill)
+    if params.probability and any(params.colour.model_dump().values()):
+        images = _coloured(images, drawn)
+    return images
 
 
 def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:
@@ -133,8 +164,9 @@ def _moved(images: Tensor, drawn: Drawn, fill: str) -> Tensor:
         for length, shape in zip(images.shape[2:], ((1, -1, 1), (1, 1, -1)), strict=True)
     )  # middles of the pixels, -1 to 1
     cosine, sine = (((1 - drawn.cut) * part).view(-1, 1, 1) for part in (drawn.angle.cos(), drawn.angle.sin()))
-    grid = torch.stack([cosine * right - sine * down + drawn.right.view(-1, 1, 1),
-                        sine * right + cosine * down + drawn.down.view(-1, 1, 1)], 3)  # fmt: skip
+    tall = images.shape[2] / images.shape[3]  # both axes run from -1 to 1, whatever their lengths
+    grid = torch.stack([cosine * right - sine * (tall * down) + drawn.right.view(-1, 1, 1),
+                        sine * (right / tall) + cosine * down + drawn.down.view(-1, 1, 1)], 3)  # fmt: skip
     ground = _border(images) if fill == "mean" else 0.0
     found = functional.grid_sample(
         images - ground, grid, mode="bicubic", padding_mode="border" if fill == "edge" else "zeros", align_corners=False

@@ -83,7 +83,7 @@ def to_network(
     return out.copy_(moved).div_(1 / spec.scale).add_(spec.shift)
 
 
-def to_pixels(images_BCHW: Tensor) -> Tensor:
-    """[-1, 1] BCHW to uint8 BHWC, clipped and rounded."""
-    scaled = images_BCHW.float().add(1).mul(127.5).round().clamp(0, 255)
+def to_pixels(images_BCHW: Tensor, spec: SampleSpec = _IMAGE) -> Tensor:
+    """Values BCHW, in [-1, 1] or as ``spec`` has them, to uint8 BHWC, clipped and rounded; its shape is not read."""
+    scaled = images_BCHW.float().sub(spec.shift).mul(1 / spec.scale).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -204,7 +204,7 @@ def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence
         first = str(error).splitlines()[0]
         raise UserError(f"{model}/stillroom.json: augment cannot be read ({first}): train it again") from None
     chosen = [rows[at * len(rows) // AUGMENTED] for at in range(min(AUGMENTED, len(rows)))]
-    sheet, words = augment.sheet(how, seed, images.gather(chosen))
+    sheet, words = augment.sheet(how, seed, images.gather(chosen), images.header.spec)
     shape = {"rows": len(chosen), "draws": sheet.shape[1], "side": sheet.shape[2], "channels": sheet.shape[4]}
     _json(folder / "augmented.json", {**shape, "of": chosen, "done": words})
     (folder / "augmented.u8").write_bytes(sheet.contiguous().numpy().tobytes())

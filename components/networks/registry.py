@@ -36,6 +36,10 @@ def build(
     ``augment_labels``: how many numbers say what augmentation did (:class:`components.dataset.augment.Drawn`); only
     a compact network takes them, 0 for none.
     """
+    if len(shape) != 3:
+        raise UserError(
+            f"train.network.kind {params.kind}: takes samples of shape (C, H, W), not {shape}, as all networks do"
+        )
     return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels)
 
 

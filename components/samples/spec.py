@@ -84,6 +84,14 @@ class SampleSpec:
         return height, width, channels
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value of an image: what bytes can stand for; of floats, [-1, 1]."""
+        if self.dtype != "u8":
+            return -1.0, 1.0
+        ends = self.shift, 255 * self.scale + self.shift
+        return min(ends), max(ends)
+
+    @property
     def bytes(self) -> int:
         """Bytes of one stored sample."""
         return math.prod(self.shape) * BYTES[self.dtype]

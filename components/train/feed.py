@@ -50,6 +50,8 @@ class Feed:
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
         header = pixels.header
+        if params.augment.on:
+            augment.check(header.spec)
         self._out: Tensor | None = None
         shape = (params.batch // group.size, *header.spec.stored_shape)
         self._loaders = None
@@ -69,7 +71,8 @@ class Feed:
         if not how.on:
             return Batch(image, noise, sigma, condition)
         drawn = augment.draw(how, self.params.seed, draw.places.to(device, non_blocking=True))
-        return Batch(augment.apply(how, image, drawn), noise, sigma, condition, drawn.label() if how.labelled else None)
+        changed = augment.apply(how, image, drawn, header.spec)
+        return Batch(changed, noise, sigma, condition, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""

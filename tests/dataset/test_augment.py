@@ -1,5 +1,6 @@
 """Augmentation: what it does to pixels, how often, and that it depends on nothing but seed and place."""
 
+import dataclasses
 import json
 import math
 
@@ -11,6 +12,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.networks import registry
+from components.samples import spec as specs
 from components.train import loop
 from components.train import start as beginning
 from components.train.distributed.ranks import Group
@@ -145,6 +147,45 @@ def test_the_label_is_zero_where_nothing_is_done_and_nowhere_else():
     assert 0 < int(same.sum()) < 200
     assert torch.equal(same, (some.label() == 0).all(1))
     assert some.label().shape == (200, augment.LABELS)
+
+
+def test_a_quarter_turn_of_a_wide_image_keeps_its_proportions():
+    image = images(side=24)[:, :, 8:16].contiguous()  # 24 x 8: a square of 8 in the middle stays in it
+    none = augment.draw(params(), 0, torch.arange(6))
+    turned = augment.apply(params(rotate=90.0), image, none._replace(angle=torch.full((6,), math.pi / 2)))
+    inner = slice(8, 16)
+    torch.testing.assert_close(turned[..., inner], image[..., inner].rot90(1, (2, 3)), atol=1e-4, rtol=0)
+
+
+def test_the_range_of_values_is_that_of_the_spec():
+    how, batch = params(**EVERYTHING | {"probability": 0.3, "horizontal_flip": 0.0, "vertical_flip": 0.0}), images(64)
+    wanted, drawn = done(how, batch)
+    for scale, shift in ((1 / 255, 0.0), (2.0, -40.0)):
+        one = dataclasses.replace(specs.image((3, 8, 8)), scale=scale, shift=shift)
+        low, high = one.limits
+        middle, half = (low + high) / 2, (high - low) / 2
+        values = batch * half + middle
+        found = augment.apply(how, values, drawn, one)
+        torch.testing.assert_close(found, wanted * half + middle, atol=1e-5 * half, rtol=1e-5)
+        still = (wanted == batch).flatten(1).all(1)
+        assert 0 < int(still.sum()) < 64
+        assert torch.equal(found[still], values[still]), "an image that is left alone keeps every bit"
+
+
+def test_the_sheet_of_another_range_shows_bytes_as_they_are_stored(pixels):
+    how, stored = params(**EVERYTHING), pixels.gather([0, 9])
+    sheet, _ = augment.sheet(how, 3, stored)
+    other, _ = augment.sheet(how, 3, stored, dataclasses.replace(pixels.header.spec, scale=1 / 255, shift=0.0))
+    assert float((sheet.float() - other.float()).abs().max()) <= 1
+
+
+def test_samples_that_are_no_images_are_not_augmented_and_one_line_says_so(pixels):
+    pixels.header = dataclasses.replace(
+        pixels.header, spec=dataclasses.replace(pixels.header.spec, kind="latent")
+    )  # fmt: skip
+    Feed(tiny(), pixels, torch.arange(40), ALONE)
+    with pytest.raises(UserError, match=r"train\.augment: changes images only, and these samples are of kind latent"):
+        Feed(tiny(augment=AUGMENT | {"crop": 0.1}), pixels, torch.arange(40), ALONE)
 
 
 def test_words_say_what_is_done():
