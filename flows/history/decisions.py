@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from flows.history.ledger import Record
 
-Result = Literal["promoted", "held", "overtaken", "adopted"]
-"""The alias was moved; it was not to be; somebody else moved it meanwhile, so the decision does not count; the
-registry held a decision that another machine had made and not shared."""
+Result = Literal["promoted", "held", "overtaken", "refused", "adopted", "deleted"]
+"""The alias was moved; it was not to be; somebody else moved it meanwhile, or the version's bytes were not those on
+record, so the decision does not count; the registry held a decision that another machine had made and not shared; a
+person had deleted the version, and what was decided on it counts no more."""
+_VOID = ("overtaken", "refused", "deleted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,13 @@ class Decided:
 
     @property
     def counts(self) -> bool:
-        """Whether it stands: not overtaken, and not open."""
-        return self.outcome is not None and self.outcome.body["result"] != "overtaken"
+        """Whether it is a decision that stood when it ended: neither overtaken nor refused, and not open."""
+        return self.outcome is not None and self.outcome.body["result"] not in _VOID
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is no decision, and says that the version was found deleted."""
+        return self.outcome is not None and self.outcome.body["result"] == "deleted"
 
     @property
     def promoted(self) -> bool:
@@ -58,25 +65,48 @@ def all_of(records: Iterable[Record], name: str | None = None) -> list[Decided]:
     Those about every model without a ``name``; older records name no model and count for each.
     """
     known = list(records)
-    ended = {record.body["intent"]: record for record in known if record.kind == "outcome"}
+    ended: dict[str, Record] = {}
+    for record in known:
+        if record.kind == "outcome":  # two machines may have ended one: the first, unless the alias moved in the other
+            first = ended.setdefault(record.body["intent"], record)
+            if first.body["result"] in _VOID and record.body["result"] not in _VOID:
+                ended[record.body["intent"]] = record
     found = [Decided(intent=record, outcome=ended.get(record.id)) for record in known
              if record.kind == "intent" and (name is None or record.body["name"] in (None, name))]  # fmt: skip
     return sorted(found, key=lambda decided: decided.order)
 
 
+def standing(decided: Iterable[Decided]) -> dict[str, Decided]:
+    """For the key of each run whose version was not deleted since, the last decision on it that stands."""
+    return {key: one for key, one in told(decided).items() if one.counts}
+
+
+def told(decided: Iterable[Decided]) -> dict[str, Decided]:
+    """The same, and for a version that was deleted what says so."""
+    return {one.intent.key: one for one in decided if one.counts or one.deleted}
+
+
 def of_key(decided: Iterable[Decided], key: str) -> Decided | None:
     """The last decision on the version of the run ``key`` that stands."""
-    return next((one for one in reversed(list(decided)) if one.intent.key == key and one.counts), None)
+    return standing(decided).get(key)
 
 
-def open_of(decided: Iterable[Decided], key: str) -> Decided | None:
-    """The decision on the run ``key`` that a killed process left open."""
-    return next((one for one in reversed(list(decided)) if one.intent.key == key and one.outcome is None), None)
+def left_open(decided: Iterable[Decided]) -> list[tuple[Decided, bool]]:
+    """The decisions that a killed process left open, and for each whether a champion was made since it began."""
+    known = list(decided)
+    made = max((one.order for one in known if one.promoted), default=(0, 0, ""))
+    return [(one, made > one.order) for one in known if one.outcome is None]
 
 
 def champion(decided: Iterable[Decided]) -> Decided | None:
-    """The decision that made the present champion."""
-    return next((one for one in reversed(list(decided)) if one.promoted), None)
+    """The decision that made the present champion; None before the first, and when its version was deleted."""
+    found = None
+    for one in decided:
+        if one.promoted:
+            found = one
+        elif one.deleted and found is not None and found.intent.key == one.intent.key:
+            found = None
+    return found
 
 
 def intent(

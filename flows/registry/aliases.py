@@ -29,6 +29,8 @@ def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
     """For each alias the decision whose version it points to, by the ledger alone; none for one that points nowhere."""
     found: dict[str, Decided] = {}
     for one in decided:
+        if one.deleted:
+            found = {alias: other for alias, other in found.items() if other.intent.key != one.intent.key}
         if not one.counts:
             continue
         if one.promoted:

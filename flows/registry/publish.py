@@ -104,6 +104,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
         versions = Versions(tracker, params.name, history)
         versions.signer = sign.signer(state.root, params, say=say)
         restore.restore(versions, say=say)
+        settle.finish(versions)
         for run in changes.labelled(history.runs):
             run_id = tracker.ensure(run)
             if "decision" not in run.about:

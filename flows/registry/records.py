@@ -10,6 +10,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.samples import catalogue
+from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import REFSPEC
@@ -68,7 +69,7 @@ def verify(state: State) -> int:
     code = 0
     with _explained():
         versions = _versions(state)
-        recorded = {one.intent.key: one for one in versions.decided if one.counts}
+        recorded = decisions.standing(versions.decided)
         there = set()
         for version in versions.all():
             one = recorded.get(version.tags.get(RUN_KEY, ""))

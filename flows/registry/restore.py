@@ -8,7 +8,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.history import ledger
+from flows.history import decisions, ledger
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.store import PipelineRun
@@ -17,6 +17,8 @@ from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import Versions
 
 Say = Callable[[str], None]
+_GAP = 1000
+"""So many numbers may have been given to versions that are on no record, before one that is."""
 
 
 def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
     """
     runs = {run.key: run for run in changes.labelled(versions.history.runs)}
     every = versions.decided
-    by_key = {one.intent.key: one for one in every if one.counts and one.intent.key in runs}  # the last of each
+    by_key = {key: one for key, one in decisions.standing(every).items() if key in runs}
     used = {one.intent.key for one in aliases.wanted(every).values()}
     there = {int(version.version): version for version in versions.all()}
     count = 0
@@ -57,7 +59,7 @@ def objects(root: Path, name: str) -> list[Path]:
     No images: the model, the scores and the pictures that it drew.
     """
     history, found = History(root), set[Path]()
-    for key in {one.intent.key for one in history.decided(name) if one.counts}:
+    for key in decisions.standing(history.decided(name)):
         run = history.run(key)
         for stage, path, only in (("train", "models/candidate", None),
                                   ("evaluate", "models/evaluation", bundle.OF_EVALUATION)):  # fmt: skip
@@ -78,7 +80,7 @@ def _version(
     """The version of the decision ``one``, created under its number when MLflow has lost it; None when that fails."""
     found = versions.of(run.key) if one.version is None else there.get(one.version)
     if found is None:
-        return _created(versions, one, run, say)
+        return _created(versions, max(there, default=0), one, run, say)
     if found.tags.get(RUN_KEY) != run.key:
         raise UserError(
             f"{versions.name} version {found.version} in MLflow was made by pipeline run "
@@ -88,7 +90,14 @@ def _version(
     return found
 
 
-def _created(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> Any | None:
+def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, say: Say) -> Any | None:
+    """The version made again; None where MLflow, whose numbers begin after ``highest``, has given its number before."""
+    if one.version is not None and not highest < one.version <= highest + _GAP:
+        if one.version < highest:
+            _deleted(versions, one, say)
+            return None
+        raise UserError(f"{versions.name} version {one.version} is on record, and MLflow's last is {highest}: look at "
+                        f"record {one.intent.id[:12]} (`git show {one.intent.id[:12]}`)")  # fmt: skip
     run_id = versions.tracker.ensure(run)
     manifest, recorded = one.intent.body["manifest"], _manifest(versions, one)
     if manifest is None or recorded is None:  # an older record: the version is made as it would be now
@@ -103,12 +112,21 @@ def _created(versions: Versions, one: Decided, run: PipelineRun, say: Say) -> An
             break
         versions.client.delete_model_version(versions.name, made.version)  # a number that something else had
         if int(made.version) > one.version:
-            say(f"{versions.name} version {one.version} was deleted from MLflow, and MLflow gives no number twice: "
-                "it stays deleted")  # fmt: skip
+            _deleted(versions, one, say)
             return None
     versions.conclude(made, one.intent.body["decision"])
     say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {versions.name} version {made.version} is there again")
     return made
+
+
+def _deleted(versions: Versions, one: Decided, say: Say) -> None:
+    """Put on record that a person deleted the version of ``one``: MLflow gives no number twice, so it stays deleted."""
+    named = f"{versions.name} version {one.version}"
+    decision = {"promote": False, "reason": f"{named} was deleted from MLflow", "evidence": {}, "against": None}
+    body = {**one.intent.body, "expected": None, "decision": decision, "by": "stillroom", "files": []}
+    begun = versions.history.append("intent", one.intent.key, body)
+    versions.history.append("outcome", one.intent.key, decisions.outcome(begun, "deleted"))
+    say(f"{named} was deleted from MLflow, and MLflow gives no number twice: it stays deleted")
 
 
 def mend(versions: Versions, version: Any, one: Decided, run: PipelineRun, say: Say) -> bool:

@@ -1,7 +1,8 @@
 """Decide on a version and move the alias: the intent goes on record first, then the alias moves, then the outcome.
 
-Killed at any point, the next run ends what was begun.  A pair of version and champion is decided once.  The alias
-moves only from where it was when the decision was made, and only to bytes that were just compared with their manifest.
+Killed at any point, the next command that decides, or `stillroom sync`, ends what was begun.  A pair of version and
+champion is decided once.  The alias moves only from where it was when the decision was made, and only to bytes that
+were just compared with their manifest.
 """
 
 from __future__ import annotations
@@ -16,35 +17,48 @@ from flows.history.decisions import Result
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, chain
-from flows.registry.mlflow import MANIFEST_TAG
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import Versions
 
 _TRIES = 5
 """How often a decision is made anew because somebody else moved the alias meanwhile."""
 
 
+class Refused(UserError):
+    """The bytes of a version are not those of its manifest: no alias points at such."""
+
+
 def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterParams) -> dict[str, Any]:
     """The decision on ``version`` of ``run``: the one on record, one that the registry holds, or the gate's now."""
-    about = versions.decided
-    standing = decisions.of_key(about, run.key)
+    finish(versions)
+    standing = decisions.of_key(versions.decided, run.key)
     if standing:
         return standing.intent.body["decision"]
     elsewhere = versions.concluded(version)
-    pending = decisions.open_of(about, run.key)
-    if pending is None and elsewhere is not None:  # decided by another machine, which has not shared its ledger
+    if elsewhere is not None:  # decided by another machine, which has not shared its ledger
         adopted = _begin(versions, version, run.key, elsewhere, expected=None, by="another machine")
         _end(versions, adopted, "adopted")
         return elsewhere
-    begun: Record | None = pending.intent if pending else None
     for _ in range(_TRIES):
-        if begun is None:
-            champion = versions.champion()
-            decision = _left_to_a_person(versions.decide(version, champion, params), params)
-            begun = _begin(versions, version, run.key, decision, expected=_number(champion), by="gate")
+        champion = versions.champion()
+        decision = _left_to_a_person(versions.decide(version, champion, params), params)
+        begun = _begin(versions, version, run.key, decision, expected=_number(champion), by="gate")
         if carry_out(versions, version, begun) != "overtaken":
-            return begun.body["decision"]
-        begun = None
+            return decision
     raise UserError(f"{versions.name}@champion was moved {_TRIES} times while the gate compared with it: run it again")
+
+
+def finish(versions: Versions) -> None:
+    """End what a killed process began, whatever version it is about: do it, or say on record why not."""
+    for one, later in decisions.left_open(versions.decided):
+        version = versions.numbered(one.version) if one.version is not None else None
+        if later or version is None or version.tags.get(RUN_KEY) != one.intent.key:
+            _end(versions, one.intent, "overtaken")
+            continue
+        try:
+            carry_out(versions, version, one.intent)
+        except Refused:
+            _end(versions, one.intent, "refused")
 
 
 def _left_to_a_person(decision: dict[str, Any], params: RegisterParams) -> dict[str, Any]:
@@ -60,6 +74,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
 
     UserError when it does not wait, or when the champion is another than the gate compared it with.
     """
+    finish(versions)
     named = f"{versions.name} version {version.version}"
     found = decisions.of_key(versions.decided, run.key)
     if found is None or not found.waits:
@@ -81,6 +96,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
 
 def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> dict[str, Any]:
     """Promote ``version`` of ``run`` for ``reason``; the decision, which is then on record."""
+    finish(versions)
     chain.refuse(versions, version, "promoted")  # before it is on record as meant
     champion = versions.champion()
     earlier = decisions.of_key(versions.decided, run.key)
@@ -116,20 +132,15 @@ def carry_out(versions: Versions, version: Any, begun: Record) -> Result:
 def _moved(versions: Versions, version: Any, begun: Record) -> Result:
     if not begun.body["decision"]["promote"]:
         return "held"
-    now = _number(versions.champion())
+    fault = versions.fault(version, begun.body["manifest"])
+    now = _number(versions.champion())  # after the bytes, which take long: MLflow cannot compare and move in one step
     if now not in (int(version.version), begun.body["expected"]):
         return "overtaken"
-    _refuse(versions, version, begun.body["manifest"])
+    if fault:
+        raise Refused(f"{versions.name} version {version.version} is not promoted: {fault}")
     if now != int(version.version):  # else moved by a process that was killed before it could say so
         versions.point(aliases.CHAMPION, int(version.version))
     return "promoted"
-
-
-def _refuse(versions: Versions, version: Any, manifest: str | None) -> None:
-    """UserError when the bytes of ``version`` are not those of its manifest: no alias points at such."""
-    fault = versions.fault(version, manifest)
-    if fault:
-        raise UserError(f"{versions.name} version {version.version} is not promoted: {fault}")
 
 
 def _begin(

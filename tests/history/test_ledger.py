@@ -169,6 +169,31 @@ def decided(*steps):
     ([("a", True, "promoted"), ("b", True, None)], {"champion": "a"}),
     ([("a", True, "promoted"), ("b", True, "promoted"), ("a", True, "promoted")], {"champion": "a", "previous": "b"}),
     ([("a", True, "adopted")], {"champion": "a"}),
+    ([("a", True, "promoted"), ("b", True, "refused")], {"champion": "a"}),
+    ([("a", True, "promoted"), ("b", False, "held"), ("a", False, "deleted")], {"challenger": "b"}),
+    ([("a", True, "promoted"), ("b", True, "promoted"), ("a", False, "deleted")], {"champion": "b"}),
 ])  # fmt: skip
 def test_the_aliases_follow_from_the_decisions(steps, wanted):
     assert {alias: one.intent.key for alias, one in aliases.wanted(decided(*steps)).items()} == wanted
+
+
+def test_an_intent_that_two_machines_ended_counts_where_the_alias_moved():
+    for first, second in (("promoted", "overtaken"), ("overtaken", "promoted")):
+        begun, ended = (one := decided(("a", True, first))[0]).intent, one.outcome
+        again = ledger.Record(id="o9", kind="outcome", key="a", number=9, when=0, body=decisions.outcome(begun, second))
+        (one,) = decisions.all_of([begun, ended, again], "n")
+        assert one.promoted
+
+
+def test_a_champion_that_was_deleted_is_none_until_the_next():
+    gone = decided(("a", True, "promoted"), ("a", False, "deleted"))
+    assert decisions.champion(gone) is None and decisions.of_key(gone, "a") is None
+    assert decisions.told(gone)["a"].deleted
+    assert decisions.champion(decided(("a", True, "promoted"), ("a", False, "deleted"), ("a", True, "promoted")))
+
+
+def test_what_was_left_open_is_told_with_whether_a_champion_was_made_since():
+    rows = [("a", True, "promoted"), ("b", True, None), ("c", False, "held")]
+    assert [(one.intent.key, later) for one, later in decisions.left_open(decided(*rows))] == [("b", False)]
+    rows.append(("c", True, "promoted"))
+    assert [later for _, later in decisions.left_open(decided(*rows))] == [True]

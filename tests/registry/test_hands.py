@@ -1,0 +1,105 @@
+"""What people do in MLflow by hand, and decisions that a kill left open: the next command ends them and goes on."""
+
+import os
+
+import pytest
+
+from components.base.errors import UserError
+from flows.history.known import History
+from flows.registry import aliases, publish, records
+from flows.registry.metrics import MetricStream
+from flows.registry.mlflow import Tracker
+from flows.registry.versions import CHAMPION, Versions
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """What ends a process in the middle, as far as its own code can tell."""
+
+
+def versions(state):
+    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), "denoiser")
+
+
+def published(state):
+    lines = []
+    publish.publish(state, {}, MetricStream(state), say=lines.append)
+    return lines
+
+
+def pointed(state):
+    found = versions(state).client.get_registered_model("denoiser")
+    return {alias: int(number) for alias, number in found.aliases.items()}
+
+
+def results(state):
+    every = History(state.root).decided("denoiser")
+    return [(one.version, one.outcome and one.outcome.body["result"]) for one in every]
+
+
+def killed_promotion(state, monkeypatch, number, *, moved):
+    """Promote by hand, killed before the alias moves or right after."""
+    true = Versions.point
+
+    def point(self, alias, version):
+        if moved:
+            true(self, alias, version)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Versions, "point", point)
+        publish.promote(state, number, "nicer")
+    assert results(state)[-1] == (number, None)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["before the move", "after it"])
+def test_a_promotion_by_hand_that_was_killed_is_ended_by_the_next_run(here, monkeypatch, moved):
+    killed_promotion(here, monkeypatch, 2, moved=moved)
+    assert publish.published(here) == (None, "a decision was begun and not ended")
+    published(here)
+    assert publish.published(here)[0]["champion"] == 2, "else each run from now on would end with an error"
+    assert results(here)[-1] == (2, "promoted") and pointed(here) == {"champion": 2, "previous": 1}
+
+
+def test_the_next_promotion_ends_what_was_killed_before_it_begins(here, monkeypatch):
+    killed_promotion(here, monkeypatch, 2, moved=True)
+    publish.promote(here, 1, "no")
+    assert results(here)[-2:] == [(2, "promoted"), (1, "promoted")]
+    assert pointed(here) == {"champion": 1, "previous": 2}
+
+
+def test_what_was_killed_is_not_carried_out_onto_bytes_that_are_damaged_since(here, monkeypatch):
+    killed_promotion(here, monkeypatch, 2, moved=False)
+    found = versions(here)
+    weights = next(found.tracker.local_folder(found.numbered(2).source).rglob("*.safetensors"))
+    weights.write_bytes(b"")
+    publish.promote(here, 1, "the other")
+    assert results(here)[-2:] == [(2, "refused"), (1, "promoted")] and pointed(here)[CHAMPION] == 1
+
+
+def test_a_version_deleted_by_hand_stays_deleted_and_goes_on_record_once(here):
+    versions(here).client.delete_model_version("denoiser", "1")
+    assert any("denoiser version 1 was deleted from MLflow" in line for line in published(here))
+    result, why = publish.published(here)
+    assert result is not None and result["champion"] is None, why
+    assert results(here)[-1] == (1, "deleted")
+    before = results(here)
+    assert not any("deleted" in line for line in published(here))
+    publish.sync(here, say=lambda _: None)
+    assert results(here) == before and [int(one.version) for one in versions(here).all()] == [2]
+    assert records.verify(here) == 0
+    with pytest.raises(UserError, match="models:/denoiser/1: no such version"):
+        publish.promote(here, 1, "back")
+
+
+def test_the_version_of_the_present_run_deleted_by_hand_is_decided_on_again_under_a_new_number(here, monkeypatch):
+    versions(here).client.delete_model_version("denoiser", "2")
+    held = {"promote": False, "reason": "Not promoted: as before.", "evidence": {}, "against": "denoiser version 1"}
+    monkeypatch.setattr(Versions, "decide", lambda *_: held)
+    published(here)
+    (_, deleted), (number, again) = results(here)[-2:]
+    assert (deleted, again) == ("deleted", "held") and number > 2
+    result, why = publish.published(here)
+    assert result is not None and result["version"] == number, why
+    assert aliases.wanted(versions(here).decided)["challenger"].version == number == pointed(here)["challenger"]
