@@ -13,9 +13,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.base import config, events
@@ -23,6 +24,9 @@ from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
 from flows.dvc import fetch, repair, snapshot, stages, waiting
 from flows.workspace import exits, processes
+
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+"""A DVC hash: nothing else becomes part of a path."""
 
 
 class StageFailed(UserError):
@@ -120,12 +124,16 @@ def cached(root: Path, digest: str, only: Container[str] | None = None) -> dict[
     Empty when the cache does not hold all of them any more, or all of ``only``, those of these names.
     """
     cache = _local(root)
-    found = cache / digest[:2] / digest[2:] if digest else None
+    found = cache / digest[:2] / digest[2:] if _OBJECT.fullmatch(digest) else None
     if found is None or not found.is_file():
         return {}
     if not digest.endswith(".dir"):
         return {"": found}
     entries = json.loads(found.read_text("utf-8"))
+    for entry in entries:  # they may come from a remote that others write to
+        parts = PurePosixPath(entry["relpath"]).parts
+        if ".." in parts or not parts or parts[0] == "/" or not _OBJECT.fullmatch(entry["md5"]):
+            raise UserError(f"{found}: lists {entry['relpath']!r} as {entry['md5']!r}, which lies outside: remove it")
     paths = {entry["relpath"]: cache / entry["md5"][:2] / entry["md5"][2:] for entry in entries
              if only is None or entry["relpath"] in only}  # fmt: skip
     return paths if all(path.is_file() for path in paths.values()) else {}
