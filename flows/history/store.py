@@ -8,15 +8,17 @@ database is lost, `stillroom sync` writes it again from here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from components.base import config
+from components.base.errors import UserError
 from components.base.files import write_text
 from components.pipeline import PIPELINE
 from flows.dvc import engine
@@ -187,10 +189,12 @@ def _of_commits(root: Path) -> list[PipelineRun]:
     found: dict[str, PipelineRun] = {}
     for commit, when in commits:
         held = {path: text for path, text in zip(paths, texts, strict=False) if text is not None}
-        stages = engine.parse_lock(held["dvc.lock"].decode()) if "dvc.lock" in held else {}
-        if stages and _stages_of(held.get("dvc.yaml")) <= set(stages):
-            key = engine.key(stages)
-            found[key] = PipelineRun(key=key, files=held, commit=commit, dirty=False, when=when, about={})
+        run = PipelineRun(key="", files=held, commit=commit, dirty=False, when=when, about={})
+        # What people commit may be damaged, by a merge for instance: then it is no run, and stops no command.
+        with contextlib.suppress(UserError, ValueError, LookupError, TypeError, AttributeError):
+            if run.stages and run.sections and run.metrics and _stages_of(held.get("dvc.yaml")) <= set(run.stages):
+                key = engine.key(run.stages)
+                found[key] = replace(run, key=key)
     return list(found.values())
 
 

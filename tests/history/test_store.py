@@ -81,12 +81,12 @@ def test_the_decision_that_stands_is_told_with_its_run(root):
     assert store.last_decided(root) is None
     for promote, result in ((True, "overtaken"), (False, "held")):
         body = decisions.intent(name="denoiser", version=1, manifest="m", expected=None, by="gate",
-                                decision={"promote": promote})  # fmt: skip
+                                decision={"promote": promote, "reason": "r"})  # fmt: skip
         begun = ledger.append(root, store.records(root), "intent", run.key, body)
         if promote:
             assert store.last_decided(root) is None, "an intent alone decides nothing"
         ledger.append(root, store.records(root), "outcome", run.key, decisions.outcome(begun, result))
-    assert store.last_decided(root).about["decision"] == {"promote": False}
+    assert store.last_decided(root).about["decision"]["promote"] is False
 
 
 def test_a_lock_that_people_committed_is_a_run_too(root):
@@ -94,6 +94,17 @@ def test_a_lock_that_people_committed_is_a_run_too(root):
     commit(root, run.files)
     (found,) = store.all_runs(root)
     assert (found.key, found.metrics, found.about) == (run.key, run.metrics, {})
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml", "params.yaml", "metrics/train.json"])
+@pytest.mark.parametrize("text", [b"<<<<<<< HEAD\na: 1\n", b"stages: [1]", b"stages: {a: 3}", b"\xff", b"[3]", b""])
+def test_what_a_merge_broke_in_some_commit_stops_no_command(root, name, text):
+    commit(root, {**make(root, 1).files, name: text})
+    commit(root, make(root, 2).files | {"dvc.yaml": b"stages: {collect: {}}"})
+    found = store.all_runs(root)
+    assert found[-1].key == make(root, 2).key
+    for run in found:
+        assert run.sections and run.stages and run.metrics
 
 
 def test_a_run_from_before_a_stage_was_added_is_complete_by_its_own_dvc_yaml(root):
