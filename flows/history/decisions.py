@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from flows.history.ledger import Record
+from flows.history.shape import Result
 
-Result = Literal["promoted", "held", "overtaken", "refused", "adopted", "deleted"]
-"""The alias was moved; it was not to be; somebody else moved it meanwhile, or the version's bytes were not those on
-record, so the decision does not count; the registry held a decision that another machine had made and not shared; a
-person had deleted the version, and what was decided on it counts no more."""
 _VOID = ("overtaken", "refused", "deleted")
+"""The results after which a decision does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,7 @@ class Decided:
     @property
     def order(self) -> tuple[int, int, str]:
         """Later decisions have a higher one."""
-        last = self.outcome or self.intent
-        return last.number, last.when, last.id
+        return (self.outcome or self.intent).order
 
 
 def all_of(records: Iterable[Record], name: str | None = None) -> list[Decided]:

@@ -26,6 +26,17 @@ def git(root: Path, *arguments: str, stdin: bytes | None = None, extra: Mapping[
     return done.stdout.decode(errors="replace")
 
 
+def whole(root: Path, *arguments: str, mend: str) -> str:
+    """As `git`, for a list that has to be whole; UserError ending in ``mend`` when git warns that it left one out."""
+    done = _run(root, arguments, None, None)
+    if done.returncode:
+        raise _failed(arguments, done)
+    for line in done.stderr.decode(errors="replace").splitlines():
+        if line.startswith("warning: ignoring "):  # a ref that is damaged or empty, as after a power cut
+            raise UserError(f"git {arguments[0]}: {line.removeprefix('warning: ')}: {mend}")
+    return done.stdout.decode(errors="replace")
+
+
 def maybe(root: Path, *arguments: str) -> str:
     """The same without white space around it, and an empty text where git says that there is none."""
     done = _run(root, arguments, None, None)

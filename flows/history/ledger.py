@@ -8,8 +8,9 @@ pushing the ledger publishes no source.  MLflow's runs, versions, tags and alias
     record.json    {"format": 1, "kind", "key", "number", "when", "body"}
     files/...      of a record of kind ``run``: params.yaml, dvc.lock, the metrics ...
 
-``number`` is one more than the highest that its writer knew, so it orders the records of one writer, and ``when``
-(seconds since 1970) those of several.
+``number`` is one more than the highest that its writer knew, and ``when``, in seconds since 1970, no earlier than any
+that it knew, whatever its clock says: what was known comes before.  The records of machines that did not know of each
+other are in the order of their clocks.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from components.base.errors import UserError
 from components.pipeline import STATE
-from flows.history.git import ME, contents, git
-
-Kind = Literal["run", "intent", "outcome"]
-"""What was made; which alias is to move and why; what became of that."""
+from flows.history import shape
+from flows.history.git import ME, contents, git, whole
+from flows.history.shape import Kind
 
 REFS = "refs/stillroom/runs"
 REFSPEC = f"{REFS}/*:{REFS}/*"
 """What `git fetch` and `git push` take: without a plus, since no record is ever replaced."""
+_MEND = (f"its name ends in its hash: remove its file below `git rev-parse --git-common-dir` and `git update-ref NAME "
+         f"HASH`, or `git fetch origin {REFSPEC}`")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,15 @@ class Record:
     when: int
     body: dict[str, Any] = field(hash=False)
 
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Later records have a higher one."""
+        return self.when, self.number, self.id
+
 
 def read(root: Path) -> list[Record]:
     """Every record, oldest first."""
-    listed = git(root, "for-each-ref", "--format=%(objectname) %(refname)", REFS).splitlines()
+    listed = whole(root, "for-each-ref", "--format=%(objectname) %(refname)", REFS, mend=_MEND).splitlines()
     refs = [tuple(line.split(" ", 1)) for line in listed]
     texts = contents(root, (f"{commit}:record.json" for commit, _ in refs))
     return ordered(_parsed(commit, ref, text) for (commit, ref), text in zip(refs, texts, strict=True))
@@ -55,7 +62,7 @@ def read(root: Path) -> list[Record]:
 
 def ordered(records: Iterable[Record]) -> list[Record]:
     """``records`` in the order in which they were made."""
-    return sorted(records, key=lambda record: (record.number, record.when, record.id))
+    return sorted(records, key=lambda record: record.order)
 
 
 def append(
@@ -63,7 +70,8 @@ def append(
     files: Mapping[str, bytes] | None = None,
 ) -> Record:  # fmt: skip
     """Write a record after those that are ``known``; it is whole and on record, or not there."""
-    when = int(time.time())
+    known = list(known)
+    when = max([int(time.time()), *(record.when for record in known)])
     number = 1 + max((record.number for record in known), default=0)
     return write(root, kind, key, number, when, body, files)
 
@@ -75,6 +83,7 @@ def write(
     """Write a record whose place in the order is given; the same record again changes nothing."""
     said = {"format": 1, "kind": kind, "key": key, "number": number, "when": when, "body": dict(body)}
     texts = {"record.json": (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()}
+    shape.checked(texts["record.json"])  # what could not be read again is a bug here, and stops every later command
     texts |= {f"files/{path}": content for path, content in (files or {}).items()}
     message = f"{kind} {key[:12]}"
     commit = commit_of(root, texts, message, when)
@@ -116,14 +125,12 @@ def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
 
 def _parsed(commit: str, ref: str, text: bytes | None) -> Record:
     try:
-        said = json.loads(text or b"")
-        if said["format"] != 1 or said["kind"] not in get_args(Kind):
-            raise ValueError(f"format {said['format']}, kind {said['kind']}")
+        said = shape.checked(text or b"")
         record = Record(id=commit, kind=said["kind"], key=said["key"], number=said["number"], when=said["when"],
                         body=said["body"])  # fmt: skip
         if ref != f"{REFS}/{record.key}/{commit}":
             raise ValueError("its name is not its hash")
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{ref}: not a record of this version of Stillroom ({error}): "
                         f"fetch the ledger again, or `git update-ref -d {ref}`") from None  # fmt: skip
     return record

@@ -157,7 +157,7 @@ def remember(root, key: str, profile: dict, promote: bool | None = None) -> None
     store.record(root, run, store.records(root))
     if promote is not None:
         body = decisions.intent(name="denoiser", version=1, manifest="", expected=None, by="gate",
-                                decision={"promote": promote})  # fmt: skip
+                                decision={"promote": promote, "reason": ""})  # fmt: skip
         begun = ledger.append(root, store.records(root), "intent", key, body)
         result = "promoted" if promote else "held"
         ledger.append(root, store.records(root), "outcome", key, decisions.outcome(begun, result))

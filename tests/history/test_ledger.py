@@ -1,5 +1,6 @@
 """The ledger: records are added and never replaced, and those of two machines become one."""
 
+import json
 import subprocess
 import threading
 import time
@@ -25,8 +26,11 @@ def repository(folder):
     return folder
 
 
+MADE = {"commit": "", "dirty": False, "files": []}
+
+
 def append(root, key="k", kind="run", files=None, **body):
-    return ledger.append(root, ledger.read(root), kind, key, {**body, "files": sorted(files or {})}, files)
+    return ledger.append(root, ledger.read(root), kind, key, {**MADE, **body, "files": sorted(files or {})}, files)
 
 
 def test_records_come_back_in_order_with_their_files(root):
@@ -43,7 +47,7 @@ def test_records_come_back_in_order_with_their_files(root):
 
 def test_writing_a_record_again_changes_nothing(root):
     for _ in range(2):
-        ledger.write(root, "run", "k", 1, 5, {"a": 1})
+        ledger.write(root, "run", "k", 1, 5, MADE)
     assert len(ledger.read(root)) == 1
 
 
@@ -56,7 +60,7 @@ def test_thirty_writers_at_once_lose_nothing(root):
 
     def one(at):
         try:
-            ledger.write(trees[at % 3], "run", f"key{at}", 1, at, {"at": at})
+            ledger.write(trees[at % 3], "run", f"key{at}", 1, at, {**MADE, "at": at})
         except UserError as error:
             failed.append(error)
 
@@ -102,6 +106,82 @@ def test_a_record_that_is_none_is_named(root):
         ledger.read(root)
 
 
+INTENT = {"name": "denoiser", "version": 1, "manifest": "m", "expected": None, "by": "gate", "files": [],
+          "decision": {"promote": True, "reason": "better"}}  # fmt: skip
+OUTSIDE = ("../up", "a/../../up", "/etc/x", "a\nHEAD:a", "", "a//b", ".git/config", "a/.hidden", "-x", "a" * 501)
+
+
+def foreign(root, said, key="k"):
+    """A record as another machine may have written it, whatever it says."""
+    text = said if isinstance(said, bytes) else json.dumps(said).encode()
+    commit = ledger.commit_of(root, {"record.json": text}, "x", 5)
+    git(root, "update-ref", f"{ledger.REFS}/{key}/{commit}", commit)
+
+
+@pytest.mark.parametrize(("kind", "body", "why"), [
+    *(("run", {**MADE, "files": [name]}, "files.0: String should") for name in OUTSIDE),
+    ("run", {**MADE, "files": "abc"}, "files: Input should be a valid list"),
+    ("run", {**MADE, "prefix": "x\nHEAD:"}, "prefix: Input should be None"),
+    ("run", {**MADE, "libraries": ["torch"]}, "libraries: "),
+    ("run", {}, "Field required"),
+    ("intent", {**INTENT, "version": "1"}, "version: Input should be a valid integer"),
+    ("intent", {**INTENT, "version": 0}, "version: Input should be greater"),
+    ("intent", {**INTENT, "version": 10**12}, "version: Input should be less"),
+    ("intent", {**INTENT, "decision": []}, "decision: "),
+    ("intent", {**INTENT, "decision": {"promote": 1, "reason": ""}}, "decision.promote: "),
+    ("intent", {**INTENT, "decision": {**INTENT["decision"], "against": "x y"}}, "decision.against: "),
+    ("intent", {**INTENT, "name": None}, "name: "),
+    ("outcome", {"intent": "i", "result": "perhaps"}, "result: "),
+    ("outcome", {"result": "held"}, "intent: Field required"),
+    ("wish", {}, "kind: "),
+])  # fmt: skip
+def test_a_record_of_another_shape_is_one_line_and_none_is_ever_written(root, kind, body, why):
+    foreign(root, {"format": 1, "kind": kind, "key": "k", "number": 1, "when": 5, "body": body})
+    with pytest.raises(UserError, match=f"refs/stillroom/runs/k/[0-9a-f]+: not a record .*{why}") as raised:
+        ledger.read(root)
+    assert "\n" not in str(raised.value).replace("\\n", "")
+    with pytest.raises(ValueError, match=why):
+        ledger.write(root, kind, "k", 1, 5, body)
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b"\xff", b"[" * 100_000, {}, {"format": 2}, {
+    "format": 1, "kind": "run", "key": "k", "number": "1", "when": 5, "body": MADE}, {
+    "format": 1, "kind": "run", "key": "k", "number": 1, "when": 2**60, "body": MADE}])  # fmt: skip
+def test_what_is_no_record_at_all_is_one_line(root, said):
+    foreign(root, said)
+    with pytest.raises(UserError, match="not a record of this version of Stillroom"):
+        ledger.read(root)
+
+
+def test_what_a_newer_version_says_besides_is_read_over(root):
+    append(root, mood="good")
+    body = {**INTENT, "more": [1], "decision": {**INTENT["decision"], "approved_by": "Ann"}}
+    append(root, "k", "intent", **{**body, "files": []})
+    assert [record.body.get("more") for record in ledger.read(root)] == [None, [1]]
+
+
+@pytest.mark.parametrize("content", ["", "dead", "0" * 40], ids=["empty", "short", "zeros"])
+def test_a_ref_that_a_power_cut_left_empty_is_told_and_not_taken_for_none(root, content):
+    record = append(root)
+    ref = f"{ledger.REFS}/k/{record.id}"
+    (root / ".git" / ref).write_text(content)
+    with pytest.raises(UserError, match=f"broken ref {ref}: its name ends in its hash"):
+        ledger.read(root)
+    (root / ".git" / ref).unlink()  # as the line says
+    git(root, "update-ref", ref, record.id)
+    assert ledger.read(root) == [record]
+
+
+def test_a_clock_that_goes_back_changes_no_order_and_strangers_are_in_that_of_their_clocks(root, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    first = append(root)
+    monkeypatch.setattr(time, "time", lambda: 5.0)
+    second = append(root, key="later")
+    assert ledger.read(root) == [first, second] and second.when == 1000
+    stranger = ledger.write(root, "run", "newcomer", 1, 2000, MADE)  # who knew no other record
+    assert ledger.read(root)[-1] == stranger
+
+
 def test_a_record_under_another_name_is_not_believed(root):
     record = append(root)
     git(root, "update-ref", f"{ledger.REFS}/other/{record.id}", record.id)
@@ -119,9 +199,9 @@ def test_without_git_and_outside_of_a_repository_it_is_one_line(tmp_path, monkey
 
 def test_a_thousand_records_are_read_within_seconds(root):
     lines = ["blob", "mark :1", "data 2", "{}"]
-    body = '{"format": 1, "kind": "run", "key": "k", "number": %d, "when": 5, "body": {"files": ["dvc.lock"]}}'
+    body = {**MADE, "files": ["dvc.lock"]}
     for at in range(1000):
-        text = body % at
+        text = json.dumps({"format": 1, "kind": "run", "key": "k", "number": at + 1, "when": 5, "body": body})
         lines += [f"commit refs/tmp/{at}", f"mark :{at + 10}", "committer s <s@l> 5 +0000", "data 1", "m"]
         lines += [f"M 100644 inline record.json\ndata {len(text)}\n{text}", "M 100644 :1 files/dvc.lock", ""]
     subprocess.run(["git", "fast-import", "--quiet"], cwd=root, input="\n".join(lines).encode(), check=True)

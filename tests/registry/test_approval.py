@@ -53,7 +53,7 @@ def test_the_winner_waits_until_a_person_approves_it(here, capsys):
 def test_what_was_compared_with_another_champion_is_not_approved(here):
     versions = Versions(Tracker(here, here.database), "denoiser")
     publish.promote(here, 1, "start")
-    waits = {"promote": False, "waits": True, "reason": "Waits for approval: better", "against": "no champion"}
+    waits = {"promote": False, "waits": True, "reason": "Waits for approval: better", "against": None}
     version, known = versions.numbered(2), store.records(here.root)
     key = version.tags[publish.RUN_KEY]
     body = {"name": "denoiser", "version": 2, "manifest": None, "expected": None, "decision": waits, "by": "gate"}

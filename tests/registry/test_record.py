@@ -358,7 +358,9 @@ def test_a_version_that_started_from_another_is_named_with_it(here):
     held["data/start.json"] = bundle.json.dumps(start).encode()
     child = store.PipelineRun(key="c" * 64, files=held, commit=made.commit, dirty=False, when=9, about={})
     store.record(here.root, child, store.records(here.root))
-    body = decisions.intent(name="denoiser", version=3, manifest="", expected=1, by="gate", decision={"promote": False})
+    body = decisions.intent(
+        name="denoiser", version=3, manifest="", expected=1, by="gate", decision={"promote": False, "reason": ""}
+    )
     begun = ledger.append(here.root, store.records(here.root), "intent", child.key, body)
     ledger.append(here.root, store.records(here.root), "outcome", child.key, decisions.outcome(begun, "held"))
     keys = impact._training_images(here.root, *impact._hashes(made))
