@@ -92,6 +92,28 @@ def current(root: Path) -> PipelineRun | None:
     return PipelineRun(key=engine.key(stages), files=files, when=when, about={}, **source)
 
 
+def unlike(root: Path, run: PipelineRun) -> str:
+    """The first file, or section of params.yaml, that is not what the dvc.lock of ``run`` says; empty when all are.
+
+    What is recorded has to be what the stages read and wrote, and people go on working meanwhile.
+    """
+    for entry in run.stages.values():
+        sections = (entry.get("params") or {}).get(config.FILE) or {}
+        for name, values in sections.items():
+            if run.sections.get(name) != values:
+                return f"{config.FILE}: {name}"
+        for each in [*entry.get("deps", []), *entry.get("outs", [])]:
+            path, digest = each["path"], each.get("md5", "")
+            if digest and not digest.endswith(".dir") and _md5(run, _place(root, path), path) != digest:
+                return str(path)
+    return ""
+
+
+def _md5(run: PipelineRun, place: Path, path: str) -> str:
+    content = run.files[path] if path in run.files else place.read_bytes() if place.is_file() else b""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def begin(root: Path) -> None:
     """Note beside the snapshot that this process works from which commit its code is of: people go on committing."""
     held = config.snapshot(root)

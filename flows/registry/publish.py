@@ -35,6 +35,9 @@ def publish(
     run = store.current(state.root)
     if run is None:
         raise UserError("dvc.lock does not hold every stage yet: run `stillroom run`")
+    changed = store.unlike(state.root, run)
+    if changed:
+        raise UserError(f"{changed} was changed while the run went on: nothing is recorded; `stillroom run` again")
     signer = sign.signer(state.root, params, say=say)
     with explained(os.environ["MLFLOW_TRACKING_URI"]):
         history, user = History(state.root), git.maybe(state.root, "config", "--get", "user.name")
@@ -100,7 +103,11 @@ def sync(state: State, say: Callable[[str], None]) -> int:
             say(f"ended {closed} MLflow run(s) that a killed process had left open")
         here, history = store.current(state.root), History(state.root)
         if here and history.run(here.key) is None:
-            history.record(here)
+            changed = store.unlike(state.root, here)
+            if changed:
+                say(f"the run in the working tree is not on record: {changed} was changed since: `stillroom run`")
+            else:
+                history.record(here)
         versions = Versions(tracker, params.name, history)
         versions.signer = sign.signer(state.root, params, say=say)
         restore.restore(versions, say=say)

@@ -1,5 +1,6 @@
 """Git keeps each pipeline run, apart from every branch."""
 
+import hashlib
 import io
 from dataclasses import replace
 
@@ -87,6 +88,32 @@ def test_the_decision_that_stands_is_told_with_its_run(root):
             assert store.last_decided(root) is None, "an intent alone decides nothing"
         ledger.append(root, store.records(root), "outcome", run.key, decisions.outcome(begun, result))
     assert store.last_decided(root).about["decision"]["promote"] is False
+
+
+def md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def test_what_was_changed_since_the_stages_read_it_is_named(root):
+    """People edit, look at sources and withdraw while a run goes on; DVC's hashes were taken before."""
+    held = {"data/source.json": b'{"sources": []}', "metrics/train.json": b"{}", "components/a.py": b"x = 1\n"}
+    lock = io.StringIO()
+    YAML().dump({"stages": {"train": {
+        "cmd": "t", "params": {"params.yaml": {"train": {"seed": 5}}},
+        "deps": [{"path": path, "md5": md5(held[path])} for path in ("data/source.json", "components/a.py")]
+        + [{"path": "data/pixels", "md5": "0" * 32 + ".dir"}],
+        "outs": [{"path": "metrics/train.json", "md5": md5(held["metrics/train.json"])}],
+    }}}, lock)  # fmt: skip
+    (root / "components").mkdir()
+    (root / "components/a.py").write_bytes(held.pop("components/a.py"))
+    run = replace(make(root, 5), files={**make(root, 5).files, **held, "dvc.lock": lock.getvalue().encode()})
+    assert store.unlike(root, run) == ""
+    for path in held:
+        assert store.unlike(root, replace(run, files={**run.files, path: b"other"})) == path
+    other = {**run.files, "params.yaml": b"train: {seed: 6}\n"}
+    assert store.unlike(root, replace(run, files=other)) == "params.yaml: train"
+    (root / "components/a.py").write_text("x = 2\n")
+    assert store.unlike(root, run) == "components/a.py"
 
 
 def test_a_lock_that_people_committed_is_a_run_too(root):

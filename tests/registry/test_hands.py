@@ -3,8 +3,10 @@
 import os
 
 import pytest
+from checkouts import edit, git
 
 from components.base.errors import UserError
+from flows.history import ledger, store
 from flows.history.known import History
 from flows.registry import aliases, publish, records
 from flows.registry.metrics import MetricStream
@@ -103,3 +105,19 @@ def test_the_version_of_the_present_run_deleted_by_hand_is_decided_on_again_unde
     result, why = publish.published(here)
     assert result is not None and result["version"] == number, why
     assert aliases.wanted(versions(here).decided)["challenger"].version == number == pointed(here)["challenger"]
+
+
+def test_what_was_edited_since_the_run_is_not_recorded_as_what_made_it(here):
+    key = store.current(here.root).key
+    for name in git(here.root, "for-each-ref", "--format=%(refname)", f"{ledger.REFS}/{key}").split():
+        git(here.root, "update-ref", "-d", name)
+    page, lines = here.root / "data/source.json", []
+    held = page.read_text()
+    page.write_text(held.replace("noto-emoji", "another"))  # as by `stillroom look` beside a run
+    with pytest.raises(UserError, match=r"data/source\.json was changed while the run went on: nothing is recorded"):
+        published(here)
+    page.write_text(held)
+    edit(here.root, "report", magnify=9)
+    publish.sync(here, say=lines.append)
+    assert any("not on record: params.yaml: report was changed since" in line for line in lines), lines
+    assert key not in {run.key for run in store.all_runs(here.root)}
