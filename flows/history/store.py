@@ -162,21 +162,37 @@ def record(root: Path, run: PipelineRun, known: Iterable[Record]) -> Record | No
 
 
 def all_runs(root: Path, known: list[Record] | None = None) -> list[PipelineRun]:
-    """Every pipeline run on record or in a commit of dvc.lock, oldest first, each key once, as recorded last.
+    """Every pipeline run on record or in a commit of dvc.lock, oldest first, each key once.
 
-    ``known`` are the records, where they have been read.
+    One with a version is as it was recorded when that was made, else as recorded last: the same inputs may give other
+    bytes another time.  ``known`` are the records, where they have been read.
     """
     known = records(root) if known is None else known
-    last = {one.key: one for one in known if one.kind == "run"}
+    last = _runs(known)
     return [*(run for run in _of_commits(root) if run.key not in last), *_of_records(root, last.values(), known)]
 
 
 def last_decided(root: Path) -> PipelineRun | None:
     """The run that the gate decided on last; None before the first."""
     known = records(root)
-    last = {one.key: one for one in known if one.kind == "run"}
+    last = _runs(known)
     keys = [one.intent.key for one in decisions.all_of(known) if one.counts and one.intent.key in last]
     return _of_records(root, [last[keys[-1]]], known)[0] if keys else None
+
+
+def _runs(known: Iterable[Record]) -> dict[str, Record]:
+    """By key the record of each run: of one with a version the last before the first decision on those bytes."""
+    known = list(known)
+    made: dict[tuple[str, str | None], Record] = {}  # by key and manifest
+    found: dict[str, Record] = {}
+    for one in known:
+        if one.kind == "run":
+            found[one.key] = one
+        elif one.kind == "intent" and one.key in found and one.body["manifest"]:
+            made.setdefault((one.key, one.body["manifest"]), found[one.key])
+    standing = decisions.standing(decisions.all_of(known))
+    return {key: made.get((key, standing[key].intent.body["manifest"]), one) if key in standing else one
+            for key, one in found.items()}  # fmt: skip
 
 
 def _of_records(root: Path, runs: Iterable[Record], known: Iterable[Record]) -> list[PipelineRun]:

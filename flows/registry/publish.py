@@ -11,6 +11,7 @@ from typing import Any
 from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
+from flows.dvc import engine
 from flows.history import decisions, git, store
 from flows.history.known import History
 from flows.history.ledger import Record
@@ -47,7 +48,11 @@ def publish(
         versions = Versions(tracker, params.name, history)
         versions.signer = signer
         restore.restore(versions, say=say, keys=())
+        again, run = run, history.run(run.key) or run
         version = versions.add(run, tracker.ensure(run))
+        if _model(again) != _model(run):
+            say(f"stage train gave other bytes than {params.name} version {version.version} has, which stays as it is: "
+                "change a parameter, such as train.seed, to have them registered")  # fmt: skip
         decision = settle.settle(versions, version, run, params)
         restore.restore(versions, say=say, keys=(run.key,))
         verdict.write(versions, version, run, decision)
@@ -160,6 +165,10 @@ def register_params(root: Path) -> RegisterParams:
     """Section ``register`` of params.yaml; no stage reads it, since the alias is shared and not cached."""
     sections = config.of(root)
     return config.section(sections, "register", RegisterParams)
+
+
+def _model(run: PipelineRun) -> str:
+    return engine.output(run.stages, "train", "models/candidate")
 
 
 def _as_made(

@@ -1,6 +1,8 @@
 """What people do in MLflow by hand, and decisions that a kill left open: the next command ends them and goes on."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from checkouts import edit, git
@@ -8,7 +10,7 @@ from checkouts import edit, git
 from components.base.errors import UserError
 from flows.history import ledger, store
 from flows.history.known import History
-from flows.registry import aliases, publish, records
+from flows.registry import aliases, chain, publish, records
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Tracker
 from flows.registry.versions import CHAMPION, Versions
@@ -121,3 +123,20 @@ def test_what_was_edited_since_the_run_is_not_recorded_as_what_made_it(here):
     publish.sync(here, say=lines.append)
     assert any("not on record: params.yaml: report was changed since" in line for line in lines), lines
     assert key not in {run.key for run in store.all_runs(here.root)}
+
+
+def test_a_training_that_was_forced_and_gave_other_bytes_changes_no_version(here):
+    """As on a GPU, or with another library: the inputs are the same, so it is the same pipeline run."""
+    weights = next((here.root / "models/candidate").rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "train"], cwd=here.root, check=True)
+    assert any("stage train gave other bytes than denoiser version 2 has" in line for line in published(here))
+    found = versions(here)
+    links = chain.verify_chain(found, found.numbered(2), only=("dvc.lock", "objects", "model"))
+    assert chain.broken(links) is None, links
+    next(found.tracker.local_folder(found.numbered(2).source).rglob("*.safetensors")).unlink()
+    publish.sync(here, say=lambda _: None)
+    assert not found.fault(found.numbered(2)), "made again from what it was made of, not from what lies here now"
