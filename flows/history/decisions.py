@@ -36,8 +36,10 @@ class Decided:
 
     @property
     def promoted(self) -> bool:
-        """Whether it stands and made its version the champion."""
-        return self.counts and bool(self.intent.body["decision"]["promote"])
+        """Whether it stands and made its version the champion, which it still was where another machine found it."""
+        made = self.counts and bool(self.intent.body["decision"]["promote"])
+        found = self.outcome is not None and self.outcome.body["result"] == "adopted"
+        return made and not (found and self.intent.body["expected"] not in (None, self.version))
 
     @property
     def waits(self) -> bool:
@@ -109,7 +111,7 @@ def champion(decided: Iterable[Decided]) -> Decided | None:
 def intent(
     *, name: str, version: int, manifest: str, expected: int | None, decision: dict[str, Any], by: str
 ) -> dict[str, Any]:
-    """The body of an intent; ``expected`` is the number of the champion that it was decided against."""
+    """The body of an intent; ``expected`` is the number of the champion that it was decided against, or found with."""
     return {"name": name, "version": version, "manifest": manifest, "expected": expected, "decision": decision,
             "by": by}  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from components.base.errors import UserError
 from flows.history import git, ledger
@@ -51,6 +52,18 @@ def waiting(targets: Mapping[str, Decided]) -> Decided | None:
     if challenger is None or not challenger.waits:
         return None
     return challenger if challenger.intent.body["expected"] == (champion and champion.version) else None
+
+
+def before(versions: Versions) -> Any | None:
+    """The version that was champion before the present one, by the ledger; None when that knows none.
+
+    Where somebody moved the alias in MLflow, it is the one that the ledger has as champion.
+    """
+    targets, now = wanted(versions.decided), versions.champion()
+    leader = targets.get(CHAMPION)
+    moved = leader is not None and now is not None and now.tags.get(RUN_KEY) != leader.intent.key
+    found = leader if moved else targets.get(PREVIOUS)
+    return versions.of(found.intent.key) if found else None
 
 
 def bring(versions: Versions, *, say: Callable[[str], None]) -> None:

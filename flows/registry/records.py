@@ -14,9 +14,9 @@ from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import REFSPEC
-from flows.registry import chain, changes, impact, publish, settle
+from flows.registry import aliases, chain, changes, impact, publish, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
-from flows.registry.versions import CHAMPION, PREVIOUS, Versions
+from flows.registry.versions import CHAMPION, Versions
 from flows.workspace import exits, lock
 from flows.workspace.paths import State
 
@@ -52,7 +52,8 @@ def rollback(state: State, reason: str) -> None:
     """Promote the version before the champion, with ``reason`` on record."""
     with lock.held(state.lock, what="stillroom rollback", wait=True, say=exits.note), _explained():
         versions = _versions(state)
-        before = versions.tracker.version(versions.name, f"@{PREVIOUS}")
+        settle.finish(versions)
+        before = aliases.before(versions)
         if before is None:
             raise UserError(
                 f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any"

@@ -81,6 +81,10 @@ def _version(
     found = versions.of(run.key) if one.version is None else there.get(one.version)
     if found is None:
         return _created(versions, max(there, default=0), one, run, say)
+    if RUN_KEY not in found.tags and found.tags.get(MANIFEST_TAG) == (one.intent.body["manifest"] or ""):
+        say(f"{versions.name} version {found.version}: tag {RUN_KEY} was deleted; it is put right")
+        versions.client.set_model_version_tag(versions.name, found.version, RUN_KEY, run.key)
+        return versions.numbered(int(found.version))
     if found.tags.get(RUN_KEY) != run.key:
         raise UserError(
             f"{versions.name} version {found.version} in MLflow was made by pipeline run "

@@ -36,7 +36,8 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
         return standing.intent.body["decision"]
     elsewhere = versions.concluded(version)
     if elsewhere is not None:  # decided by another machine, which has not shared its ledger
-        adopted = _begin(versions, version, run.key, elsewhere, expected=None, by="another machine")
+        champion = _number(versions.champion())
+        adopted = _begin(versions, version, run.key, elsewhere, expected=champion, by="another machine")
         _end(versions, adopted, "adopted")
         return elsewhere
     for _ in range(_TRIES):

@@ -17,6 +17,7 @@ from components.register.params import RegisterParams
 from components.samples import pack
 from consume.pull import SIGNATURE
 from flows.dvc import engine
+from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.store import PipelineRun
@@ -191,15 +192,30 @@ class Versions:
 
     @contextlib.contextmanager
     def folder(self, version: Any) -> Iterator[Path]:
-        """The files of ``version``, every one compared with its manifest and that with its tag, while the body runs."""
+        """The files of ``version`` while the body runs, compared with its manifest and that with tag and ledger.
+
+        UserError when one differs, or when the version has no tag that names its manifest.
+        """
+        wanted = self._manifest(version)
         with self.tracker.pulled(version.source) as folder:
-            bundle.verify(folder, version.tags.get(MANIFEST_TAG))
+            bundle.verify(folder, wanted)
             yield folder
+
+    def _manifest(self, version: Any) -> str:
+        """The SHA-256 that the manifest of ``version`` has to have, by its tag and, where it is known, the ledger."""
+        tag, number = version.tags.get(MANIFEST_TAG), int(version.version)
+        known = {one.intent.body["manifest"] for one in decisions.standing(self.decided).values()
+                 if one.version == number} - {None}  # fmt: skip
+        if not tag:
+            raise UserError(f"{self.name} version {number} has no tag {MANIFEST_TAG}: nothing says what its files are")
+        if known and tag not in known:
+            raise UserError(f"its tag {MANIFEST_TAG} is {tag}, not {' or '.join(sorted(known))} as in the ledger")
+        return str(tag)
 
     def fault(self, version: Any, wanted: str | None = None) -> str:
         """What is wrong with the bytes of ``version``, in one line; empty when nothing is.
 
-        ``wanted`` is the SHA-256 that the ledger holds of its manifest.
+        ``wanted`` is the SHA-256 that its manifest has to have besides.
         """
         tag = version.tags.get(MANIFEST_TAG)
         if wanted and tag != wanted:

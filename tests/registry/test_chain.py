@@ -102,7 +102,8 @@ def replaced(state):
     text["files"][weights.relative_to(folder).as_posix()]["sha256"] = files.sha256(weights)
     (folder / bundle.MANIFEST).write_text(json.dumps(text))
     versions.client.set_model_version_tag("denoiser", 2, MANIFEST_TAG, files.sha256(folder / bundle.MANIFEST))
-    assert not versions.fault(versions.numbered(2))
+    assert bundle.verify(folder, versions.numbered(2).tags[MANIFEST_TAG]), "whole by itself"
+    assert "as in the ledger" in versions.fault(versions.numbered(2))
 
 
 def test_a_version_that_was_replaced_whole_is_neither_promoted_nor_pulled_nor_released(here, tmp_path):

@@ -1,5 +1,6 @@
 """What people do in MLflow by hand, and decisions that a kill left open: the next command ends them and goes on."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,13 +8,15 @@ import sys
 import pytest
 from checkouts import edit, git
 
+from components.base import files
 from components.base.errors import UserError
 from flows.history import ledger, store
 from flows.history.known import History
-from flows.registry import aliases, chain, publish, records
+from flows.model import sample
+from flows.registry import aliases, bundle, chain, publish, records
 from flows.registry.metrics import MetricStream
-from flows.registry.mlflow import Tracker
-from flows.registry.versions import CHAMPION, Versions
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Tracker
+from flows.registry.versions import CHAMPION, PREVIOUS, Versions
 
 pytestmark = pytest.mark.slow
 
@@ -140,3 +143,57 @@ def test_a_training_that_was_forced_and_gave_other_bytes_changes_no_version(here
     next(found.tracker.local_folder(found.numbered(2).source).rglob("*.safetensors")).unlink()
     publish.sync(here, say=lambda _: None)
     assert not found.fault(found.numbered(2)), "made again from what it was made of, not from what lies here now"
+
+
+def replaced(state, number):
+    """The version with other weights and a manifest that fits them."""
+    found = versions(state)
+    folder = found.tracker.local_folder(found.numbered(number).source)
+    weights = next(folder.rglob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    text = json.loads((folder / bundle.MANIFEST).read_text())
+    text["files"][weights.relative_to(folder).as_posix()]["sha256"] = files.sha256(weights)
+    (folder / bundle.MANIFEST).write_text(json.dumps(text))
+    return found, files.sha256(folder / bundle.MANIFEST)
+
+
+@pytest.mark.parametrize("tag", ["deleted", "replaced too"])
+def test_nothing_is_drawn_from_bytes_that_no_tag_and_no_record_vouches_for(here, tag):
+    found, digest = replaced(here, 1)
+    if tag == "deleted":
+        found.client.delete_model_version_tag("denoiser", "1", MANIFEST_TAG)
+    else:
+        found.client.set_model_version_tag("denoiser", "1", MANIFEST_TAG, digest)
+    why = "has no tag stillroom.manifest" if tag == "deleted" else "as in the ledger"
+    with pytest.raises(UserError, match=why), sample.model_folder(here, "models:/denoiser@champion"):
+        pass
+    assert why in publish.published(here)[1], "`run` has to mend it"
+    published(here)
+    assert publish.published(here)[0]["champion"] == 1
+
+
+def test_a_tag_that_names_the_run_comes_back(here):
+    versions(here).client.delete_model_version_tag("denoiser", "1", RUN_KEY)
+    assert any("tag stillroom.pass was deleted; it is put right" in line for line in published(here))
+    assert publish.published(here)[0]["champion"] == 1
+
+
+@pytest.mark.parametrize("way", ["alias moved", "alias deleted"])
+def test_the_way_back_is_the_ledgers_whatever_was_done_to_the_aliases(here, way):
+    publish.promote(here, 2, "nicer")
+    if way == "alias moved":
+        versions(here).point(CHAMPION, 1)
+    else:
+        versions(here).client.delete_registered_model_alias("denoiser", PREVIOUS)
+    records.rollback(here, "no")
+    assert pointed(here)[CHAMPION] == (2 if way == "alias moved" else 1)
+
+
+def test_an_older_champion_that_a_machine_without_ledger_finds_is_not_made_champion_again(here):
+    publish.promote(here, 2, "nicer")
+    publish.promote(here, 1, "no")
+    for name in git(here.root, "for-each-ref", "--format=%(refname)", ledger.REFS).split():
+        git(here.root, "update-ref", "-d", name)
+    published(here)  # version 2 says that it was promoted; the alias says that it is champion no more
+    assert results(here) == [(2, "adopted")] and pointed(here)[CHAMPION] == 1
+    assert CHAMPION not in aliases.wanted(versions(here).decided)
