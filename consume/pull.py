@@ -35,6 +35,8 @@ class Server:
     def __init__(self, uri: str) -> None:
         login, _, host = parse.urlsplit(uri).netloc.rpartition("@")
         self.location = parse.urlsplit(uri)._replace(netloc=host).geturl().rstrip("/")  # shown: without password
+        if "@" in self.location:
+            raise PullError("address: write / ? # and @ in a name or password as %2F %3F %23 %40")
         given = ":".join(os.environ.get(f"MLFLOW_TRACKING_{each}", "") for each in ("USERNAME", "PASSWORD"))
         user, _, password = (parse.unquote(login) or given).partition(":")
         logins = request.HTTPPasswordMgrWithPriorAuth()
@@ -116,8 +118,7 @@ def refuse_others(source: Server | Mirror, root: str, known: set[str]) -> None:
 
 def copy(source: Server | Mirror, root: str, digest: str, to: Path | None = None) -> set[str]:
     """Compare a version with its manifest of SHA-256 ``digest``, on its way into ``to`` if given; returns its names."""
-    with source.open(f"{root}/{MANIFEST}") as stream:
-        text = stream.read(MOST)
+    text = source.open(f"{root}/{MANIFEST}").read(MOST)
     if hashlib.sha256(text).hexdigest() != digest:
         raise PullError(f"{MANIFEST}: its SHA-256 is not {digest or f'known: the version has no tag {TAG}'}")
     listed, known = files(text)
@@ -184,11 +185,10 @@ def main() -> int:
     parser.add_argument("--uri", default=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
     parser.add_argument("--key", help="`ssh-ed25519 ...`: only what its owner signed (with signed.py beside this file)")
     given = parser.parse_args()
-    name, _, alias = given.model.partition("@")
     try:
         source = Server(given.uri) if given.uri.startswith("http") else Mirror(given.uri.removeprefix("file://"))
         check = given.key and runpy.run_path(str(Path(__file__).with_name("signed.py")))["checker"](given.key)
-        print(pull(source, name, alias, given.to, given.pin, check))
+        print(pull(source, given.model.partition("@")[0], given.model.partition("@")[2], given.to, given.pin, check))
     except (PullError, *MISTAKES) as error:
         why = str(error) if isinstance(error, (PullError, OSError)) else f"bad answer: {type(error).__name__}: {error}"
         print("error:", "".join(each if each.isprintable() else " " for each in why), file=sys.stderr)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MetricStream:
-    """The metrics of the pipeline run in progress; opens MLflow at the first of them, since most runs have none."""
+    """The metrics of the pipeline run in progress."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -28,9 +28,20 @@ class MetricStream:
             self._tracker.repair()
         return self._tracker
 
+    def open(self) -> None:
+        """Ask MLflow; UserError when it does not answer."""
+        from flows.registry.mlflow import explained
+
+        with explained(os.environ["MLFLOW_TRACKING_URI"]):
+            _ = self.tracker
+
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Stream the ``values`` of ``stage`` at ``step``."""
-        self.tracker.stream(stage, step, values)
+        from flows.registry.mlflow import explained
+
+        tracker = self.tracker
+        with explained(tracker.uri):  # who logs what went wrong shall log no password
+            tracker.stream(stage, step, values)
 
     def stop(self, status: str) -> None:
         """End the streamed MLflow run of a pipeline run that failed."""

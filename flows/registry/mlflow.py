@@ -42,6 +42,7 @@ _WRITTEN = 2  # one more when a complete run holds something new: `stillroom syn
 _CURVES = {"train/loss": "Curves/loss", "train/x0_error": "Curves/x0_error"}
 """Logged once more under a name with a capital letter: MLflow's page of charts is in the order of code points, so it
 begins with them and not with the 15 single numbers of `clean`."""
+_SHORT = 3  # characters: what is as short is no password, and may stand anywhere in a text
 _BATCH = 900  # MLflow takes at most 1,000 metrics in one call
 
 
@@ -59,6 +60,8 @@ class Tracker:
         with explained(uri), self._alone():
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             found = self.client.get_experiment_by_name(EXPERIMENT)  # the first call makes the tables of a new database
+        if found and not found.experiment_id:  # as of a proxy: each further question would be answered "none"
+            raise Unreachable(f"MLflow at {shown(uri)}: empty answers: something else than MLflow answers there")
         self._experiment: str | None = found.experiment_id if found and found.lifecycle_stage == "active" else None
         self._streaming: str | None = None
 
@@ -298,20 +301,23 @@ class Tracker:
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn a refusal into a UserError of one line, and a server that does not answer into Unreachable."""
+    """Turn a refusal into a UserError of one line, and a server that does not answer into Unreachable.
+
+    The error that it was is not kept with it: Prefect stores the whole chain, and the address has the password in it.
+    """
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        line = str(error).splitlines()[0][:300].replace(uri, shown(uri))
+        line = without_login(str(error).splitlines()[0], uri)[:300]
         kind = Unreachable if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") else UserError
-        raise kind(f"MLflow at {shown(uri)}: {line}") from error
+        raise kind(f"MLflow at {shown(uri)}: {line}") from None
     except sqlalchemy.exc.DatabaseError as error:
         raise UserError(
             f"MLflow at {shown(uri)}: {error.orig}: move the file away, `stillroom sync` makes it again"
-        ) from error
+        ) from None
 
 
 class Unreachable(UserError):
@@ -319,9 +325,18 @@ class Unreachable(UserError):
 
 
 def shown(uri: str) -> str:
-    """``uri`` without the name and password that it may hold."""
-    parts = urllib.parse.urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+    """``uri`` without the name and password that it may hold, also where their own / # ? or @ are not quoted."""
+    return without_login(uri, uri)
+
+
+def without_login(text: str, uri: str) -> str:
+    """``text`` without the name and password of ``uri``."""
+    login = "" if uri.startswith("sqlite:") else uri.partition("://")[2].rpartition("@")[0]
+    password = login.partition(":")[2]
+    secrets = [each for each in (password, urllib.parse.unquote(password)) if len(each) > _SHORT]
+    for each in ([f"{login}@"] if login else []) + secrets:
+        text = text.replace(each, "")
+    return text
 
 
 def parameters(pipeline_run: PipelineRun) -> dict[str, str]:

@@ -116,6 +116,7 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
     how: dict[str, str] = {}
     seconds: dict[str, float] = {}
     try:
+        metrics.open()  # what fails is told before the work
         for stage in PIPELINE:
             if stage.name == "train":
                 if set(how.values()) != {"unchanged"}:

@@ -272,6 +272,9 @@ def test_two_pulls_at_once_end_with_one_whole_folder(source, to):
     [
         (["denoiser@champion", "--uri", "http://127.0.0.1:9"], "http://127.0.0.1:9: [Errno 111] Connection refused"),
         (["denoiser@champion", "--uri", "http://me:secret@127.0.0.1:9"], "http://127.0.0.1:9: [Errno 111]"),
+        (["denoiser@champion", "--uri", "http://me:secret/x@127.0.0.1:9"], "write / ? # and @ in a name or password"),
+        (["denoiser@champion", "--uri", "http://me:secret#@127.0.0.1:9"], "write / ? # and @ in a name or password"),
+        (["denoiser@champion", "--uri", "http://me:secret?@127.0.0.1:9"], "write / ? # and @ in a name or password"),
         (["denoiser@champion", "--uri", "http://[127"], "ValueError: Invalid IPv6 URL"),
         (["denoiser@champion", "--uri", "nowhere"], "No such file or directory: 'nowhere/registry.json'"),
         (["denoiser@best"], "has no denoiser@best"),
