@@ -29,21 +29,33 @@ _MARK = "Kept by Stillroom, so that `dvc gc` leaves its files alone."
 def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
     """For each alias the decision whose version it points to, by the ledger alone; none for one that points nowhere."""
     found: dict[str, Decided] = {}
+    numbered: dict[int | None, Decided] = {}
     for one in decided:
+        numbered[one.version] = one
         if one.deleted:
             found = {alias: other for alias, other in found.items() if other.intent.key != one.intent.key}
         if not one.counts:
             continue
         if one.promoted:
-            before = found.get(CHAMPION)
+            before = _before(numbered, found.get(CHAMPION), one)
             if before is not None and before.intent.key != one.intent.key:
                 found[PREVIOUS] = before
+            elif before is None:
+                found.pop(PREVIOUS, None)  # a version that is on no record here
             found[CHAMPION] = one
             if found.get(CHALLENGER, one).intent.key == one.intent.key:
                 found.pop(CHALLENGER, None)
         elif one.waits or waiting(found) is None:
             found[CHALLENGER] = one
     return found
+
+
+def _before(numbered: Mapping[int | None, Decided], champion: Decided | None, now: Decided) -> Decided | None:
+    """The decision on the version that was champion when ``now`` was made, which may be none that the ledger knew."""
+    expected = now.intent.body["expected"]
+    if expected is None or (champion is not None and champion.version in (None, expected)):
+        return champion
+    return numbered.get(expected)
 
 
 def waiting(targets: Mapping[str, Decided]) -> Decided | None:

@@ -56,6 +56,16 @@ def test_going_back_and_forth_leaves_the_one_before_as_previous():
     assert told(*rows) == ({"champion": 1, "previous": 2}, None)
 
 
+def test_previous_is_the_champion_that_was_found_whoever_had_made_it():
+    rows = [(1, None, "promoted"), (2, 1, "promoted")]
+    by_hand = [*rows, (3, 1, "promoted")]  # somebody had moved the alias back to 1 in MLflow
+    assert told(*by_hand) == ({"champion": 3, "previous": 1}, None)
+    unknown = [*rows, (5, 4, "promoted")]  # 4 is another machine's, whose records are not here
+    assert told(*unknown) == ({"champion": 5}, None)
+    assert told((1, None, "promoted"), (1, 1, "promoted")) == ({"champion": 1}, None)
+    assert told(*rows, (2, 2, "promoted")) == ({"champion": 2, "previous": 1}, None)
+
+
 OLD, KEPT = "stillroom", "kept-by-stillroom"
 
 
