@@ -89,7 +89,22 @@ def current(root: Path) -> PipelineRun | None:
     files = {path: place.read_bytes() for path, place in places.items() if place.is_file()}
     when = int((root / "dvc.lock").stat().st_mtime)
     source = _begun(root) or _source(root)
-    return PipelineRun(key=engine.key(stages), files=files, when=when, about={}, **source)
+    run = PipelineRun(key=engine.key(stages), files=files, when=when, about={}, **source)
+    # Git's word alone is not enough: a file may be ignored, or somebody committed while the run began.
+    return replace(run, dirty=run.dirty or not run.commit or bool(missing_code(root, run)))
+
+
+def missing_code(root: Path, run: PipelineRun) -> list[str]:
+    """The files of code that made ``run``, by the hashes in its dvc.lock, and that its commit does not hold so."""
+    wanted = {dep["path"]: dep.get("md5", "") for entry in run.stages.values() for dep in entry.get("deps", ())
+              if dep["path"].startswith(f"{CODE[0]}/")}  # fmt: skip
+    # "./": the checkout may be a folder of a larger repository.
+    held = calls.contents(root, (f"{run.commit}:./{path}" for path in wanted))
+    return [
+        path
+        for (path, digest), text in zip(wanted.items(), held, strict=True)
+        if text is None or hashlib.md5(text, usedforsecurity=False).hexdigest() != digest
+    ]
 
 
 def unlike(root: Path, run: PipelineRun) -> str:

@@ -17,11 +17,10 @@ from components.base import config
 from components.base.errors import UserError, nearest
 from components.pipeline import PIPELINE
 from flows.dvc import engine
-from flows.history import git
+from flows.history import git, store
 from flows.history.store import PipelineRun
 from flows.registry import chain
 
-_CODE = "components/"
 _SOURCES = {stage.name for stage in PIPELINE if stage.grows}
 """What these wrote is taken from DVC's cache: it grew over many runs, from sources that have changed since."""
 
@@ -58,22 +57,11 @@ def stages(run: PipelineRun, only: Iterable[str] = ()) -> list[str]:
 
 
 def missing_code(root: Path, run: PipelineRun) -> list[str]:
-    """The files of code that made ``run`` and that its commit does not hold as they were; UserError without a commit.
-
-    dvc.lock has the hash of every file of code that a stage imports.
-    """
+    """The files of code that made ``run``, and that its commit does not hold as they were; UserError without one."""
     if not run.commit or not git.commit(root, run.commit):
         raise UserError(f"commit {run.commit or '(none on record)'} is not in this repository: fetch the branch it "
                         "lies on")  # fmt: skip
-    wanted = {dep["path"]: dep.get("md5", "") for entry in run.stages.values() for dep in entry.get("deps", ())
-              if dep["path"].startswith(_CODE)}  # fmt: skip
-    # "./": the checkout may be a folder of a larger repository.
-    held = git.contents(root, (f"{run.commit}:./{path}" for path in wanted))
-    return [
-        path
-        for (path, digest), text in zip(wanted.items(), held, strict=True)
-        if text is None or hashlib.md5(text, usedforsecurity=False).hexdigest() != digest
-    ]
+    return store.missing_code(root, run)
 
 
 def inputs(root: Path, run: PipelineRun, names: Iterable[str]) -> dict[str, dict[str, Path]]:

@@ -16,7 +16,7 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError
 from flows.dvc import engine
-from flows.history import decisions, git, ledger
+from flows.history import decisions, git, ledger, store
 from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import bundle
@@ -130,6 +130,10 @@ def _commit(root: Path, run: PipelineRun) -> Link:
         return Link("commit", False, f"{run.commit or 'none'} is not in this repository", "fetch the branch it lies on")
     if run.dirty:
         return Link("commit", False, f"{run.commit}, with changes that no commit holds",
+                    "commit the code and run `stillroom run --force train`")  # fmt: skip
+    other = store.missing_code(root, run)
+    if other:
+        return Link("commit", False, f"{run.commit} does not hold {other[0]} as it was",
                     "commit the code and run `stillroom run --force train`")  # fmt: skip
     inside = git.git(root, "for-each-ref", "--contains", run.commit, "--format=%(refname:short)",
                      "refs/heads", "refs/remotes", "refs/tags").split()  # fmt: skip

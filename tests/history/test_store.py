@@ -167,6 +167,21 @@ def test_code_that_git_does_not_know_makes_a_run_dirty(root):
     assert store.current(root).dirty
 
 
+def test_code_that_git_hides_makes_a_run_dirty(root):
+    """Ignored files and those that git was told not to look at: the hashes in dvc.lock tell."""
+    code = {"components/a.py": b"x = 1\n", "components/ignored.py": b"y = 1\n"}
+    stages = make(root).stages
+    stages["train"]["deps"] = [{"path": path, "md5": md5(content)} for path, content in code.items()]
+    text = io.StringIO()
+    YAML().dump({"schema": "2.0", "stages": stages}, text)
+    commit(root, {**make(root).files, **code, "dvc.lock": text.getvalue().encode()})
+    assert not store.current(root).dirty
+    git(root, "rm", "--quiet", "--cached", "components/ignored.py")
+    commit(root, {".gitignore": b"ignored.py\n"})
+    assert git(root, "status", "--porcelain") == "" and store.current(root).dirty
+    assert store.missing_code(root, store.current(root)) == ["components/ignored.py"]
+
+
 def test_a_version_answers_for_every_file_and_a_changed_one_is_named(root, tmp_path):
     source = tmp_path / "in"
     source.mkdir()

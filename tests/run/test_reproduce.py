@@ -10,7 +10,7 @@ import pytest
 from checkouts import git, tree
 
 from components.base.errors import UserError
-from flows.history import store
+from flows.history import ledger, store
 from flows.run import reproduce
 from flows.workspace.paths import State
 
@@ -31,12 +31,14 @@ def here(finished, tmp_path, monkeypatch):
 
 
 def said_otherwise(state, old, new, **about):
-    """Put the run on record once more, with ``new`` for ``old`` in its dvc.lock and ``about`` in what made it."""
+    """Have the record of the run say ``new`` for ``old`` in its dvc.lock, and ``about`` of what made it."""
     (run,) = store.all_runs(state.root)
     lock = run.files["dvc.lock"].decode()
     assert old in lock
     made = {name: run.about[name] for name in ("stages", "seconds", "libraries", "machine")}
     run = replace(run, about={**made, **about}, files={**run.files, "dvc.lock": lock.replace(old, new).encode()})
+    for held in (one for one in store.records(state.root) if one.kind == "run"):
+        git(state.root, "update-ref", "-d", f"{ledger.REFS}/{held.key}/{held.id}")
     store.record(state.root, run, store.records(state.root))
 
 
