@@ -59,7 +59,7 @@ class Server:
     def resolve(self, name: str, alias: str, pin: int | None) -> tuple[int, str, str, str]:
         at, by = ("model-versions/get", {"version": pin}) if pin else ("registered-models/alias", {"alias": alias})
         found = self.ask(f"mlflow/{at}", name=name, **by)["model_version"]
-        tags, number = {tag["key"]: tag["value"] for tag in found.get("tags", [])}, int(found["version"])
+        tags, number = {tag["key"]: tag["value"] for tag in found.get("tags", [])}, pin or int(found["version"])
         uri = self.ask("mlflow/model-versions/get-download-uri", name=name, version=number)["artifact_uri"]
         if not uri.startswith("mlflow-artifacts:"):
             raise PullError(f"{uri}: not served by MLflow: start its server with --serve-artifacts")

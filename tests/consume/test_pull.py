@@ -374,6 +374,21 @@ def test_a_password_is_sent_where_it_belongs_and_not_after_a_redirect(here, to):
     assert [each.get("Authorization") for each in here.headers] == ["Basic bWU6cyB0", None]
 
 
+def test_a_server_that_answers_a_pin_with_another_version_is_held_to_the_pin(here, to):
+    """What its owner signed as version 1 is not what was signed as version 3."""
+    source, asked = serve(here, FILES), []
+    version = {"version": "1", "tags": [{"key": pull.TAG, "value": hashlib.sha256(manifest(FILES)).hexdigest()}]}
+    here.say("/api/2.0/mlflow/model-versions/get", json.dumps({"model_version": version}).encode())
+
+    def signed(record, signature):
+        asked.append(json.loads(record)["version"])
+        return asked[-1] == 1
+
+    with pytest.raises(pull.PullError, match="denoiser version 3: not signed"):
+        pull.pull(source, "denoiser", "", to, 3, signed)
+    assert asked == [3] and not to.exists()
+
+
 def test_a_version_without_a_hash_in_its_tags_is_refused(here, to):
     source = serve(here, FILES)
     here.say("/api/2.0/mlflow/registered-models/alias", b'{"model_version": {"version": "1"}}')
