@@ -35,11 +35,15 @@ class Decided:
         return self.outcome is not None and self.outcome.body["result"] == "deleted"
 
     @property
+    def adopted(self) -> bool:
+        """Whether it was found in the registry; its ``expected`` is the champion that it was found with."""
+        return self.outcome is not None and self.outcome.body["result"] == "adopted"
+
+    @property
     def promoted(self) -> bool:
         """Whether it stands and made its version the champion, which it still was where another machine found it."""
         made = self.counts and bool(self.intent.body["decision"]["promote"])
-        found = self.outcome is not None and self.outcome.body["result"] == "adopted"
-        return made and not (found and self.intent.body["expected"] not in (None, self.version))
+        return made and not (self.adopted and self.intent.body["expected"] not in (None, self.version))
 
     @property
     def waits(self) -> bool:

@@ -53,7 +53,7 @@ def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
 def _before(numbered: Mapping[int | None, Decided], champion: Decided | None, now: Decided) -> Decided | None:
     """The decision on the version that was champion when ``now`` was made, which may be none that the ledger knew."""
     expected = now.intent.body["expected"]
-    if expected is None or (champion is not None and champion.version in (None, expected)):
+    if now.adopted or expected is None or (champion is not None and champion.version in (None, expected)):
         return champion
     return numbered.get(expected)
 
@@ -67,14 +67,8 @@ def waiting(targets: Mapping[str, Decided]) -> Decided | None:
 
 
 def before(versions: Versions) -> Any | None:
-    """The version that was champion before the present one, by the ledger; None when that knows none.
-
-    Where somebody moved the alias in MLflow, it is the one that the ledger has as champion.
-    """
-    targets, now = wanted(versions.decided), versions.champion()
-    leader = targets.get(CHAMPION)
-    moved = leader is not None and now is not None and now.tags.get(RUN_KEY) != leader.intent.key
-    found = leader if moved else targets.get(PREVIOUS)
+    """The version that was champion before the present one, by the ledger; None when that knows none."""
+    found = wanted(versions.decided).get(PREVIOUS)
     return versions.of(found.intent.key) if found else None
 
 

@@ -50,7 +50,11 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
 
 
 def finish(versions: Versions) -> None:
-    """End what a killed process began, whatever version it is about: do it, or say on record why not."""
+    """End what a killed process began, whatever version it is about: do it, or say on record why not.
+
+    Then put on record which version MLflow has as champion, where the ledger has another one: a person moved the alias
+    there, or a machine whose records are not here, or two machines at once.
+    """
     for one, later in decisions.left_open(versions.decided):
         version = versions.numbered(one.version) if one.version is not None else None
         if later or version is None or version.tags.get(RUN_KEY) != one.intent.key:
@@ -60,6 +64,16 @@ def finish(versions: Versions) -> None:
             carry_out(versions, version, one.intent)
         except Refused:
             _end(versions, one.intent, "refused")
+    found, leader = versions.champion(), decisions.champion(versions.decided)
+    key = found.tags.get(RUN_KEY) if found else None
+    if key and (leader is None or leader.intent.key != key) and not versions.fault(found):
+        said = versions.concluded(found)
+        if not said or not said["promote"]:
+            reason = f"Promoted in MLflow: {versions.name}@{aliases.CHAMPION} was found on it"
+            said = {"promote": True, "reason": reason, "evidence": {}, "against": None}
+        adopted = _begin(versions, found, key, said, expected=_number(found), by="another machine")
+        _end(versions, adopted, "adopted")
+        _tell(versions, found, said)
 
 
 def _left_to_a_person(decision: dict[str, Any], params: RegisterParams) -> dict[str, Any]:
@@ -125,9 +139,13 @@ def carry_out(versions: Versions, version: Any, begun: Record) -> Result:
     result = _moved(versions, version, begun)
     _end(versions, begun, result)
     if result != "overtaken":
-        versions.conclude(version, begun.body["decision"])
-        aliases.bring(versions, say=lambda _: None)
+        _tell(versions, version, begun.body["decision"])
     return result
+
+
+def _tell(versions: Versions, version: Any, decision: dict[str, Any]) -> None:
+    versions.conclude(version, decision)
+    aliases.bring(versions, say=lambda _: None)
 
 
 def _moved(versions: Versions, version: Any, begun: Record) -> Result:

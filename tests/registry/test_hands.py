@@ -10,13 +10,13 @@ from checkouts import edit, git
 
 from components.base import files
 from components.base.errors import UserError
-from flows.history import ledger, store
+from flows.history import decisions, ledger, store
 from flows.history.known import History
 from flows.model import sample
 from flows.registry import aliases, bundle, chain, publish, records
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Tracker
-from flows.registry.versions import CHAMPION, PREVIOUS, Versions
+from flows.registry.versions import CHAMPION, PREVIOUS, REASON, Versions
 
 pytestmark = pytest.mark.slow
 
@@ -195,5 +195,31 @@ def test_an_older_champion_that_a_machine_without_ledger_finds_is_not_made_champ
     for name in git(here.root, "for-each-ref", "--format=%(refname)", ledger.REFS).split():
         git(here.root, "update-ref", "-d", name)
     published(here)  # version 2 says that it was promoted; the alias says that it is champion no more
-    assert results(here) == [(2, "adopted")] and pointed(here)[CHAMPION] == 1
-    assert CHAMPION not in aliases.wanted(versions(here).decided)
+    assert results(here) == [(1, "adopted"), (2, "adopted")] and pointed(here)[CHAMPION] == 1
+    assert aliases.wanted(versions(here).decided)[CHAMPION].version == 1
+
+
+def test_an_alias_moved_in_mlflow_goes_on_record_and_outlives_the_database(here):
+    versions(here).point(CHAMPION, 2)
+    publish.sync(here, say=lambda _: None)
+    assert results(here)[-1] == (2, "adopted") and pointed(here) == {"champion": 2, "previous": 1}
+    before = results(here)
+    publish.sync(here, say=lambda _: None)
+    assert results(here) == before
+    assert versions(here).champion().tags[REASON] == "Promoted in MLflow: denoiser@champion was found on it"
+    versions(here).client.delete_registered_model_alias("denoiser", CHAMPION)
+    published(here)
+    assert pointed(here)[CHAMPION] == 2
+
+
+def test_two_machines_that_promoted_at_once_agree_with_mlflow_once_their_ledgers_are_united(here):
+    known, keys = store.records(here.root), {int(one.version): one.tags[RUN_KEY] for one in versions(here).all()}
+    for number in (2, 1):  # neither knew of the other; the alias is where the one put it that the ledger has first
+        body = decisions.intent(name="denoiser", version=number, manifest=None, expected=1, by="A",
+                                decision={"promote": True, "reason": ""}) | {"files": []}  # fmt: skip
+        begun = ledger.append(here.root, known, "intent", keys[number], body)
+        last = ledger.append(here.root, [*known, begun], "outcome", keys[number], decisions.outcome(begun, "promoted"))
+        known = [*known, begun, last] if number == 2 else known
+    versions(here).point(CHAMPION, 2)
+    publish.sync(here, say=lambda _: None)
+    assert pointed(here)[CHAMPION] == aliases.wanted(versions(here).decided)[CHAMPION].version == 2

@@ -287,8 +287,8 @@ def test_the_bytes_of_an_alias_that_a_person_moved_in_mlflow_are_kept(here):
     publish.promote(here, 2, "second")
     versions(here).point(CHAMPION, 1)
     publish.sync(here, say=lambda _: None)
-    assert told(here)[1] == {CHAMPION: 1, PREVIOUS: 1}
-    assert kept(here) == {CHAMPION: 1, PREVIOUS: 1}
+    assert told(here)[1] == {CHAMPION: 1, PREVIOUS: 2}
+    assert kept(here) == {CHAMPION: 1, PREVIOUS: 2}
 
 
 def two_lock(state):
