@@ -119,8 +119,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# `dvc` by hand then keeps its state in this checkout too, not in a folder that everybody may write.
 	@$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.stillroom/dvc"
-	@# The ledger's records come with each `git fetch`; none is ever replaced, so there is no plus before them.
-	@if git config --get remote.origin.url >/dev/null 2>&1 && \
-	  ! git config --get-all remote.origin.fetch | grep -qF refs/stillroom/runs; then \
-	  git config --add remote.origin.fetch 'refs/stillroom/runs/*:refs/stillroom/runs/*'; fi
+	@# The ledger's records come with each `git fetch`; none is ever replaced, so there is no plus before them. They come
+	@# to a place of their own: `git fetch --prune` would remove from `runs` whatever was not pushed yet.
+	@if git config --get remote.origin.url >/dev/null 2>&1; then \
+	  git config --unset-all remote.origin.fetch '^refs/stillroom/runs/.*:refs/stillroom/runs/' || true; \
+	  git config --get-all remote.origin.fetch | grep -qF refs/stillroom/fetched || \
+	  git config --add remote.origin.fetch 'refs/stillroom/runs/*:refs/stillroom/fetched/*'; fi
 	@touch $@

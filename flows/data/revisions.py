@@ -101,7 +101,7 @@ def _version(state: State, word: str) -> Revision:
     key = version.tags.get(RUN_KEY, "")
     run = next((one for one in store.all_runs(state.root) if one.key == key), None)
     if run is None:
-        fetch = f"git fetch origin {ledger.REFSPEC}"
+        fetch = f"git fetch origin {ledger.FETCH}"
         raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `{fetch}`")
     return Revision(f"{name} version {version.version}", run.stages)
 

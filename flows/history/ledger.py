@@ -29,10 +29,13 @@ from flows.history.git import ME, contents, git, whole
 from flows.history.shape import Kind
 
 REFS = "refs/stillroom/runs"
-REFSPEC = f"{REFS}/*:{REFS}/*"
-"""What `git fetch` and `git push` take: without a plus, since no record is ever replaced."""
+FETCHED = "refs/stillroom/fetched"
+"""Where the records of a remote come to, to be united with REFS when the next is written: `git fetch --prune`, which
+many have set for good, removes whatever the remote does not have from the place that it fetches to."""
+PUSH, FETCH = f"{REFS}/*:{REFS}/*", f"{REFS}/*:{FETCHED}/*"
+"""What `git push` and `git fetch` take: without a plus, since no record is ever replaced."""
 _MEND = (f"its name ends in its hash: remove its file below `git rev-parse --git-common-dir` and `git update-ref NAME "
-         f"HASH`, or `git fetch origin {REFSPEC}`")  # fmt: skip
+         f"HASH`, or `git fetch origin {FETCH}`")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,27 @@ class Record:
 
 def read(root: Path) -> list[Record]:
     """Every record, oldest first."""
-    listed = whole(root, "for-each-ref", "--format=%(objectname) %(refname)", REFS, mend=_MEND).splitlines()
-    refs = [tuple(line.split(" ", 1)) for line in listed]
-    texts = contents(root, (f"{commit}:record.json" for commit, _ in refs))
-    return ordered(_parsed(commit, ref, text) for (commit, ref), text in zip(refs, texts, strict=True))
+    refs = _refs(root)
+    texts = contents(root, (f"{commit}:record.json" for commit in refs))
+    return ordered(_parsed(commit, ref, text) for (commit, ref), text in zip(refs.items(), texts, strict=True))
+
+
+def _refs(root: Path) -> dict[str, str]:
+    """The ref of each record, by its commit: one below REFS where there is one, else one below FETCHED."""
+    listed = whole(root, "for-each-ref", "--format=%(objectname) %(refname)", FETCHED, REFS, mend=_MEND).splitlines()
+    found: dict[str, str] = {}
+    for row in sorted(listed, key=lambda row: f" {REFS}/" in row):
+        commit, ref = row.split(" ", 1)
+        found[commit] = ref
+    return found
+
+
+def unite(root: Path) -> None:
+    """Keep what was fetched as this repository's own."""
+    fetched = {commit: ref for commit, ref in _refs(root).items() if ref.startswith(f"{FETCHED}/")}
+    if fetched:
+        rows = (f"update {REFS}/{ref.removeprefix(f'{FETCHED}/')} {commit}\n" for commit, ref in fetched.items())
+        git(root, "update-ref", "--stdin", stdin="".join(rows).encode())
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
@@ -70,6 +90,7 @@ def append(
     files: Mapping[str, bytes] | None = None,
 ) -> Record:  # fmt: skip
     """Write a record after those that are ``known``; it is whole and on record, or not there."""
+    unite(root)
     known = list(known)
     when = max([int(time.time()), *(record.when for record in known)])
     number = 1 + max((record.number for record in known), default=0)
@@ -118,7 +139,7 @@ def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
     held: list[dict[str, bytes]] = [{} for _ in found]
     for (at, path, name), content in zip(asked, contents(root, [name for _, _, name in asked]), strict=True):
         if content is None:
-            raise UserError(f"the ledger has lost {name}: fetch it again: `git fetch origin {REFSPEC}`")
+            raise UserError(f"the ledger has lost {name}: fetch it again: `git fetch origin {FETCH}`")
         held[at][path] = content
     yield from held
 
@@ -128,7 +149,7 @@ def _parsed(commit: str, ref: str, text: bytes | None) -> Record:
         said = shape.checked(text or b"")
         record = Record(id=commit, kind=said["kind"], key=said["key"], number=said["number"], when=said["when"],
                         body=said["body"])  # fmt: skip
-        if ref != f"{REFS}/{record.key}/{commit}":
+        if ref not in (f"{REFS}/{record.key}/{commit}", f"{FETCHED}/{record.key}/{commit}"):
             raise ValueError("its name is not its hash")
     except ValueError as error:
         raise UserError(f"{ref}: not a record of this version of Stillroom ({error}): "

@@ -156,7 +156,7 @@ def _place(root: Path, path: str) -> Path:
 
 def tip(root: Path) -> str:
     """A text that changes when a record is added; costs one call of git."""
-    names = calls.git(root, "for-each-ref", "--format=%(objectname)", ledger.REFS, legacy.REF)
+    names = calls.git(root, "for-each-ref", "--format=%(objectname)", ledger.REFS, ledger.FETCHED, legacy.REF)
     return hashlib.sha256(names.encode()).hexdigest()
 
 

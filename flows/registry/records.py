@@ -9,11 +9,12 @@ import time
 from typing import Any
 
 from components.base.errors import UserError
+from components.html.page import visible
 from components.samples import catalogue
 from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
-from flows.history.ledger import REFSPEC
+from flows.history.ledger import FETCH
 from flows.registry import aliases, chain, changes, impact, publish, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
@@ -36,7 +37,8 @@ def history(state: State, *, last: int, as_json: bool) -> None:
         exits.note(f"the last {len(rows)} of {len(every)}: --last 0 lists all")
     for row in rows:
         number = "version ?" if row["version"] is None else f"version {row['version']}"
-        print(f"{row['when']}  {number:<11} {row['result']:<9} {row['by']}: {row['reason']}")
+        # Both may come from another machine's record or from a tag: no control characters for this terminal.
+        print(f"{row['when']}  {number:<11} {row['result']:<9} {visible(row['by'])}: {visible(row['reason'])}")
 
 
 def _row(one: Decided) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
             versions, reference = named(state, word)
             run = history.run(versions.resolve(reference).tags.get(RUN_KEY))
             if run is None:
-                raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {REFSPEC}`")
+                raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {FETCH}`")
             both.append(run)
     found = changes.between(both[0], both[1])
     if as_json:

@@ -89,7 +89,7 @@ def _version(
         raise UserError(
             f"{versions.name} version {found.version} in MLflow was made by pipeline run "
             f"{found.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: `git fetch origin "
-            f"{ledger.REFSPEC}` gets the other machine's ledger; else register under another name (register.name)"
+            f"{ledger.FETCH}` gets the other machine's ledger; else register under another name (register.name)"
         )
     return found
 

@@ -80,10 +80,27 @@ def test_two_machines_unite_by_push_and_fetch_and_none_overwrites_the_other(root
     append(root, who="one")
     append(other, who="two")
     for machine in (root, other, root):
-        git(machine, "push", "--quiet", str(bare), ledger.REFSPEC)
-        git(machine, "fetch", "--quiet", str(bare), ledger.REFSPEC)
+        git(machine, "push", "--quiet", str(bare), ledger.PUSH)
+        git(machine, "fetch", "--quiet", str(bare), ledger.FETCH)
     assert ledger.read(root) == ledger.read(other)
     assert {record.body["who"] for record in ledger.read(root)} == {"one", "two"}
+
+
+def test_a_fetch_that_prunes_takes_no_record_away(root):
+    """`fetch.prune` is set by many: git then removes what the remote does not have, from where it fetches to."""
+    bare, other = root.parent / "bare.git", repository(root.parent / "two")
+    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
+    append(other, who="two")
+    git(other, "push", "--quiet", str(bare), ledger.PUSH)
+    git(root, "config", "fetch.prune", "true")
+    mine = append(root, who="one")
+    git(root, "fetch", "--quiet", str(bare), ledger.FETCH)
+    (theirs,) = (record for record in ledger.read(root) if record != mine)
+    last = append(root, who="one again")
+    git(bare, "update-ref", "-d", f"{ledger.REFS}/k/{theirs.id}")  # and the remote loses it
+    git(root, "fetch", "--quiet", str(bare), ledger.FETCH)
+    assert git(root, "for-each-ref", ledger.FETCHED) == ""
+    assert set(ledger.read(root)) == {mine, theirs, last}
 
 
 def test_a_push_of_the_ledger_publishes_no_source(root):
@@ -94,7 +111,7 @@ def test_a_push_of_the_ledger_publishes_no_source(root):
     git(root, "reset", "--quiet", "--hard", "HEAD~1")
     bare = root.parent / "bare.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
-    git(root, "push", "--quiet", str(bare), ledger.REFSPEC)
+    git(root, "push", "--quiet", str(bare), ledger.PUSH)
     assert "secret.txt" not in git(bare, "rev-list", "--all", "--objects")
 
 
