@@ -55,12 +55,13 @@ def _trained(found: set[str] | None, exact: set[str], alike: set[str]) -> str:
 
 def _names(known: list[Record]) -> dict[str, str]:
     """What to call each run: the name, number and alias of its version."""
-    decided = [one for one in decisions.all_of(known) if one.counts]
+    decided = decisions.all_of(known)
     leader = decisions.champion(decided)
     names = {one.key: f"pipeline run {one.key[:8]}" for one in known}
-    for one in decided:
+    for one in decisions.told(decided).values():
         if one.version is not None:
-            mark = " (champion)" if leader and leader.intent.key == one.intent.key else ""
+            champion = leader is not None and leader.intent.key == one.intent.key
+            mark = " (deleted)" if one.deleted else " (champion)" if champion else ""
             names[one.intent.key] = f"{one.intent.body['name']} version {one.version}{mark}"
     return names
 
