@@ -57,7 +57,7 @@ def build(layout: str, params: TrainParams, header: pack.Header) -> nn.Module:
     """The network for ``layout``: "script 32 64 128" is :func:`unet`, anything else that of ``params``."""
     name, *widths = layout.split()
     if name == "script":
-        return unet(header.spec.side, header.spec.channels, len(header.classes), tuple(map(int, widths)))
+        return unet(header.spec.shape[1], header.spec.channels, len(header.classes), tuple(map(int, widths)))
     return registry.build(
         params.network, schedule_name=params.schedule, shape=header.spec.shape,
         classes=len(header.classes),
@@ -87,7 +87,7 @@ class Recipe:
         self.noise_scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
         found = load_dataset("imagefolder", data_dir=spec["files"], cache_dir=spec["cache"], split="train")
-        found.set_transform(_transform(header.spec.side))
+        found.set_transform(_transform(header.spec.shape[1]))
         loader = torch.utils.data.DataLoader(found, batch_size=BATCH, shuffle=True, num_workers=0)
         scheduler = get_scheduler(
             "cosine", optimizer=optimiser, num_warmup_steps=500, num_training_steps=spec["images"] // BATCH
@@ -173,7 +173,8 @@ def score(
     classes = pixels.header.classes if contender.labels else ()
     with tempfile.TemporaryDirectory() as folder:
         denoiser.save(Path(folder), *contender.averaged(), {
-            "format": 2, "classes": list(classes), "null_class": len(classes) or None, "side": pixels.header.spec.side,
+            "format": 2, "classes": list(classes), "null_class": len(classes) or None,
+            "side": pixels.header.spec.shape[1],
             "weighting": params.weighting, "sampler": params.sampler, "steps": SAMPLER_STEPS,
             "guidance": params.guidance, "images_seen": 0,
             "train_images": len(rows["train"]),

@@ -13,7 +13,7 @@ from browser import Browser, Shown
 from PIL import Image
 
 from components.samples import drawn, manifest, pack
-from components.samples.spec import image
+from components.samples.spec import image, sizes
 
 SCRIPT = "<script>document.title='stolen';alert(1)</script>"
 BREAKOUT = "</style></title></details></svg>\"'><img src=x onerror=alert(2)>"
@@ -58,9 +58,16 @@ def record(schema: pa.Schema, **values: object) -> dict:
 
 
 def data_states(
-    root: Path, *, images: int = 30, labels: bool = True, drop: bool = True, hostile: bool = True, leak: bool = False
+    root: Path,
+    *,
+    images: int = 30,
+    labels: bool = True,
+    drop: bool = True,
+    hostile: bool = True,
+    leak: bool = False,
+    shape: tuple[int, int] = (SIDE, SIDE),
 ) -> dict[str, Path]:
-    """Write raw, clean, pixels, splits and profile below ``root``; the keywords of stage ``describe``.
+    """Write raw, clean, pixels (of ``shape``, height and width), splits and profile; the keywords of ``describe``.
 
     With ``drop`` every fifth image is rejected, groups of two exist, one image is in quarantine, one is gone from
     its source and one was withdrawn by hand.
@@ -117,7 +124,7 @@ def data_states(
         splits.append({"arrival": at, "sha256": key, "group": group, "split": split, "row": row})
     tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits}
     _write_tables(paths, tables, refuse=drop)
-    _pack(paths["pixels"], kept)
+    _pack(paths["pixels"], kept, shape)
     places = [{"row": row, "x": row / images, "y": 1 - row / images} for row in range(len(kept))]
     manifest.write(paths["profile"] / "map.parquet", manifest.rows(places, manifest.MAP))
     return {**paths, "page": root / "reports" / "data.html"}
@@ -151,12 +158,12 @@ def _verdict(at: int, drop: bool) -> tuple[str, str | None]:
     return "rejected", ("damaged", "near_duplicate", "duplicate", "too_large")[(at // 5) % 4]
 
 
-def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]]) -> None:
+def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]], shape: tuple[int, int]) -> None:
     classes = sorted({label for _, _, label in kept if label is not None})
-    pixels = [Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE)).tobytes() for _, data, _ in kept]
+    pixels = [Image.open(io.BytesIO(data)).convert("RGB").resize(shape[::-1]).tobytes() for _, data, _ in kept]
     ids = [classes.index(label) if label is not None else -1 for _, _, label in kept]
     keys = [key for key, _, _ in kept]
-    pack.write(folder, pixels, spec=image((3, SIDE, SIDE)), keys=keys, classes=classes, class_ids=ids)
+    pack.write(folder, pixels, spec=image((3, *shape)), keys=keys, classes=classes, class_ids=ids)
 
 
 def views(page: Path, *, wide: str = "", dark: str = "") -> dict[str, Shown]:
@@ -169,20 +176,22 @@ def views(page: Path, *, wide: str = "", dark: str = "") -> dict[str, Shown]:
         }
 
 
-def model_states(root: Path, *, hostile: bool = True, classes: int = 3) -> dict[str, Path]:
+def model_states(
+    root: Path, *, hostile: bool = True, classes: int = 3, shape: tuple[int, int] = (SIDE, SIDE)
+) -> dict[str, Path]:
     """Write pixels, candidate and evaluation below ``root``; the keywords of stage ``report``."""
-    data = data_states(root, drop=False, hostile=hostile, labels=classes > 0)
+    data = data_states(root, drop=False, hostile=hostile, labels=classes > 0, shape=shape)
     names = json.loads((data["pixels"] / "header.json").read_text("utf-8"))["classes"]
     model, evaluation = root / "models" / "candidate", root / "models" / "evaluation"
     model.mkdir(parents=True)
     evaluation.mkdir()
-    _candidate(model, names, hostile)
-    _evaluation(evaluation, names, pack.read_keys(data["pixels"]))
+    _candidate(model, names, hostile, {"side": shape[0]} if shape[0] == shape[1] else {})
+    _evaluation(evaluation, names, pack.read_keys(data["pixels"]), (*shape, 3))
     return {"pixels": data["pixels"], "model": model, "evaluation": evaluation, "page": root / "reports" / "model.html"}
 
 
-def _candidate(model: Path, names: list[str], hostile: bool) -> None:
-    settings = {"format": 1, "classes": names, "null_class": len(names) or None, "side": SIDE, "steps": 12,
+def _candidate(model: Path, names: list[str], hostile: bool, square: dict[str, int]) -> None:
+    settings = {"format": 1, "classes": names, "null_class": len(names) or None, **square, "steps": 12,
                 "guidance": 2.5, "images_seen": 20000, "train_images": 24}  # fmt: skip
     _json(model / "stillroom.json", settings)
     card = f"---\nlicense: apache-2.0\n---\n\n# A denoiser\n\nIt was trained on {SCRIPT if hostile else 'pictures'}.\n"
@@ -197,7 +206,7 @@ def _candidate(model: Path, names: list[str], hostile: bool) -> None:
     (model / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
-def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
+def _evaluation(folder: Path, names: list[str], keys: list[str], shape: tuple[int, int, int]) -> None:
     random = np.random.default_rng(5)
     ids = [at % len(names) if names else -1 for at in range(18)]
     scores = {
@@ -221,26 +230,25 @@ def _evaluation(folder: Path, names: list[str], keys: list[str]) -> None:
         "sampler": {"steps": 12, "guidance": 2.5, "seed": 7},
     }  # fmt: skip
     _json(folder / "scores.json", whole)
-    (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), SIDE, SIDE, 3), np.uint8).tobytes())
-    _json(folder / "samples.json", {"rows": len(ids), "side": SIDE, "channels": 3, "classes": names})
+    (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), *shape), np.uint8).tobytes())
+    _json(folder / "samples.json", {"rows": len(ids), **sizes(shape), "classes": names})
     drawn.write(folder, *tables(ids, names, keys))
     per = len(ids) // max(1, len(names))  # three samples of each label less: those are extra
     labels = [{"class_id": number, "samples": [at for at, each in enumerate(ids) if each == number][: per - 3],
                "extra": range(at * 3, at * 3 + 3), "real": range(at, 20, 5)}
               for at, number in enumerate(sorted(set(ids)))]  # fmt: skip
     extra = 3 * len(labels)
-    _json(folder / "gallery.json", {"rows": extra, "side": SIDE, "channels": 3,
+    _json(folder / "gallery.json", {"rows": extra, **sizes(shape),
                                     "labels": [{**each, "extra": list(each["extra"]), "real": list(each["real"])}
                                                for each in labels]})  # fmt: skip
-    (folder / "gallery.u8").write_bytes(random.integers(0, 256, (extra, SIDE, SIDE, 3), np.uint8).tobytes())
-    (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, SIDE, SIDE, 3), np.uint8).tobytes())
+    (folder / "gallery.u8").write_bytes(random.integers(0, 256, (extra, *shape), np.uint8).tobytes())
+    (folder / "film.u8").write_bytes(random.integers(0, 256, (4, 5, *shape), np.uint8).tobytes())
     _json(
         folder / "film.json",
         {
             "rows": 4,
             "frames": 5,
-            "side": SIDE,
-            "channels": 3,
+            **sizes(shape),
             "sigmas": [80.0, 10.0, 2.0, 0.3, 0.0],
             "class_ids": [at % len(names) if names else -1 for at in range(4)],
         },
@@ -269,12 +277,11 @@ def _rows_of(ids: list[int], names: list[str], rmse: list[float], keys: list[str
     }  # fmt: skip
 
 
-def add_augmented(evaluation: Path) -> None:
+def add_augmented(evaluation: Path, shape: tuple[int, int, int] = (SIDE, SIDE, 3)) -> None:
     """A sheet of three augmented images, six draws each, as stage ``evaluate`` writes it."""
-    shape = {"rows": 3, "draws": 6, "side": SIDE, "channels": 3}
     words = [["mirrored, turned +12°, cut by 20 %, brightness +10 %", "as it is", SCRIPT, "hue -20°", "a", "b"]] * 3
-    _json(evaluation / "augmented.json", {**shape, "of": [0, 3, 5], "done": words})
-    random = np.random.default_rng(6).integers(0, 256, (3, 6, SIDE, SIDE, 3), np.uint8)
+    _json(evaluation / "augmented.json", {"rows": 3, "draws": 6, **sizes(shape), "of": [0, 3, 5], "done": words})
+    random = np.random.default_rng(6).integers(0, 256, (3, 6, *shape), np.uint8)
     (evaluation / "augmented.u8").write_bytes(random.tobytes())
 
 

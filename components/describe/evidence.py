@@ -149,14 +149,14 @@ class Gallery:
         wanted = [self._rows[arrival] for arrival in sorted(self._wanted)]
         sides = [max(image.width, image.height) for image in wanted if True in self._wanted[image.arrival]]
         # No pixel is stored that the source does not have; the browser enlarges.
-        self._large.side = min(self._large.side, int(max(sides, default=self._large.side)))
+        self._large.width = min(self._large.width, int(max(sides, default=self._large.width)))
         locations = [(image.shard, int(image.shard_row)) for image in wanted]
         for position, data in shards.read_bytes(self._raw, locations):
             image = wanted[position]
             picture = self._decoded(data, image)
             for large in self._wanted[image.arrival]:
                 sprites = self._large if large else self._small
-                sprites.fill(str(image.arrival), _grown(picture, sprites.side) if picture else _crossed(sprites.side))
+                sprites.fill(str(image.arrival), _grown(picture, sprites.width) if picture else _crossed(sprites.width))
         return self._small.css() + self._large.css()
 
     def _decoded(self, data: bytes, image: Any) -> Image.Image | None:

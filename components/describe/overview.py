@@ -62,7 +62,7 @@ def summary(data: Evidence) -> Child:
             ("Rejected", page.count(rejected), f"{page.share(data.rejected_share, 1)} of what came in was rejected "
                                                "or not imported"),
             ("Withdrawn", page.count(withdrawn), "no longer in their source; not used"),
-            ("Kept", page.count(kept), f"{data.header.spec.side} × {data.header.spec.side} pixels each"),
+            ("Kept", page.count(kept), f"{data.header.spec.size} pixels each"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
              " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),

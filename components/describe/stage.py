@@ -27,9 +27,10 @@ def describe(
     """Show what came in, what was dropped and why, the groups, the labels, the splits and a map, on one page."""
     data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits, profile=profile)
     gallery = evidence.Gallery(data, raw, params.thumbnail_side)
-    scale = max(1, round(params.thumbnail_side / data.header.spec.side))
-    packed = Sprites("pack", data.header.spec.side, scale=scale)
-    placed = Sprites("map", min(MAP_SIDE, data.header.spec.side), exact=False, quality=70, shown=MAP_SIDE)
+    height, width, _ = data.header.spec.picture_shape
+    long = max(height, width)
+    packed = Sprites("pack", width, height, scale=max(1, round(params.thumbnail_side / long)))
+    placed = Sprites("map", min(MAP_SIDE, long), exact=False, quality=70, shown=MAP_SIDE)
     limits = Limits(rows=params.rows, characters=params.characters, pictures=params.thumbnails,
                     members=params.group_members, per_class=params.seen_per_class)  # fmt: skip
     sections = [

@@ -1,8 +1,9 @@
 """Equal rows of pictures for the report: as many samples of a rare label as of a common one, and real images.
 
-gallery.json    {"rows", "side", "channels", "class_ids": of each extra sample, "labels": [{"class_id", "samples":
-                numbers in the table of samples, "extra": places in gallery.u8, "real": rows of the pack}, ...]}
-gallery.u8      the extra samples, rows x side x side x channels bytes
+gallery.json    {"rows", "side" or "height" and "width", "channels", "class_ids": of each extra sample,
+                "labels": [{"class_id", "samples": numbers in the table of samples, "extra": places in gallery.u8,
+                "real": rows of the pack}, ...]}
+gallery.u8      the extra samples, rows x height x width x channels bytes
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from components.samples import spec as specs
 
 PER_LABEL, LABELS = 8, 40
 """Pictures of a label, and labels that have a row: those with the most training images."""
@@ -47,7 +50,7 @@ def write(
             "extra": [at for at, other in enumerate(extra) if other == number],
             "real": [real[at * len(real) // count] for at in range(count)],
         })  # fmt: skip
-    shape = {"rows": len(extra), "side": made.shape[1], "channels": made.shape[3]}
+    shape = {"rows": len(extra), **specs.sizes(made.shape[1:])}
     text = json.dumps({**shape, "class_ids": list(extra), "labels": entries}, indent=1)
     (folder / "gallery.json").write_text(text + "\n", "utf-8")
     (folder / "gallery.u8").write_bytes(made.contiguous().numpy().tobytes())

@@ -22,6 +22,7 @@ from components.evaluate import classifier, gallery, knee, measure, metrics, nei
 from components.evaluate.params import EvaluateParams
 from components.model import grid, sampling
 from components.samples import drawn, pack
+from components.samples import spec as specs
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 """Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
@@ -181,7 +182,7 @@ def _write(
     film: Tensor, film_info: dict[str, Any],
 ) -> None:  # fmt: skip
     made = found.drawn
-    shape = {"side": made.shape[1], "channels": made.shape[3]}
+    shape = specs.sizes(made.shape[1:])
     _json(folder / "scores.json", table)
     _json(folder / "samples.json", {"rows": len(made), **shape, "classes": list(classes)})
     _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_info})
@@ -205,7 +206,7 @@ def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence
         raise UserError(f"{model}/stillroom.json: augment cannot be read ({first}): train it again") from None
     chosen = [rows[at * len(rows) // AUGMENTED] for at in range(min(AUGMENTED, len(rows)))]
     sheet, words = augment.sheet(how, seed, images.gather(chosen), images.header.spec)
-    shape = {"rows": len(chosen), "draws": sheet.shape[1], "side": sheet.shape[2], "channels": sheet.shape[4]}
+    shape = {"rows": len(chosen), "draws": sheet.shape[1], **specs.sizes(sheet.shape[2:])}
     _json(folder / "augmented.json", {**shape, "of": chosen, "done": words})
     (folder / "augmented.u8").write_bytes(sheet.contiguous().numpy().tobytes())
 

@@ -19,27 +19,39 @@ SHEET = COLUMNS * 16  # cells; as few as one look at the page needs, as many as 
 _PROBE = 2 * COLUMNS  # cells that decide between a lossless and a lossy sheet
 _LOSSLESS = {"lossless": True, "quality": 60}  # WebP's effort, not its loss
 
+_TALL = (
+    "--t:{shown}px;height:var(--t);background-size:calc(var(--w)*var(--s)) calc(var(--h)*var(--t));"
+    "background-position:calc(var(--c)*-1*var(--s)) calc(var(--r)*-1*var(--t));"
+)
+
 
 @dataclass
 class Sprites:
-    """Sheets of cells ``side`` pixels square, shown ``scale`` times as large.
+    """Sheets of cells ``width`` x ``height`` pixels, shown ``scale`` times as large.
 
     ``exact`` keeps every pixel and shows it with hard edges (what a model sees); otherwise the smaller of a
     lossless sheet and a lossy one of WebP ``quality`` (1 to 100) is taken (thumbnails of sources).
     """
 
     name: str
-    side: int
+    width: int
+    height: int = 0
+    """0 for square cells."""
     scale: int = 1
     exact: bool = True
     quality: int = 80
     shown: int = 0
-    """CSS pixels of a cell's side; 0 for ``side`` times ``scale``."""
+    """CSS pixels of a cell's width; 0 for ``width`` times ``scale``."""
     _images: dict[str, Image.Image | None] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def cell_size(self) -> tuple[int, int]:
+        """Width and height of a cell, as Pillow has them."""
+        return self.width, self.height or self.width
 
     def add(self, key: str, image: Image.Image) -> None:
         """Keep ``image`` under ``key``; once for each key."""
@@ -54,9 +66,10 @@ class Sprites:
 
     def fill(self, key: str, image: Image.Image) -> None:
         """Put ``image``, shrunk to fit, in the middle of the cell reserved for ``key``."""
-        if max(image.size) > self.side:
+        width, height = self.cell_size
+        if image.width > width or image.height > height:
             image = image.copy()
-            image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+            image.thumbnail((width, height), Image.Resampling.LANCZOS)
         self._images[key] = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
 
     def cell(self, key: str, alt: str) -> Safe:
@@ -74,15 +87,18 @@ class Sprites:
         return f"--c:{column};--r:{row}"
 
     def css(self) -> str:
-        """The rules that carry the sheets: ``--s`` is a cell's side, ``--w`` and ``--h`` count the sheet's cells."""
-        shown = self.shown or self.side * self.scale
+        """The rules that carry the sheets: ``--s`` is a cell's width, ``--w`` and ``--h`` count the sheet's cells."""
+        shown = self.shown or self.width * self.scale
+        width, height = self.cell_size
+        # The page's style has square cells; this rule comes after it.
+        tall = "" if height == width else _TALL.format(shown=f"{shown * height / width:g}")
         rules = []
         for sheet in range(-(-len(self._images) // SHEET)):
             images = list(self._images.values())[sheet * SHEET : (sheet + 1) * SHEET]
             columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
             data = base64.b64encode(self._encode(images)).decode()
             rules.append(
-                f".{self.name}{sheet}{{--s:{shown}px;--w:{columns};--h:{rows};"
+                f".{self.name}{sheet}{{--s:{shown}px;--w:{columns};--h:{rows};{tall}"
                 f"background-image:url(data:image/webp;base64,{data})}}\n"
             )
         return "".join(rules)
@@ -97,13 +113,14 @@ class Sprites:
 
     def _sheet(self, images: list[Image.Image | None]) -> Image.Image:
         columns, rows = min(len(images), COLUMNS), -(-len(images) // COLUMNS)
-        sheet = Image.new("RGBA", (columns * self.side, rows * self.side), (0, 0, 0, 0))
+        width, height = self.cell_size
+        sheet = Image.new("RGBA", (columns * width, rows * height), (0, 0, 0, 0))
         for at, image in enumerate(images):
             if image is None:
                 continue
             row, column = divmod(at, columns)
-            left, top = (self.side - image.width) // 2, (self.side - image.height) // 2
-            sheet.paste(image, (column * self.side + left, row * self.side + top))
+            left, top = (width - image.width) // 2, (height - image.height) // 2
+            sheet.paste(image, (column * width + left, row * height + top))
         return sheet
 
 

@@ -160,7 +160,7 @@ def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int
     from components.networks import dit
 
     channels, side, width = shape
-    if side != width:
+    if side != width:  # diffusers' own class, which has to load it, lays the tokens out as a square
         raise UserError(
             f"train.network.kind dit: needs square images, not {width} x {side} pixels: take unet or compact"
         )

@@ -46,7 +46,7 @@ def profile(
         "format": 1,
         **counts(rows, refused.to_pylist()),
         "embedding": params.embedding,
-        "side": pack.read_header(pixels).spec.side,
+        "side": _side(pixels),
         "embedded": len(chosen),
         **summary(found),
     }
@@ -91,6 +91,12 @@ def summary(found: np.ndarray) -> dict:
     mean = exact.mean(0)
     spread = float(np.sqrt(np.square(exact - mean).sum(1).mean()))
     return {"mean": [round(value, _DIGITS) for value in mean.tolist()], "spread": round(spread, _DIGITS)}
+
+
+def _side(pixels: Path) -> int | str:
+    """Of the pack's squares; of other pictures width x height."""
+    height, width, _ = pack.read_header(pixels).spec.picture_shape
+    return height if height == width else f"{width} x {height}"
 
 
 def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:

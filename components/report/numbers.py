@@ -37,7 +37,7 @@ def summary(data: Outcome) -> Child:
     """The first screen: the headline scores with their intervals."""
     settings, counts = data.settings, data.scores["counts"]
     sentence = (
-        f"A denoiser for images of {settings['side']} × {settings['side']} pixels, after "
+        f"A denoiser for images of {data.header.spec.size} pixels, after "
         f"{settings['images_seen']:,} images seen. Scored on {counts['test']:,} held-out images and "
         f"{counts['samples']:,} samples; intervals hold at {data.confidence}."
     )
@@ -232,7 +232,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Guidance", figures(sampler["guidance"]), "1 is none; higher follows the label more and varies less"],
         ["Seed", str(sampler["seed"]), "of the noise that the samples start from"],
         ["Network", str(data.network.get("_class_name", "not known")), "who can load it: see the model card"],
-        ["Image", f"{own['side']} × {own['side']}", "pixels"],
+        ["Image", data.header.spec.size, "pixels"],
         ["Images seen", count(own["images_seen"]), "in training, repeats counted"],
         ["Training images", count(own["train_images"]), f"each seen about {epochs:.1f} times"],
         ["Labels", cut(", ".join(own["classes"]), characters) or UNCONDITIONAL, f"{len(own['classes'])} classes"],

@@ -15,6 +15,7 @@ from PIL import Image
 from components.base import files
 from components.base.errors import UserError
 from components.samples import drawn, pack, tallies
+from components.samples import spec as specs
 
 UNLABELLED = "(no label)"
 
@@ -95,16 +96,17 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
     """Everything the report needs; UserError naming the file that is missing or broken."""
     sample_info, film_info = _json(evaluation / "samples.json"), _json(evaluation / "film.json")
     header = pack.read_header(pixels)
-    side, channels = sample_info["side"], sample_info["channels"]
-    if side != header.spec.side:
+    shape, wanted = _shape(evaluation / "samples.json", sample_info), header.spec.picture_shape
+    if shape[:2] != wanted[:2]:
         raise UserError(
-            f"{evaluation}: samples of {side} pixels, training images of {header.spec.side}: run stage 'evaluate' again"
+            f"{evaluation}: samples of {shape[1]} × {shape[0]} pixels, training images of {header.spec.size}: "
+            "run stage 'evaluate' again"
         )
     gallery, rows = _json(evaluation / "gallery.json"), drawn.samples(evaluation)
     if len(rows) != sample_info["rows"]:
         raise UserError(f"{evaluation}: {sample_info['rows']} pictures, {len(rows)} rows: run stage 'evaluate' again")
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
-    draws = (augmented["rows"], augmented["draws"], side, side, channels) if augmented else (0,)
+    draws = (augmented["rows"], augmented["draws"], *shape) if augmented else (0,)
     card = evaluation / "knee/README.md"  # that of the registered version, where a sweep chose its steps
     return Outcome(
         scores=_json(evaluation / "scores.json"),
@@ -114,11 +116,11 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         network=next((_json(path) for path in sorted(model.glob("*/config.json"))), {}),
         history=_lines(model / "history.jsonl"),
         card=(card if card.is_file() else model / "README.md").read_text("utf-8"),
-        samples=_array(evaluation / "samples.u8", (sample_info["rows"], side, side, channels)),
+        samples=_array(evaluation / "samples.u8", (sample_info["rows"], *shape)),
         sample_info=sample_info,
         gallery=gallery["labels"],
-        extra=_array(evaluation / "gallery.u8", (gallery["rows"], side, side, channels)),
-        film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], side, side, channels)),
+        extra=_array(evaluation / "gallery.u8", (gallery["rows"], *shape)),
+        film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], *shape)),
         film_info=film_info,
         augmented=_array(evaluation / "augmented.u8", draws) if augmented else np.empty(draws, np.uint8),
         augmented_info=augmented,
@@ -129,6 +131,14 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
 
 def _json(path: Path) -> dict[str, Any]:
     return files.read_json_object(path, "run the stage that writes it again")
+
+
+def _shape(path: Path, info: dict[str, Any]) -> tuple[int, int, int]:
+    """Height, width and channels of its pictures."""
+    try:
+        return specs.sized(info)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}: run stage 'evaluate' again") from None
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

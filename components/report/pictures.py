@@ -30,7 +30,7 @@ def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sec
              f"{sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed {sampler['seed']}: the "
              "first ones of each label, as many of a rare label as of a common one, none picked by hand. The same seed "
              "gives the same noise to every model, so two reports can be laid side by side. "
-             f"{data.header.spec.side} × {data.header.spec.side} pixels, enlarged {sheet.scale} times."),
+             f"{data.header.spec.size} pixels, enlarged {sheet.scale} times."),
         el("dl", entries, class_="samples beside"),
     ])  # fmt: skip
 

@@ -66,12 +66,10 @@ class SampleSpec:
         return self.shape[0]
 
     @property
-    def side(self) -> int:
-        """Pixels of the edge of a square image; UserError when it is not square."""
-        _, height, width = self.shape
-        if height != width:
-            raise UserError(f"these images are {width} x {height} pixels: this works for square ones only")
-        return height
+    def size(self) -> str:
+        """Of an image, in words: width × height."""
+        height, width, _ = self.picture_shape
+        return f"{width} × {height}"
 
     @property
     def picture_shape(self) -> tuple[int, int, int]:
@@ -139,6 +137,22 @@ def known_format(value: Any, newest: int) -> None:
         raise ValueError(f"format {value!r:.40} must be a whole number above 0")
     if value > newest:
         raise ValueError(f"format {value!r:.40}: made by a newer Stillroom, this one reads up to {newest}")
+
+
+def sizes(shape: tuple[int, ...]) -> dict[str, int]:
+    """Of pictures of ``shape`` (H, W, C) for JSON: side and channels of squares, else height, width and channels."""
+    height, width, channels = shape
+    lengths = {"side": height} if height == width else {"height": height, "width": width}
+    return {**lengths, "channels": channels}
+
+
+def sized(data: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The shape (H, W, C) that :func:`sizes` gave; ValueError when a number is missing or none."""
+    found: list[Any] = [data.get("side", data.get(name)) for name in ("height", "width")] + [data.get("channels")]
+    if not all(type(length) is int and length > 0 for length in found):
+        raise ValueError(f"height, width and channels of pictures must be whole numbers above 0, not {found!r:.60}")
+    height, width, channels = found
+    return height, width, channels
 
 
 def image(shape: tuple[int, ...], sigma_data: float = ASSUMED) -> SampleSpec:

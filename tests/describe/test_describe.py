@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from itertools import combinations
 
@@ -42,6 +43,26 @@ def shown(hostile):
     drawn = "[...document.querySelectorAll('.px')].every(e => getComputedStyle(e).backgroundImage.startsWith('url'))"
     wide = f"[document.title, document.scripts.length, document.images.length, {drawn}]"
     return made.views(hostile[0], wide=wide, dark=f"[getComputedStyle(document.body).backgroundColor, {MAP_USE}]")
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8)], ids=["wide", "tall"])
+def test_images_that_are_not_square_keep_their_shape(tmp_path, shape):
+    paths = made.data_states(tmp_path, images=12, hostile=False, shape=shape)
+    describe(PARAMS, **paths)
+    text = paths["page"].read_text("utf-8")
+    assert f"{shape[1]} × {shape[0]} pixels each" in text
+    assert f"reads, {shape[1]} × {shape[0]} with 3 channels, enlarged 4 times" in text
+    assert f".pack0{{--s:{4 * shape[1]}px;" in text and text.count(f"--t:{4 * shape[0]}px;height:var(--t)") == 1
+
+
+def test_a_pack_of_other_samples_is_one_line(tmp_path):
+    paths = made.data_states(tmp_path, images=12, hostile=False)
+    header = paths["pixels"] / "header.json"
+    raw = json.loads(header.read_text("utf-8"))
+    raw |= {"format": 2, "spec": raw["spec"] | {"kind": "latent"}}
+    header.write_text(json.dumps(raw), "utf-8")
+    with pytest.raises(UserError, match="of kind latent and dtype u8: this works for images as bytes only"):
+        describe(PARAMS, **paths)
 
 
 def _section(path, key):

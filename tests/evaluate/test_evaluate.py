@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import save_file
-from train_fixtures import AUGMENT, contents, make_pack, tiny
+from train_fixtures import AUGMENT, contents, make_pack, shaped_pack, tiny
 
 from components.base import files, processes
 from components.base.errors import UserError
@@ -18,9 +19,12 @@ from components.dataset import tensors
 from components.embed import dinov2, features
 from components.evaluate import measure, neighbours, stage, sweep, tabulate
 from components.evaluate.params import JudgeParams
+from components.model import grid
 from components.register import evidence
 from components.register.gate import decide
 from components.register.params import RegisterParams
+from components.report.params import ReportParams
+from components.report.stage import report
 from components.samples import drawn, pack, tallies
 from components.train.stage import train
 
@@ -59,6 +63,26 @@ def evaluated(made, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "cores", lambda: 1)
         return run(made, folder), folder / "evaluation"
+
+
+def test_images_that_are_not_square_are_measured_and_reported(tmp_path, alone):
+    pixels, splits = shaped_pack(tmp_path, (3, 8, 12))
+    params = tiny(images=16, augment=AUGMENT | {"rotate": 20.0})
+    train(params, pixels=pixels, splits=splits, model=tmp_path / "model", scratch=tmp_path / "scratch")
+    run((pixels, splits, tmp_path / "model"), tmp_path)
+    found = tmp_path / "evaluation"
+    for name in ("samples", "film", "gallery", "augmented"):
+        info = json.loads((found / f"{name}.json").read_text())
+        assert (info["height"], info["width"], info["channels"]) == (8, 12, 3) and "side" not in info
+        many = info["rows"] * info.get("frames", 1) * info.get("draws", 1)
+        assert (found / f"{name}.u8").stat().st_size == many * 8 * 12 * 3 > 0
+    with Image.open(found / "film.png") as sheet:
+        frames = json.loads((found / "film.json").read_text())["frames"]
+        assert sheet.width == frames * (2 * 12 + grid.LINE) + grid.LINE
+    page = tmp_path / "model.html"
+    report(ReportParams(samples_per_class=2, films=2, neighbours=2, magnify=3, characters=60), pixels=pixels,
+           model=tmp_path / "model", evaluation=found, page=page)  # fmt: skip
+    assert "12 × 8 pixels, enlarged 3 times" in page.read_text("utf-8")
 
 
 def test_a_training_that_augments_gets_a_sheet_of_it(made, tmp_path):

@@ -181,6 +181,18 @@ def test_a_sheet_holds_each_picture_at_the_place_its_cell_shows():
     assert len(sheet) == len(colours)
 
 
+def test_a_sheet_of_wide_pictures_has_wide_cells():
+    sheet = Sprites("s", 12, 8, scale=2)
+    for at in range(COLUMNS + 3):
+        sheet.add(str(at), Image.new("RGB", (12, 8), (at, 255 - at, 7)))
+    picture = _sheet(sheet)
+    assert picture.size == (COLUMNS * 12, 2 * 8)
+    assert picture.getpixel((2 * 12 + 11, 8 + 7)) == (COLUMNS + 2, 253 - COLUMNS, 7)
+    assert ".s0{--s:24px;--w:32;--h:2;--t:16px;height:var(--t);background-size:" in sheet.css()
+    sheet.add("large", Image.new("RGB", (12, 80), "red"))
+    assert _sheet(sheet).size == (COLUMNS * 12, 2 * 8)
+
+
 def _sheet(sprites: Sprites) -> Image.Image:
     data = re.search("base64,([^)]*)", sprites.css()).group(1)
     return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")

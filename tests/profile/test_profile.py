@@ -71,6 +71,13 @@ def test_the_bytes_do_not_depend_on_what_is_known_already(made):
     assert digests(made["profile"]) == first
 
 
+def test_pictures_that_are_not_square_are_embedded_and_their_size_is_told(tmp_path):
+    paths = data_states(tmp_path, images=8, drop=False, hostile=False, shape=(8, 12))
+    made = {name: paths[name] for name in ("raw", "verdicts", "pixels", "profile")} | {"facts": tmp_path / "facts"}
+    assert profile(PARAMS, **made)["embedded"] == 8
+    assert content(made)["side"] == "12 x 8"
+
+
 def test_a_picture_is_embedded_once(made, monkeypatch):
     profile(PARAMS, **made)
     monkeypatch.setattr(vectors, "embed", lambda batch, name: pytest.fail("embedded again"))

@@ -90,6 +90,28 @@ def test_augmented_images_are_shown_where_there_are_any(hostile, tmp_path):
         report(PARAMS, **paths)
 
 
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8)], ids=["wide", "tall"])
+def test_images_that_are_not_square_keep_their_shape(tmp_path, shape):
+    paths = made.model_states(tmp_path, hostile=False, shape=shape)
+    made.add_augmented(paths["evaluation"], (*shape, 3))
+    numbers = report(PARAMS, **paths)
+    text = paths["page"].read_text("utf-8")
+    assert numbers["pictures"] > 40
+    assert f"{shape[1]} × {shape[0]} pixels, enlarged 3 times" in text
+    for name in ("sample", "film", "near", "aug"):
+        assert f".{name}0{{--s:{3 * shape[1]}px;" in text
+    assert text.count(f"--t:{3 * shape[0]}px;height:var(--t)") == 4
+    info = json.loads((paths["evaluation"] / "samples.json").read_text())
+    (paths["evaluation"] / "samples.json").write_text(json.dumps(info | {"height": shape[1], "width": shape[0]}))
+    words = f"samples of {shape[0]} × {shape[1]} pixels, training images of {shape[1]} × {shape[0]}: run stage"
+    with pytest.raises(UserError, match=words):
+        report(PARAMS, **paths)
+    del info["width"]
+    (paths["evaluation"] / "samples.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"samples\.json: height, width and channels of pictures must be"):
+        report(PARAMS, **paths)
+
+
 def test_a_sweep_is_shown_with_its_knee_where_there_is_one(hostile, tmp_path):
     assert "Quality by sampling steps" not in hostile[0].read_text("utf-8")
     paths = made.model_states(tmp_path)

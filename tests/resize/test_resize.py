@@ -23,7 +23,7 @@ def packed(root, *, gather_again=True, **changes):
     metrics = resize(resize_params(**changes), raw=raw, verdicts=verdicts, pixels=out, facts=root / "facts")
     header = pack.read_header(out)
     data = b"".join((out / name).read_bytes() for name, _ in header.shards)
-    return header, np.frombuffer(data, np.uint8).reshape(-1, header.spec.side, header.spec.side, 3), metrics
+    return header, np.frombuffer(data, np.uint8).reshape(-1, *header.spec.picture_shape), metrics
 
 
 def test_pictures_of_the_right_size_go_through_unchanged_in_order_of_arrival(tmp_path):
@@ -127,7 +127,7 @@ def test_another_size_or_fit_is_another_picture(tmp_path):
     crop = packed(tmp_path, fit="crop")[1].copy()
     pad = packed(tmp_path, gather_again=False, fit="pad")[1]
     assert (crop != pad).any()
-    assert packed(tmp_path, gather_again=False, side=8)[0].spec.side == 8
+    assert packed(tmp_path, gather_again=False, side=8)[0].spec.shape == (3, 8, 8)
     np.testing.assert_array_equal(packed(tmp_path, gather_again=False, fit="crop")[1], crop)
 
 

@@ -74,12 +74,6 @@ def test_an_older_header_names_side_and_channels_alone(tmp_path):
     assert pack.read_header(tmp_path).spec == spec.image((3, 8, 8), spec.ASSUMED)
 
 
-def test_what_works_for_squares_alone_says_so(tmp_path):
-    header = written(tmp_path, np.zeros((4, 8, 16, 3), np.uint8), (3, 8, 16))
-    with pytest.raises(UserError, match="16 x 8 pixels: this works for square ones only"):
-        _ = header.spec.side
-
-
 def test_a_header_whose_spec_makes_no_sense_is_one_line(tmp_path):
     written(tmp_path, np.zeros((4, 8, 8, 3), np.uint8), (3, 8, 8))
     path = tmp_path / "header.json"

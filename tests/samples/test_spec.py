@@ -25,6 +25,25 @@ def test_bytes_of_images_are_values_from_minus_one_to_one():
     assert IMAGE.bytes == 3 * 24 * 32
 
 
+@pytest.mark.parametrize(("shape", "plain"), [
+    ((8, 8, 3), {"side": 8, "channels": 3}), ((8, 12, 1), {"height": 8, "width": 12, "channels": 1}),
+])  # fmt: skip
+def test_sizes_of_pictures_survive_json(shape, plain):
+    assert spec.sizes(shape) == plain
+    assert spec.sized(json.loads(json.dumps({"rows": 3, **plain}))) == shape
+
+
+@pytest.mark.parametrize("data", [{}, {"side": 8}, {"width": 8, "channels": 3}, {"side": "8", "channels": 3},
+                                  {"side": 0, "channels": 3}, {"side": True, "channels": 1}])  # fmt: skip
+def test_sizes_that_are_none_are_refused(data):
+    with pytest.raises(ValueError, match="must be whole numbers above 0"):
+        spec.sized(data)
+
+
+def test_the_size_in_words_is_width_by_height():
+    assert IMAGE.size == "32 × 24"
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"kind": "sound"}, "kind 'sound' is not one of image, latent"),
     ({"shape": (3, 24)}, r"of kind image must be \(C, H, W\)"),
