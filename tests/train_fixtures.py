@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
 
+from components.networks import hf
 from components.samples import pack
 from components.samples import spec as specs
 from components.train.params import TrainParams
@@ -76,6 +80,20 @@ def tiny(**changes: object) -> TrainParams:
         "validate_images": 4, "validations": 2, "sampler": "dpmpp_2m", "steps": 4, "guidance": 2.0, "onnx": False,
     }  # fmt: skip
     return TrainParams.model_validate_json(json.dumps(values | changes))
+
+
+STRANGER = ["components", "flows", *(name for name in hf.NOT_NEEDED if "." not in name)]
+"""What somebody who has diffusers alone cannot import: our code, and what diffusers only likes to have."""
+
+
+def by_a_stranger(code: str, folder: Path) -> list[str]:
+    """What ``code`` prints, in ``folder`` and without :data:`STRANGER`, line by line."""
+    hidden = f"import sys; sys.modules.update(dict.fromkeys(set({STRANGER}) - sys.modules.keys()))\n"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", hidden + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -4,18 +4,15 @@ import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
 import torch
-from train_fixtures import CLASSES, make_pack, tiny
+from train_fixtures import CLASSES, by_a_stranger, make_pack, tiny
 
 from components.base.errors import UserError
 from components.model import grid, sampling
-from components.networks import hf
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -168,12 +165,6 @@ def strangers(model):
     """
     card = (model / "README.md").read_text()
     lines = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(model))
-    absent = [
-        "components",
-        "flows",
-        *(name for name in hf.NOT_NEEDED if "." not in name),
-    ]  # a stranger need not have what diffusers only likes to have
-    block = f"import sys; sys.modules.update(dict.fromkeys(set({absent}) - sys.modules.keys()))\n"
     code = f"""
 print(tuple(images.shape), images.dtype, int(images.float().std() > 0))
 from diffusers import DDIMScheduler, DiffusionPipeline
@@ -181,12 +172,7 @@ pipe = DiffusionPipeline.from_pretrained({str(model)!r}, local_files_only=True)
 pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
 print(type(pipe).__name__, type(pipe.unet).__name__, pipe.scheduler.config.prediction_type)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", block + lines + code], capture_output=True, text=True, check=False, cwd="/",
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-2:]
+    return by_a_stranger(lines + code, Path("/"))[-2:]
 
 
 def test_the_lines_of_the_model_card_work_with_diffusers_alone(strangers):

@@ -1,14 +1,11 @@
 """The diffusion transformer: trained here, loaded by diffusers alone, with the same answers."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_fixtures import DIT, contents, make_pack, tiny
+from train_fixtures import DIT, by_a_stranger, contents, make_pack, tiny
 
 from components.base.errors import UserError
 from components.diffusion import objective as objectives
@@ -142,10 +139,7 @@ answer = network(*torch.load("given.pt", weights_only=True)[:1], timestep=torch.
                  class_labels=torch.load("given.pt")[2]).sample
 save_file({"answer": answer.detach().contiguous(), "images": images.contiguous()}, "answers.safetensors")
 """
-    block = "import sys; sys.modules['components'] = sys.modules['flows'] = None\n"
-    done = subprocess.run([sys.executable, "-c", block + code], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    by_a_stranger(code, tmp_path)
     found = load_file(tmp_path / "answers.safetensors")
     assert torch.equal(found["answer"], ours.network(x, timesteps, labels).sample)
     assert found["images"].shape == (4, 3, 8, 8) and found["images"].dtype == torch.uint8
