@@ -167,7 +167,7 @@ def _step(
     sigma, following = ends[which].to(device), ends[which + 1].to(device)
     class_ids = measure.known_classes(master, images)[chosen]
     condition = conditions.moved(conditions.of_classes(class_ids, master.null_class), device)
-    x = tensors.to_network(images.gather(chosen), device, spec=master.spec) + along(sigma, noise) * noise
+    x = tensors.to_network(images.gather(chosen), device, spec=images.header.spec) + along(sigma, noise) * noise
     with precision.autocast(device, "auto"):
         with torch.no_grad():
             clean = target(master, x, sigma, following, condition, params.substeps).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -120,10 +121,18 @@ def described_rows(run: Run, pixels: Path, rows: Sequence[int], what: str) -> Te
 def check(
     denoiser: sampling.Denoiser, header: pack.Header, model: Path, advice: str = "they cannot be compared"
 ) -> None:
-    """UserError, which ends in ``advice``, unless the samples of the denoiser have the shape of those of the pack."""
+    """UserError, which ends in ``advice``, unless the denoiser's samples have the pack's shape, kind and values.
+
+    The type of the stored numbers does not matter, nor the measured sigma_data.
+    """
     if denoiser.spec.shape != header.spec.shape:
         ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.spec.shape, header.spec.shape))
         raise UserError(f"{model}: its samples are {ours} (channels first), those of the pack {theirs}: {advice}")
+    one, other = denoiser.spec, header.spec
+    same = all(math.isclose(x, y, rel_tol=1e-6) for x, y in ((one.scale, other.scale), (one.shift, other.shift)))
+    if one.kind != other.kind or not same:
+        ours, theirs = (f"{each.kind}, stored * {each.scale:g} + {each.shift:g}" for each in (one, other))
+        raise UserError(f"{model}: its samples are of kind {ours}, those of the pack of kind {theirs}: {advice}")
 
 
 def known_classes(denoiser: sampling.Denoiser, pixels: tensors.Pixels) -> Tensor:

@@ -1,5 +1,6 @@
 """Evaluation: what it writes is whole, repeatable, and finds what it is meant to find."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from components.dataset import tensors
 from components.embed import dinov2, features
 from components.evaluate import measure, neighbours, stage, sweep, tabulate
 from components.evaluate.params import JudgeParams
-from components.model import grid
+from components.model import grid, sampling
 from components.register import evidence
 from components.register.gate import decide
 from components.register.params import RegisterParams
@@ -312,6 +313,18 @@ def test_errors_are_measured_in_fp32_whatever_holds_around_them(made, alone):
     whole = stage.x0_errors(model, pixels, rows, seed=0, quiet=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(stage.x0_errors(model, pixels, rows, seed=0, quiet=True), whole)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"kind": "latent"}, "of kind image, .* of kind latent, .*: they cannot be compared"),
+    ({"scale": 1 / 255, "shift": 0.0}, r"0\.00784314 \+ -1, .*0\.00392157 \+ 0: they cannot be compared"),
+])  # fmt: skip
+def test_samples_of_other_values_are_not_compared(made, changes, words):
+    header, denoiser = pack.read_header(made[0]), sampling.load(made[2])
+    measure.check(denoiser, header, made[2])
+    measure.check(denoiser, dataclasses.replace(header, spec=dataclasses.replace(header.spec, dtype="f32")), made[2])
+    with pytest.raises(UserError, match=words):
+        measure.check(denoiser, dataclasses.replace(header, spec=dataclasses.replace(header.spec, **changes)), made[2])
 
 
 def test_a_champion_that_knows_fewer_classes_is_scored_by_name(made, tmp_path, alone):
