@@ -42,6 +42,18 @@ def make_pack(folder: Path, *, rows: int = 48, side: int = 8, classes: tuple[str
     return pixels, splits
 
 
+def latent_pack(folder: Path) -> tuple[Path, Path]:
+    """A pack of half floats that are no images, twenty of 4 x 8 x 12 numbers in two classes, and its splits."""
+    pixels, splits = shaped_pack(folder, (3, 8, 12), rows=24)
+    spec = specs.SampleSpec(kind="latent", shape=(4, 8, 12), dtype="f16", scale=0.18, shift=0.1, sigma_data=1.0)
+    (pixels / "pixels-00000.u8").unlink()
+    stored = torch.randn(24, *spec.stored_shape, generator=torch.Generator().manual_seed(2)).mul(5).half()
+    keys = [hashlib.sha256(each.numpy().tobytes()).hexdigest() for each in stored]
+    ids = [at % 2 for at in range(24)]
+    pack.write(pixels, [stored.numpy().tobytes()], spec=spec, keys=keys, classes=("a", "b"), class_ids=ids)
+    return pixels, splits
+
+
 def shaped_pack(folder: Path, shape: tuple[int, ...], rows: int = 24) -> tuple[Path, Path]:
     """A pack of noise of ``shape`` (C, H, W) in two classes, and its splits."""
     pixels, splits = folder / "pixels", folder / "splits"

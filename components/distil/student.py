@@ -211,7 +211,7 @@ def _write(student: Path, params: DistilParams, teacher: Path, learner: Learner,
         denoiser.save(folder, learner.average.cpu(), objective, {**notes, **changed})
         if (teacher / portable.FOLDER).is_dir():
             portable.write(folder, learner.average, objective, sigmas=sigmas[:-1])
-            serving.write(folder)
+            serving.write(folder, notes)
         (folder / "README.md").write_text(_CARD.format(**changed, images=learner.images_seen), "utf-8")
 
 

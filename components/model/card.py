@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from components.diffusion.objective import Objective
 from components.model import schedulers
+from components.samples.spec import SampleSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +76,10 @@ _SCHEDULES = {
 
 _CARD = """---
 library_name: {library}
-pipeline_tag: unconditional-image-generation
-tags: [diffusion, denoiser, stillroom{tag}]
+{pipeline}tags: [diffusion, denoiser, stillroom{tag}]
 ---
 
-# A denoiser for images of {size} pixels
+# A denoiser for {what}
 
 {words} with {millions:.2f} M parameters that predicts {predicts} on the {schedule}
 schedule. Its samples take {steps} steps at guidance {guidance:g}; the sampler saved beside it is diffusers' {sampler}.
@@ -96,8 +96,8 @@ The images' sources and licences are in the data report of the same version of t
 (rising over {warmup} images, constant up to {constant:.0%}, falling in a line to {final:.0%}), weight decay {decay:g},
 gradient norm at most {clip:g}, precision {precision}, labels dropped for {dropout:.0%}, half-life of the average
 {ema:.0%} of the images seen, seed {seed}.
-At the end the x0 error on validation images is {error} (mean squared error of the predicted clean image, pixels
-in [-1, 1], geometric mean over 8 noise levels from sigma 0.05 to 20).
+At the end the x0 error on validation images is {error} (mean squared error of the predicted clean {one}
+{unit}, geometric mean over 8 noise levels from sigma 0.05 to 20).
 
 ## How to sample
 
@@ -128,7 +128,7 @@ for t in scheduler.timesteps:
         labelled = network(given, at{label}).sample
         {free}
     x = scheduler.step({guided}, t, x).prev_sample
-images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()  # 4 x {size}
+{result}  # 4 x {size}
 ```"""
 
 _PIPELINE = """With torch and diffusers:
@@ -158,25 +158,27 @@ for one, after in zip(levels, [*levels[1:], levels[-1]]):
     clean = one["c_skip"] * x + one["c_out"] * {guided}
     ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
     x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
-images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")  # 4 x {size}
-```
+{result}  # 4 x {size}
+```{served}"""
+
+_SERVED = """
 
 As a server that answers with PNGs (in base64), with mlflow, numpy and onnxruntime; a label by its name, "" for none:
 
 ```sh
 mlflow models serve --env-manager local --port 5001 --model-uri FOLDER
 curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
-  -d '{{"inputs": [""], "params": {{"seed": 0, "count": 4}}}}'
+  -d '{"inputs": [""], "params": {"seed": 0, "count": 4}}'
 ```"""
 
 
 def text(
-    recipe: Recipe, *, shape: tuple[int, ...], classes: Sequence[str], counts: dict[str, int],
+    recipe: Recipe, *, spec: SampleSpec, classes: Sequence[str], counts: dict[str, int],
     parameters: int, error: float | None,
 ) -> str:  # fmt: skip
     """The card in Markdown.
 
-    ``shape`` is (C, H, W) of an image, ``counts`` the images in train, val and test, ``parameters`` the number of
+    ``spec`` says what a sample is, ``counts`` how many are in train, val and test, ``parameters`` the number of
     weights, ``error`` the x0 error on validation images or None where it is not known.
     """
     kind, objective = _KINDS[recipe.network], recipe.objective
@@ -186,14 +188,14 @@ def text(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
         predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
         sampler=type(schedulers.stock(objective)).__name__,
-        size=f"{shape[2]} x {shape[1]}", millions=parameters / 1e6, classes=named, steps=recipe.steps,
+        **_of_samples(spec), millions=parameters / 1e6, classes=named, steps=recipe.steps,
         guidance=recipe.guidance,
         images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
         constant=recipe.constant_until, final=recipe.final_rate, decay=recipe.weight_decay,
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
-        code="\n\n".join(_blocks(recipe, kind, shape, len(classes))),
+        code="\n\n".join(_blocks(recipe, kind, spec, len(classes))),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
 
@@ -208,6 +210,20 @@ def with_knee(card: str, own: int, knee: int) -> str:
     return about + heading + lines
 
 
+def _of_samples(spec: SampleSpec) -> dict[str, str]:
+    """What the card calls samples, and the unit of their error."""
+    if not spec.pixels:
+        numbers = " x ".join(map(str, spec.shape))
+        return {
+            "pipeline": "", "what": f"samples of kind {spec.kind}, each {numbers} numbers", "one": "sample, values",
+            "unit": f"with a standard deviation of {spec.sigma_data:g}",
+        }  # fmt: skip
+    return {
+        "pipeline": "pipeline_tag: unconditional-image-generation\n", "one": "image, pixels", "unit": "in [-1, 1]",
+        "what": f"images of {spec.shape[2]} x {spec.shape[1]} pixels",
+    }  # fmt: skip
+
+
 def _optimiser(recipe: Recipe) -> str:
     adamw = f"AdamW at {recipe.learning_rate:g}"
     if recipe.muon_rate is None:
@@ -215,17 +231,23 @@ def _optimiser(recipe: Recipe) -> str:
     return f"Muon at {recipe.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
 
 
-def _blocks(recipe: Recipe, kind: _Kind, shape: tuple[int, ...], classes: int) -> list[str]:
+def _blocks(recipe: Recipe, kind: _Kind, spec: SampleSpec, classes: int) -> list[str]:
     """The ways to sample without this project, each with the lines that do it."""
-    numbers = {"steps": recipe.steps, "shape": ", ".join(map(str, shape)), "size": " x ".join(map(str, shape))}
+    sizes = [*map(str, spec.shape)]
+    numbers = {"steps": recipe.steps, "shape": ", ".join(sizes), "size": " x ".join(sizes)}
+    means = f"stored numbers * {spec.scale:g} + {spec.shift:g}"
+    results = [f"samples = {name}  # {means}" for name in ("x", "clean")]
+    if spec.pixels:
+        results = ["images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()",
+                   'images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")']  # fmt: skip
     guided = f"(free + {recipe.guidance:g} * (labelled - free))" if classes else "labelled"
     blocks = []
     if kind.module and recipe.objective.schedule.name == "exponential":
-        blocks.append(_PIPELINE.format(**numbers))
+        blocks += [_PIPELINE.format(**numbers)] if spec.pixels else []  # it draws images alone
     elif kind.module:
         labels = _LABELS.format(of=f"torch.arange(4) % {classes}", none=f"torch.full((4,), {classes})", classes=classes)
         blocks.append(_DIFFUSERS.format(
-            **numbers, module=kind.module, folder=kind.folder,
+            **numbers, result=results[0], module=kind.module, folder=kind.folder,
             sampler=type(schedulers.stock(recipe.objective)).__name__,
             labels=labels if classes else "", label=", class_labels=labels" if classes else "",
             free="free = network(given, at, class_labels=none).sample", guided=guided,
@@ -233,7 +255,8 @@ def _blocks(recipe: Recipe, kind: _Kind, shape: tuple[int, ...], classes: int) -
     if recipe.onnx:
         labels = _LABELS.format(of=f"numpy.arange(4) % {classes}", none=f"numpy.full(4, {classes})", classes=classes)
         blocks.append(_ONNX.format(
-            **numbers, labels=labels if classes else "", guided=guided,
+            **numbers, result=results[1], labels=labels if classes else "", guided=guided,
+            served=_SERVED if spec.pixels else "",
             onnx_given='given | {"class_labels": labels}' if classes else "given",
             free='free = network.run(None, given | {"class_labels": none})[0]',
         ))  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from components.model import served
+from components.samples import spec as specs
 
 CODE = Path("code") / "stillroom_served.py"
 
@@ -21,8 +24,13 @@ signature:
 """
 
 
-def write(folder: Path) -> None:
-    """Make the model folder, which holds the ONNX form, one that `mlflow models serve` takes; always the same bytes."""
+def write(folder: Path, notes: Mapping[str, Any]) -> None:
+    """Make the model folder, which holds the ONNX form, one that `mlflow models serve` takes; always the same bytes.
+
+    Nothing where ``notes``, the content of its stillroom.json, tell of samples that no PNG shows.
+    """
+    if "spec" in notes and not specs.of_plain(notes["spec"]).pixels:
+        return
     (folder / CODE.parent).mkdir()
     (folder / CODE).write_bytes(Path(served.__file__).read_bytes())
     params = ", ".join(f'{{"name": "{name}", "type": "long", "default": 0, "shape": null}}' for name in _PARAMS)

@@ -82,6 +82,13 @@ class SampleSpec:
         return height, width, channels
 
     @property
+    def pixels(self) -> bool:
+        """Whether samples are images of bytes that stand for values in [-1, 1], as :func:`image` has them."""
+        ends = self.shift, 255 * self.scale + self.shift
+        usual = all(math.isclose(end, wanted, rel_tol=1e-6) for end, wanted in zip(ends, (-1, 1), strict=True))
+        return self.kind == "image" and self.dtype == "u8" and usual
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The least and the greatest value of an image: what bytes can stand for; of floats, [-1, 1]."""
         if self.dtype != "u8":

@@ -63,7 +63,7 @@ def train(
             if params.augment.on:
                 notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
             words = card.text(
-                _recipe(params, state), shape=header.spec.shape, classes=header.classes, counts=counts,
+                _recipe(params, state), spec=header.spec, classes=header.classes, counts=counts,
                 parameters=parameters, error=error,
             )  # fmt: skip
             stored = folder / averages.FOLDER
@@ -111,7 +111,7 @@ def _write(
             schedule = state.objective.schedule
             sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
             portable.write(folder, state.average, state.objective, sigmas)
-            serving.write(folder)
+            serving.write(folder, notes)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))

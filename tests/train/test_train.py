@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_fixtures import AUGMENT, COMPACT, DIT, UNET, contents, make_pack, run, shaped_pack, tiny
+from train_fixtures import AUGMENT, COMPACT, DIT, UNET, contents, latent_pack, make_pack, run, shaped_pack, tiny
 
 from components.base.errors import UserError
 from components.diffusion.objective import Objective
@@ -333,6 +333,25 @@ def test_images_of_any_shape_are_fed_trained_on_and_drawn(tmp_path, shape, netwo
     model = sampling.load(tmp_path / "model")
     assert model.spec == pack.read_header(pixels).spec
     assert sampling.sample(model, [0, -1], seed=0).shape == (2, *shape[1:], shape[0])
+
+
+def test_samples_that_are_no_images_are_trained_on_and_the_card_says_what_they_are(tmp_path):
+    packs = latent_pack(tmp_path)
+    params = tiny(images=24, validations=1, network=COMPACT, onnx=True)
+    metrics, files = run(tmp_path, params, packs)
+    ahead, others = run(tmp_path / "ahead", params.model_copy(update={"loaders": 1}), packs)
+    assert metrics == ahead and metrics["x0_error"] > 0 and files == others
+    card = files["README.md"].decode()
+    assert "# A denoiser for samples of kind latent, each 4 x 8 x 12 numbers" in card
+    assert "samples = clean  # stored numbers * 0.18 + 0.1  # 4 x 4 x 8 x 12" in card
+    assert "MLmodel" not in files and "mlflow" not in card
+    assert "127.5" not in card and "pixels" not in card and "image-generation" not in card
+    model = sampling.load(tmp_path / "model")
+    assert model.spec == pack.read_header(packs[0]).spec and model.objective.sigma_data == model.spec.sigma_data
+    with pytest.raises(UserError, match="this draws images only, not kind latent"):
+        sampling.sample(model, [0], seed=0)
+    with pytest.raises(UserError, match=r"train\.augment: changes images only"):
+        run(tmp_path / "augmented", tiny(images=24, augment=AUGMENT | {"rotate": 10.0}), packs)
 
 
 def test_a_transformer_of_squares_says_so(tmp_path):
