@@ -26,8 +26,12 @@ MADE_BY_A_MODEL = {
 
 
 def encode(images_NHWC: Tensor, *, columns: int, scale: int = 1, text: Mapping[str, str] | None = None) -> bytes:
-    """A PNG of uint8 pictures in rows of ``columns``, each pixel ``scale`` wide, with ``text`` inside it."""
-    images = images_NHWC.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    """A PNG of uint8 pictures in rows of ``columns``, each pixel ``scale`` wide, with ``text`` inside it.
+
+    Of five channels or more it shows the first three, as :func:`components.samples.pack.picture` does.
+    """
+    shown = images_NHWC[..., :3] if images_NHWC.shape[-1] > 4 else images_NHWC
+    images = shown.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     pixels = images[0] if len(images) == 1 else _sheet(images, columns)
     stream = io.BytesIO()
     Image.fromarray(pixels.squeeze(-1).numpy()).save(stream, "png")

@@ -1,5 +1,6 @@
 """Sampling: the same picture whatever is drawn beside it; bad folders and bad wishes in one line."""
 
+import io
 import json
 import os
 import shutil
@@ -184,6 +185,21 @@ def test_diffusers_loads_the_folder_as_a_pipeline_and_swaps_its_scheduler(strang
 
 
 # --- sheets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA"), (5, "RGB")])
+def test_wide_pictures_of_any_number_of_channels_lie_where_they_should(channels, mode):
+    from PIL import Image
+
+    images = torch.arange(3 * 8 * 12 * channels).remainder(251).to(torch.uint8).view(3, 8, 12, channels)
+    alone = Image.open(io.BytesIO(grid.encode(images[:1], columns=2)))
+    sheet = Image.open(io.BytesIO(grid.encode(images, columns=2)))
+    assert (alone.mode, alone.size) == (sheet.mode, (12, 8)) == (mode, (12, 8))
+    assert sheet.size == (2 * 14 + 2, 2 * 10 + 2)
+    for at, (left, top) in enumerate([(2, 2), (16, 2), (2, 12)]):
+        part = sheet.crop((left, top, left + 12, top + 8))
+        assert part.tobytes() == images[at, :, :, : len(mode)].contiguous().numpy().tobytes()
+    assert alone.tobytes() == sheet.crop((2, 2, 14, 10)).tobytes()
 
 
 def test_a_sheet_holds_the_pictures_and_the_words(tmp_path):
