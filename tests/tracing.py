@@ -63,7 +63,7 @@ def needed() -> None:
 
 
 def run(
-    command: list[str], log: Path, *, cwd: Path, env: dict[str, str], timeout: int = 500
+    command: list[str], log: Path, *, cwd: Path, env: dict[str, str], timeout: int = 1000
 ) -> tuple[subprocess.CompletedProcess[str], Traced]:
     """``command`` run in ``cwd`` with the environment ``env`` alone, and what it and its children asked for."""
     # --seccomp-bpf stops a process at the traced calls only; -y names the folder behind a descriptor.

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from components.base import files
@@ -30,6 +29,8 @@ def encode(images_NHWC: Tensor, *, columns: int, scale: int = 1, text: Mapping[s
 
     Of five channels or more it shows the first three, as :func:`components.samples.pack.picture` does.
     """
+    from PIL import Image  # not at the top: who trains needs no Pillow
+
     shown = images_NHWC[..., :3] if images_NHWC.shape[-1] > 4 else images_NHWC
     images = shown.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     pixels = images[0] if len(images) == 1 else _sheet(images, columns)
