@@ -260,8 +260,9 @@ def _distil() -> Result:
     )  # fmt: skip
     pictures = torch.from_numpy(np.stack([picture(f"distil {number}", 8) for number in range(12)]))
     images: Any = SimpleNamespace(
-        header=SimpleNamespace(classes=("b", "c")), class_ids=torch.arange(12) % 3 - 1, gather=pictures.__getitem__
-    )
+        header=SimpleNamespace(classes=("b", "c"), spec=master.spec), class_ids=torch.arange(12) % 3 - 1,
+        gather=pictures.__getitem__,
+    )  # fmt: skip
     learner = student._started(params, master, Path("none"), torch.device("cpu"))
     sigmas = student.noise_levels(params.steps, master.objective.schedule)
     with mock.patch.object(precision, "resolve", lambda *_: "fp32"):  # bf16, where a CPU has it, rounds too much
