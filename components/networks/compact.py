@@ -42,7 +42,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
     """U-Net that predicts v (Salimans and Ho 2022, arXiv:2202.00512); see :meth:`forward`."""
 
     to: Any = nn.Module.to
-    """That of diffusers looks for weights kept on another device, and imports torch's compiler for it: 2 CPU s."""
+    """That of diffusers looks for weights kept on another device, and imports torch's compiler for it."""
 
     @register_to_config
     def __init__(

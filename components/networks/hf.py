@@ -21,7 +21,11 @@ NOT_NEEDED = ("accelerate", "peft", "scipy", "torch._dynamo", "transformers")
 
 @contextlib.contextmanager
 def _hidden(*names: str) -> Iterator[None]:
-    """Have an import of ``names`` fail as if they were not installed; those imported before stay as they are."""
+    """Have an import of ``names`` fail as if they were not installed; those imported before stay as they are.
+
+    ``importlib.util.find_spec``, by which diffusers asks, then says None; a finder that raises would end its import.
+    (pyarrow has to be told by one: components/__main__.py.)
+    """
     absent = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: an import raises ModuleNotFoundError
     try:

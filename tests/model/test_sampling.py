@@ -214,6 +214,19 @@ def test_a_sheet_holds_the_pictures_and_the_words(tmp_path):
         assert sheet.getpixel((2 + 10 + 3, 2 + 10 + 5)) == tuple(images[4, 2, 1].tolist())
 
 
+@pytest.mark.parametrize(("count", "columns", "scale"), [(1, 3, 1), (5, 3, 2), (4, 8, 1)])
+def test_a_sheet_is_laid_out_as_torchvision_does_it(count, columns, scale):
+    import numpy as np
+    from PIL import Image
+    from torchvision.utils import make_grid
+
+    images = torch.randint(0, 256, (count, 6, 9, 3), dtype=torch.uint8)
+    large = images.permute(0, 3, 1, 2).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    wanted = make_grid(large, nrow=columns, padding=grid.LINE, pad_value=255).permute(1, 2, 0)
+    found = Image.open(io.BytesIO(grid.encode(images, columns=columns, scale=scale)))
+    assert np.array_equal(np.asarray(found), wanted.numpy())
+
+
 def test_every_chunk_of_a_sheet_has_a_right_checksum():
     blob, at, names = grid.encode(torch.zeros(1, 4, 4, 3, dtype=torch.uint8), columns=1, text={"a": "b"}), 8, []
     while at < len(blob):

@@ -1,12 +1,12 @@
 """What people do in MLflow by hand, and decisions that a kill left open: the next command ends them and goes on."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 from checkouts import edit, git
+from registered import Killed, published, versions
 
 from components.base import files
 from components.base.errors import UserError
@@ -14,25 +14,10 @@ from flows.history import decisions, ledger, store
 from flows.history.known import History
 from flows.model import sample
 from flows.registry import aliases, bundle, chain, impact, publish, records
-from flows.registry.metrics import MetricStream
-from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY, Tracker
+from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import CHAMPION, PREVIOUS, REASON, Versions
 
 pytestmark = pytest.mark.slow
-
-
-class Killed(BaseException):
-    """What ends a process in the middle, as far as its own code can tell."""
-
-
-def versions(state):
-    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), "denoiser")
-
-
-def published(state):
-    lines = []
-    publish.publish(state, {}, MetricStream(state), say=lines.append)
-    return lines
 
 
 def pointed(state):

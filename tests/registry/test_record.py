@@ -5,7 +5,6 @@ Real git, DVC and MLflow, in a checkout with two pipeline runs; only the trainin
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,33 +15,18 @@ import pytest
 from checkouts import edit, git
 from mlflow.tracking._model_registry import utils as model_registry
 from mlflow.tracking._tracking_service import utils as tracking
+from registered import Killed, published, versions
 
 from components.base import config
 from components.base.errors import UserError
 from flows.dvc import engine
 from flows.history import decisions, ledger, store
 from flows.registry import aliases, bundle, publish, restore, settle
-from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import CHECKOUT, RUN_KEY, Tracker
 from flows.registry.versions import CHAMPION, DECISION, MANIFEST_TAG, PREVIOUS, Versions
 from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
-
-
-class Killed(BaseException):
-    """What ends a process in the middle, as far as its own code can tell."""
-
-
-def versions(state):
-    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), "denoiser")
-
-
-def published(state):
-    """Publish the run in the working tree again, and what was said."""
-    lines = []
-    publish.publish(state, {}, MetricStream(state), say=lines.append)
-    return lines
 
 
 def told(state):
