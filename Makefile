@@ -52,7 +52,7 @@ test: $(READY) browser  ## every test that is not marked slow
 	$(BIN)/python -m pytest -n $(MORE) -m "not slow"
 
 slow: $(READY) browser  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
-	$(BIN)/python -m pytest -n $(MORE) -m slow
+	$(BIN)/python -m pytest -n $(MORE) --maxschedchunk 1 -m slow
 
 numeric: $(READY)  ## what may depend on the CPU, as on one with bf16 and as on one without, held to AVX2
 	for precision in bf16 fp32; do \

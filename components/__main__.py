@@ -16,7 +16,7 @@ from typing import Any
 from components import pipeline
 from components.base import config, events, imports
 from components.base.errors import UserError, environment_error
-from components.base.processes import die_with_parent
+from components.base.processes import die_with_parent, uncollected
 from components.base.unchanged import Unchanged
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -65,7 +65,8 @@ def _run(options: argparse.Namespace) -> None:
     stage = pipeline.stage(options.stage)
     with _inputs_kept(stage, options.params):
         params = config.section(_sections(options.params), stage.name, stage.params)
-        stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
+        with uncollected():
+            stage.function  # noqa: B018  imported here, so that the next line knows whether it needs pyarrow
         _leave_pandas_out()
         events.emit(kind="start", stage=stage.name)
         stage.run(params, Path.cwd())

@@ -17,7 +17,7 @@ def bench(*arguments):
     return subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_it_prints_a_row_for_each_measurement():
     done = bench("--smoke")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -89,7 +89,7 @@ sys.exit(0 if ui.wait(60) in (0, 130) else 1)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 def test_the_ui_serves_the_pages_of_mlflow_and_prefect_asks_for_no_name_and_ends_with_its_servers(ran, tmp_path):
     home, checkout = tmp_path / "user", tmp_path / "checkout"
     shutil.copytree(ran[0], checkout, symlinks=True)
@@ -102,7 +102,7 @@ def test_the_ui_serves_the_pages_of_mlflow_and_prefect_asks_for_no_name_and_ends
     holds(traced, home, checkout)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(finished, tmp_path):
     tracing.needed()
     home, place = tmp_path / "user", tmp_path / "place"

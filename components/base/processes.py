@@ -1,9 +1,10 @@
-"""Processes that a stage starts: none of them outlives its parent."""
+"""A stage as a process, and those that it starts: none of them outlives its parent."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,21 @@ def die_with_parent(number: int = signal.SIGTERM, *, parent: int | None = None) 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
         if os.getppid() != parent:  # it died before the request was in place
             os.kill(os.getpid(), number)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect no garbage inside, and never look at what is there at the end: for imports, which make none.
+
+    torch's modules are some hundred thousand objects, and each full collection would walk them in vain
+    (`python benchmarks/imports.py`).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def cores() -> int:

@@ -85,7 +85,7 @@ def test_levels_end_where_the_schedule_does_and_the_student_answers_at_all_but_t
     assert ladder[-1] == pytest.approx(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(18)
 def test_a_student_is_closer_to_its_teacher_than_as_few_steps_of_the_teacher(made, tmp_path):
     """Its teacher has just learnt the halves."""
     pixels, splits, _ = made

@@ -192,7 +192,7 @@ TRAINING = {
 STEP = "components/train/step.py"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_an_edit_while_training_runs_changes_neither_the_weights_nor_the_record(tmp_path):
     undisturbed, root = (data_checkout.copied(tmp_path / name) for name in ("undisturbed", "edited"))
     for folder in (undisturbed, root):
@@ -225,7 +225,7 @@ def test_an_edit_while_training_runs_changes_neither_the_weights_nor_the_record(
     assert engine.stale(root) == engine.stale(undisturbed) == ["evaluate", "report"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("pool", ["local", "ray"])
 def test_every_process_of_a_stage_imports_the_snapshot(tmp_path, pool, monkeypatch):
     root = data_checkout.copied(tmp_path / "checkout")

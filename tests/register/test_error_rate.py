@@ -34,14 +34,14 @@ def promoted(images: int, ratio: float, correlation: float) -> float:
     return count / TRIALS
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 @pytest.mark.parametrize("correlation", [0.5, 0.99])
 @pytest.mark.parametrize("images", [40, 150])
 def test_equal_models_replace_each_other_in_at_most_one_of_twenty_trials(images, correlation):
     assert promoted(images, 1.0, correlation) <= 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.slow(17)
 def test_a_worse_model_is_refused_and_a_better_one_is_seen():
     assert promoted(150, 1.05, 0.99) <= 0.01
     assert promoted(150, 0.95, 0.99) >= 0.95

@@ -103,7 +103,7 @@ def test_dvc_lock_is_read_as_it_was_while_dvc_writes_it(tmp_path):
     assert repair.lock_text(root) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_two_runs_at_once_become_one_after_the_other_and_reading_beside_them_breaks_neither(finished, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(finished[0], root, symlinks=True)

@@ -80,6 +80,7 @@ def test_a_second_run_changes_nothing_and_says_so_within_seconds(finished):
     assert len(versions(folder).all()) == 1
 
 
+@pytest.mark.slow(35)
 def test_dvc_by_hand_gives_the_same_lock_and_the_same_bytes(finished, tmp_path):
     folder, _ = finished
     other = make(tmp_path / "elsewhere" / "checkout")
@@ -216,6 +217,7 @@ def test_going_back_to_old_parameters_restores_and_moves_no_alias(two, tmp_path)
     assert versions(folder).champion().version == champion
 
 
+@pytest.mark.slow(40)
 def test_a_run_that_is_stopped_or_killed_leaves_nothing_half_written_and_the_next_goes_on(copy, finished):
     stopped(copy, "clean", signal.SIGTERM)
     stopped(copy, "train", signal.SIGINT)

@@ -164,7 +164,7 @@ def test_a_device_leaves_everything_as_it_is_without_asking_the_host():
     assert torch.equal(moment, optimiser.state[weight]["momentum_buffer"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(14)
 def test_two_ranks_share_the_work_and_agree_with_one(tmp_path, packs):
     """The updates are worked out by halves; gradients are means of halves, so sums are in another order."""
     found = [run(tmp_path / str(size), tiny(images=32, ranks=size), packs)[1] for size in (1, 2)]

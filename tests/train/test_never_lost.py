@@ -106,7 +106,7 @@ def packs(tmp_path_factory):
     return pixels, splits
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill-9", "term"])
 @pytest.mark.parametrize("loaders", [0, 2])
 @pytest.mark.parametrize("size", [1, 2])

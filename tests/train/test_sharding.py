@@ -46,7 +46,7 @@ def weights(folder):
     return load_file(folder / WEIGHTS)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.parametrize(("kind", "sharding"), [(COMPACT, "none"), (UNET, "full")])
 def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding):
     packs = make_pack(tmp_path / "packs")
@@ -61,7 +61,7 @@ def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding
         torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_sharded_checkpoint_is_whole(tmp_path):
     params = tiny(images=16, validations=1, network=COMPACT, onnx=True, ranks=2, sharding="full",
                   checkpoint_images=8)  # fmt: skip

@@ -244,7 +244,7 @@ def wait_for(condition, seconds=180):
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
     """With real processes, as dvc.yaml starts them; test_never_lost.py has many more moments, and one rank."""
     params = tiny(images=1600, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
@@ -262,7 +262,7 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
     assert contents(killed / "model") == contents(plain / "model")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
     params = tiny(images=800, ranks=2, checkpoint_images=100000, validations=1)
     process = child(tmp_path, params, packs)
@@ -283,7 +283,7 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_a_rank_that_dies_is_named_and_the_next_run_goes_on(packs, tmp_path):
     params = tiny(images=16000, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
     process = child(tmp_path, params, packs)
@@ -306,7 +306,7 @@ for name in ("pandas", "torchvision", "pyarrow", "mlflow", "dvc", "prefect", "fl
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
     """On a GPU worker there may be torch and diffusers only."""
     arguments = [*map(str, packs), str(tmp_path), tiny(images=8, validations=1).model_dump_json()]
