@@ -146,19 +146,24 @@ def promote(state: State, number: int, reason: str | None) -> str:
     params = register_params(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
     with explained(uri):
-        versions = Versions(Tracker(state, uri), params.name)
-        version = versions.resolve(f"/{number}")
-        run = versions.history.run(version.tags.get(RUN_KEY))
-        if run is None:
-            raise UserError(
-                f"{params.name} version {number}: not made in this checkout: promote it in the one that made it"
-            )
-        decision = (
-            settle.approve(versions, version, run) if reason is None
-            else settle.by_hand(versions, version, run, reason)
-        )  # fmt: skip
-        verdict.write(versions, version, run, decision)
+        decision = promote_version(Versions(Tracker(state, uri), params.name), number, reason)
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
+
+
+def promote_version(versions: Versions, number: int, reason: str | None) -> dict[str, Any]:
+    """Move the alias as `promote`, and write the page of the decision; the decision, which is then on record."""
+    version = versions.resolve(f"/{number}")
+    run = versions.history.run(version.tags.get(RUN_KEY))
+    if run is None:
+        raise UserError(
+            f"{versions.name} version {number}: not made in this checkout: promote it in the one that made it"
+        )
+    decision = (
+        settle.approve(versions, version, run) if reason is None
+        else settle.by_hand(versions, version, run, reason)
+    )  # fmt: skip
+    verdict.write(versions, version, run, decision)
+    return decision
 
 
 def register_params(root: Path) -> RegisterParams:

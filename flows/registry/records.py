@@ -1,4 +1,4 @@
-"""What `stillroom history`, `rollback`, `verify` and `lineage` do."""
+"""What `stillroom history`, `rollback`, `verify`, `lineage` and `diff` do."""
 
 from __future__ import annotations
 
@@ -60,10 +60,7 @@ def rollback(state: State, reason: str) -> None:
             raise UserError(
                 f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any"
             )
-        run = versions.history.run(before.tags.get(RUN_KEY))
-        if run is None:
-            raise UserError(f"{versions.name} version {before.version}: not made in this checkout: fetch its ledger")
-        settle.by_hand(versions, before, run, f"rolled back: {reason}")
+        publish.promote_version(versions, int(before.version), f"rolled back: {reason}")
         print(f"{versions.name}@{CHAMPION} is version {before.version}")
 
 

@@ -166,5 +166,7 @@ def test_history_and_the_way_back(here):
     assert stillroom(here.root, "promote", "2", "--reason", "nicer").returncode == 0
     done = stillroom(here.root, "rollback", "--reason", "no")
     assert done.returncode == 0 and "denoiser@champion is version 1" in done.stdout, done.stderr
+    page = (here.root / "reports/decision.html").read_text()
+    assert "denoiser version 1: promoted" in page and "Promoted by hand: rolled back: no" in page
     last = json.loads(stillroom(here.root, "history", "--json").stdout)
     assert [row["reason"] for row in last[2:]] == ["Promoted by hand: nicer", "Promoted by hand: rolled back: no"]
