@@ -1,6 +1,8 @@
 """data/withdrawn.jsonl: one parser for all who read it, and a bad line is an error for each of them."""
 
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -11,6 +13,8 @@ LINE = {
     "sha256": "a" * 64, "source": "photos", "source_key": "a.png", "reason": "asked for", "pixel_sha256": "b" * 64,
     "phash": None, "width": 4, "height": None, "pairs": [["c" * 64, "similar"]],
 }  # fmt: skip
+
+NAMED = ("-c", "user.name=a", "-c", "user.email=a@localhost")
 
 
 def test_what_was_appended_is_read_again(tmp_path):
@@ -41,3 +45,18 @@ def test_a_bad_line_is_an_error_that_names_file_and_line(tmp_path, reader, line,
     path.write_text(f"{json.dumps(LINE)}\n\n{line}\n")
     with pytest.raises(UserError, match=rf"withdrawn\.jsonl:3: not a withdrawn image \(.*{what}"):
         reader(path)
+
+
+def test_the_command_that_the_error_names_brings_the_file_back(tmp_path, monkeypatch):
+    path = tmp_path / "data/withdrawn.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(LINE) + "\n")
+    monkeypatch.chdir(tmp_path)
+    for words in (["init", "--quiet"], ["add", "."], [*NAMED, "commit", "--quiet", "-m", "it"]):
+        subprocess.run(["git", *words], check=True)
+    path.write_text("{")
+    with pytest.raises(UserError) as caught:
+        withdrawn.read(path)
+    command = re.search("`(.*)`", str(caught.value))[1]
+    subprocess.run(command.split(), check=True, capture_output=True)
+    assert withdrawn.names(path) == {"a" * 64}
