@@ -21,16 +21,17 @@ from components.base import config
 from components.base.errors import UserError
 from components.base.files import write_text
 from components.pipeline import PIPELINE
-from flows.dvc import engine
-from flows.dvc.snapshot import Snapshot
+from flows.dvc import engine, snapshot
 from flows.history import decisions, ledger, legacy
 from flows.history import git as calls
 from flows.history.ledger import Record
 
-KEPT = (
+INPUTS = (
     "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/start.json",
-    "data/profile/profile.json",
 )  # fmt: skip
+"""Those of which a run is made again (flows/run/reproduce.py)."""
+KEPT = (*INPUTS, "data/profile/profile.json")
+"""What a record of a run holds beside the metrics."""
 CODE = ("components", "flows")
 MADE = ("stages", "seconds", "libraries", "machine", "user")
 """What a run is recorded with; the rest of ``about`` comes from the decision on it."""
@@ -85,7 +86,7 @@ def current(root: Path) -> PipelineRun | None:
     stages = engine.lock(root)
     if any(stage.name not in stages for stage in PIPELINE):
         return None
-    places = {path: _place(root, path) for path in _paths()}
+    places = {path: snapshot.file(root, path) for path in _paths()}
     files = {path: place.read_bytes() for path, place in places.items() if place.is_file()}
     when = int((root / "dvc.lock").stat().st_mtime)
     source = _begun(root) or _source(root)
@@ -119,7 +120,7 @@ def unlike(root: Path, run: PipelineRun) -> str:
                 return f"{config.FILE}: {name}"
         for each in [*entry.get("deps", []), *entry.get("outs", [])]:
             path, digest = each["path"], each.get("md5", "")
-            if digest and not digest.endswith(".dir") and _md5(run, _place(root, path), path) != digest:
+            if digest and not digest.endswith(".dir") and _md5(run, snapshot.file(root, path), path) != digest:
                 return str(path)
     return ""
 
@@ -146,12 +147,6 @@ def _source(root: Path) -> dict[str, Any]:
     # A file that git does not know yet is code as well: it may have made what is recorded.
     changed = calls.git(root, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
     return {"commit": calls.commit(root), "dirty": bool(changed)}
-
-
-def _place(root: Path, path: str) -> Path:
-    """Where ``path`` lies as the stages read it: in the snapshot, where this process works from one."""
-    held = config.snapshot(root)
-    return (Snapshot(held).copy(path) if held else None) or root / path
 
 
 def tip(root: Path) -> str:

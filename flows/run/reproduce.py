@@ -23,7 +23,7 @@ from components.base.errors import UserError
 from components.base.events import clock
 from components.pipeline import Stage
 from flows.dvc import engine, snapshot
-from flows.history import git
+from flows.history import git, store
 from flows.history.store import PipelineRun
 from flows.registry import again, bundle, records
 from flows.registry.mlflow import RUN_KEY, explained
@@ -32,7 +32,6 @@ from flows.workspace.events import following
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
-_INPUTS = ("params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/start.json")
 _SCORES = ("evaluate", "models/evaluation", "scores.json")
 
 
@@ -167,7 +166,7 @@ def _apart(place: Path) -> Iterator[None]:
 
 def _fill(place: Path, plan: Plan) -> None:
     """Put into the worktree what the run was made from: parameters, the images, the network that it started from."""
-    for path in _INPUTS:
+    for path in store.INPUTS:
         if path in plan.run.files:
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_bytes(plan.run.files[path])
