@@ -170,4 +170,4 @@ def _advice(path: str) -> str:
     source = writer(path)
     if source:
         return f"run stage '{source.name}', or `dvc pull`"
-    return "run `stillroom look`" if path == "data/source.json" else "git has it: `git checkout` brings it back"
+    return "run `stillroom look`" if path == "data/source.json" else f"git has it: `git checkout {path}` brings it back"

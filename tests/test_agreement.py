@@ -11,6 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.base import config
+from components.base.errors import UserError
+from components.base.params import Params
 from components.pipeline import PIPELINE, writer
 from flows.dvc import dvcyaml, schema
 
@@ -73,6 +75,19 @@ def test_every_input_is_written_by_an_earlier_stage_or_looked_at():
         assert set(stage.reads.values()) <= written, stage.name
         written |= set(stage.writes.values())
     assert writer("data/raw").name == "collect"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("data/source.json", "`stillroom look`"), ("data/start.json", "`git checkout data/start.json`"),
+     ("data/raw", "run stage 'collect', or `dvc pull`")],
+)  # fmt: skip
+def test_an_input_that_is_not_there_is_an_error_that_says_what_brings_it(tmp_path, path, command):
+    stage = next(stage for stage in PIPELINE if path in stage.reads.values())
+    for other in set(stage.reads.values()) - {path}:
+        (tmp_path / other).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"stage '{stage.name}' needs .* at .*{path}, .*{command}"):
+        stage.run(Params(), tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "components").rglob("*.py")), ids=str)

@@ -163,7 +163,7 @@ def _shown(value: object) -> str:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    advice = "`git checkout` brings data/start.json back, `stillroom start` the rest"
+    advice = "`git checkout data/start.json` brings that file back, `stillroom start` the rest"
     found = files.read_json(path, advice, most=_MOST)
     if found is not None and not isinstance(found, dict):
         raise UserError(f"{path}: holds {type(found).__name__}, wanted an object: {advice}")
