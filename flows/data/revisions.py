@@ -101,8 +101,8 @@ def _version(state: State, word: str) -> Revision:
     key = version.tags.get(RUN_KEY, "")
     run = next((one for one in store.all_runs(state.root) if one.key == key), None)
     if run is None:
-        fetch = f"git fetch origin {ledger.FETCH}"
-        raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: `{fetch}`")
+        raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: "
+                        f"{ledger.FETCH_COMMAND}")  # fmt: skip
     return Revision(f"{name} version {version.version}", run.stages)
 
 

@@ -32,10 +32,11 @@ REFS = "refs/stillroom/runs"
 FETCHED = "refs/stillroom/fetched"
 """Where the records of a remote come to, to be united with REFS when the next is written: `git fetch --prune`, which
 many have set for good, removes whatever the remote does not have from the place that it fetches to."""
-PUSH, FETCH = f"{REFS}/*:{REFS}/*", f"{REFS}/*:{FETCHED}/*"
-"""What `git push` and `git fetch` take: without a plus, since no record is ever replaced."""
+FETCH = f"{REFS}/*:{FETCHED}/*"
+"""The refspec of `git fetch`: without a plus, since no record is ever replaced."""
+FETCH_COMMAND = f"`git fetch origin '{FETCH}'`"  # quoted, since zsh takes a * for the name of a file
 _MEND = (f"its name ends in its hash: remove its file below `git rev-parse --git-common-dir` and `git update-ref NAME "
-         f"HASH`, or `git fetch origin {FETCH}`")  # fmt: skip
+         f"HASH`, or {FETCH_COMMAND}")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
     held: list[dict[str, bytes]] = [{} for _ in found]
     for (at, path, name), content in zip(asked, contents(root, [name for _, _, name in asked]), strict=True):
         if content is None:
-            raise UserError(f"the ledger has lost {name}: fetch it again: `git fetch origin {FETCH}`")
+            raise UserError(f"the ledger has lost {name}: fetch it again: {FETCH_COMMAND}")
         held[at][path] = content
     yield from held
 

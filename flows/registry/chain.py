@@ -95,7 +95,7 @@ def on_record(history: History, name: str, number: int, digest: str | None, key:
     run, decided = history.run(key), decisions.of_key(history.decided(name), key)
     if run is None or decided is None:
         return Link("ledger", False, "no decision on this version is on record here",
-                    f"fetch the ledger: `git fetch origin {ledger.FETCH}`" if run is None
+                    f"fetch the ledger: {ledger.FETCH_COMMAND}" if run is None
                     else "`stillroom run` decides on it")  # fmt: skip
     held = (decided.version, decided.intent.body["manifest"])
     if held[0] is not None and held != (number, digest):

@@ -14,7 +14,7 @@ from components.samples import catalogue
 from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
-from flows.history.ledger import FETCH
+from flows.history.ledger import FETCH_COMMAND
 from flows.registry import aliases, chain, changes, impact, publish, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
@@ -119,7 +119,7 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
             versions, reference = named(state, word)
             run = history.run(versions.resolve(reference).tags.get(RUN_KEY))
             if run is None:
-                raise UserError(f"{word}: the run that made it is not on record here: `git fetch origin {FETCH}`")
+                raise UserError(f"{word}: the run that made it is not on record here: {FETCH_COMMAND}")
             both.append(run)
     found = changes.between(both[0], both[1])
     if as_json:

@@ -88,8 +88,8 @@ def _version(
     if found.tags.get(RUN_KEY) != run.key:
         raise UserError(
             f"{versions.name} version {found.version} in MLflow was made by pipeline run "
-            f"{found.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: `git fetch origin "
-            f"{ledger.FETCH}` gets the other machine's ledger; else register under another name (register.name)"
+            f"{found.tags.get(RUN_KEY, 'unknown')[:8]}, in the ledger by {run.key[:8]}: "
+            f"{ledger.FETCH_COMMAND} gets the other machine's ledger; else register under another name (register.name)"
         )
     return found
 

@@ -1,9 +1,11 @@
 """The ledger: records are added and never replaced, and those of two machines become one."""
 
 import json
+import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from checkouts import git
@@ -11,6 +13,9 @@ from checkouts import git
 from components.base.errors import UserError
 from flows.history import decisions, ledger, legacy, store
 from flows.registry import aliases
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+PUSH = re.search(r"`git push origin '(.*?)'`", README.read_text("utf-8"))[1]
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_two_machines_unite_by_push_and_fetch_and_none_overwrites_the_other(root
     append(root, who="one")
     append(other, who="two")
     for machine in (root, other, root):
-        git(machine, "push", "--quiet", str(bare), ledger.PUSH)
+        git(machine, "push", "--quiet", str(bare), PUSH)
         git(machine, "fetch", "--quiet", str(bare), ledger.FETCH)
     assert ledger.read(root) == ledger.read(other)
     assert {record.body["who"] for record in ledger.read(root)} == {"one", "two"}
@@ -91,7 +96,7 @@ def test_a_fetch_that_prunes_takes_no_record_away(root):
     bare, other = root.parent / "bare.git", repository(root.parent / "two")
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
     append(other, who="two")
-    git(other, "push", "--quiet", str(bare), ledger.PUSH)
+    git(other, "push", "--quiet", str(bare), PUSH)
     git(root, "config", "fetch.prune", "true")
     mine = append(root, who="one")
     git(root, "fetch", "--quiet", str(bare), ledger.FETCH)
@@ -111,7 +116,7 @@ def test_a_push_of_the_ledger_publishes_no_source(root):
     git(root, "reset", "--quiet", "--hard", "HEAD~1")
     bare = root.parent / "bare.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
-    git(root, "push", "--quiet", str(bare), ledger.PUSH)
+    git(root, "push", "--quiet", str(bare), PUSH)
     assert "secret.txt" not in git(bare, "rev-list", "--all", "--objects")
 
 
