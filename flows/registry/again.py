@@ -6,14 +6,13 @@ another kind the scores have to lie inside the intervals that the version was re
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.base import config
+from components.base import config, files
 from components.base.errors import UserError, nearest
 from components.pipeline import PIPELINE
 from flows.dvc import engine
@@ -89,7 +88,7 @@ def network(root: Path, run: PipelineRun) -> dict[str, Path]:
     for page in (held, here.read_bytes() if here.is_file() else None):
         digest = config.parse(page.decode(), "data/start.dvc")["outs"][0]["md5"] if page else ""
         found = engine.cached(root, digest)
-        if found and {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()} == wanted:
+        if found and {name: files.sha256(path) for name, path in found.items()} == wanted:
             return found
     raise UserError(f"the network that training started from, {noted['model']}, is not in DVC's cache: `dvc pull` "
                     f"fetches it, `stillroom start {noted['model']}` takes it from the registry")  # fmt: skip

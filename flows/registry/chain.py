@@ -19,7 +19,7 @@ from flows.dvc import engine
 from flows.history import decisions, git, ledger, store
 from flows.history.known import History
 from flows.history.store import PipelineRun
-from flows.registry import bundle
+from flows.registry import bundle, impact
 from flows.registry.mlflow import MANIFEST_TAG, MODEL_PATH, RUN_KEY
 from flows.registry.versions import Versions
 
@@ -68,7 +68,7 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
             ("sources", lambda: [_sources(run)]),
         ]
         if json.loads(run.files.get("data/start.json", b"null")):
-            looks.append(("start", lambda: [_start(root, run)]))
+            looks.append(("start", lambda: [_start(versions.history, run)]))
     return [link for name, look in looks if only is None or name in only for link in look()]
 
 
@@ -168,10 +168,9 @@ def _objects(root: Path, run: PipelineRun) -> Iterator[Link]:
 
 def damaged(root: Path, digest: str, held: Mapping[str, Path]) -> str:
     """The first object whose content has not the hash in its name; empty when each has."""
-    first = next(iter(held.values())) if held else None
     places = list(held.values())
-    if digest.endswith(".dir") and first is not None:
-        places.append(first.parents[1] / digest[:2] / digest[2:])
+    if digest.endswith(".dir"):
+        places.append(engine.listing(root, digest))
     for place in places:
         with place.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -235,11 +234,9 @@ def _sources(run: PipelineRun) -> Link:
     return Link("sources", bool(sources) and not unseen, said or "none on record", mend)
 
 
-def _start(root: Path, run: PipelineRun) -> Link:
-    from flows.registry import impact
-
+def _start(history: History, run: PipelineRun) -> Link:
     begun = json.loads(run.files["data/start.json"])
-    origin = impact.started(root, [run]).get(run.key, "")
+    origin = impact.started(history.root, [run], history.records).get(run.key, "")
     return Link("start", bool(origin), f"{begun['model']}, made by pipeline run {origin[:8]}" if origin
                 else f"{begun['model']}: what it was trained on is not on record",
                 "start from a version that is registered here")  # fmt: skip
@@ -251,6 +248,5 @@ def image(root: Path, word: str) -> set[str]:
 
     path = Path(word)
     if path.is_file():
-        with path.open("rb") as stream:
-            return {hashlib.file_digest(stream, "sha256").hexdigest()}
+        return {files.sha256(path)}
     return catalogue.read(raw=root / "data/raw", clean=root / "data/clean").named(word)

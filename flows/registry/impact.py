@@ -23,8 +23,8 @@ def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]
     exact, alike = set(wanted), set(near)
     known = store.records(state.root)
     names = _names(known)
-    runs = [run for run in store.all_runs(state.root) if run.about.get("decision")]
-    begun_by = started(state.root, runs)
+    runs = [run for run in store.all_runs(state.root, known) if run.about.get("decision")]
+    begun_by = started(state.root, runs, known)
     keys: dict[tuple[str, str], set[str] | None] = {}
     shown: dict[str, str] = {}
     for run in runs:  # oldest first: a run is listed after the one that it started from
@@ -66,10 +66,10 @@ def _names(known: list[Record]) -> dict[str, str]:
     return names
 
 
-def started(root: Path, runs: Iterable[PipelineRun]) -> dict[str, str]:
-    """For each run that started from a network, the key of the run that made it; empty when none on record did."""
+def started(root: Path, runs: Iterable[PipelineRun], known: Iterable[Record]) -> dict[str, str]:
+    """For each run that started from a network, the key of the run that made it; empty when none of ``known`` did."""
     made: dict[str, str] = {}
-    intents = [one for one in store.records(root) if one.kind == "intent"]
+    intents = [one for one in known if one.kind == "intent"]
     for intent, held in zip(intents, ledger.files(root, intents), strict=True):
         listed = json.loads(held.get(bundle.MANIFEST, b"{}")).get("files", {})
         for entry in listed.values():
