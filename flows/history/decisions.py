@@ -81,11 +81,11 @@ def all_of(records: Iterable[Record], name: str | None = None) -> list[Decided]:
 
 def standing(decided: Iterable[Decided]) -> dict[str, Decided]:
     """For the key of each run whose version was not deleted since, the last decision on it that stands."""
-    return {key: one for key, one in told(decided).items() if one.counts}
+    return {key: one for key, one in latest(decided).items() if one.counts}
 
 
-def told(decided: Iterable[Decided]) -> dict[str, Decided]:
-    """The same, and for a version that was deleted what says so."""
+def latest(decided: Iterable[Decided]) -> dict[str, Decided]:
+    """For the key of each run the last decision on it that stands, or what says that its version was deleted since."""
     return {one.intent.key: one for one in decided if one.counts or one.deleted}
 
 

@@ -208,11 +208,11 @@ def _runs(known: Iterable[Record]) -> dict[str, Record]:
 def _of_records(root: Path, runs: Iterable[Record], known: Iterable[Record]) -> list[PipelineRun]:
     """The runs of the records ``runs``, with their decisions among those that are ``known``."""
     runs, decided = list(runs), decisions.all_of(known)
-    told = decisions.told(decided)
+    latest = decisions.latest(decided)
     numbers = {one.version: one.intent.key for one in decided}
     found = []
     for one, held in zip(runs, ledger.files(root, runs), strict=True):
-        decision = told.get(one.key)
+        decision = latest.get(one.key)
         about = {name: value for name, value in one.body.items() if name in MADE}
         if decision:
             about["decision"] = decision.intent.body["decision"]

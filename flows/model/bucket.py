@@ -73,7 +73,7 @@ def write(
     Each file is compared with its manifest on its way from the registry, and again as the store gives it back.  The
     table is written last.  Versions that are there stay.
     """
-    with _told(address):
+    with _explained(address):
         bucket = Bucket(address)
         models = bucket.models()
         made = mirror.Release(name, models.get(name, {}), address)
@@ -91,7 +91,8 @@ def write(
 
 
 @contextlib.contextmanager
-def _told(address: str) -> Iterator[None]:
+def _explained(address: str) -> Iterator[None]:
+    """Turn what a store's library raises into one line."""
     try:
         yield
     except (UserError, pull.PullError):

@@ -58,7 +58,7 @@ def _names(known: list[Record]) -> dict[str, str]:
     decided = decisions.all_of(known)
     leader = decisions.champion(decided)
     names = {one.key: f"pipeline run {one.key[:8]}" for one in known}
-    for one in decisions.told(decided).values():
+    for one in decisions.latest(decided).values():
         if one.version is not None:
             champion = leader is not None and leader.intent.key == one.intent.key
             mark = " (deleted)" if one.deleted else " (champion)" if champion else ""

@@ -46,7 +46,7 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
             mend(versions, version, one, run, say)
         if one.intent.body["manifest"]:  # what the ledger says is signed, not what the registry says
             versions.sign(version, one.intent.body["manifest"])
-        if not versions.tells(version, one.intent.body["decision"]):
+        if not versions.shows(version, one.intent.body["decision"]):
             versions.conclude(version, one.intent.body["decision"])
         versions.describe(version, run.about["note"])
     aliases.bring(versions, say=say)

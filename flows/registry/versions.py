@@ -105,7 +105,7 @@ class Versions:
             "stillroom.data": engine.output(run.stages, "split", "data/splits"),
         }
         uri = f"{self.client.get_run(run_id).info.artifact_uri}/{MODEL_PATH}"
-        self.ensure_model()
+        self.tracker.ensure_model(self.name)
         made = self.client.create_model_version(self.name, uri, run_id, tags=tags)
         self.sign(made, digest)
         return made
@@ -115,10 +115,6 @@ class Versions:
         signature = self.signer(self.name, int(version.version), digest) if self.signer else ""
         if signature and version.tags.get(SIGNATURE) != signature:
             self.client.set_model_version_tag(self.name, version.version, SIGNATURE, signature)
-
-    def ensure_model(self) -> None:
-        """Register the name, unless it is."""
-        self.tracker.ensure_model(self.name)
 
     def conclude(self, version: Any, decision: dict[str, Any]) -> None:
         """Write ``decision`` on the version and, with what changed since the champion of then, into its run."""
@@ -140,7 +136,7 @@ class Versions:
         if version.description != note:
             self.client.update_model_version(self.name, version.version, description=note)
 
-    def tells(self, version: Any, decision: dict[str, Any]) -> bool:
+    def shows(self, version: Any, decision: dict[str, Any]) -> bool:
         """Whether ``decision`` stands on the version."""
         found = self.concluded(version)
         same = found and (found["promote"], found["reason"]) == (decision["promote"], decision["reason"][:4000])
@@ -178,8 +174,8 @@ class Versions:
         try:
             ours, theirs = evidence.candidate(candidate), evidence.champion(champion)
             seed = int(ours["sampler"]["seed"])  # what it was scored with, not what params.yaml says by now
-            for told, folder in ((ours, candidate), (theirs, champion)):
-                told["errors"] = stage.x0_errors(folder, pixels, rows, seed=seed, quiet=True).tolist()
+            for side, folder in ((ours, candidate), (theirs, champion)):
+                side["errors"] = stage.x0_errors(folder, pixels, rows, seed=seed, quiet=True).tolist()
             if params.max_slowdown is not None:
                 ours["seconds"] = paired.seconds([candidate, champion])
             decision = decide(ours, theirs, params)

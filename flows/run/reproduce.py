@@ -66,7 +66,7 @@ def reproduce(
     for line in _kinds(plan):
         exits.note(line)
     if dry_run:
-        print("\n".join(_told(plan)))
+        print("\n".join(_described(plan)))
         return 0
     with stoppable(), _worktree(state.root, plan.run.commit, keep) as place, _apart(place):
         _fill(place, plan)
@@ -118,7 +118,7 @@ def _kinds(plan: Plan) -> Iterator[str]:
         yield f"made on {machine or 'a machine that is not on record'}; this is {bundle.machine()}"
 
 
-def _told(plan: Plan) -> Iterator[str]:
+def _described(plan: Plan) -> Iterator[str]:
     """What would be done, in a few lines."""
     yield f"{plan.label}, made by pipeline run {plan.run.key[:8]} from commit {plan.run.commit[:12]}"
     for path, held in plan.inputs.items():

@@ -290,7 +290,7 @@ def test_an_intent_that_two_machines_ended_counts_where_the_alias_moved():
 def test_a_champion_that_was_deleted_is_none_until_the_next():
     gone = decided(("a", True, "promoted"), ("a", False, "deleted"))
     assert decisions.champion(gone) is None and decisions.of_key(gone, "a") is None
-    assert decisions.told(gone)["a"].deleted
+    assert decisions.latest(gone)["a"].deleted
     assert decisions.champion(decided(("a", True, "promoted"), ("a", False, "deleted"), ("a", True, "promoted")))
 
 

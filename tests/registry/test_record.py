@@ -91,7 +91,7 @@ def test_a_number_that_the_registry_has_given_away_stops_it(here):
     lost(here)
     found = versions(here)
     run = found.tracker.client.create_run(found.tracker.experiment)
-    found.ensure_model()
+    found.tracker.ensure_model("denoiser")
     found.client.create_model_version("denoiser", "mlflow-artifacts:/x", run.info.run_id, tags={RUN_KEY: "another"})
     with pytest.raises(UserError, match="denoiser version 1 in MLflow was made by pipeline run another, in the ledger"):
         published(here)
