@@ -224,7 +224,7 @@ def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)
-        with arithmetic.autocast(model.device, precision), _told():
+        with arithmetic.autocast(model.device, precision), _explained():
             if not pulled:
                 return model.objective.denoise(model.network, x, at, condition)
             found = model.objective.denoise(model.network, x.repeat(2, *(1,) * (x.dim() - 1)), at.repeat(2), both)
@@ -235,8 +235,8 @@ def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What a network raises, as one line: some that can be built from their config.json cannot be called."""
+def _explained() -> Iterator[None]:
+    """Turn what a network raises into one line: some that can be built from their config.json cannot be called."""
     try:
         yield
     except (UserError, torch.OutOfMemoryError):

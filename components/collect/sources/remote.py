@@ -41,7 +41,7 @@ class RemoteFile:
 
     def open(self) -> io.BufferedReader:
         """A seekable stream of its bytes."""
-        with _told(self._address):
+        with _explained(self._address):
             stream = self._fs.open(self._path, "rb", block_size=_BLOCK)
         return io.BufferedReader(_Stream(stream, self._address), 2**20)
 
@@ -61,7 +61,7 @@ class RemoteFolder:
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every object and every refusal, each sorted by key."""
-        with _told(self._address):
+        with _explained(self._address):
             self._fs.invalidate_cache()
             found = self._fs.find(self._path, detail=True)
         members = []
@@ -101,7 +101,7 @@ class RemoteFolder:
         if not item.size:
             return b""
         address = f"{self._address}/{item.key}"
-        with _told(address):
+        with _explained(address):
             data = self._fs.cat_file(item.location[0], start=0, end=item.size + 1)
         if len(data) != item.size:
             raise UserError(f"{address}: changed while it was read: run the same command again")
@@ -126,7 +126,7 @@ def locate(location: str, *, where: str) -> RemoteFile | RemoteFolder:
         fs, path = fsspec.core.url_to_fs(location, skip_instance_cache=True)  # the environment may have changed
     except (ImportError, ValueError) as error:
         raise UserError(f"{location}: {why(error)} ({where} in params.yaml)") from None
-    with _told(location, where):
+    with _explained(location, where):
         fs.invalidate_cache()
         info = fs.info(path)
     if info.get("type") == "directory":
@@ -147,7 +147,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        with _told(self._address):
+        with _explained(self._address):
             data: bytes = self._stream.read(memoryview(buffer).nbytes)
         memoryview(buffer)[: len(data)] = data
         return len(data)
@@ -164,8 +164,8 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def _told(address: str, where: str = "") -> Iterator[None]:
-    """Turns any error of a store's library into one line; each library has its own exceptions."""
+def _explained(address: str, where: str = "") -> Iterator[None]:
+    """Turn any error of a store's library into one line; each library has its own exceptions."""
     hint = f" ({where} in params.yaml)" if where else ""
     try:
         yield
