@@ -74,17 +74,16 @@ def relative_change(
     """
     import torch
 
+    from components.evaluate import scores
+
     ours, theirs = (torch.as_tensor(errors, dtype=torch.float64) for errors in (candidate, champion))
     if ours.shape != theirs.shape or ours.ndim != 2:
         raise ValueError(f"errors of {tuple(ours.shape)} and {tuple(theirs.shape)} are not of the same images")
     count = len(ours)
-    drawn = torch.randint(count, (TIMES, count), generator=torch.Generator().manual_seed(0))
-    weights = torch.zeros(TIMES, count, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    weights = scores.replicates(count, TIMES, torch.Generator().manual_seed(0))
 
     def change(w: torch.Tensor) -> torch.Tensor:
         return ((w @ ours).log() - (w @ theirs).log()).mean(1).exp() - 1
 
-    tail = (1 - confidence) / 2
-    low, high = torch.quantile(change(weights), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = scores.interval(change(weights), confidence)
     return float(change(torch.ones(1, count, dtype=torch.float64))), low, high
