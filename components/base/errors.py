@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+_MOST = 200  # characters of another library's error inside a line of ours
+
 
 class UserError(Exception):
     """What is wrong, where, what came, what was wanted and what to do, in one line."""
@@ -17,10 +19,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
-def brief(error: BaseException, most: int = 200) -> str:
+def brief(error: BaseException) -> str:
     """The first line of what ``error`` says, or its name when it says nothing; for the middle of a one-line message."""
     said = (f"no {error}" if isinstance(error, KeyError) else str(error).strip()).splitlines()
-    return said[0][:most] if said else type(error).__name__
+    return said[0][:_MOST] if said else type(error).__name__
 
 
 # Faults of the machine, not of the program: its user can fix each of them.

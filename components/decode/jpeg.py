@@ -63,8 +63,9 @@ def read(data: bytes) -> Header:
     raise Damaged("damaged", "cut off in its header")
 
 
-def _segments(data: bytes, at: int = 2) -> Iterator[tuple[int, int, bytes]]:
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """(kind, start, body) of each part up to the first scan; bytes between the parts are stepped over."""
+    at = 2
     while True:
         at = data.find(b"\xff", at)
         start = at

@@ -19,7 +19,7 @@ from components.base.events import Progress
 from components.export import formats
 from components.samples import manifest, pack, shards
 
-FORMATS = ("webdataset", "parquet", "imagefolder")
+LAYOUTS = {"webdataset": formats.webdataset, "parquet": formats.parquet, "imagefolder": formats.imagefolder}
 _CHUNK_BYTES = 64 * 2**20  # image bytes held in memory at a time
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # by the bytes' real format; others are their own suffix
 
@@ -77,8 +77,6 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
     if not made.images:
         raise UserError(f"{', '.join(made.splits)}: no kept image in these splits: name another with --split")
     load = _packed(pixels) if size == "pixels" else _originals(raw)
-    write = {"webdataset": formats.webdataset, "parquet": formats.parquet,
-             "imagefolder": formats.imagefolder}[layout]  # fmt: skip
     with files.replacing_folder(target) as folder, Progress(made.images, what="export") as progress:
 
         def images(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -88,7 +86,7 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
 
         for split, rows in made.splits.items():
             if rows:
-                write(folder, split, images(rows), rows, made.classes)
+                LAYOUTS[layout](folder, split, images(rows), rows, made.classes)
         (folder / "README.md").write_text(formats.card(made.splits, made.classes, layout), "utf-8", newline="\n")
         written = [path for path in folder.rglob("*") if path.is_file()]
         return {"images": made.images, "files": len(written), "bytes": sum(path.stat().st_size for path in written)}

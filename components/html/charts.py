@@ -7,7 +7,7 @@ its 11 px letters stay letters on a phone.  Series: (name, colour class number, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from components.html.page import Safe, cut, el, escape, figures
@@ -41,7 +41,6 @@ class Series:
 
 def bars(
     title: str, entries: Sequence[tuple[str, Sequence[float]]], *, unit: str, names: Sequence[str] = ("",),
-    format_: Callable[[float], str] = lambda value: f"{value:,.0f}",
 ) -> Safe:  # fmt: skip
     """Horizontal bars, stacked when an entry has more than one value; ``names`` are those of the stack."""
     top = max((sum(values) for _, values in entries), default=0) or 1
@@ -58,10 +57,10 @@ def bars(
         for which, value in enumerate(values):
             width = plot * value / top
             if value:
-                tip = f"{cut(name, 60, tell=False)} {names[which]}: {format_(value)} {unit}"
+                tip = f"{cut(name, 60, tell=False)} {names[which]}: {value:,.0f} {unit}"
                 parts.append(_rect(x, y, max(width, 1.0), 15, f"f{which + 1}", tip))
             x += width
-        parts.append(el("text", format_(sum(values)), x=_n(x + 5), y=_n(y + 11), class_="value"))
+        parts.append(el("text", f"{sum(values):,.0f}", x=_n(x + 5), y=_n(y + 11), class_="value"))
     height = 34 + len(entries) * row + 20
     parts.append(_line(left, 30, left, height - 20, "axis"))
     parts.append(el("text", unit, x=_n(left), y=_n(height - 5)))

@@ -166,9 +166,9 @@ def size(number: float) -> str:
     return f"{number:,.1f} TB"
 
 
-def plural(number: int, one: str, many: str | None = None) -> str:
+def plural(number: int, one: str) -> str:
     """``1 image``, ``2 images``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else one + 's'}"
 
 
 def figures(number: float | None, digits: int = 3) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from components.html import charts
@@ -329,5 +328,5 @@ def _whisker(name: str, score: dict[str, Any], *, colour: int = 1, hollow: bool 
     return Whisker(name=name, value=value, low=low, high=high, colour=colour, hollow=hollow)
 
 
-def _interval(score: dict[str, Any], show: Callable[[float, int], str] = figures) -> str:
-    return f"{show(score['low'], 4)} to {show(score['high'], 4)}"
+def _interval(score: dict[str, Any]) -> str:
+    return f"{figures(score['low'], 4)} to {figures(score['high'], 4)}"

@@ -36,7 +36,7 @@ def kept():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    for layout in writer.FORMATS:
+    for layout in writer.LAYOUTS:
         write(folder / layout, layout)
     return folder
 
@@ -94,7 +94,7 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
             found[name.split("/")[-1].split(".")[0]] = hashlib.sha256(data).hexdigest()
             assert (data[:2] == b"\xff\xd8") == name.endswith(".jpg")
     assert found == {name: name for name in kept}
-    names = [path.name for layout in writer.FORMATS for path in (written / layout).rglob("*")]
+    names = [path.name for layout in writer.LAYOUTS for path in (written / layout).rglob("*")]
     assert not [name for name in names if "script" in name or "cmd" in name]
 
 
@@ -113,7 +113,7 @@ def test_what_was_exported_comes_back_as_it_was(written, kept, tmp_path, layout)
     assert {row["sha256"]: (row["label"], row["text"]) for row in index} == kept
 
 
-@pytest.mark.parametrize("layout", writer.FORMATS)
+@pytest.mark.parametrize("layout", writer.LAYOUTS)
 def test_the_same_state_gives_the_same_bytes(written, layout, tmp_path):
     write(tmp_path / layout, layout)
     assert digests(tmp_path / layout) == digests(written / layout)

@@ -34,7 +34,6 @@ class Rules:
 
 
 EVERYTHING = Rules()
-NOTHING = Rules((("/", False),))
 
 
 def parse(blob: bytes) -> Rules:

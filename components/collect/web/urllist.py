@@ -85,10 +85,10 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
 
 def fetch_all(
     source: UrlsSource, rows: Sequence[Row], store: Path, *, max_bytes: int,
-    client: Client | None = None, pause: Callable[[int], float] = lambda failed: 2.0**failed,
+    pause: Callable[[int], float] = lambda failed: 2.0**failed,
 ) -> Report:  # fmt: skip
     """Fetch those of ``rows`` that ``store`` lacks or that failed before; after a kill the next call goes on."""
-    client = client or Client(private=source.private)
+    client = Client(private=source.private)
     fetcher = Fetcher(
         client, seconds=source.seconds, attempts=source.attempts, most=max_bytes, obey=source.obey, pause=pause
     )
