@@ -6,11 +6,11 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.options import Folder, enter
+from flows.cli.options import Folder, Json, enter
 from flows.workspace import exits
 
 app = typer.Typer(
@@ -20,39 +20,17 @@ app = typer.Typer(
     "stillroom data export --to out --format parquet",
 )  # fmt: skip
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 
 def _sure(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-class Kind(StrEnum):
-    """Kinds of sources that `add` takes."""
-
-    files = "files"
-    urls = "urls"
-    parquet = "parquet"
-    webdataset = "webdataset"
-
-
-class Layout(StrEnum):
-    """Formats that `export` writes."""
-
-    webdataset = "webdataset"
-    parquet = "parquet"
-    imagefolder = "imagefolder"
-
-
-class Size(StrEnum):
-    """Which pixels `export` writes."""
-
-    original = "original"
-    pixels = "pixels"
+Kind = Literal["files", "urls", "parquet", "webdataset"]
+Layout = Literal["webdataset", "parquet", "imagefolder"]
 
 
 class Split(StrEnum):
-    """Splits that `export` takes."""
+    """Splits that `export` takes; no Literal, since typer takes no list of those."""
 
     train = "train"
     val = "val"
@@ -99,7 +77,7 @@ def add(
 
     state = enter(directory)
     request = add.Request(
-        location=location, name=name, licence=licence, matte=matte.lower(), kind=kind.value if kind else None,
+        location=location, name=name, licence=licence, matte=matte.lower(), kind=kind,
         text_column=text_column, label_column=label_column, group_column=group_column, url_column=url_column,
         image_column=image_column,
     )  # fmt: skip
@@ -187,13 +165,14 @@ def export(
     ] = None,
     rev: Annotated[str, typer.Option(help=_REVISION)] = "now",
     size: Annotated[
-        Size, typer.Option(help="original: the files' own bytes; pixels: what training sees, as PNG.")
-    ] = Size.original,
+        Literal["original", "pixels"],
+        typer.Option(help="original: the files' own bytes; pixels: what training sees, as PNG."),
+    ] = "original",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")] = False,
 ) -> None:
     """Export the kept images with label, caption, licence, source, group and SHA-256 for other tools."""
     from flows.data import export
 
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
-    request = export.Request(to=to.absolute(), layout=layout.value, splits=wanted, rev=rev, size=size.value)
+    request = export.Request(to=to.absolute(), layout=layout, splits=wanted, rev=rev, size=size)
     typer.echo(export.export(enter(directory), request, dry_run=dry_run))

@@ -13,6 +13,7 @@ Folder = Annotated[
     Path,
     typer.Option("--directory", "-C", help="Work in this checkout.", show_default="here", file_okay=False),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def enter(directory: Path) -> State:

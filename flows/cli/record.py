@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Folder, enter
+from flows.cli.options import Folder, Json, enter
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_VERSION = "NAME@ALIAS or NAME@NUMBER of the registry."
 
 
 def history(
@@ -43,7 +43,7 @@ def verify(
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/VERSION of the registry.")],
+    before: Annotated[str, typer.Argument(help=_VERSION)],
     now: Annotated[str, typer.Argument(help="The same.")],
     directory: Folder = Path(),
     as_json: Json = False,
@@ -55,9 +55,7 @@ def diff(
 
 
 def reproduce(
-    model: Annotated[
-        str | None, typer.Argument(help="NAME@ALIAS or NAME@VERSION of the registry.", show_default="champion")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=_VERSION, show_default="champion")] = None,
     directory: Folder = Path(),
     stage: Annotated[
         list[str] | None,
@@ -80,9 +78,7 @@ def reproduce(
 
 
 def lineage(
-    model: Annotated[
-        str | None, typer.Argument(help="NAME@ALIAS or NAME/VERSION of the registry.", show_default="champion")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=_VERSION, show_default="champion")] = None,
     image: Annotated[
         str | None,
         typer.Option(
