@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +14,7 @@ from components.collect.sources.source import IMAGE_SUFFIXES
 
 _LISTS = (".txt", ".csv", ".jsonl")
 _SIDE_FILES = (".json", ".txt", ".cls")  # what stands beside an image in a WebDataset
-_PEEK = 64  # members of a tar, entries of a folder
+_PEEK = 64  # members of a tar, files of a folder
 _STEP_BYTES = 8 * 2**20  # a member larger than this ends the peek
 
 
@@ -44,13 +47,20 @@ def image_column(root: Path, location: str) -> str | None:
 
 
 def _of_folder(folder: Path) -> tuple[str, str]:
-    suffixes = [path.suffix.lower() for _, path in zip(range(_PEEK), folder.rglob("*"), strict=False)]
+    suffixes = [Path(name).suffix.lower() for name in itertools.islice(_names(folder), _PEEK)]
     if not any(suffix in IMAGE_SUFFIXES for suffix in suffixes):
         if ".parquet" in suffixes:
             return "parquet", "a folder of .parquet"
         if ".tar" in suffixes:
             return "webdataset", "a folder of .tar"
     return "files", "a folder of images"
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """The names of the files below ``folder``, sorted in each folder: the order of the disk must decide no kind."""
+    for _, folders, names in os.walk(folder):
+        folders.sort()
+        yield from sorted(names)
 
 
 def _is_webdataset(path: Path) -> bool:

@@ -129,4 +129,8 @@ def test_the_kind_is_guessed_from_the_name_and_the_first_of_the_content(tmp_path
               "s3://bucket/list.jsonl": "urls", "s3://bucket/x.parquet": "parquet"}  # fmt: skip
     assert {name: detect.kind(tmp_path, name)[0] for name in wanted} == wanted
     assert detect.image_column(tmp_path, "tables") == "picture"
+    tables = {f"{number:03d}.parquet": b"" for number in range(100, 0, -1)}  # more than are looked at
+    folder(tmp_path, {**tables, "last.png": b""}, "many")
+    folder(tmp_path, {**tables, "000.png": b""}, "mixed")
+    assert [detect.kind(tmp_path, name)[0] for name in ("many", "mixed")] == ["parquet", "files"]
     assert detect.image_column(tmp_path, "urls.parquet") is None
