@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
+from components.base import files
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, stage
 from flows.dvc.freshness import Freshness
@@ -101,10 +101,9 @@ def _contract(state: State, fresh: Freshness) -> list[str] | None:
 
 
 def _metrics(state: State, name: str) -> dict[str, Any]:
-    try:
-        return json.loads((state.root / stage(name).metrics).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
+    """The numbers of stage ``name``, none before it has run; UserError when they are damaged."""
+    path = state.root / stage(name).metrics
+    return files.read_json_object(path, "`stillroom run` writes it again") if path.is_file() else {}
 
 
 def _withdrawn(state: State) -> int:

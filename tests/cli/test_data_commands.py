@@ -110,6 +110,15 @@ def test_status_says_what_is_stale_and_what_is_not_there(mine, tmp_path):
     assert "none yet" in status.lines(status.status(State(mine)))
 
 
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_damaged_numbers_are_an_error_and_not_none(tmp_path, text):
+    assert status._metrics(State(tmp_path), "split") == {}
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/split.json").write_text(text)
+    with pytest.raises(UserError, match=r"metrics/split\.json: .*: `stillroom run` writes it again"):
+        status._metrics(State(tmp_path), "split")
+
+
 def test_status_imports_no_heavy_tool_when_nothing_changed(checkout):
     status.status(State(checkout))
     code = (
