@@ -87,17 +87,17 @@ def opened(state: State, revision: Revision) -> Iterator[Snapshot]:
 
 
 def _version(state: State, word: str) -> Revision:
-    from flows.registry import publish
+    from flows.registry import publish, reference
     from flows.registry.mlflow import RUN_KEY, Tracker
     from flows.registry.versions import Versions
 
-    name, reference = publish.register_params(state.root).name, f"/{word[1:]}"
+    name, where = publish.register_params(state.root).name, f"/{word[1:]}"
     if word.startswith("models:/"):
-        found = re.fullmatch(r"models:/([^/@]+)([/@].+)", word)
+        found = reference.parse(word)
         if not found:
             raise UserError(f"{word}: wanted models:/NAME/NUMBER or models:/NAME@ALIAS")
-        name, reference = found.groups()
-    version = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), name).resolve(reference)
+        name, where = found
+    version = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), name).resolve(where)
     key = version.tags.get(RUN_KEY, "")
     run = next((one for one in store.all_runs(state.root) if one.key == key), None)
     if run is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.base.errors import UserError
 from consume import pull as puller
 from consume import signed
-from flows.registry import source
+from flows.registry import reference, source
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
@@ -24,22 +24,24 @@ def pull(
 
     With ``key``, a public key or its file, only a version that its owner signed.
     """
-    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:[@/](\d+)|@([^/@]+))?", model)
-    if not found or (pin is None and not found[2] and not found[3]):
+    name = model.removeprefix("models:/")
+    found = reference.parse(model) or ((name, "") if pin is not None and re.fullmatch("[^/@:]+", name) else None)
+    if not found:
         raise UserError(f"{model}: not a version's name: wanted NAME@ALIAS, or NAME with --pin NUMBER")
     if not to.parent.is_dir():
         raise UserError(f"{to.parent}: no such folder: make it, or give another --to")
-    if pin is None and found[2]:
-        pin = int(found[2])
+    name, where = found
+    if pin is None and where.startswith("/"):
+        pin = int(where[1:])
     check = _checker(key) if key else None
     registry = source.registry(state, uri)
     with stoppable(), source.explained():
-        number, digest, _, _ = registry.resolve(found[1], found[3] or "", pin)
+        number, digest, _, _ = registry.resolve(name, where.removeprefix("@"), pin)
         if uri is None:  # another registry may well have a model of the same name
-            source.check(state, registry, found[1], number, digest, "pulled")
+            source.check(state, registry, name, number, digest, "pulled")
         if dry_run:
-            return _plan(registry, found[1], "", to, number, check)
-        return puller.pull(registry, found[1], "", to, number, check)
+            return _plan(registry, name, number, to, check)
+        return puller.pull(registry, name, "", to, number, check)
 
 
 def _checker(key: str) -> Check:
@@ -51,11 +53,9 @@ def _checker(key: str) -> Check:
         raise UserError(f"--key: {error}, or a file that holds it") from None
 
 
-def _plan(
-    registry: puller.Server | puller.Mirror, name: str, alias: str, to: Path, pin: int | None, check: Check | None
-) -> str:
+def _plan(registry: puller.Server | puller.Mirror, name: str, number: int, to: Path, check: Check | None) -> str:
     """What `pull` would do, from the manifest alone; the folder is hashed, nothing is written."""
-    number, digest, root, signature = registry.resolve(name, alias, pin)
+    _, digest, root, signature = registry.resolve(name, "", number)
     if check and not check(signed.statement(name, number, digest), signature):
         raise UserError(f"{name} version {number}: {'false signature' if signature else 'not signed'}")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.base import events, files
 from components.base.errors import UserError
+from flows.registry import reference
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
@@ -52,7 +52,7 @@ class Outputs:
 
 @contextlib.contextmanager
 def model_folder(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
-    """The folder of ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a path, while the body runs.
+    """The folder of ``models:/NAME@ALIAS``, ``models:/NAME/NUMBER`` or a path, while the body runs.
 
     The second value is ``NAME/VERSION``, None for a path.
     """
@@ -61,16 +61,16 @@ def model_folder(state: State, model: str) -> Iterator[tuple[Path, str | None]]:
             raise UserError(f"{model}: no such folder; a registered model is models:/NAME@ALIAS")
         yield Path(model), None
         return
-    found = re.fullmatch(r"models:/([^/@]+)(@[^/@]+|/\d+)", model)
+    found = reference.parse(model)
     if not found:
         raise UserError(f"{model}: not a model's name: wanted models:/NAME@ALIAS or models:/NAME/VERSION")
     from flows.registry.mlflow import Tracker
     from flows.registry.versions import Versions
 
-    versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1])
-    version = versions.resolve(found[2])
+    versions = Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[0])
+    version = versions.resolve(found[1])
     with versions.folder(version) as folder:
-        yield folder, f"{found[1]}/{version.version}"
+        yield folder, f"{versions.name}/{version.version}"
 
 
 def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -> None:

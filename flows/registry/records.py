@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import FETCH_COMMAND
-from flows.registry import aliases, chain, changes, impact, publish, settle
+from flows.registry import aliases, chain, changes, impact, publish, reference, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
 from flows.workspace import exits, lock
@@ -98,8 +97,8 @@ def lineage(state: State, model: str | None, image: str | None, *, as_json: bool
         print(json.dumps(lines, indent=1) if as_json else "\n".join(lines))
         return 0
     with _explained():
-        versions, reference = named(state, model)
-        links = chain.verify_chain(versions, versions.resolve(reference))
+        versions, where = named(state, model)
+        links = chain.verify_chain(versions, versions.resolve(where))
     first = chain.broken(links)
     if as_json:
         print(json.dumps([link.plain() for link in links], indent=1))
@@ -116,8 +115,8 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
     history, both = History(state.root), []
     with _explained():
         for word in (before, now):
-            versions, reference = named(state, word)
-            run = history.run(versions.resolve(reference).tags.get(RUN_KEY))
+            versions, where = named(state, word)
+            run = history.run(versions.resolve(where).tags.get(RUN_KEY))
             if run is None:
                 raise UserError(f"{word}: the run that made it is not on record here: {FETCH_COMMAND}")
             both.append(run)
@@ -137,11 +136,10 @@ def diff(state: State, before: str, now: str, *, as_json: bool) -> None:
 def named(state: State, model: str | None) -> tuple[Versions, str]:
     """The versions and the reference (``@alias`` or ``/number``) that ``model`` means; None is the champion."""
     name = publish.register_params(state.root).name
-    found = re.fullmatch(r"(?:models:/)?([^/@]+)(@[^/@]+|/\d+)", model or f"{name}@{CHAMPION}")
+    found = reference.parse(model or f"{name}@{CHAMPION}")
     if not found:
         raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME@NUMBER, such as {name}@{CHAMPION}")
-    reference = f"/{found[2][1:]}" if found[2][1:].isdecimal() else found[2]  # NAME@3 is version 3
-    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[1]), reference
+    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[0]), found[1]
 
 
 def number(state: State, model: str) -> int:
@@ -150,10 +148,10 @@ def number(state: State, model: str) -> int:
         return int(model)
     mine = publish.register_params(state.root).name
     with _explained():
-        versions, reference = named(state, model)
+        versions, where = named(state, model)
         if versions.name != mine:
             raise UserError(f"{model}: this checkout registers {mine}: promote it in the checkout that made it")
-        return int(versions.resolve(reference).version)
+        return int(versions.resolve(where).version)
 
 
 def _versions(state: State) -> Versions:
