@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,11 +50,6 @@ class Stage:
         module = importlib.import_module(f"components.{self.name}.params")
         found: type[BaseModel] = getattr(module, f"{self.name.capitalize()}Params")
         return found
-
-    @property
-    def description(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
 
     @property
     def metrics(self) -> str:
