@@ -12,7 +12,6 @@ from components.base.errors import UserError
 _NO = 1
 """How ``git rev-parse --verify --quiet`` and ``git config --get`` end when what was asked for is not there."""
 
-
 ME = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
       for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
 """Who writes: without a name git asks for that of the host, over the network if need be, even for a reflog."""
@@ -20,17 +19,12 @@ ME = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
 
 def git(root: Path, *arguments: str, stdin: bytes | None = None, extra: Mapping[str, str] | None = None) -> str:
     """What ``git arguments`` prints in ``root``; UserError with git's own line when it fails."""
-    done = _run(root, arguments, stdin, extra)
-    if done.returncode:
-        raise _failed(arguments, done)
-    return done.stdout.decode(errors="replace")
+    return _done(root, arguments, stdin, extra).stdout.decode(errors="replace")
 
 
 def whole(root: Path, *arguments: str, mend: str) -> str:
     """As `git`, for a list that has to be whole; UserError ending in ``mend`` when git warns that it left one out."""
-    done = _run(root, arguments, None, None)
-    if done.returncode:
-        raise _failed(arguments, done)
+    done = _done(root, arguments)
     for line in done.stderr.decode(errors="replace").splitlines():
         if line.startswith("warning: ignoring "):  # a ref that is damaged or empty, as after a power cut
             raise UserError(f"git {arguments[0]}: {line.removeprefix('warning: ')}: {mend}")
@@ -39,7 +33,7 @@ def whole(root: Path, *arguments: str, mend: str) -> str:
 
 def maybe(root: Path, *arguments: str) -> str:
     """The same without white space around it, and an empty text where git says that there is none."""
-    done = _run(root, arguments, None, None)
+    done = _run(root, arguments)
     if done.returncode not in (0, _NO) or (done.returncode == _NO and done.stderr.strip()):
         raise _failed(arguments, done)
     return done.stdout.decode(errors="replace").strip()
@@ -56,9 +50,7 @@ def contents(root: Path, names: Iterable[str]) -> Iterator[bytes | None]:
     asked = list(names)
     if not asked:
         return
-    done = _run(root, ("cat-file", "--batch"), "".join(f"{name}\n" for name in asked).encode(), None)
-    if done.returncode:
-        raise _failed(("cat-file",), done)
+    done = _done(root, ("cat-file", "--batch"), "".join(f"{name}\n" for name in asked).encode())
     at = 0
     for _ in asked:
         end = done.stdout.index(b"\n", at)
@@ -72,8 +64,18 @@ def contents(root: Path, names: Iterable[str]) -> Iterator[bytes | None]:
         at = end + 1 + size + 1
 
 
+def _done(
+    root: Path, arguments: Iterable[str], stdin: bytes | None = None, extra: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """What became of ``git arguments``; UserError when it failed."""
+    done = _run(root, arguments, stdin, extra)
+    if done.returncode:
+        raise _failed(arguments, done)
+    return done
+
+
 def _run(
-    root: Path, arguments: Iterable[str], stdin: bytes | None, extra: Mapping[str, str] | None
+    root: Path, arguments: Iterable[str], stdin: bytes | None = None, extra: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     own = {**ME, **os.environ, **(extra or {}), "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
