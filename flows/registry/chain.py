@@ -52,14 +52,14 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
     root = versions.tracker.state.root
     key, digest = version.tags.get(RUN_KEY, ""), version.tags.get(MANIFEST_TAG)
     run = versions.history.run(key)
-    looks: list[tuple[str, Callable[[], Iterable[Link]]]] = [
+    checks: list[tuple[str, Callable[[], Iterable[Link]]]] = [
         ("version", lambda: [_version(versions, version, key, digest)]),
         ("ledger", lambda: [on_record(versions.history, versions.name, int(version.version), digest, key)]),
         ("files", lambda: [_bytes(versions, version, digest)]),
         ("MLflow run", lambda: [_mlflow(versions, version, key)]),
     ]
     if run is not None:
-        looks += [
+        checks += [
             ("commit", lambda: [_commit(root, run)]),
             ("dvc.lock", lambda: [_lock(run)]),
             ("objects", lambda: _objects(root, run)),
@@ -68,8 +68,8 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
             ("sources", lambda: [_sources(run)]),
         ]
         if json.loads(run.files.get("data/start.json", b"null")):
-            looks.append(("start", lambda: [_start(versions.history, run)]))
-    return [link for name, look in looks if only is None or name in only for link in look()]
+            checks.append(("start", lambda: [_start(versions.history, run)]))
+    return [link for name, check in checks if only is None or name in only for link in check()]
 
 
 def refuse(versions: Versions, version: Any, what: str, *, only: Container[str] = BYTES) -> None:

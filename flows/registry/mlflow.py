@@ -43,7 +43,9 @@ _CURVES = {"train/loss": "Curves/loss", "train/x0_error": "Curves/x0_error"}
 """Logged once more under a name with a capital letter: MLflow's page of charts is in the order of code points, so it
 begins with them and not with the 15 single numbers of `clean`."""
 _SHORT = 3  # characters: what is as short is no password, and may stand anywhere in a text
-_BATCH = 900  # MLflow takes at most 1,000 metrics in one call
+_METRICS, _PARAMS = 900, 90  # MLflow takes at most 1,000 metrics and 100 parameters in one call
+TRAININGS = "?workflowType=machine_learning"
+"""The end of an address that opens on trainings: without it MLflow shows its pages for language models."""
 
 
 class Tracker:
@@ -85,9 +87,9 @@ class Tracker:
 
     @property
     def page(self) -> str:
-        """The end of an address that opens on the runs: without it MLflow shows its pages for language models."""
+        """The end of an address that opens on the runs."""
         where = f"experiments/{self._experiment}/runs" if self._experiment else "experiments"
-        return f"/#/{where}?workflowType=machine_learning"
+        return f"/#/{where}{TRAININGS}"
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -113,7 +115,7 @@ class Tracker:
     def stop_streaming(self, status: str) -> None:
         """End the MLflow run of a pipeline run that failed, with ``status`` ``KILLED`` or ``FAILED``."""
         if self._streaming:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # the error that stopped the run counts; `repair` ends it later
                 self.client.set_terminated(self._streaming, status)
             self._streaming = None
 
@@ -168,8 +170,8 @@ class Tracker:
         run = self.client.get_run(run_id)
         missing = {k: v for k, v in parameters(pipeline_run).items() if k not in run.data.params}
         rows = [Param(name, value) for name, value in sorted(missing.items())]
-        for at in range(0, len(rows), 90):
-            self.client.log_batch(run_id, params=rows[at : at + 90])
+        for at in range(0, len(rows), _PARAMS):
+            self.client.log_batch(run_id, params=rows[at : at + _PARAMS])
         stages = pipeline_run.stages
         model = engine.cached(self.state.root, engine.output(stages, "train", "models/candidate"))
         training = _shown_first(_training_metrics(model.get("history.jsonl")))
@@ -224,8 +226,8 @@ class Tracker:
         for name, values in points.items():
             there = {m.step for m in self.client.get_metric_history(run_id, name)} if name in known else set()
             rows += [Metric(name, value, now, step) for step, value in values if step not in there]
-        for at in range(0, len(rows), _BATCH):
-            self.client.log_batch(run_id, metrics=rows[at : at + _BATCH])
+        for at in range(0, len(rows), _METRICS):
+            self.client.log_batch(run_id, metrics=rows[at : at + _METRICS])
 
     # Artifacts
 

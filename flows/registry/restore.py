@@ -18,7 +18,8 @@ from flows.registry.versions import Versions
 
 Say = Callable[[str], None]
 _GAP = 1000
-"""So many numbers may have been given to versions that are on no record, before one that is."""
+"""How far a number on record may lie above MLflow's last: those in between were given to versions that are on no
+record.  A wider gap is taken for a damaged record."""
 
 
 def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None) -> int:

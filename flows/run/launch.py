@@ -53,7 +53,8 @@ def status(state: State) -> None:
     result, why = publish.published(state)
     if result:
         print(f"registered: {summary.model(result)}")
-        print("".join(f"{line}\n" for line in summary.waiting(result)), end="")
+        for line in summary.waiting(result):
+            print(line)
     else:
         print(f"{why[0].upper()}{why[1:]}: run `stillroom run`.")
 

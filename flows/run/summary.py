@@ -52,7 +52,6 @@ def _where(result: dict[str, Any]) -> str:
     """The MLflow run and its page."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
     served = uri.startswith("http")
-    # Without the last part MLflow opens its pages for language models, which show nothing of a training.
-    page = f"/#/experiments/{result['experiment']}/runs/{result['run']}?workflowType=machine_learning"
+    page = f"/#/experiments/{result['experiment']}/runs/{result['run']}{mlflow.TRAININGS}"
     address = f"{mlflow.shown(uri).rstrip('/') if served else 'http://127.0.0.1:5000'}{page}"
     return f"{result['run']}  ({address})" if served else f"{result['run']}  (after `stillroom ui`: {address})"
