@@ -10,24 +10,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from components import pipeline
 from components.base import config, events, imports
 from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent, uncollected
+from components.base.stopping import SIGNALS, Stopped, ignore_signals, stop
 from components.base.unchanged import Unchanged
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGINT arrived; not an Exception, so that no stage takes it for a bad image."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,13 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     die_with_parent()
     # torch.compile would take a folder in the system's temporary one, and never clear it.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pipeline.STATE, "torchinductor").absolute()))
-    for number in _SIGNALS:
-        signal.signal(number, _stop)
+    for number in SIGNALS:
+        signal.signal(number, stop)
     try:
         try:
             _run(options)
         finally:  # the outcome stands: a signal that arrives from here on does not change it
-            _ignore_signals()
+            ignore_signals()
     except Stopped as stopped:
         return _fail(_stopped(options.stage, stopped.number), 128 + stopped.number)
     except SystemExit as ended:  # training saves its state before it stops
@@ -125,20 +115,6 @@ class _NoPandas:
         """Raise ImportError for pandas, leave every other name to the next finder."""
         if name == "pandas":
             raise ImportError(name)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    _ignore_signals()  # a second one would end the ending
-    raise Stopped(number)
-
-
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, _ignore)  # not SIG_IGN, which programs that are started from here would inherit
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    pass
 
 
 def _fail(line: str, code: int) -> int:

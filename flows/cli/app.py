@@ -12,6 +12,7 @@ import typer
 
 from components.base import parallel
 from components.base.errors import UserError
+from components.base.stopping import Stopped
 from flows.cli import data, model, record
 from flows.cli.options import Folder, enter
 from flows.workspace import exits
@@ -161,7 +162,7 @@ def main() -> None:
     """Run the command; exit code 2 is the user's error, 130 or 143 a stop; a bug keeps its traceback."""
     try:
         code = exits.exit_code(_command)
-    except exits.Stopped as stopped:
+    except Stopped as stopped:
         name = "Ctrl-C" if stopped.number == signal.SIGINT else signal.Signals(stopped.number).name
         code = exits.fail(f"stopped by {name}; the same command continues from here", 128 + stopped.number)
     sys.exit(code)

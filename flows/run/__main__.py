@@ -11,6 +11,7 @@ from pathlib import Path
 
 from components.base.errors import UserError
 from components.base.events import clock
+from components.base.stopping import Stopped
 from flows.dvc import schema
 from flows.workspace import exits, processes
 from flows.workspace.paths import State
@@ -23,7 +24,7 @@ def main(text: str) -> int:
         return exits.exit_code(
             lambda: run(Path(arguments["root"]), tuple(arguments["force"]), Path(arguments["seen_from"]))
         )
-    except exits.Stopped as stopped:
+    except Stopped as stopped:
         return 128 + stopped.number  # the process that passed the signal on prints a line
 
 
@@ -57,7 +58,7 @@ def run(root: Path, force: tuple[str, ...], seen_from: Path) -> None:
         try:
             pipeline(str(root), force, say)
         except TerminationSignal:  # Prefect's own handler was the one that ran
-            raise exits.Stopped(signal.SIGTERM) from None
+            raise Stopped(signal.SIGTERM) from None
         exits.note(f"done in {clock(time.monotonic() - began)}\n")
     result, why = publish.published(state)
     if result is None:

@@ -12,7 +12,8 @@ from types import FrameType
 
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
-from flows.workspace.exits import PipelineCrashed, Stopped
+from components.base.stopping import Stopped
+from flows.workspace.exits import PipelineCrashed
 
 
 def run(root: Path, force: Sequence[str], *, lock: int) -> None:

@@ -19,7 +19,7 @@ from typing import IO
 from components.base import files
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
-from flows.workspace import processes
+from components.base.stopping import ignore_signals
 from flows.workspace.paths import State
 
 HOST = "127.0.0.1"
@@ -56,7 +56,7 @@ def serve(state: State, *, prefect_port: int, mlflow_port: int) -> None:
     except KeyboardInterrupt:
         print("", file=sys.stderr)
     finally:
-        processes.ignore_signals()  # a second one would leave the servers behind
+        ignore_signals()  # a second one would leave the servers behind
         state.servers.unlink(missing_ok=True)
         for process in started.values():
             stop(process)

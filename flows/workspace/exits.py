@@ -8,14 +8,6 @@ from collections.abc import Callable
 from components.base.errors import UserError, environment_error
 
 
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM arrived; ``number`` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class PipelineCrashed(Exception):
     """The pipeline run ended with a bug; its process has printed the traceback."""
 

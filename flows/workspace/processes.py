@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from types import FrameType
 
 import psutil
 
-from flows.workspace.exits import Stopped
+from components.base.stopping import Stopped, ignore_signals, stop
 
 PATIENCE = 15.0
 """Seconds that a stage has to save what it can, after SIGTERM and before SIGKILL."""
@@ -18,7 +17,7 @@ PATIENCE = 15.0
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into Stopped, the stage that runs having been ended first; further ones are ignored."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, stop)
     stopping = False
     try:
         yield
@@ -50,21 +49,6 @@ def end_children() -> None:
     for child in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    ignore_signals()
-    raise Stopped(number)
-
-
-def ignore_signals() -> None:
-    """From here on this process ends as it was told to: no further Ctrl-C or SIGTERM is heard."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)  # not SIG_IGN, which programs that are started from here would inherit
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    pass
 
 
 def _is_stage(child: psutil.Process) -> bool:
