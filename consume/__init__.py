@@ -1,1 +1,1 @@
-"""For those who use a model: one file to copy, which needs nothing but Python."""
+"""For those who use a model: files to copy, which need nothing but Python."""

@@ -1,9 +1,9 @@
 """Pipeline runs as the ledger and git hold them.
 
-A run is identified by its key (flows.dvc.engine.key).  Its record holds params.yaml, dvc.yaml, dvc.lock,
-data/source.json, the data's profile and the metrics, and what no output says: which stages were executed, from which
-commit, with which libraries.  The images and the weights are in DVC, under the hashes in dvc.lock.  If the MLflow
-database is lost, `stillroom sync` writes it again from here.
+A run is identified by its key (flows.dvc.engine.key).  Its record holds the files KEPT and the metrics, and what no
+output says: which stages were executed, from which commit, with which libraries, on what kind of machine.
+The images and the weights are in DVC, under the hashes in dvc.lock.  If the MLflow database is lost, `stillroom sync`
+writes it again from here.
 """
 
 from __future__ import annotations
