@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.html.page import Child, Safe, Section, document, el, figure, figures, note, side_by_side, table, tiles
-from components.report.numbers import HIGHER, score_words
+from components.report.numbers import better, score_words
 
 _CHANGES = {"x0_error_change": ("Change of the x0 error", "{:+.1%}"), "kid_change": ("Change of the KID", "{:+.3g}")}
 """What the gate compared (:mod:`components.register.gate`): its name here, and how it is written."""
@@ -82,8 +82,7 @@ def _scores(now: Compared, champion: Compared | None) -> Section:
     rows = []
     for key, score in now.scores.items():
         other = champion.scores.get(key) if champion else None
-        better = "higher" if key.partition("_")[0] in HIGHER else "lower"
-        rows.append([score_words(key)[0], _written(score), _written(other), better])
+        rows.append([score_words(key)[0], _written(score), _written(other), better(key)])
     header = ["Score", now.name, champion.name if champion else "no champion", "Better"]
     words = note(
         "Each as its own evaluation measured it, with its interval. The gate does not compare these: it scores both "

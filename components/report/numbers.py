@@ -45,7 +45,7 @@ def summary(data: Outcome) -> Child:
         if key not in HEADLINES:
             continue
         name, _, _ = score_words(key)
-        floor = score.get("floor") or score.get("ceiling")
+        floor = _of_real_images(score)
         remark = f"{figures(score['low'])} to {figures(score['high'])}"
         entries.append(
             (name, figures(score["value"]), f"{remark}; real images {figures(floor['value'])}" if floor else remark)
@@ -107,8 +107,13 @@ _KINDS = {
         "sample was drawn for. Higher is better; what it reaches on held-out images is the most to be expected."
     )),
 }  # fmt: skip
-HIGHER = ("precision", "recall", "density", "coverage", "accuracy")
+_HIGHER = ("precision", "recall", "density", "coverage", "accuracy")
 """Scores of which more is better."""
+
+
+def better(key: str) -> str:
+    """Whether a ``higher`` or a ``lower`` value of score ``key`` is better."""
+    return "higher" if key.partition("_")[0] in _HIGHER else "lower"
 
 
 def scores(data: Outcome) -> Section:
@@ -116,10 +121,9 @@ def scores(data: Outcome) -> Section:
     rows, plots = [], []
     for key, score in data.scores["scores"].items():
         name, unit, reading = score_words(key)
-        floor = score.get("floor") or score.get("ceiling")
-        better = "higher" if key.partition("_")[0] in HIGHER else "lower"
+        floor = _of_real_images(score)
         rows.append([name, figures(score["value"], 4), _interval(score), figures(floor["value"], 4) if floor else "–",
-                     _interval(floor) if floor else "–", better, _images(score)])  # fmt: skip
+                     _interval(floor) if floor else "–", better(key), _images(score)])  # fmt: skip
         entries = [_whisker("this model", score)]
         if floor:
             entries.append(_whisker("real images", floor, colour=4, hollow=True))
@@ -137,6 +141,12 @@ def scores(data: Outcome) -> Section:
               caption=f"Scores on {counts['test']:,} test images and {counts['samples']:,} samples",
               numbers=[1, 2, 3, 4]),
     ])  # fmt: skip
+
+
+def _of_real_images(score: dict[str, Any]) -> dict[str, Any] | None:
+    """What real images score against real images: the least or the most that a model can reach; None if unknown."""
+    found: dict[str, Any] | None = score.get("floor") or score.get("ceiling")
+    return found
 
 
 def _images(score: dict[str, Any]) -> str:
