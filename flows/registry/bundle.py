@@ -15,13 +15,15 @@ from typing import Any
 
 from components.base import files, processes
 from components.base.errors import UserError
+from components.samples import drawn
+from consume import pull
 from flows.dvc import engine
 from flows.history.store import PipelineRun
 
-MANIFEST = "MANIFEST.json"
+MANIFEST = pull.MANIFEST
 _LIBRARIES = ("diffusers", "numpy", "pillow", "safetensors", "torch", "torchvision")
 _BESIDE = ("scores.json", "samples.png", "film.png")
-_TABLES = ("samples.parquet", "held_out.parquet")
+_TABLES = (drawn.SAMPLES_FILE, drawn.HELD_OUT_FILE)
 """What the gate decides on beside the scores; evaluations of before they were written have none."""
 NOTES = "stillroom.json"
 KNEE_NOTES = f"knee/{NOTES}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from components.base import files
 from components.base.errors import UserError
+from consume import pull
 from flows.dvc import engine
 from flows.history import store
 from flows.history.store import PipelineRun
@@ -33,7 +34,7 @@ RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
     "stillroom.pass",
     "stillroom.checkout",
     "stillroom.complete",
-    "stillroom.manifest",
+    pull.TAG,
 )
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
