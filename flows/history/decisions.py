@@ -6,6 +6,7 @@ why.  Killed in between, the next run finds the intent without an outcome and en
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,11 @@ class Decided:
         """The version's number; None where an older record holds none."""
         number = self.intent.body["version"]
         return None if number is None else int(number)
+
+    @property
+    def date(self) -> str:
+        """When it was decided: ``2026-11-26 21:47 UTC``."""
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.intent.when))
 
     @property
     def order(self) -> tuple[int, int, str]:

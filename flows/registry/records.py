@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import Any
 
 from components.base.errors import UserError
@@ -42,9 +41,8 @@ def history(state: State, *, last: int, as_json: bool) -> None:
 
 def _row(one: Decided) -> dict[str, Any]:
     body = one.intent.body
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.intent.when))
     result = "waits" if one.waits else one.outcome.body["result"] if one.outcome else "open"
-    return {"when": f"{when} UTC", "version": one.version, "result": result, "by": body["by"],
+    return {"when": one.date, "version": one.version, "result": result, "by": body["by"],
             "reason": body["decision"]["reason"], "against": body["decision"].get("against"),
             "run": one.intent.key, "manifest": body["manifest"]}  # fmt: skip
 

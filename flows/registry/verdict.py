@@ -10,6 +10,7 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError
 from components.report.decision import Compared, page
+from flows.history import decisions
 from flows.history.store import PipelineRun
 from flows.registry import bundle, changes
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
@@ -28,8 +29,8 @@ def write(versions: Versions, version: Any, run: PipelineRun, decision: dict[str
         return
     before = versions.history.run(other.tags.get(RUN_KEY)) if other else None
     changed = changes.between(before, run) if before else []
-    text = page(decision, now, champion,
-                changes=[(one.kind, *one.words()) for one in changed], origin=_origin(version, run))  # fmt: skip
+    rows = [(one.kind, *one.words()) for one in changed]
+    text = page(decision, now, champion, changes=rows, origin=_origin(versions, version, run))
     files.write_text(versions.tracker.state.root / PAGE, text)
 
 
@@ -47,9 +48,11 @@ def _compared(versions: Versions, version: Any) -> Compared | None:
     return None
 
 
-def _origin(version: Any, run: PipelineRun) -> list[tuple[str, str]]:
+def _origin(versions: Versions, version: Any, run: PipelineRun) -> list[tuple[str, str]]:
+    decided = decisions.of_key(versions.history.decided(versions.name), run.key)
     sources = [f"{one['name']} ({one['licence']})" for one in bundle.sources(run)]
     return [
+        ("decided", f"{decided.date}, by {decided.intent.body['by']}" if decided else "not on record"),
         ("pipeline run", run.key),
         ("MLflow run", version.run_id),
         ("git commit", run.commit + (", with changes that no commit holds" if run.dirty else "")),

@@ -169,4 +169,5 @@ def test_history_and_the_way_back(here):
     page = (here.root / "reports/decision.html").read_text()
     assert "denoiser version 1: promoted" in page and "Promoted by hand: rolled back: no" in page
     last = json.loads(stillroom(here.root, "history", "--json").stdout)
+    assert f"{last[-1]['when']}, by {last[-1]['by']}" in page
     assert [row["reason"] for row in last[2:]] == ["Promoted by hand: nicer", "Promoted by hand: rolled back: no"]
