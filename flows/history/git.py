@@ -16,6 +16,15 @@ ME = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
       for what, value in (("NAME", "stillroom"), ("EMAIL", "stillroom@localhost"))}  # fmt: skip
 """Who writes: without a name git asks for that of the host, over the network if need be, even for a reflog."""
 
+_ELSEWHERE = ("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_DIR", "GIT_GRAFT_FILE",
+              "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REF_PARANOIA",
+              "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE")  # fmt: skip
+"""What has git answer from another repository than the checkout's: it starts its hooks with some of it."""
+_OWN = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1"}
+"""Messages as they are looked for here, no lock for a mere look, and under each hash what has that hash."""
+_PLAIN = ("-c", "log.showSignature=false")
+"""Else `git log` of a signed commit has lines besides those that were asked for."""
+
 
 def git(root: Path, *arguments: str, stdin: bytes | None = None, extra: Mapping[str, str] | None = None) -> str:
     """What ``git arguments`` prints in ``root``; UserError with git's own line when it fails."""
@@ -77,9 +86,12 @@ def _done(
 def _run(
     root: Path, arguments: Iterable[str], stdin: bytes | None = None, extra: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    own = {**ME, **os.environ, **(extra or {}), "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    around = {name: value for name, value in os.environ.items()
+              if name not in _ELSEWHERE and not name.startswith("GIT_TRACE")}  # fmt: skip
+    own = {**ME, **around, **(extra or {}), **_OWN}
+    line = ["git", *_PLAIN, *arguments]
     try:
-        return subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, env=own, check=False)
+        return subprocess.run(line, cwd=root, input=stdin, capture_output=True, env=own, check=False)
     except FileNotFoundError:
         raise UserError("git is not here: install it (`apt-get install git`); the history of runs lies in it") from None
 
