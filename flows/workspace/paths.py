@@ -29,6 +29,8 @@ QUIET = {
 }
 """No telemetry, no update check, no download: a value that the user has set stays."""
 
+_HERE = ("localhost", "127.0.0.1", "::1")
+
 
 @dataclass(frozen=True)
 class State:
@@ -84,6 +86,8 @@ class State:
 
     def enter(self) -> None:
         """Make the folder and point Prefect, DVC and MLflow at it; idempotent, before any of them is imported."""
+        if "?" in str(self.root):  # where the address of a database ends: it would lie outside, for others to meet
+            raise UserError(f"{self.root}: a checkout cannot lie where a name has a question mark: rename the folder")
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -97,6 +101,10 @@ class State:
         # Else torch leaves a folder of each user's in the machine's folder for temporary files.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.folder / "torchinductor"))
         os.environ.setdefault("MLFLOW_TRACKING_URI", self.database)
+        # Prefect's and MLflow's clients would ask a proxy for the servers that run here.
+        direct = [name for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",") if name]
+        direct += [name for name in _HERE if name not in direct]
+        os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(direct))
         # `python` in dvc.yaml is the Python that runs this, also when its environment is not activated.
         here = str(Path(sys.executable).parent)
         if os.environ.get("PATH", "").split(os.pathsep)[0] != here:
