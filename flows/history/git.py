@@ -44,7 +44,7 @@ def maybe(root: Path, *arguments: str) -> str:
     """The same without white space around it, and an empty text where git says that there is none."""
     done = _run(root, arguments)
     if done.returncode not in (0, _NO) or (done.returncode == _NO and done.stderr.strip()):
-        raise _failed(arguments, done)
+        raise _failed(root, arguments, done)
     return done.stdout.decode(errors="replace").strip()
 
 
@@ -52,6 +52,18 @@ def commit(root: Path, name: str = "HEAD") -> str:
     """The hash of the commit that ``name`` means, empty when there is none: a new repository has no HEAD yet."""
     # "--end-of-options" keeps git from taking a name that begins with a dash for an option.
     return maybe(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+
+def refuse_hidden(root: Path, refs: str) -> None:
+    """UserError where this user may not list a folder of ``refs``: git says nothing and leaves out what is below it."""
+    place = root / git(root, "rev-parse", "--git-common-dir").removesuffix("\n") / refs
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # they are packed, or git removes an empty folder just now
+            raise UserError(f"{error.filename}: {error.strerror}: let this user read it, and what lies below it")
+
+    for _ in os.walk(place, onerror=refuse):
+        pass
 
 
 def contents(root: Path, names: Iterable[str]) -> Iterator[bytes | None]:
@@ -79,7 +91,7 @@ def _done(
     """What became of ``git arguments``; UserError when it failed."""
     done = _run(root, arguments, stdin, extra)
     if done.returncode:
-        raise _failed(arguments, done)
+        raise _failed(root, arguments, done)
     return done
 
 
@@ -96,9 +108,14 @@ def _run(
         raise UserError("git is not here: install it (`apt-get install git`); the history of runs lies in it") from None
 
 
-def _failed(arguments: Iterable[str], done: subprocess.CompletedProcess[bytes]) -> UserError:
+def _failed(root: Path, arguments: Iterable[str], done: subprocess.CompletedProcess[bytes]) -> UserError:
     said = done.stderr.decode(errors="replace").strip().splitlines()
     first = next(iter(arguments))
+    if any("dubious ownership" in line for line in said):
+        return UserError(f"git does not read a repository of another user: if you trust it, `{said[-1].strip()}`")
     if any("not a git repository" in line for line in said):
+        held = next((folder / ".git" for folder in (root, *root.parents) if os.path.lexists(folder / ".git")), None)
+        if held:  # and `git init` would make another one in its place
+            return UserError(f"{held}: git cannot read it, or it is damaged: let this user read what is in it")
         return UserError("this checkout is no git repository: `git init` and commit it, the history of runs lies there")
     return UserError(f"git {first}: {said[-1] if said else f'exit code {done.returncode}'}")

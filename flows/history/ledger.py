@@ -25,11 +25,12 @@ from typing import Any
 from components.base.errors import UserError
 from components.pipeline import STATE
 from flows.history import shape
-from flows.history.git import ME, contents, git, whole
+from flows.history.git import ME, contents, git, refuse_hidden, whole
 from flows.history.shape import Kind
 
-REFS = "refs/stillroom/runs"
-FETCHED = "refs/stillroom/fetched"
+_ALL = "refs/stillroom"
+REFS = f"{_ALL}/runs"
+FETCHED = f"{_ALL}/fetched"
 """Where the records of a remote come to, to be united with REFS when the next is written: `git fetch --prune`, which
 many have set for good, removes whatever the remote does not have from the place that it fetches to."""
 FETCH = f"{REFS}/*:{FETCHED}/*"
@@ -65,6 +66,7 @@ def read(root: Path) -> list[Record]:
 
 def _refs(root: Path) -> dict[str, str]:
     """The ref of each record, by its commit: one below REFS where there is one, else one below FETCHED."""
+    refuse_hidden(root, _ALL)
     listed = whole(root, "for-each-ref", "--format=%(objectname) %(refname)", FETCHED, REFS, mend=_MEND).splitlines()
     found: dict[str, str] = {}
     for row in sorted(listed, key=lambda row: f" {REFS}/" in row):
@@ -146,8 +148,11 @@ def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
 
 
 def _parsed(commit: str, ref: str, text: bytes | None) -> Record:
+    if text is None:
+        raise UserError(f"{ref}: not a record, or git has lost it, or may not read it: `git fsck` says which, "
+                        f"`git fetch origin {FETCH}` gets it again")  # fmt: skip
     try:
-        said = shape.checked(text or b"")
+        said = shape.checked(text)
         record = Record(id=commit, kind=said["kind"], key=said["key"], number=said["number"], when=said["when"],
                         body=said["body"])  # fmt: skip
         if ref not in (f"{REFS}/{record.key}/{commit}", f"{FETCHED}/{record.key}/{commit}"):
