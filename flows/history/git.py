@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,6 +53,14 @@ def commit(root: Path, name: str = "HEAD") -> str:
     """The hash of the commit that ``name`` means, empty when there is none: a new repository has no HEAD yet."""
     # "--end-of-options" keeps git from taking a name that begins with a dash for an option.
     return maybe(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+
+def user(root: Path) -> str:
+    """Who works here: git's user.name, else the name of the account, else its number."""
+    try:
+        return maybe(root, "config", "--get", "user.name") or getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        return f"user {os.getuid()}"
 
 
 def refuse_hidden(root: Path, refs: str) -> None:

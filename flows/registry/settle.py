@@ -7,7 +7,6 @@ were just compared with their manifest.
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from components.base.errors import UserError
@@ -102,7 +101,7 @@ def approve(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any
             f"`stillroom promote {version.version} --reason ...` promotes it all the same"
         )
     chain.refuse(versions, version, "promoted")
-    who = _who(versions)
+    who = git.user(versions.tracker.state.root)
     reason = found.intent.body["decision"]["reason"].removeprefix("Waits for approval: ")
     decision = {**found.intent.body["decision"], "promote": True, "waits": False, "approved_by": who,
                 "reason": f"Promoted, approved by {who}: {reason}"}  # fmt: skip
@@ -128,7 +127,7 @@ def by_hand(versions: Versions, version: Any, run: PipelineRun, reason: str) -> 
 def _promote(
     versions: Versions, version: Any, run: PipelineRun, decision: dict[str, Any], *, expected: int | None
 ) -> dict[str, Any]:
-    begun = _begin(versions, version, run.key, decision, expected=expected, by=_who(versions))
+    begun = _begin(versions, version, run.key, decision, expected=expected, by=git.user(versions.tracker.state.root))
     if carry_out(versions, version, begun) == "overtaken":
         raise UserError(f"{versions.name}@champion was moved by somebody else just now: look at it, and promote again")
     return decision
@@ -181,8 +180,3 @@ def _end(versions: Versions, begun: Record, result: Result) -> None:
 
 def _number(version: Any | None) -> int | None:
     return None if version is None else int(version.version)
-
-
-def _who(versions: Versions) -> str:
-    name = git.maybe(versions.tracker.state.root, "config", "--get", "user.name")
-    return name or getpass.getuser()

@@ -5,6 +5,7 @@ What is signed, and how it is checked without this project, is consume/signed.py
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,9 @@ def signer(root: Path, params: RegisterParams, *, say: Callable[[str], None]) ->
             return None
     else:
         place = where
-    path = Path(place).expanduser()
+    path = Path(place)
+    with contextlib.suppress(RuntimeError):  # no such account: then it is no path from ~ either
+        path = path.expanduser()
     if not path.is_absolute() or path.resolve().is_relative_to(root.resolve()):
         raise UserError(f"register.signing_key: {path}: wanted a path outside of this checkout, from / or ~: a key in "
                         "it would be committed or copied one day")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 import uuid
@@ -94,6 +95,14 @@ class State:
             raise UserError(f"{self.folder}: cannot be made: {error.strerror}") from None
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+        try:
+            Path.home()
+        except RuntimeError:  # an account without a name, as in a container: MLflow could not even be imported
+            os.environ["HOME"] = str(self.folder / "home")
+        try:
+            getpass.getuser()
+        except (KeyError, OSError):  # nor DVC ask for it
+            os.environ["LOGNAME"] = f"user {os.getuid()}"
         os.environ.setdefault("PREFECT_HOME", str(self.folder / "prefect"))
         # Else Prefect unpacks its pages into its own installed package, which may not be writable.
         os.environ.setdefault("PREFECT_UI_STATIC_DIRECTORY", str(self.folder / "prefect" / "pages"))

@@ -1,6 +1,7 @@
 """What git answers is the checkout's own, whatever a person has set, and a failed question is told as what it is."""
 
 import os
+import pwd
 import subprocess
 import tempfile
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_the_log_of_signed_commits_has_only_what_was_asked_for(root, tmp_path):
 def test_a_trace_that_a_person_asked_git_for_is_no_error(root, monkeypatch):
     monkeypatch.setenv("GIT_TRACE", "1")
     assert calls.maybe(root, "config", "--get", "there.is.none") == ""
+
+
+def test_who_decides_is_told_of_a_user_without_a_name_too(root, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("LOGNAME", "ann")
+    assert calls.user(root) == "ann"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert calls.user(root) == f"user {os.getuid()}"
+    git(root, "config", "user.name", "Bea")
+    assert calls.user(root) == "Bea"
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def test_a_key_of_ssh_keygen_signs_what_the_puller_checks(tmp_path, monkeypatch)
     [
         ("{0}/checkout/key", "wanted a path outside of this checkout"),
         ("key", "wanted a path outside of this checkout"),
+        ("~no-such-account/key", "wanted a path outside of this checkout"),
         ("{0}/none", "cannot be read"),
         ("{0}/key.pub", "not a private key without a passphrase"),
         ("{0}/secret", "not a private key without a passphrase"),

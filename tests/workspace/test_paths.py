@@ -1,8 +1,11 @@
 """What a checkout tells the tools it calls, whatever the person's own environment says."""
 
+import getpass
 import http.server
 import os
+import pwd
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -53,3 +56,18 @@ def test_a_place_that_mlflow_s_database_cannot_have_is_refused(tmp_path):
     with pytest.raises(UserError, match="question mark"):
         State(folder).enter()
     assert not list(folder.iterdir())
+
+
+def test_an_account_without_a_name_has_a_home_and_a_name(entered, tmp_path, monkeypatch):
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    known = Path.home()
+    entered()
+    assert Path.home() == known, "that of a user who has one stays"
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    entered()
+    assert tmp_path in Path.home().parents and getpass.getuser() == f"user {os.getuid()}"
