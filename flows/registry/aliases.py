@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
-from flows.history import git, ledger
+from flows.history import decisions, git, ledger
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.registry.mlflow import RUN_KEY
@@ -72,10 +72,34 @@ def before(versions: Versions) -> Any | None:
     return versions.of(found.intent.key) if found else None
 
 
+def behind(versions: Versions, champion: Any | None) -> bool:
+    """Whether the alias is where Stillroom set it, and the ledger has a later champion, made elsewhere.
+
+    As in another worktree, or on a machine whose records were fetched, each with an MLflow of its own.  An alias that a
+    person moved is not where Stillroom set it.
+    """
+    key = champion.tags.get(RUN_KEY) if champion else None
+    leader = decisions.champion(versions.decided)
+    if leader is None or not key or leader.intent.key == key:
+        return False
+    return overtaken(versions.decided, key, versions.led())
+
+
+def overtaken(decided: Iterable[Decided], key: str, led: str) -> bool:
+    """Whether ``decided`` has a later champion than the version of run ``key``, which the intent ``led`` made that."""
+    every = list(decided)
+    leader = decisions.champion(every)
+    by = next((one for one in every if one.intent.id == led and one.intent.key == key), None)
+    if by is None or leader is None or leader.order <= by.order:
+        return False
+    # One that was decided against the other came after it, whatever the clocks of two machines say.
+    return leader.intent.body["expected"] == by.version or by.intent.body["expected"] != leader.version
+
+
 def bring(versions: Versions, *, say: Callable[[str], None]) -> None:
     """Set the aliases that are missing, `previous` and `challenger` anew, and keep all their versions' bytes.
 
-    An alias ``champion`` that is there may have been moved by hand, and stays.
+    An alias ``champion`` that is there may have been moved by hand, and stays, unless the ledger is ahead of it.
     """
     targets = wanted(versions.decided)
     for alias, decided in targets.items():
@@ -83,7 +107,9 @@ def bring(versions: Versions, *, say: Callable[[str], None]) -> None:
         if version is None:
             continue
         number, there = int(version.version), versions.tracker.version(versions.name, f"@{alias}")
-        if there is not None and (alias == CHAMPION or int(there.version) == number):
+        if there is not None and int(there.version) == number:
+            continue
+        if there is not None and alias == CHAMPION and not behind(versions, there):
             continue
         fault = versions.fault(version, decided.intent.body["manifest"])
         if fault:
@@ -91,7 +117,13 @@ def bring(versions: Versions, *, say: Callable[[str], None]) -> None:
             continue
         versions.point(alias, number)
         if alias == CHAMPION:
-            say(f"{versions.name}@{alias} is version {number} again")
+            versions.lead(decided.intent.id)
+            said = (
+                "again"
+                if there is None
+                else f"and no more {there.version}: {decided.intent.body['decision']['reason']}"
+            )
+            say(f"{versions.name}@{alias} is version {number} {said}")
     if CHALLENGER not in targets and versions.tracker.version(versions.name, f"@{CHALLENGER}"):
         versions.client.delete_registered_model_alias(versions.name, CHALLENGER)
     keep(versions.history, {alias: version.tags.get(RUN_KEY, "") for alias in (CHAMPION, PREVIOUS, CHALLENGER)

@@ -86,6 +86,9 @@ def published(state: State) -> tuple[dict[str, Any] | None, str]:
             return None, f"MLflow has lost version {standing.version} of {params.name}"
         if leader and champion is None:
             return None, f"MLflow has lost the alias {CHAMPION} of {params.name}"
+        ahead = versions.of(leader.intent.key) if leader and aliases.behind(versions, champion) else None
+        if ahead and not versions.fault(ahead):
+            return None, f"version {ahead.version} of {params.name} was made {CHAMPION} elsewhere"
         for one in filter(None, (version, champion)):
             fault = versions.fault(one)
             if fault:

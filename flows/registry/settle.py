@@ -51,8 +51,9 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
 def finish(versions: Versions) -> None:
     """End what a killed process began, whatever version it is about: do it, or say on record why not.
 
-    Then put on record which version MLflow has as champion, where the ledger has another one: a person moved the alias
-    there, or a machine whose records are not here, or two machines at once.
+    Then set the alias where the ledger has a later champion than MLflow, and put on record which version MLflow has
+    where that is not why they differ: a person moved the alias there, or a machine whose records are not here, or two
+    machines at once.
     """
     for one, later in decisions.left_open(versions.decided):
         version = versions.numbered(one.version) if one.version is not None else None
@@ -65,13 +66,18 @@ def finish(versions: Versions) -> None:
             _end(versions, one.intent, "refused")
     found, leader = versions.champion(), decisions.champion(versions.decided)
     key = found.tags.get(RUN_KEY) if found else None
-    if key and (leader is None or leader.intent.key != key) and not versions.fault(found):
+    if key and leader is not None and leader.intent.key == key:
+        versions.lead(leader.intent.id)
+    elif aliases.behind(versions, found):
+        aliases.bring(versions, say=lambda _: None)
+    elif key and not versions.fault(found):
         said = versions.concluded(found)
         if not said or not said["promote"]:
             reason = f"Promoted in MLflow: {versions.name}@{aliases.CHAMPION} was found on it"
             said = {"promote": True, "reason": reason, "evidence": {}, "against": None}
         adopted = _begin(versions, found, key, said, expected=_number(found), by="another machine")
         _end(versions, adopted, "adopted")
+        versions.lead(adopted.id)
         _tell(versions, found, said)
 
 
@@ -158,6 +164,7 @@ def _moved(versions: Versions, version: Any, begun: Record) -> Result:
         raise Refused(f"{versions.name} version {version.version} is not promoted: {fault}")
     if now != int(version.version):  # else moved by a process that was killed before it could say so
         versions.point(aliases.CHAMPION, int(version.version))
+    versions.lead(begun.id)
     return "promoted"
 
 

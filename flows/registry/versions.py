@@ -27,6 +27,8 @@ from flows.registry.sign import Signer
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DECISION, REASON = "stillroom.decision", "stillroom.reason"
+LED = "stillroom.champion"
+"""On the registered model: the record by which Stillroom set alias `champion` last. Who moves it by hand leaves it."""
 
 
 class Versions:
@@ -153,6 +155,16 @@ class Versions:
     def point(self, alias: str, number: int) -> None:
         """Have ``alias`` point to version ``number``."""
         self.client.set_registered_model_alias(self.name, alias, str(number))
+
+    def led(self) -> str:
+        """The id of the intent by which the alias `champion` was last set; empty when nothing says so."""
+        found = self.client.search_registered_models(f"name = '{self.name}'")
+        return str(found[0].tags.get(LED, "")) if found else ""
+
+    def lead(self, intent: str) -> None:
+        """Note that the alias `champion` is where the record ``intent`` has it."""
+        if self.led() != intent:
+            self.client.set_registered_model_tag(self.name, LED, intent)
 
     def decide(self, version: Any, champion: Any | None, params: RegisterParams) -> dict[str, Any]:
         """The gate's decision on ``version`` against ``champion``, as plain data."""

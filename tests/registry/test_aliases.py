@@ -66,6 +66,24 @@ def test_previous_is_the_champion_that_was_found_whoever_had_made_it():
     assert told(*rows, (2, 2, "promoted")) == ({"champion": 2, "previous": 1}, None)
 
 
+def behind(at, *rows):
+    """Whether an alias that stands where the decision number ``at`` of ``rows`` set it is to follow the ledger."""
+    every = decided(*rows)
+    return aliases.overtaken(every, every[at].intent.key, every[at].intent.id)
+
+
+def test_an_alias_follows_what_was_decided_elsewhere_and_never_goes_back():
+    rows = [(1, None, "promoted"), (2, 1, "promoted")]
+    assert behind(0, *rows) and not behind(1, *rows)
+    assert behind(1, *rows, (1, 2, "promoted")), "a rollback"
+    assert not behind(0, (1, None, "promoted"), (2, 1, "held"))
+    assert behind(1, *rows, (3, 1, "promoted")), "two at once: as the ledger has it"
+    assert not behind(0, (2, 3, "promoted"), (3, 1, "promoted")), "made against 3, by a machine whose clock is slow"
+    every = decided(*rows)
+    assert not aliases.overtaken(every, "k1", "another machine's record"), "its ledger was not fetched"
+    assert not aliases.overtaken(every, "k2", every[0].intent.id), "a person moved it"
+
+
 OLD, KEPT = "stillroom", "kept-by-stillroom"
 
 
