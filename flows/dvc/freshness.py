@@ -75,9 +75,10 @@ class Freshness:
         return self._new["known"][key]
 
     def save(self) -> None:
-        """Keep what was found for the next time."""
+        """Keep what was found for the next time, where this user may and the disk has room: only time depends on it."""
         if self._new != self._old:
-            files.write_text(self._memory, json.dumps(self._new))
+            with contextlib.suppress(OSError):
+                files.write_text(self._memory, json.dumps(self._new))
 
     def _same(self, wanted: dict[str, Any], locked: dict[str, Any] | None, params: dict[str, Any]) -> bool:
         if not locked or locked.get("cmd") != wanted.get("cmd"):

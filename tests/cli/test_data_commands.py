@@ -91,6 +91,13 @@ def test_a_damaged_memory_costs_time_and_nothing_else(mine):
         assert stale(mine) == ["train", "evaluate", "report"]
 
 
+def test_a_memory_that_cannot_be_written_costs_time_and_nothing_else(mine):
+    memory = mine / ".stillroom/fresh.json"
+    memory.unlink(missing_ok=True)
+    memory.mkdir()  # as where this user may not write, which root always may
+    assert status.status(State(mine))["stale"] == []
+
+
 def test_status_counts_images_sources_and_splits(checkout):
     found = status.status(State(checkout))
     assert found["images"] == {"kept": 25, "rejected": 2, "withdrawn": 0}
