@@ -55,6 +55,11 @@ def commit(root: Path, name: str = "HEAD") -> str:
     return maybe(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
 
 
+def common(root: Path) -> Path:
+    """The folder of the repository that all of its worktrees share."""
+    return root / git(root, "rev-parse", "--git-common-dir").removesuffix("\n")
+
+
 def user(root: Path) -> str:
     """Who works here: git's user.name, else the name of the account, else its number."""
     try:
@@ -65,7 +70,7 @@ def user(root: Path) -> str:
 
 def refuse_hidden(root: Path, refs: str) -> None:
     """UserError where this user may not list a folder of ``refs``: git says nothing and leaves out what is below it."""
-    place = root / git(root, "rev-parse", "--git-common-dir").removesuffix("\n") / refs
+    place = common(root) / refs
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # they are packed, or git removes an empty folder just now

@@ -16,8 +16,8 @@ from flows.history.store import PipelineRun
 class History:
     """What is on record: read at the first look, and from then on with what this object adds, not what others do.
 
-    No lock is needed: records are never changed, and what two processes decide meets in MLflow's alias, which
-    flows/registry/settle.py compares before it moves it.
+    To read needs no lock: records are never changed.  Who decides is alone in the repository before it reads
+    (flows/registry/settle.py); what two machines decide meets in MLflow's alias, which is compared before it is moved.
     """
 
     def __init__(self, root: Path) -> None:

@@ -20,6 +20,7 @@ from flows.registry import aliases, bundle, chain, changes, restore, settle, sig
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Versions
+from flows.workspace import exits
 from flows.workspace.paths import State
 
 
@@ -40,7 +41,7 @@ def publish(
     if changed:
         raise UserError(f"{changed} was changed while the run went on: nothing is recorded; `stillroom run` again")
     signer = sign.signer(state.root, params, say=say)
-    with explained(os.environ["MLFLOW_TRACKING_URI"]):
+    with explained(os.environ["MLFLOW_TRACKING_URI"]), settle.alone(state.root, what="stillroom run", say=say):
         history, user = History(state.root), git.maybe(state.root, "config", "--get", "user.name")
         run = _as_made(run, outcomes, seconds or {}, history.records, user)
         history.record(run)
@@ -104,7 +105,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
     """
     params = register_params(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    with explained(uri):
+    with explained(uri), settle.alone(state.root, what="stillroom sync", say=say):
         tracker = Tracker(state, uri)
         closed = tracker.repair()
         if closed:
@@ -148,7 +149,7 @@ def promote(state: State, number: int, reason: str | None) -> str:
     """
     params = register_params(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    with explained(uri):
+    with explained(uri), settle.alone(state.root, what="stillroom promote", say=exits.note):
         decision = promote_version(Versions(Tracker(state, uri), params.name), number, reason)
     return f"{params.name}@{CHAMPION} is version {number}: {decision['reason']}"
 

@@ -49,7 +49,12 @@ def _row(one: Decided) -> dict[str, Any]:
 
 def rollback(state: State, reason: str) -> None:
     """Promote the version before the champion, with ``reason`` on record."""
-    with lock.held(state.lock, what="stillroom rollback", wait=True, say=exits.note), _explained():
+    what = "stillroom rollback"
+    with (
+        lock.held(state.lock, what=what, wait=True, say=exits.note),
+        settle.alone(state.root, what=what, say=exits.note),
+        _explained(),
+    ):
         versions = _versions(state)
         settle.finish(versions)
         before = aliases.before(versions)

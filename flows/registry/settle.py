@@ -7,6 +7,9 @@ were just compared with their manifest.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
@@ -18,6 +21,7 @@ from flows.history.store import PipelineRun
 from flows.registry import aliases, bundle, chain
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import Versions
+from flows.workspace import lock
 
 _TRIES = 5
 """How often a decision is made anew because somebody else moved the alias meanwhile."""
@@ -25,6 +29,17 @@ _TRIES = 5
 
 class Refused(UserError):
     """The bytes of a version are not those of its manifest: no alias points at such."""
+
+
+@contextlib.contextmanager
+def alone(root: Path, *, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep other worktrees of the repository out, from before the ledger is read until what was decided is on record.
+
+    Each has an MLflow of its own, which would give the number that comes next to another version.
+    """
+    path = git.common(root) / "stillroom.lock"
+    with lock.held(path, what=what, wait=True, say=say, where=f"in a worktree of {path.parent.parent}"):
+        yield
 
 
 def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterParams) -> dict[str, Any]:

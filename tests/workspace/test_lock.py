@@ -1,5 +1,7 @@
 """One run at a time in a checkout."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -57,3 +59,24 @@ def test_the_lock_is_free_after_use(tmp_path):
     for _ in range(2):
         with lock.held(tmp_path / "lock", what="x", wait=False, say=print):
             pass
+
+
+def test_a_lock_file_of_another_user_is_held_all_the_same(tmp_path, monkeypatch):
+    path, true = tmp_path / "lock", os.open
+    path.write_text("")
+
+    def refuse(name, flags, *mode):  # root could write into it
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return true(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with (
+        lock.held(path, what="x", wait=False, say=print),
+        pytest.raises(UserError, match="in use by another process"),
+        lock.held(path, what="y", wait=False, say=print),
+    ):
+        pass
+    path.unlink()
+    with pytest.raises(PermissionError), lock.held(path, what="x", wait=False, say=print):
+        pass
