@@ -12,10 +12,10 @@ _AGAIN = "evaluate and register this version again"
 
 
 def candidate(folder: Path) -> dict[str, Any]:
-    """``scores``, ``samples``, ``held_out`` and ``licences`` of the version in ``folder``; UserError for a damaged one.
+    """``scores``, ``classes``, ``samples``, ``held_out`` and ``licences`` of the version in ``folder``.
 
-    Samples and held-out images are the rows of its tables (:mod:`components.samples.drawn`); licences are those of the
-    sources that its manifest names.
+    UserError for a damaged one.  Samples and held-out images are the rows of its tables
+    (:mod:`components.samples.drawn`); licences are those of the sources that its manifest names.
     """
     from components.samples import drawn
 
@@ -30,5 +30,9 @@ def candidate(folder: Path) -> dict[str, Any]:
 
 
 def champion(folder: Path) -> dict[str, Any]:
-    """The ``scores`` of the version in ``folder``: all that older versions hold; UserError when they are damaged."""
-    return files.read_json_object(folder / "scores.json", _AGAIN)
+    """The ``scores`` and ``classes`` of the version in ``folder``; UserError when they are damaged.
+
+    It is all that older versions hold.
+    """
+    scores, notes = (files.read_json_object(folder / name, _AGAIN) for name in ("scores.json", "stillroom.json"))
+    return {**scores, "classes": [str(name) for name in notes.get("classes") or ()]}

@@ -33,14 +33,16 @@ class Decision:
 def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, params: RegisterParams) -> Decision:
     """Promote a candidate when there is no champion yet, or when it is better than the champion beyond chance.
 
-    A veto (components/register/vetoes.py) comes before both.  Better means two things.  The whole interval of the
-    relative change of the x0 error (paired bootstrap over images) lies below -margin; and the whole interval of the
-    change of the kernel distance (paired bootstrap over samples from the same seeds) does not lie above 0.
+    A veto (components/register/vetoes.py) comes before both.  A champion that knows none of the candidate's classes is
+    replaced, whatever the errors of both: nobody can draw by it what the data shows now.  Better means two things.  The
+    whole interval of the relative change of the x0 error (paired bootstrap over images) lies below -margin; and the
+    whole interval of the change of the kernel distance (paired bootstrap over samples from the same seeds) does not lie
+    above 0.
 
-    Both are what components/register/evidence.py reads, as plain data: ``scores``, and the candidate's ``samples`` and
-    ``held_out``, the rows of its tables.  When there is a champion, both also hold ``errors``: squared x0 errors,
-    (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors); the
-    champion may hold ``kid_change`` (components.evaluate.paired), and the candidate ``seconds``.
+    Both are what components/register/evidence.py reads, as plain data: ``scores`` and ``classes``, and the candidate's
+    ``samples`` and ``held_out``, the rows of its tables.  When there is a champion, both also hold ``errors``: squared
+    x0 errors, (images, noise levels), of the same images with the same noise (components.evaluate.stage.x0_errors);
+    the champion may hold ``kid_change`` (components.evaluate.paired), and the candidate ``seconds``.
     """
     evidence: dict[str, Any] = {"confidence": params.confidence, "margin": params.margin}
     veto = vetoes.first(candidate, params, evidence)
@@ -48,6 +50,10 @@ def decide(candidate: Mapping[str, Any], champion: Mapping[str, Any] | None, par
         return Decision(False, f"Not promoted: {veto}.", evidence)
     if champion is None:
         return Decision(True, "Promoted: the first version in this registry.", evidence)
+    known, wanted = set(champion.get("classes", ())), candidate.get("classes", ())
+    if wanted and not known.intersection(wanted):  # as after its source was replaced: it can draw none of them
+        evidence |= {"classes": len(wanted), "classes_of_champion": len(known)}
+        return Decision(True, f"Promoted: the champion knows none of the {len(wanted)} classes.", evidence)
     change, low, high = relative_change(candidate["errors"], champion["errors"], params.confidence)
     if not all(map(math.isfinite, (change, low, high))):
         return Decision(True, "Promoted: the champion's x0 error is not finite.", evidence)

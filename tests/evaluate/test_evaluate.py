@@ -217,7 +217,8 @@ def test_a_planted_copier_of_one_class_is_caught_by_the_gate(made, tmp_path, alo
     monkeypatch.setattr(tabulate, "FEW", 5)  # of the 16 held-out images
     numbers = run(made, tmp_path, params)
     assert numbers["memorised_class_excess"] == 1
-    (tmp_path / "evaluation/MANIFEST.json").write_text("{}")
+    for name in ("MANIFEST.json", "stillroom.json"):
+        (tmp_path / "evaluation" / name).write_text("{}")
     candidate = evidence.candidate(tmp_path / "evaluation")
     assert {row["label"] for row in candidate["samples"] if row["copy"]} == {"right"}
     lenient = RegisterParams.model_construct(

@@ -66,6 +66,16 @@ def test_better_by_less_than_the_margin_is_not_enough():
     assert decide(scored(0.7), scored(), asked).promote
 
 
+@pytest.mark.parametrize(("before", "promoted"), [(["cats", "dogs"], True), ([], True), (["cats", "ships"], False)])
+def test_a_champion_that_knows_none_of_the_classes_is_replaced_by_whatever_has_no_veto(before, promoted):
+    candidate, champion = scored(1.1) | {"classes": ["ships", "planes"]}, scored() | {"classes": before}
+    decision = decide(candidate, champion, PARAMS)
+    assert decision.promote == promoted
+    assert ("knows none of the 2 classes" in decision.reason) == promoted
+    assert not decide(candidate | {"samples": rows(100, 1.0)}, champion, PARAMS).promote
+    assert not decide(candidate | {"classes": []}, champion, PARAMS).promote, "without labels errors tell"
+
+
 def test_worse_pictures_from_the_same_seeds_are_not_promoted():
     worse = scored() | {"kid_change": {"value": 1.0, "low": 0.2, "high": 1.8}}
     decision = decide(scored(0.9), worse, PARAMS)
