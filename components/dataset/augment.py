@@ -205,9 +205,10 @@ def _turn(angle: Tensor, factor: Tensor) -> Tensor:
     They turn by ``angle`` (radians) around it and multiply the distance from it by ``factor``.
     """
     grey = torch.full((3, 3), 1 / 3, device=angle.device)
-    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angle.device) / math.sqrt(3)
+    one = torch.eye(3, device=angle.device)
+    across = (one.roll(1, 0) - one.roll(1, 1)) / math.sqrt(3)  # (0, -1, 1), (1, 0, -1), (-1, 1, 0)
     cosine, sine, factor = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1), factor.view(-1, 1, 1)
-    return grey + factor * (cosine * (torch.eye(3, device=angle.device) - grey) + sine * across)
+    return grey + factor * (cosine * (one - grey) + sine * across)
 
 
 def _column(values: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ _ROUNDS = 10
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
 _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 _PIECE = 8192
+"""Pairs of normal numbers made at once on the CPU: what is larger than its cache, malloc gets anew from the kernel."""
+_DEVICE_PIECE = 1 << 22
+"""The same on CUDA, where each piece costs some eighty kernels; each of some ten temporaries takes 32 MiB then."""
 _FEISTEL = 12
 """Rounds of the permutation: after 8, a chi-square test of 120,000 orders of five images tells them from chance."""
 
@@ -50,8 +53,10 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 
 def words(seed: int, purpose: int, places: Tensor, index: Tensor | int = 0) -> Words:
     """The four words of each place (int64, 0 or more) and index; they broadcast."""
-    index = torch.as_tensor(index, dtype=torch.int64, device=places.device)
-    fourth = torch.tensor(purpose, dtype=torch.int64, device=places.device)
+    # torch.tensor would copy from the host, for which a GPU waits; torch.full is a kernel.
+    if not isinstance(index, Tensor):
+        index = torch.full((), index, dtype=torch.int64, device=places.device)
+    fourth = torch.full((), purpose, dtype=torch.int64, device=places.device)
     return philox((index, places & LOW, places >> 32, fourth), (seed & LOW, (seed >> 32) & LOW))
 
 
@@ -66,7 +71,7 @@ def normal(seed: int, places_B: Tensor, shape: Sequence[int], device: torch.devi
     one, two, three, four = (word[:, None] for word in words(seed, NOISE, places_B.to(device)))
     start, key = (one << 32) ^ two, (three << 32) ^ four
     out = torch.empty(len(places_B), 2, half, device=device)
-    piece = half if out.is_cuda else _PIECE  # what is larger than a CPU's cache, malloc gets anew from the kernel
+    piece = _PIECE if out.device.type == "cpu" else _DEVICE_PIECE
     for first in range(0, half, piece):
         steps = torch.arange(first, min(half, first + piece), device=device) * _GAMMA
         many = max(1, piece // len(steps))

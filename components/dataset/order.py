@@ -46,11 +46,16 @@ class DrawPlan:
 
     def at(self, place: int) -> Draw:
         """The whole batch whose first image is at ``place``, a multiple of ``batch``."""
+        window, rows = self.window(place)
+        return Draw(*(part[rows] for part in window))
+
+    def window(self, place: int) -> tuple[Draw, slice]:
+        """The draws of the batches around ``place``, the same object until another window is asked for, and which of
+        them are those of :meth:`at`."""
         first = place - place % self._long
         if first != self._first:
             self._first, self._drawn = first, self._draw(torch.arange(first, first + self._long))
-        rows = slice(place - first, place - first + self.batch)
-        return Draw(*(part[rows] for part in self._drawn))
+        return self._drawn, slice(place - first, place - first + self.batch)
 
     def _draw(self, places: Tensor) -> Draw:
         jitter, dropped, shuffle, _ = counters.words(self.seed, counters.SHARE, places)

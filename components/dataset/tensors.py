@@ -69,6 +69,12 @@ class Pixels:
         return self._batch
 
 
+def sent(value: Tensor, device: torch.device | str) -> Tensor:
+    """``value`` on ``device``; on CUDA by way of pinned memory, so that neither the host nor the device waits."""
+    pinned = value.pin_memory() if torch.device(device).type == "cuda" and value.device.type == "cpu" else value
+    return pinned.to(device, non_blocking=True)
+
+
 def to_network(
     stored: Tensor, device: torch.device | str = "cpu", *, out: Tensor | None = None, spec: SampleSpec = _IMAGE
 ) -> Tensor:
@@ -76,7 +82,7 @@ def to_network(
 
     Written to ``out`` when that has the right shape; ``spec`` says what stored numbers mean, and its shape is not read.
     """
-    moved = stored.to(device, non_blocking=True).movedim(-1, 1)
+    moved = sent(stored, device).movedim(-1, 1)
     # Turned and widened in one pass: permute().float().contiguous() goes over four times the bytes thrice.
     if out is None or out.shape != moved.shape or out.device != moved.device:
         out = torch.empty(moved.shape, device=moved.device)

@@ -162,8 +162,7 @@ class SigmaDistribution:
         """
         share = share.double()
         if self.kind == "schedule":
-            steps = of.sigmas.to(share.device)
-            return steps[(share * TIMESTEPS).long().clamp_(0, TIMESTEPS - 1)]
+            return of.sigmas[(share * TIMESTEPS).long().clamp_(0, TIMESTEPS - 1)]
         if self.kind == "uniform":
             sigma = share / (1 - share)
         else:
@@ -179,4 +178,10 @@ def band_edges(low: float, high: float) -> list[float]:
 
 def band_of(sigma: Tensor) -> Tensor:
     """The band, 0 to 7, of each ``sigma`` (B,)."""
-    return torch.bucketize(sigma, torch.tensor(band_edges(0, math.inf)[1:-1], device=sigma.device))
+    return torch.bucketize(sigma, _inner_edges(sigma.device))
+
+
+@functools.cache
+def _inner_edges(device: torch.device) -> Tensor:
+    """The edges between the bands; kept for each device, since a copy at every step would make a GPU wait."""
+    return torch.tensor(band_edges(0, math.inf)[1:-1], device=device)

@@ -5,6 +5,7 @@ Shapes: B samples of this rank, (B, C, ...); images BCHW.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,12 @@ from components.dataset import augment, counters, loaders, order, tensors
 from components.diffusion import conditions, schedule
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
+
+SHARE = 0.25
+"""Of the free memory of a GPU that training images may take: the rest is for weights, gradients and the step."""
+
+_AT_ONCE = 4096
+"""Images that go there at once."""
 
 
 class Batch(NamedTuple):
@@ -41,8 +48,23 @@ class Batch(NamedTuple):
         )  # fmt: skip
 
 
+class _Ahead(NamedTuple):
+    """What a window of the training's order needs of what is drawn for it, on the device: (W,) each."""
+
+    drawn: order.Draw
+    """What it was made of, on the CPU."""
+    places: Tensor
+    positions: Tensor
+    sigma: Tensor
+    condition: conditions.Condition
+
+
 class Feed:
-    """Batches by place; with ``params.loaders`` their images are gathered ahead by processes of their own."""
+    """Batches by place, of a window at once; what they need goes to the device with its first batch.
+
+    On CUDA the training images lie there whole where they take at most :data:`SHARE` of the free memory.  Elsewhere,
+    and with ``params.loaders``, they are gathered from the pack, by processes of their own ahead of time.
+    """
 
     def __init__(self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group) -> None:
         self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
@@ -53,25 +75,24 @@ class Feed:
         if params.augment.on:
             augment.check(header.spec)
         self._out: Tensor | None = None
+        self._window: _Ahead | None = None
+        self._held = self._all() if self._fits() else None
         shape = (params.batch // group.size, *header.spec.stored_shape)
         self._loaders = None
-        if params.loaders:
+        if params.loaders and self._held is None:
             self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device, header.spec)
 
     def batch(self, place: int, then: int | None = None) -> Batch:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
-        draw, device = self._mine(place), self.group.device
-        header = self.pixels.header
-        ids = self.pixels.class_ids[self.rows[draw.positions]].masked_fill(draw.dropped, -1)
-        condition = conditions.moved(conditions.of_classes(ids, len(header.classes) or None), device)
-        known = schedule.schedule(self.params.schedule)
-        sigma = self.params.sigma_distribution.sigma(draw.share, known).to(device, non_blocking=True)
-        noise = counters.normal(self.params.seed, draw.places, header.spec.shape, device)
-        image, how = self._image(place, then), self.params.augment
+        ahead, mine = self._ahead(place)
+        spec, how, places = self.pixels.header.spec, self.params.augment, ahead.places[mine]
+        noise = counters.normal(self.params.seed, places, spec.shape, self.group.device)
+        image = self._image(place, then, ahead.positions[mine])
+        sigma, condition = ahead.sigma[mine], conditions.rows(ahead.condition, mine)
         if not how.on:
             return Batch(image, noise, sigma, condition)
-        drawn = augment.draw(how, self.params.seed, draw.places.to(device, non_blocking=True))
-        changed = augment.apply(how, image, drawn, header.spec)
+        drawn = augment.draw(how, self.params.seed, places)
+        changed = augment.apply(how, image, drawn, spec)
         return Batch(changed, noise, sigma, condition, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
@@ -83,17 +104,49 @@ class Feed:
         if self._loaders:
             self._loaders.close()
 
-    def _mine(self, place: int) -> order.Draw:
-        return order.Draw(*map(self.group.part, self._plan.at(place)))
+    def _ahead(self, place: int) -> tuple[_Ahead, slice]:
+        """The window around ``place`` and this rank's rows of it."""
+        drawn, batch = self._plan.window(place)
+        if self._window is None or self._window.drawn is not drawn:
+            self._window = self._sent(drawn)
+        share = self.params.batch // self.group.size
+        first = batch.start + self.group.rank * share
+        return self._window, slice(first, first + share)
+
+    def _sent(self, drawn: order.Draw) -> _Ahead:
+        device, header = self.group.device, self.pixels.header
+        ids = self.pixels.class_ids[self.rows[drawn.positions]].masked_fill(drawn.dropped, -1)
+        sigma = self.params.sigma_distribution.sigma(drawn.share, schedule.schedule(self.params.schedule))
+        condition = conditions.of_classes(ids, len(header.classes) or None)
+        places, positions, sigma = (tensors.sent(each, device) for each in (drawn.places, drawn.positions, sigma))
+        return _Ahead(
+            drawn, places, positions, sigma, {name: tensors.sent(each, device) for name, each in condition.items()}
+        )
 
     def _gather(self, place: int) -> Tensor:
         """The stored samples, (B, ..., C); what a loader process does."""
-        return self.pixels.gather(self.rows[self._mine(place).positions])
+        return self.pixels.gather(self.rows[self.group.part(self._plan.at(place).positions)])
 
-    def _image(self, place: int, then: int | None) -> Tensor:
+    def _image(self, place: int, then: int | None, positions: Tensor) -> Tensor:
         if self._loaders:
             return self._loaders.get(place, place + self.params.batch if then is None else then, self.params.batch)
-        self._out = tensors.to_network(
-            self._gather(place), self.group.device, out=self._out, spec=self.pixels.header.spec
-        )
+        stored = self._gather(place) if self._held is None else self._held.index_select(0, positions)
+        self._out = tensors.to_network(stored, self.group.device, out=self._out, spec=self.pixels.header.spec)
         return self._out
+
+    def _fits(self) -> bool:
+        """Whether the training images may stay on the device."""
+        if self.group.device.type != "cuda":
+            return False
+        spec, (free, _) = self.pixels.header.spec, torch.cuda.mem_get_info(self.group.device)
+        return len(self.rows) * math.prod(spec.shape) * tensors.DTYPES[spec.dtype].itemsize <= SHARE * free
+
+    def _all(self) -> Tensor:
+        """The training images as stored, (N, ..., C), on the device."""
+        spec = self.pixels.header.spec
+        shape = (len(self.rows), *spec.stored_shape)
+        out = torch.empty(shape, dtype=tensors.DTYPES[spec.dtype], device=self.group.device)
+        for first in range(0, len(self.rows), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            out[part] = self.pixels.gather(self.rows[part]).to(out.device)
+        return out

@@ -40,8 +40,8 @@ def row(losses_B: Tensor, sigma_B: Tensor, norm: Tensor, arrived: tuple[bool, bo
     """
     in_band = schedule.band_of(sigma_B)[:, None] == torch.arange(schedule.BANDS, device=sigma_B.device)
     sums = torch.where(in_band, losses_B.double()[:, None], 0.0).sum(0)
-    signals = torch.tensor(arrived, dtype=torch.float64).to(sigma_B.device, non_blocking=True)
-    return torch.cat([sums, in_band.sum(0).double(), norm.double().reshape(1), signals])
+    signals = [sums.new_full((1,), float(each)) for each in arrived]  # kernels: a GPU would wait for a copy
+    return torch.cat([sums, in_band.sum(0).double(), norm.double().reshape(1), *signals])
 
 
 def mean_loss(row: Tensor) -> Tensor:
