@@ -121,12 +121,19 @@ def test_on_the_cpu_it_compiles_when_the_budget_pays_for_it(wanted, seconds, on,
     assert network.compiled == decided.on == compiled
 
 
-@pytest.mark.parametrize(("left", "compiled"), [(1000, False), (10_000, True)])
-def test_on_cuda_measured_steps_decide(left, compiled, monkeypatch):
+class DiTTransformer2DModel(Network):
+    """Pays sooner, as it compiles faster."""
+
+
+@pytest.mark.parametrize(("kind", "left", "compiled"), [
+    (Network, 1000, False), (Network, 2600, False), (Network, 2800, True), (Network, 10_000, True),
+    (DiTTransformer2DModel, 880, False), (DiTTransformer2DModel, 950, True),
+])  # fmt: skip
+def test_on_cuda_measured_steps_decide(kind, left, compiled, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(compiling.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    network = Network()
+    network = kind()
     decided = compiling.Compiling("auto", network, CUDA.device, on=False, operations=lambda: 0)
     for step in range(1, 40):
         clock[0] += 0.1
