@@ -1,4 +1,4 @@
-"""One GPU in at most ten minutes: Hugging Face's recipe and ours on one `UNet2DModel`, a DiT, sampling, the loader.
+"""One GPU in at most eight minutes: the default training, Hugging Face's recipe and ours on one network, sampling.
 
     PYTHONPATH=. python benchmarks/gpu.py                  # on a GPU, one Markdown table
     PYTHONPATH=. python benchmarks/gpu.py --minutes 4      # what matters most, as far as four minutes go
@@ -7,12 +7,16 @@
 ``Script`` is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers (its network,
 batch 16, AdamW 1e-4, DDPM with linear betas, fp32 by default), written anew on accelerate, with its data loader: PIL
 images, torchvision transforms, no workers.  Ours is the step of components/train/step.py on that network.  Everything
-waits for the device at both ends of a timing, and nowhere else.  It has not run on a GPU yet.
+waits for the device at both ends of a timing, and nowhere else.  Each part has its own time, and what it found is
+printed at once, most important first.  The last but one trains by `python -m components train` for a minute, on
+data/pixels and data/splits where the checkout has them, else on random pictures, and leaves samples in --sheet.
+Commit aaae879 was measured on an H200 by hand (docs/recipe.md); this form has run in small on the CPU alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import itertools
 import json
@@ -22,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gpu_counts
+import gpu_stage
 import peers
 import torch
 from PIL import Image
@@ -29,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from components.base import config
-from components.dataset import tensors
+from components.dataset import counters, tensors
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.samples import pack
@@ -95,13 +101,6 @@ def unet(side: int, widths: tuple[int, ...]) -> nn.Module:
         sample_size=side, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=widths,
         down_block_types=down, up_block_types=[name.replace("Down", "Up") for name in reversed(down)],
     )  # fmt: skip
-
-
-def pictures(count: int, side: int) -> Tensor:
-    """Smooth random images, uint8 NHWC."""
-    source = torch.Generator().manual_seed(0)
-    coarse = torch.rand(count, 3, side // 8, side // 8, generator=source)
-    return (255 * functional.interpolate(coarse, size=side, mode="bilinear")).byte().permute(0, 2, 3, 1).contiguous()
 
 
 class Script:
@@ -208,9 +207,45 @@ class Ours:
         return self.params.batch
 
 
+def default(bench: Bench, batch: int) -> None:
+    """The training of params.yaml on images of 32 px, what the feed and Muon take of a step, and what is launched."""
+    values = config.read(peers.ROOT / "params.yaml")["train"]
+    chosen = {name: values[name] for name in ("network", "objective", "schedule", "levels", "weighting", "onnx")}
+    side, rates = 16 if bench.smoke else 32, {}
+    with tempfile.TemporaryDirectory() as name:
+        images = gpu_stage.pictures(64 if bench.smoke else 4096, side)
+        for rate in (values["muon_rate"], 0.0):
+            mine = Ours(bench, images, batch, Path(name), **chosen, muon_rate=rate)
+            rates[rate > 0] = bench.rate(mine.step)
+            if rate:
+                still = bench.rate(functools.partial(mine.step, fed=False))
+                launches, waits = gpu_counts.counts(mine.step)
+    fed, plain = rates[True], rates[False]
+    note = f"feed {1 - fed / still:.1%} of a step, Muon {1 - fed / plain:.1%}"
+    bench.add(f"default, {side} px, batch {batch}", fed, f"{note}, {launches:.0f} launches, {waits:.1f} waits")
+
+
+def trained(bench: Bench, sheet: Path) -> None:
+    """The stage itself, from its start to its end."""
+    rate, first = gpu_stage.train(bench.rates.get("default, 32 px, batch 128", 0.0), bench.device, sheet, bench.smoke)
+    bench.add("stage train, from its start", rate, f"first images after {first:.1f} s; samples in {sheet}")
+
+
+def noise(bench: Bench) -> None:
+    """Whether the device's noise has the bits of the CPU's, and what a batch of it costs."""
+    count, side = (4, 16) if bench.smoke else (256, 64)
+    places = torch.arange(count, device=bench.device)
+
+    def draw() -> int:
+        counters.normal(0, places, (3, side, side), bench.device)
+        return count
+
+    bench.add(f"noise, {side} px, batch {count}", bench.rate(draw), f"bits: {gpu_counts.noise_bits(bench.device)}")
+
+
 def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
     """The script at its defaults and in bf16, then ours; with ``largest`` the script at our batch and ours compiled."""
-    images = pictures(64 if bench.smoke else max(256, 2**23 // side**2), side)
+    images = gpu_stage.pictures(64 if bench.smoke else max(256, 2**23 // side**2), side)
     small = 4 if bench.smoke else 16
     with tempfile.TemporaryDirectory() as name:
         if not largest:
@@ -250,7 +285,7 @@ def transformer(bench: Bench) -> None:
     side, batch = (16, 4) if bench.smoke else (64, 256)
     chosen = DIT | ({"width": 32, "depth": 1, "heads": 2} if bench.smoke else {})
     with tempfile.TemporaryDirectory() as name:
-        mine = Ours(bench, pictures(64, side), batch, Path(name), network=chosen, compile=not bench.smoke)
+        mine = Ours(bench, gpu_stage.pictures(64, side), batch, Path(name), network=chosen, compile=not bench.smoke)
         rate = bench.rate(mine.step)
         bench.add(
             f"DiT {chosen['depth']} x {chosen['width']}, {side} px, bf16, batch {batch}", rate, used(bench, mine, rate)
@@ -264,7 +299,7 @@ def drawing(bench: Bench) -> None:
     side, count, steps = (16, 4, 2) if bench.smoke else (64, 64, 20)
     network = unet(side, bench.widths)
     with tempfile.TemporaryDirectory() as name:
-        images = pictures(16, side)
+        images = gpu_stage.pictures(16, side)
         mine = Ours(bench, images, 4, Path(name), network)
         denoiser.save(Path(name) / "model", network, mine.state.objective, {
             "format": 2, "classes": [], "null_class": None, "side": side, "weighting": "plain", "steps": SAMPLE_STEPS,
@@ -289,7 +324,8 @@ def drawing(bench: Bench) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0, help="that it may take; the last rows are left out first")
+    parser.add_argument("--minutes", type=float, default=8.0, help="that it may take; the last rows are left out first")
+    parser.add_argument("--sheet", type=Path, default=Path(".stillroom/gpu.png"), help="where its samples go")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU, to see that it runs")
     options = parser.parse_args()
     if not options.smoke and not torch.cuda.is_available():
@@ -298,6 +334,10 @@ def main() -> None:
     small, large = (16, 32) if options.smoke else (64, 256)
     # Seconds that each may take, in order of worth.
     plan = [
+        ("the default", 50, lambda: default(bench, 8 if options.smoke else 128)),
+        ("the noise", 15, lambda: noise(bench)),
+        ("the stage", gpu_stage.SECONDS + 30, lambda: trained(bench, options.sheet.absolute())),
+        ("the default, large batches", 50, lambda: default(bench, 16 if options.smoke else 1024)),
         ("training in small", 75, lambda: training(bench, small, 8 if options.smoke else 256, largest=False)),
         ("training in large", 75, lambda: training(bench, large, 8 if options.smoke else 32, largest=False)),
         ("the DiT", 60, lambda: transformer(bench)),
@@ -306,7 +346,7 @@ def main() -> None:
         ("training in large, compiled", 120, lambda: training(bench, large, 8 if options.smoke else 32, largest=True)),
     ]
     print("| what | images/s | |\n|---|---|---|", flush=True)
-    for name, seconds, work in plan[:4] if options.smoke else plan:
+    for name, seconds, work in plan[:8] if options.smoke else plan:
         if time.monotonic() + seconds > bench.end and not options.smoke:
             print(f"| {name}: left out, the time was short | | |", flush=True)
             continue

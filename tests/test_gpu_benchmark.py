@@ -17,12 +17,17 @@ def bench(*arguments):
     return subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.slow(50)
-def test_it_prints_a_row_for_each_measurement():
-    done = bench("--smoke")
+@pytest.mark.slow(70)
+def test_it_prints_a_row_for_each_measurement(tmp_path):
+    done = bench("--smoke", "--sheet", str(tmp_path / "sheet.png"))
     assert done.returncode == 0, done.stderr[-3000:]
-    for wanted in ("script, 16 px, fp32", "ours, 32 px, bf16", "loader:", "DDPMPipeline", "times |", "smoke on"):
+    wanted_rows = (
+        "default, 16 px", "waits", "bits: equal", "stage train", "script, 16 px, fp32", "ours, 32 px, bf16", "loader:",
+        "DDPMPipeline", "times |", "smoke on",
+    )  # fmt: skip
+    for wanted in wanted_rows:
         assert wanted in done.stdout, wanted
+    assert (tmp_path / "sheet.png").is_file()
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""A minute of training by the stage itself, as a GPU worker starts it, and the samples of what it learned."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import peers
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional
+
+from components.base import config
+from components.model import grid, sampling
+from components.samples import pack
+from components.samples import spec as specs
+
+SECONDS = 60
+"""Of training, about."""
+
+
+def pictures(count: int, side: int) -> Tensor:
+    """Smooth random images, uint8 NHWC."""
+    source = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, side // 8, side // 8, generator=source)
+    return (255 * functional.interpolate(coarse, size=side, mode="bilinear")).byte().permute(0, 2, 3, 1).contiguous()
+
+
+def train(rate: float, device: torch.device, sheet: Path, smoke: bool) -> tuple[float, float]:
+    """Images a second from the stage's start to its end, and seconds until it told of the first; samples in ``sheet``.
+
+    It trains on as many images as ``rate``, images a second, has in :data:`SECONDS`.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = int(rate * SECONDS) // 128 * 128 or 256
+        _checkout(folder, images, smoke=smoke)
+        began, first = time.monotonic(), 0.0
+        line = [sys.executable, "-m", "components", "train"]
+        work = subprocess.Popen(
+            line, cwd=folder, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(peers.ROOT)}
+        )
+        assert work.stderr is not None
+        for told in iter(lambda: work.stderr.read(64), b""):
+            first = first or (time.monotonic() - began if b"images, " in told else 0.0)
+        if work.wait():
+            raise RuntimeError(f"the stage ended with code {work.returncode}")
+        took = time.monotonic() - began
+        model = sampling.load(folder / "models/candidate", device)
+        ids = [at % max(1, len(model.classes)) if model.classes else -1 for at in range(64)]
+        grid.write(sheet, sampling.sample(model, ids, seed=0), columns=8, scale=3)
+    return images / took, first
+
+
+def _checkout(folder: Path, images: int, *, smoke: bool) -> None:
+    """What the stage reads: the checkout's own pack, or one of random pictures; params.yaml for so many images."""
+    if (peers.ROOT / "data/splits").is_dir():
+        for each in ("pixels", "splits"):
+            shutil.copytree(peers.ROOT / "data" / each, folder / "data" / each)
+    else:
+        (folder / "data/pixels").mkdir(parents=True)
+        (folder / "data/splits").mkdir()
+        drawn = pictures(256, 32)
+        blobs, keys = [each.numpy().tobytes() for each in drawn], [f"{at:064x}" for at in range(256)]
+        spec = specs.image((3, 32, 32))
+        pack.write(folder / "data/pixels", blobs, spec=spec, keys=keys, classes=(), class_ids=[-1] * 256)
+        for each, part in (("train", range(192)), ("val", range(192, 256)), ("test", ()), ("quarantine", ())):
+            pack.write_int32(folder / f"data/splits/{each}.i32", part)
+    values = config.read(peers.ROOT / "params.yaml")
+    small = {"images": images, "batch": 32 if smoke else 128, "ranks": 1}
+    values["train"] |= small | ({"images": 256, "validations": 1, "validate_images": 8} if smoke else {})
+    (folder / "params.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    (folder / "data/start.json").write_text("null\n", "utf-8")
