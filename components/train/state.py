@@ -136,7 +136,7 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     average = copy.deepcopy(network)
     if shard:
         sharding.shard(network, group)
-        sharding.shard(average, group)
+        sharding.shard(average, group, learns=False)
     in_one = not cuda and not shard
     matrices = muon.matrices(network) if params.muon_moves else []
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}

@@ -1,5 +1,6 @@
-"""Two real processes under torchrun: what they learn together is what one learns, sharded or not."""
+"""Sharded networks; two real processes under torchrun: what they learn together is what one learns, sharded or not."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import pytest
 import torch
 from checkouts import python_path
 from safetensors.torch import load_file
+from torch import distributed, nn
 from train_fixtures import COMPACT, UNET, make_pack, tiny
 
 from components.train import checkpoint
+from components.train.distributed import sharding
+from components.train.distributed.ranks import Group
 from components.train.stage import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,11 +50,47 @@ def weights(folder):
     return load_file(folder / WEIGHTS)
 
 
+def checks(folder):
+    lines = map(json.loads, (folder / "model" / "history.jsonl").read_text("utf-8").splitlines())
+    return [line["x0_error"] for line in lines if "x0_error" in line]
+
+
+class Blocks(nn.Module):
+    """A block in a list, and a layer of the root."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.last = nn.ModuleList([nn.Linear(4, 4)]), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.last(self.blocks[0](x))
+
+
+@pytest.fixture
+def alone():
+    """A group of one rank, whose collective calls are real."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield Group(0, 1, torch.device("cpu"))
+    distributed.destroy_process_group()
+
+
+def test_an_averaged_network_computes_with_the_weights_that_it_has_now(alone):
+    average = Blocks().eval().requires_grad_(False)
+    sharding.shard(average, alone, learns=False)
+    kept = list(average.parameters())  # the averages hold them for the whole training
+    with torch.no_grad():
+        assert average(torch.ones(1, 4)).any()
+        for weight in kept:
+            weight.to_local().zero_()
+        assert not average(torch.ones(1, 4)).any()
+
+
 @pytest.mark.slow(40)
 @pytest.mark.parametrize(("kind", "sharding"), [(COMPACT, "none"), (UNET, "full")])
 def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding):
     packs = make_pack(tmp_path / "packs")
-    changes = {"images": 48, "validations": 1, "network": kind, "onnx": kind is COMPACT, "micro_batch": 3}
+    changes = {"images": 48, "validations": 3, "checkpoint_images": 1000, "micro_batch": 3}
+    changes |= {"network": kind, "onnx": kind is COMPACT}
     changes |= {"muon_rate": 0.0} if sharding == "full" else {}  # there AdamW moves all
     done = torchrun(tmp_path / "two", tiny(**changes, ranks=2, sharding=sharding), packs)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -59,6 +99,7 @@ def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding
     wanted = weights(one)
     for name, weight in weights(tmp_path / "two").items():
         torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)
+    assert checks(tmp_path / "two") == pytest.approx(checks(one), rel=0.01)
 
 
 @pytest.mark.slow(30)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 from components.train.distributed.ranks import Group
 
 
-def shard(network: nn.Module, group: Group) -> None:
+def shard(network: nn.Module, group: Group, *, learns: bool = True) -> None:
     """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
-    A block's weights are gathered before it computes and freed after it.
+    A block's weights are gathered before it computes and freed after it.  Those of the root stay until the backward
+    pass, or are freed as well where the network never ``learns``: nothing else would make it gather them anew.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -32,7 +33,7 @@ def shard(network: nn.Module, group: Group) -> None:
     mesh = init_device_mesh(group.device.type, (group.size,))
     for block in _blocks(network):
         fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    fully_shard(network, mesh=mesh, reshard_after_forward=None if learns else True)
 
 
 def is_sharded(network: nn.Module) -> bool:
@@ -73,7 +74,8 @@ def cut(tree: Any, like: Any) -> Any:
     if _is_cut(like):
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(tree, like.device_mesh, like.placements)
+        # FSDP's parts are contiguous, those of a checkpoint may be channels-last.
+        return distribute_tensor(tree.contiguous(), like.device_mesh, like.placements)
     if isinstance(like, dict):
         return {name: cut(part, like.get(name)) for name, part in tree.items()}
     if isinstance(like, list | tuple):
