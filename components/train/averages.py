@@ -68,13 +68,16 @@ class Averages:
         return dict(zip(self._named, kept, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages as plain data and tensors."""
-        return {"first": self.first.state_dict(), "rest": self.rest}
+        """The averages as plain data and tensors, by the names of weights: alike on every device."""
+        return {"first": self.first.state_dict(), "rest": [self.named(at) for at in range(1, len(self.half_lives))]}
 
+    @torch.no_grad()
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave, in memory of this device's form."""
         self.first.load_state_dict(saved["first"])
-        self.rest = [[weight.clone() for weight in average] for average in saved["rest"]]
+        for at, average in enumerate(saved["rest"], 1):
+            for name, weight in self.named(at).items():
+                weight.copy_(average[name])
 
 
 def _local(weight: Tensor) -> Tensor:

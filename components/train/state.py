@@ -58,7 +58,7 @@ class State:
     weights: list[nn.Parameter]
     """The same, or on the CPU their one vector (:mod:`components.train.optim.flat`)."""
     averages: Averages
-    optimiser: torch.optim.Optimizer
+    optimiser: Muon
     scaler: torch.amp.GradScaler
     guard: Guard
     best: Best = field(default_factory=Best)
@@ -104,6 +104,9 @@ class State:
             parts = self._cut(parts)
         elif self.in_one:
             parts["optimiser"] = flat.gathered(parts["optimiser"], self.learning, self.weights[0])
+        else:
+            parts["optimiser"] = flat.restrided(parts["optimiser"], self.learning)
+        parts["optimiser"] = self.optimiser.with_own_ways(parts["optimiser"])
         for name in _PARTS:
             getattr(self, name).load_state_dict(parts[name])
         for name in _VALUES:
@@ -131,23 +134,28 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
         raise UserError(f"train.batch {params.batch} is not a multiple of the {group.size} ranks at work")
     network = build(params, pixels, page).to(group.device)
     cuda, shard = group.device.type == "cuda", params.sharding == "full"
-    if cuda and not shard:
+    in_one = not shard and in_one_vector(group.device)
+    if not shard and not in_one:
         network.to(memory_format=torch.channels_last)  # what cuDNN's tensor cores want
     average = copy.deepcopy(network)
     if shard:
         sharding.shard(network, group)
         sharding.shard(average, group, learns=False)
-    in_one = not cuda and not shard
     matrices = muon.matrices(network) if params.muon_moves else []
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     names = sorted(named, key=lambda name: any(named[name] is each for each in matrices))
     learning = [named[name] for name in names]
     weights = [flat.flatten(learning)] if in_one else learning
-    optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=cuda or in_one)
+    optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=not shard or cuda)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
     averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
     objective = params.objective_at(beginning.sigma_data(page, pixels.header))
     return State(network, objective, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
+
+
+def in_one_vector(device: torch.device) -> bool:
+    """Whether weights that are not sharded lie in one vector; elsewhere a kernel takes all of them at once."""
+    return device.type == "cpu"
 
 
 def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None) -> nn.Module:

@@ -9,7 +9,7 @@ gradient; here both are plain vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +100,24 @@ def gathered(state: dict[str, Any], weights: list[nn.Parameter], vector: Tensor)
                 known[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
             _part(known[name], weight, start).copy_(value)
     return {"state": found, "param_groups": _groups(state, 1, 1 + matrices)}
+
+
+def restrided(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any]:
+    """The state of an optimiser over ``weights``, each moment in the strides of its weight.
+
+    A checkpoint of another device has those of that device's weights.
+    """
+    found = {
+        number: {name: _in_strides(value, weights[number]) for name, value in moments.items()}
+        for number, moments in state["state"].items()
+    }
+    return {**state, "state": found}
+
+
+def _in_strides(value: Tensor, weight: Tensor) -> Tensor:
+    if value.shape != weight.shape or value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _part(moment: Tensor, weight: Tensor, start: int) -> Tensor:

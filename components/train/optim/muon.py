@@ -56,6 +56,11 @@ class Muon(torch.optim.AdamW):
             each["peak"] = each["lr"]
         self._group = group if group and group.size > 1 and group.device.type == "cpu" else None
 
+    def with_own_ways(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """``saved``, a state of another device, with the implementation that this device takes."""
+        own = {name: self.defaults[name] for name in ("foreach", "fused")}
+        return {**saved, "param_groups": [{**group, **own} for group in saved["param_groups"]]}
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:  # torch overloads the method; ``closure`` is not used here
         """Update the weights by their gradients, unless ``found_inf`` says that these are not finite."""
