@@ -27,6 +27,9 @@ LINES = 100
 NORMAL_95 = 1.96
 """Standard errors on either side of a mean that hold 95 % of a normal distribution."""
 
+_MOST = 700.0
+"""Beyond it `math.exp` overflows."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,6 +80,8 @@ def validate(
 ) -> int:  # fmt: skip
     """Add a validation line: the x0 error of the averaged weights on the images of ``checked``, with its interval.
 
+    It is measured in fp32, whatever the training's precision.  Where it is not finite the line holds null.
+
     ``poll`` is asked after each part, on every rank alike; a signal that it gives ends the check, and is returned.
     """
     count = len(checked.rows)
@@ -90,7 +95,7 @@ def validate(
     chosen, condition = pixels.gather(rows), conditions.of_classes(pixels.class_ids[rows], null)
 
     def denoise(noisy: Tensor, sigma: Tensor, part: conditions.Condition) -> Tensor:
-        with precision.autocast(group.device, params.precision):
+        with precision.exact(group.device):  # as stage `evaluate` measures it
             return state.objective.denoise(state.average, noisy, sigma, part)
 
     def images(which: Tensor) -> Tensor:
@@ -111,22 +116,26 @@ def validate(
     # The logarithm of the error is, to first order, a mean over the images of their mean relative error.
     relative = (errors / means - 1).mean(1)
     deviation = (float(group.sum(relative.square().sum().reshape(1))) / max(1, count - 1) / count) ** 0.5
-    values = {"x0_error": error, "x0_error_low": error * math.exp(-NORMAL_95 * deviation),
-              "x0_error_high": error * math.exp(NORMAL_95 * deviation)}  # fmt: skip
+    ends = (-NORMAL_95 * deviation, NORMAL_95 * deviation)
+    low, high = (error * math.exp(each) if each < _MOST else math.inf for each in ends)
+    values = {"x0_error": error, "x0_error_low": low, "x0_error_high": high}
     values |= {f"x0_error/sigma_{sigma:.3g}": float(mean) for sigma, mean in zip(schedule.SIGMAS, means, strict=True)}
     _record(state, values, group)
     _compare(state, params, error)
-    if group.rank == 0:
+    if group.rank == 0 and math.isfinite(error):
         _log.info("after %d images the x0 error is %.4f", state.images_seen, error)
+    elif group.rank == 0:
+        words = "after %d images the x0 error is not finite: recorded as null, never the best"
+        _log.warning(words, state.images_seen)
     return 0
 
 
 def _compare(state: State, params: TrainParams, error: float) -> None:
-    """With patience, keep the averaged weights of the best check."""
+    """With patience, keep the averaged weights of the best check; one that is not finite is a worse one."""
     best = state.best
     if params.patience is None:
         return
-    if error < best.error:
+    if math.isfinite(error) and error < best.error:
         weights = {name: value.clone() for name, value in state.average.state_dict().items()}
         best.error, best.images_seen, best.worse, best.weights = error, state.images_seen, 0, weights
     else:
@@ -135,6 +144,8 @@ def _compare(state: State, params: TrainParams, error: float) -> None:
 
 def _record(state: State, values: dict[str, float], group: Group) -> None:
     values = {name: float(f"{value:.6g}") for name, value in values.items()}
-    state.history.append({"step": state.images_seen, **values})
+    state.history.append({
+        "step": state.images_seen, **{name: value if math.isfinite(value) else None for name, value in values.items()}
+    })  # fmt: skip
     if group.rank == 0:
         events.metrics(values, step=state.images_seen)

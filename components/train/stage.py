@@ -46,10 +46,10 @@ def train(
         state = loop.fit(job, group)
         adapters = lora.merge(state.average)
         parameters = sum(weight.numel() for weight in state.average.parameters())
-        checks = [line for line in state.history if "x0_error" in line]
-        error = checks[-1]["x0_error"] if checks else None
-        if params.patience is not None and checks:
-            error = min(line["x0_error"] for line in checks)  # the weights are of that check
+        checks = [line["x0_error"] for line in state.history if "x0_error" in line]
+        error = checks[-1] if checks else None
+        if state.best.weights:
+            error = min(check for check in checks if check is not None)  # the weights are of that check
         if group.rank == 0:
             height, width = header.spec.shape[1:]
             square = {"side": height} if height == width else {}

@@ -71,7 +71,8 @@ class State:
     """Images of a piece that CUDA's memory was found to take; 0: not looked for."""
     compiled: bool = False
     """Whether compiling was found to pay."""
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float | None]] = field(default_factory=list)
+    """The lines of history.jsonl; None is what was not finite."""
     sums: Tensor = field(default_factory=lambda: torch.zeros(2 * schedule.BANDS + 3, dtype=torch.float64))
     """Since the last line: loss by band of noise levels, images by band, then loss, gradient norm, steps."""
 

@@ -366,6 +366,6 @@ def _training_metrics(history: Path | None) -> dict[str, list[tuple[int, float]]
     for line in history.read_text("utf-8").splitlines() if history else []:
         row = json.loads(line)
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and value is not None:
                 points.setdefault(f"train/{name}", []).append((row["step"], value))
     return points

@@ -8,6 +8,7 @@ import signal
 import pytest
 import safetensors.torch
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from train_fixtures import run, tiny
 
 from components.base.errors import UserError
@@ -187,6 +188,54 @@ def test_patience_ends_the_training_and_keeps_the_weights_of_the_best_check(pack
     written = safetensors.torch.load(files["unet/diffusion_pytorch_model.safetensors"])
     assert all(torch.equal(value, averages[1][name]) for name, value in written.items())
     assert not all(torch.equal(value, averages[3][name]) for name, value in written.items())
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_check_that_is_not_finite_is_null_and_never_the_best(packs, tmp_path, monkeypatch, caplog, patience):
+    scripted = iter([0.5, float("nan"), float("inf"), float("nan")])
+    monkeypatch.setattr(x0_error, "geo", lambda errors: next(scripted))
+    params = tiny(images=64, validations=4, patience=patience)
+    numbers, files = run(tmp_path, params, packs)
+    checks = [line for line in lines(files) if "x0_error" in line]
+    wanted = [0.5, None, None, None] if patience is None else [0.5, None, None]
+    assert [line["x0_error"] for line in checks] == wanted
+    assert checks[1]["x0_error_low"] is checks[1]["x0_error_high"] is None
+    assert checks[1]["x0_error/sigma_0.05"] > 0
+    assert caplog.text.count("the x0 error is not finite") == len(wanted) - 1
+    assert numbers.get("x0_error") == (None if patience is None else 0.5)
+    assert numbers.get("best_images") == (None if patience is None else 16)
+    assert "unet/diffusion_pytorch_model.safetensors" in files
+
+
+def test_checks_are_made_in_full_precision_whatever_the_training_takes(packs, tmp_path, monkeypatch):
+    seen = []
+
+    def measure(denoise, *arguments, **options):
+        def watched(*given):
+            with Watched() as watching:
+                found = denoise(*given)
+            seen.append(watching.kinds)
+            return found
+
+        return true_measure(watched, *arguments, **options)
+
+    true_measure = x0_error.measure
+    monkeypatch.setattr(x0_error, "measure", measure)
+    run(tmp_path, tiny(images=8, validations=1, precision="bf16"), packs)
+    assert seen and all(torch.bfloat16 not in kinds for kinds in seen)
+
+
+class Watched(TorchDispatchMode):
+    """The types of all results."""
+
+    def __init__(self):
+        super().__init__()
+        self.kinds = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.kinds |= {each.dtype for each in torch.utils._pytree.tree_leaves(out) if isinstance(each, torch.Tensor)}
+        return out
 
 
 def test_the_best_weights_survive_a_stop(packs, tmp_path, monkeypatch):
