@@ -44,32 +44,33 @@ def train(
     job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
-        adapters = lora.merge(state.average)
-        parameters = sum(weight.numel() for weight in state.average.parameters())
-        checks = [line["x0_error"] for line in state.history if "x0_error" in line]
-        error = checks[-1] if checks else None
-        if state.best.weights:
-            error = min(check for check in checks if check is not None)  # the weights are of that check
-        if group.rank == 0:
-            height, width = header.spec.shape[1:]
-            square = {"side": height} if height == width else {}
-            notes = {
-                "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
-                **square, "spec": header.spec.plain(), "weighting": params.weighting,
-                "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
-                "images_seen": state.images_seen, "train_images": counts["train"],
-            }  # fmt: skip
-            notes |= {"start": begun} if begun else {}
-            if params.augment.on:
-                notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
-            words = card.text(
-                _recipe(params, state), spec=header.spec, classes=header.classes, counts=counts,
-                parameters=parameters, error=error,
-            )  # fmt: skip
-            stored = folder / averages.FOLDER
-            _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters)
-            shutil.rmtree(folder, ignore_errors=True)
         group.wait()
+    # The other ranks have ended: none waits, with a limit, while this one exports.
+    adapters = lora.merge(state.average)
+    parameters = sum(weight.numel() for weight in state.average.parameters())
+    checks = [line["x0_error"] for line in state.history if "x0_error" in line]
+    error = checks[-1] if checks else None
+    if state.best.weights:
+        error = min(check for check in checks if check is not None)  # the weights are of that check
+    if group.rank == 0:
+        height, width = header.spec.shape[1:]
+        square = {"side": height} if height == width else {}
+        notes = {
+            "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
+            **square, "spec": header.spec.plain(), "weighting": params.weighting,
+            "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
+            "images_seen": state.images_seen, "train_images": counts["train"],
+        }  # fmt: skip
+        notes |= {"start": begun} if begun else {}
+        if params.augment.on:
+            notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
+        words = card.text(
+            _recipe(params, state), spec=header.spec, classes=header.classes, counts=counts,
+            parameters=parameters, error=error,
+        )  # fmt: skip
+        stored = folder / averages.FOLDER
+        _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters)
+        shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
                "x0_error": error, "best_images": state.best.images_seen or None,
