@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
-from train_fixtures import COMPACT, UNET, run, tiny
+from train_fixtures import COMPACT, DIT, UNET, run, tiny
 
 from components.networks import registry
 from components.train import guards
@@ -62,6 +62,19 @@ def test_it_moves_matrices_of_the_blocks_and_neither_the_ends_nor_vectors(kind):
     assert found
     assert all("block" in name or name.startswith(("down", "up", "shrink", "grow")) for name in found)
     assert len(set(found)) == len(found)
+
+
+def test_tables_and_timestep_mlps_in_the_blocks_of_a_dit_are_left_to_adamw():
+    kind = DIT | {"width": 32}
+    network = registry.build(tiny(network=kind).network, schedule_name="cosine", shape=(3, 8, 8), classes=40)
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    found = {names[id(weight)] for weight in muon.matrices(network)}
+    inside = {name for name, weight in network.named_parameters() if "blocks." in name and weight.dim() > 1}
+    assert {name.split(".", 2)[2] for name in inside - found} == {
+        "norm1.emb.timestep_embedder.linear_1.weight", "norm1.emb.timestep_embedder.linear_2.weight",
+        "norm1.emb.class_embedder.embedding_table.weight",
+    }  # fmt: skip
+    assert "transformer_blocks.0.attn1.to_q.weight" in found
 
 
 def steps(optimiser, weights, gradients):

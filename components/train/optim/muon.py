@@ -31,10 +31,23 @@ LEAST = 16
 
 
 def matrices(network: nn.Module) -> list[nn.Parameter]:
-    """The weights for Muon: matrices and kernels of the blocks (module lists), of LEAST rows and columns or more."""
+    """The weights for Muon: matrices and kernels of the blocks (module lists), of LEAST rows and columns or more.
+
+    Tables of embeddings and timestep MLPs, which a DiT has in each block, are left to AdamW: of a table a step sees a
+    few rows, and Muon would move them all alike (Jordan et al. 2024).
+    """
     listed = [blocks for blocks in network.modules() if isinstance(blocks, nn.ModuleList)]
     found = dict.fromkeys(weight for blocks in listed for weight in blocks.parameters())
-    return [weight for weight in found if weight.requires_grad and weight.dim() > 1 and min(flat.rows(weight)) >= LEAST]
+    embed = {weight for part in network.modules() if _embeds(part) for weight in part.parameters()}
+    return [
+        weight for weight in found
+        if weight.requires_grad and weight not in embed and weight.dim() > 1 and min(flat.rows(weight)) >= LEAST
+    ]  # fmt: skip
+
+
+def _embeds(part: nn.Module) -> bool:
+    # The second by its name: a network that has it has imported diffusers, others need not.
+    return isinstance(part, nn.Embedding) or type(part).__name__ == "TimestepEmbedding"
 
 
 class Muon(torch.optim.AdamW):
