@@ -36,10 +36,20 @@ def flops(network: nn.Module, shape: Sequence[int], *, labels: bool) -> int:
     with torch.device("meta"):
         sample, timestep = torch.zeros(1, *shape), torch.ones(1)
         class_labels = torch.zeros(1, dtype=torch.int64) if labels else None
-    shapes = copy.deepcopy(network).to("meta").requires_grad_(True).train()
+    shapes = _shapes(network).requires_grad_(True).train()
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         shapes(sample, timestep, class_labels=class_labels).sample.sum().backward()
     return counter.get_total_flops()
+
+
+def _shapes(network: nn.Module) -> nn.Module:
+    """A copy of ``network`` on torch's meta device; its weights are never copied, of which a GPU may hold no two."""
+    without: dict[int, object] = {
+        id(weight): nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        for weight in network.parameters()
+    }
+    without |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()}
+    return copy.deepcopy(network, without)
 
 
 def at_most(network: nn.Module, shape: Sequence[int]) -> int:

@@ -31,6 +31,15 @@ def test_flops_are_those_counted_by_hand():
     assert throughput.flops(Straight(), (3, 8, 8), labels=False) == 3 * outer + 2 * inner
 
 
+def test_counting_copies_no_weight(monkeypatch):
+    network = Straight()
+    network.register_buffer("table", torch.zeros(4))
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", lambda *_: pytest.fail("a tensor was copied"))
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", lambda *_: pytest.fail("a weight was copied"))
+    assert throughput.flops(network, (3, 8, 8), labels=False) > 0
+    assert {each.device.type for each in (*network.parameters(), *network.buffers())} == {"cpu"}
+
+
 @pytest.mark.parametrize("chosen", [UNET, COMPACT])
 def test_flops_of_a_network_grow_with_its_pixels_below_the_bound(chosen):
     params = tiny(network=chosen | {"widths": [32, 32]}, onnx=chosen is COMPACT)
