@@ -60,6 +60,37 @@ def merge(network: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def exchanged(folder: Path, weights: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Merged ``weights`` by name with the adapters in ``folder`` taken out and those of ``found`` put in.
+
+    ``found`` has the names of a network in training; ``folder`` gets these adapters in place of its own.  ValueError
+    when they are those of other layers.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    old = load_file(path)
+    new = {_PREFIX + name.replace(".default.", "."): weight for name, weight in found.items()}
+    if {name: weight.shape for name, weight in new.items()} != {name: weight.shape for name, weight in old.items()}:
+        raise ValueError("other adapters")
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    factor, out = config["lora_alpha"] / config["r"], dict(weights)
+    for name in old:
+        layer, right, _ = name.removeprefix(_PREFIX).partition(".lora_A.")
+        if right:
+            weight = out[f"{layer}.weight"]
+            change = _product(new, layer) - _product(old, layer)
+            out[f"{layer}.weight"] = (weight.double() + factor * change.view(weight.shape)).to(weight.dtype)
+    save_file(new, path)
+    return out
+
+
+def _product(adapters: dict[str, Tensor], layer: str) -> Tensor:
+    """B A of ``layer`` as a matrix, float64; a kernel is A's, B's is 1 x 1."""
+    left, right = (adapters[f"{_PREFIX}{layer}.lora_{part}.weight"].double().flatten(1) for part in "BA")
+    return left @ right
+
+
 def save(folder: Path, adapters: dict[str, Tensor], params: LoraParams) -> None:
     """Write ``adapters`` as peft reads them."""
     from safetensors.torch import save_file

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from components.base import files
 from components.base.errors import UserError
-from components.networks import registry
+from components.networks import lora, registry
 from components.train.optim import flat
 
 FOLDER = "averages"
@@ -162,7 +162,8 @@ def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Te
 def remake(model: Path, half_life: float, out: Path) -> None:
     """Write a copy of model folder ``model`` to ``out``, with the weights averaged over another half-life.
 
-    What was derived from the old weights (ONNX, snapshots, scores, manifest) is not copied.  UserError when the model
+    What was derived from the old weights (ONNX, snapshots, scores, manifest) is not copied; of adapters (LoRA) the
+    averages are taken, and merged.  UserError when the model
     is incomplete or its snapshots are of another network.
     """
     from safetensors.torch import load_file, save_file
@@ -171,11 +172,12 @@ def remake(model: Path, half_life: float, out: Path) -> None:
     weights = next(iter(sorted(model.glob(f"*/{registry.WEIGHTS}"))), None)
     if weights is None or not (model / "stillroom.json").is_file():
         raise UserError(f"{model}: not a whole denoiser: train or pull it again")
-    tensors = load_file(weights)
-    if not set(found) <= set(tensors) or any(found[name].shape != tensors[name].shape for name in found):
-        raise UserError(f"{model / FOLDER}: snapshots of another network than {weights.parent.name}: train it again")
+    tensors, adapters = load_file(weights), lora.FOLDER if (model / lora.FOLDER).is_dir() else None
+    other = UserError(f"{model / FOLDER}: snapshots of another network than {weights.parent.name}: train it again")
+    if not adapters and any(name not in tensors or found[name].shape != tensors[name].shape for name in found):
+        raise other
     with files.replacing_folder(out) as folder:
-        for name in (weights.parent.name, "scheduler"):
+        for name in filter(None, (weights.parent.name, "scheduler", adapters)):
             shutil.copytree(model / name, folder / name)
         for name in ("model_index.json", "README.md"):
             if (model / name).is_file():
@@ -183,7 +185,11 @@ def remake(model: Path, half_life: float, out: Path) -> None:
         notes = files.read_json_object(model / "stillroom.json", "train or pull the model again")
         notes |= {"ema_half_life": half_life}
         (folder / "stillroom.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        save_file(tensors | found, folder / weights.parent.name / registry.WEIGHTS, metadata={"format": "pt"})
+        try:
+            tensors = lora.exchanged(folder / lora.FOLDER, tensors, found) if adapters else tensors | found
+        except (ValueError, KeyError):
+            raise other from None
+        save_file(tensors, folder / weights.parent.name / registry.WEIGHTS, metadata={"format": "pt"})
 
 
 def coefficients(known: Sequence[tuple[int, float]], wanted: tuple[int, float]) -> list[float]:

@@ -1,6 +1,7 @@
 """Adapters: only they are trained, what is handed out is plain, and a stop changes no bit."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from train_fixtures import COMPACT, contents, make_pack, tiny
 from components.base.errors import UserError
 from components.model import sampling
 from components.networks import lora, registry
-from components.train import checkpoint, start
+from components.train import averages, checkpoint, start
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -91,6 +92,31 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(begun, tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, tiny(lora=LORA), packs, page)
     assert contents(run(tmp_path, tiny(lora=LORA), packs, page)) == contents(model)
+
+
+def test_adapters_of_another_half_life_are_those_of_a_training_with_it(begun, tmp_path):
+    packs, _, page, _ = begun
+    short = {"lora": LORA, "validations": 1}
+    many = run(tmp_path / "many", tiny(**short, ema_half_lives=[0.3, 0.05], ema_snapshots=4), packs, page)
+    averages.remake(many, 0.05, tmp_path / "remade")
+    wanted = run(tmp_path / "one", tiny(**short, ema_half_lives=[0.05]), packs, page)
+    for name in (WEIGHTS, "lora/adapter_model.safetensors"):
+        before, found, aim = (load_file(folder / name) for folder in (many, tmp_path / "remade", wanted))
+        assert found.keys() == aim.keys()
+        parts = [[each[key].double().flatten() for key in sorted(aim)] for each in (before, found, aim)]
+        old, new, right = (torch.cat(part) for part in parts)
+        assert float((new - right).norm()) < 0.1 * float((old - right).norm()), name
+
+
+def test_snapshots_of_other_adapters_are_refused(begun, tmp_path):
+    packs, _, page, _ = begun
+    short = {"images": 16, "validations": 1, "ema_snapshots": 2}
+    model = run(tmp_path, tiny(**short, lora=LORA), packs, page)
+    other = run(tmp_path / "other", tiny(**short, lora=LORA | {"rank": 3}), packs, page)
+    shutil.copytree(other / averages.FOLDER, model / averages.FOLDER, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="snapshots of another network than unet"):
+        averages.remake(model, 0.06, tmp_path / "remade")
+    assert not (tmp_path / "remade").exists()
 
 
 def test_an_adapter_needs_a_start_and_layers_that_are_there(begun, tmp_path):
