@@ -59,6 +59,19 @@ def pipeline(objective: Objective, *, labelled: bool) -> str:
     return "ConsistencyModelPipeline" if labelled or objective.kind == "edm" else "DDPMPipeline"
 
 
+def levels(config: dict[str, Any]) -> tuple[float, float] | None:
+    """The ends of sigma that a scheduler_config.json names, for pixels in [-1, 1]; None where the schedule has its own.
+
+    A config that leaves them out has the defaults of diffusers.
+    """
+    name = str(config.get("_class_name"))
+    if name == "ScoreSdeVeScheduler":  # pixels in [0, 1]
+        return 2 * float(config.get("sigma_min", 0.01)), 2 * float(config.get("sigma_max", 1348.0))
+    if name.startswith("EDM"):
+        return float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))
+    return None
+
+
 def derived(config: dict[str, Any]) -> Objective:
     """The objective of a network whose scheduler_config.json is ``config``; ValueError says what is not known here.
 

@@ -40,6 +40,7 @@ def train(
     begun = beginning.noted(start)
     if params.lora and not begun:
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
+    beginning.warn_of_levels(start, params.objective_at(header.spec.sigma_data))
     folder = scratch / key(params, pixels, splits, start)
     job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
     with together(params.ranks, scratch, job.command()) as group:

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ CONFIG, WEIGHTS = "config.json", registry.WEIGHTS
 SCHEDULER, NOTES = "scheduler/scheduler_config.json", "stillroom.json"
 _KNOWN = {SCHEDULER, NOTES, *(f"{name}/{file}" for name in NETWORKS for file in (CONFIG, WEIGHTS))}
 _MOST = 1 << 20  # bytes of a JSON file
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,20 @@ def sigma_data(page: Path | None, header: Header) -> float:
         if begun.kind == "edm":
             return begun.sigma_data
     return header.spec.sigma_data
+
+
+def warn_of_levels(page: Path | None, objective: Objective) -> None:
+    """Say when the model that training starts from had noise levels between other ends than ``objective`` has."""
+    content = noted(page)
+    if page is None or content is None:
+        return
+    theirs = schedulers.levels(_json(page.with_suffix("") / SCHEDULER) or {})
+    ours = (objective.schedule.low, objective.schedule.high)
+    if theirs and any(not math.isclose(*pair, rel_tol=1e-3) for pair in zip(theirs, ours, strict=True)):
+        _log.warning(
+            "start %s: it knows noise levels from %g to %g; it is trained, and sampled, from %g to %g",
+            content["model"], *theirs, *ours,
+        )  # fmt: skip
 
 
 def read(model: str, folder: Path) -> Start:

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import diffusers
 import pytest
 import torch
 from checkouts import git, make, stillroom
@@ -15,6 +14,7 @@ from components.diffusion import objective as objectives
 from components.diffusion.names import SCHEDULES
 from components.model import denoiser, sampling, schedulers
 from components.networks import registry
+from components.networks.hf import diffusers
 from components.train import start
 from components.train.stage import key, train
 
@@ -97,6 +97,24 @@ def test_the_objective_is_read_from_the_scheduler(kind, name):
 )  # fmt: skip
 def test_the_objective_is_read_from_other_schedulers_too(scheduler, kind):
     assert schedulers.derived({**scheduler.config, "_class_name": type(scheduler).__name__}).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kind", "name", "words"),
+    [
+        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=1348.0), "eps", "exponential",
+         "from 0.02 to 2696; it is trained, and sampled, from 0.02 to 100"),
+        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0), "eps", "exponential", ""),
+        (diffusers.EDMEulerScheduler(sigma_max=160.0), "edm", "log_normal", "from 0.002 to 160; it is trained"),
+        (diffusers.EDMEulerScheduler(), "edm", "log_normal", ""),
+        (diffusers.FlowMatchEulerDiscreteScheduler(), "flow", "logit_normal", ""),
+    ],
+)  # fmt: skip
+def test_noise_levels_that_only_the_start_knows_are_said(tmp_path, page, caplog, scheduler, kind, name, words):
+    start.take("theirs", foreign(tmp_path / "theirs", scheduler), page)
+    start.warn_of_levels(page, objectives.objective(kind, name))
+    start.warn_of_levels(None, objectives.objective(kind, name))
+    assert (words in caplog.text and "start theirs" in caplog.text) if words else not caplog.text
 
 
 @pytest.mark.parametrize(
