@@ -75,22 +75,28 @@ class Step:
         return found
 
     def _attempt(self, count: int) -> None:
-        """Compute a gradient of ``count`` images and drop it; torch.OutOfMemoryError when they are too many."""
+        """Compute a gradient of ``count`` images and drop it; torch.OutOfMemoryError when they are too many.
+
+        What a step holds meanwhile is there: gradients of the pieces before, moments; and what the optimiser needs
+        besides is taken after it.
+        """
         state, device = self.state, self.group.device
         shape = registry.sample_shape(state.network)
-        image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
-        nothing = torch.zeros(count, dtype=torch.int64, device=device)
-        condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
-        # The optimiser's moments take their room at the first step.
-        later = (
-            [] if state.optimiser.state else [torch.empty_like(weight) for weight in state.weights for _ in range(2)]
-        )
+        fresh = not state.optimiser.state
         try:
+            for weight in state.weights:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            state.optimiser.rehearse()
+            image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
+            nothing = torch.zeros(count, dtype=torch.int64, device=device)
+            condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
             with precision.autocast(device, self.params.precision):
                 losses = state.objective.loss(state.network, image, image, sigma, condition, self.params.weighting)
             state.scaler.scale(losses.mean()).backward()
+            state.optimiser.rehearse()
         finally:
-            del later
+            if fresh:
+                state.optimiser.state.clear()
             state.optimiser.zero_grad(set_to_none=not state.in_one)
 
     def _operations(self) -> float:

@@ -1,14 +1,19 @@
 """A checkpoint of one device goes on on another, whose weights lie otherwise; here the layout of CUDA on the CPU."""
 
 import copy
+import weakref
 
 import pytest
 import torch
-from train_fixtures import COMPACT, UNET, tiny
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from train_fixtures import COMPACT, DIT, UNET, tiny
 
 from components.dataset import tensors
-from components.train import state
+from components.samples import pack
+from components.train import feed, state
 from components.train.distributed.ranks import Group
+from components.train.step import Step
 
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -55,3 +60,56 @@ def test_what_was_packed_on_a_device_is_packed_again_on_another(packs, monkeypat
     for weight in other.weights:
         moments = [value for value in other.optimiser.state[weight].values() if value.shape == weight.shape]
         assert all(moment.stride() == weight.stride() for moment in moments)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside it took at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.most, self.known = 0, 0, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        old = {each.untyped_storage()._cdata for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)}
+        for each in tree_leaves(out):
+            if isinstance(each, torch.Tensor):
+                storage = each.untyped_storage()
+                if storage._cdata not in self.known | old:
+                    self._add(storage)
+        return out
+
+    def _add(self, storage):
+        place, size = storage._cdata, storage.nbytes()
+        self.known.add(place)
+        self.held += size
+        self.most = max(self.most, self.held)
+        weakref.finalize(storage, self._drop, place, size)
+
+    def _drop(self, place, size):
+        self.known.discard(place)
+        self.held -= size
+
+
+@pytest.mark.parametrize("network", [UNET, COMPACT, DIT | {"width": 32}], ids=lambda network: network["kind"])
+def test_an_attempt_takes_the_memory_of_a_step_of_many_pieces(packs, monkeypatch, network):
+    monkeypatch.setattr(state, "in_one_vector", lambda device: False)
+    params = tiny(network=network, onnx=network is COMPACT, micro_batch=4)
+    pixels = tensors.Pixels(packs[0])
+    rows = torch.tensor(list(pack.read_split(packs[1], "train")))
+    begun = state.start(params, pixels, ALONE)
+    step, source = Step(params, begun, ALONE), feed.Feed(params, pixels, rows, ALONE)
+    before = copy.deepcopy(begun.pack())
+    with Peak() as tried:
+        step._attempt(4)
+    after = begun.pack()
+    assert all(torch.equal(after["network"][name], weight) for name, weight in before["network"].items())
+    assert not after["optimiser"]["state"]
+    batches = [source.batch(place) for place in (0, 8)]
+    with Peak() as taken:
+        for batch in batches:
+            step(batch, (False, False))
+    assert taken.most <= tried.most < 1.5 * taken.most

@@ -77,20 +77,38 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:  # torch overloads the method; ``closure`` is not used here
         """Update the weights by their gradients, unless ``found_inf`` says that these are not finite."""
+        self._adam()
+        bad = getattr(self, "found_inf", None)
+        if bad is not None and bad.device.type == "cpu":
+            if bad:
+                return
+            bad = None
+        for group in self.param_groups:
+            if group["muon"]:
+                self._update(group, bad if bad is None else bad.bool())
+
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        """Take the memory of a step, moments included, and change nothing; the optimiser is a fused one."""
+        bad = torch.ones((), device=self.param_groups[0]["params"][0].device)
+        fused: Any = self
+        fused.grad_scale, fused.found_inf = None, bad
+        try:
+            self._adam()
+        finally:
+            del fused.grad_scale, fused.found_inf
+        for group in self.param_groups:
+            if group["muon"]:
+                self._update(group, bad.bool())
+
+    def _adam(self) -> None:
+        """AdamW's step."""
         every = self.param_groups
         try:
             self.param_groups = [group for group in every if not group["muon"]]
             super().step()
         finally:
             self.param_groups = every
-        bad = getattr(self, "found_inf", None)
-        if bad is not None and bad.device.type == "cpu":
-            if bad:
-                return
-            bad = None
-        for group in every:
-            if group["muon"]:
-                self._update(group, bad if bad is None else bad.bool())
 
     def _update(self, group: dict[str, Any], bad: Tensor | None) -> None:
         """Muon's step; ``bad`` (a scalar on CUDA) turns it into one that changes nothing, without the host waiting."""
@@ -99,7 +117,7 @@ class Muon(torch.optim.AdamW):
             if not self.state[weight]:  # AdamW wants a step of every weight
                 start = {"momentum_buffer": torch.zeros_like(weight), "step": torch.tensor(0.0, device=weight.device)}
                 self.state[weight].update(start)
-            self.state[weight]["step"] += 1
+            self.state[weight]["step"] += 1 if bad is None else ~bad
         moments, gradients = [self.state[each]["momentum_buffer"] for each in weights], [each.grad for each in weights]
         kept: Any = 1 - group["lr"] * group["weight_decay"]
         if bad is not None:
