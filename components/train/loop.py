@@ -222,6 +222,10 @@ def _resume(job: Job, state: State, group: Group, *, most: int | None = None) ->
         state.unpack(saved)
         if group.rank == 0:
             _log.info("going on from the checkpoint after %d images", images)
+        if group.rank == 0 and state.ranks != group.size:
+            words = "it was made by %d ranks, %d go on: sums are rounded otherwise, so the last digits will differ"
+            _log.warning(words, state.ranks, group.size)
+        state.ranks = group.size
     return bool(saved)
 
 

@@ -33,7 +33,9 @@ class TrainParams(Params):
     seed: int = Field(ge=0, lt=2**31, description="start of every random number, 0..2^31-1")
     images: int = Field(ge=1, le=10**12, description="images shown in all, the budget, 1..10^12")
     batch: int = Field(ge=1, le=65536, description="images of one step over all ranks, a multiple of ranks")
-    ranks: int = Field(ge=1, le=64, description="processes of one thread each; with CUDA one a device instead")
+    ranks: int = Field(
+        ge=1, le=64, description="processes of one thread each; with CUDA one for each GPU instead, which the log says"
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         description="of the network's arithmetic: bf16, fp32, fp16 with scaled losses; auto is bf16 where the "
         "hardware has it and fp32 elsewhere"

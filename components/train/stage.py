@@ -80,8 +80,11 @@ def train(
 
 
 def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = None) -> str:
-    """16 hex digits for all that decides the outcome: parameters, data, the algorithm and its libraries."""
-    deciding = params.model_dump(mode="json", exclude={"onnx"})
+    """16 hex digits for all that decides the outcome: parameters, data, the algorithm and its libraries.
+
+    A number of ranks decides how sums are rounded and nothing else, as a device does: a training goes on with another.
+    """
+    deciding = params.model_dump(mode="json", exclude={"onnx", "ranks", "loaders", "keep", "checkpoint_images"})
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]

@@ -69,6 +69,8 @@ class State:
     """Images seen at the last check of the x0 error."""
     micro: int = 0
     """Images of a piece that CUDA's memory was found to take; 0: not looked for."""
+    ranks: int = 1
+    """That train it now."""
     compiled: bool = False
     """Whether compiling was found to pay."""
     history: list[dict[str, float | None]] = field(default_factory=list)
@@ -126,7 +128,7 @@ class State:
 
 
 _PARTS = ("network", "averages", "optimiser", "scaler", "guard", "best")
-_VALUES = ("images_seen", "place", "checked", "micro", "compiled", "history", "sums")
+_VALUES = ("images_seen", "place", "checked", "micro", "ranks", "compiled", "history", "sums")
 
 
 def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path | None = None) -> State:
@@ -151,7 +153,8 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
     averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
     objective = params.objective_at(beginning.sigma_data(page, pixels.header))
-    return State(network, objective, learning, weights, averages, optimiser, scaler, Guard(params.guard, params.batch))
+    guard = Guard(params.guard, params.batch)
+    return State(network, objective, learning, weights, averages, optimiser, scaler, guard, ranks=group.size)
 
 
 def in_one_vector(device: torch.device) -> bool:

@@ -1,6 +1,5 @@
 """Training: the same bytes again, whatever happened in between; nothing that is not finite gets in."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -163,32 +162,6 @@ def test_another_version_or_library_starts_afresh(packs, monkeypatch):
         monkeypatch.setattr(stage, "ALGORITHM", dataclasses.replace(stage.ALGORITHM, **changes))
         keys.add(stage.key(tiny(), *packs))
     assert len(keys) == 3
-
-
-def test_the_model_is_written_when_the_other_ranks_have_ended_and_before_the_checkpoints_go(
-    packs, tmp_path, monkeypatch
-):  # fmt: skip
-    """A slow export would keep them waiting beyond their limit; one that fails must leave something to go on from."""
-    ended, true_write = [], stage._write
-
-    @contextlib.contextmanager
-    def together(*_):
-        yield ALONE
-        ended.append(True)
-
-    def write(*arguments):
-        assert ended
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(stage, "together", together)
-    monkeypatch.setattr(stage, "_write", write)
-    with pytest.raises(OSError, match="no space"):
-        run(tmp_path, tiny(images=16, validations=1), packs)
-    assert [int(path.name[:12]) for path in tmp_path.rglob("*.pt")] == [16]
-    monkeypatch.setattr(stage, "_write", true_write)
-    monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained again"))
-    assert run(tmp_path, tiny(images=16, validations=1), packs)[0]["images_seen"] == 16
-    assert not list(tmp_path.rglob("*.pt"))
 
 
 # --- what is not finite ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import secrets
 import signal
@@ -26,6 +27,8 @@ import components
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
 from components.train.distributed import shared
+
+_log = logging.getLogger(__name__)
 
 _TIMEOUT = datetime.timedelta(minutes=5)
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
@@ -90,13 +93,21 @@ def together(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group
         elif _STORE in os.environ:
             yield _follow()
         else:
-            size = torch.cuda.device_count() if torch.cuda.is_available() else size
-            with _lead(size, scratch, command) as group:
+            with _lead(_possible(size), scratch, command) as group:
                 yield group
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
         torch.set_num_threads(threads)
+
+
+def _possible(wanted: int) -> int:
+    """How many ranks there are to be: ``wanted``, or with CUDA one for each GPU that this process sees."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else wanted
+    if found != wanted:
+        _log.info("train.ranks %d is for CPUs: here one rank for each GPU that CUDA_VISIBLE_DEVICES shows, %d",
+                  wanted, found)  # fmt: skip
+    return found
 
 
 def _join_torchrun() -> Group:
