@@ -105,7 +105,8 @@ def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) ->
     for at in range(len(averages.half_lives)):
         for name, weight in averages.named(at).items():
             weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-            tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
+            if write:
+                tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
     if not write:
         return
     # A single entry, since safetensors writes several in random order.

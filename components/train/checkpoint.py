@@ -36,10 +36,13 @@ def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, ap
     return path
 
 
-def load(folder: Path, device: torch.device | str = "cpu", *, most: int | None = None) -> dict[str, Any] | None:
+def load(
+    folder: Path, device: torch.device | str = "cpu", *, most: int | None = None, mapped: bool = False
+) -> dict[str, Any] | None:
     """The newest undamaged state in ``folder``, of at most ``most`` images; None when there is none.
 
-    Damaged checkpoints are removed with a warning.
+    ``mapped``: tensors on the CPU are read from the file when they are used, and keep it open.  Damaged checkpoints are
+    removed with a warning.
     """
     if not folder.is_dir():
         return None
@@ -49,7 +52,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, most: int | None =
         if most is not None and _images(path) > most:
             continue
         if files.sha256(path)[:16] == path.stem.split("-")[1]:
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
         _log.warning("checkpoint %s is damaged: going back to the one before", path.name)
         path.unlink()
     return None

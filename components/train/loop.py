@@ -158,7 +158,7 @@ class Training:
         return self.params.patience is not None and self.state.best.worse >= self.params.patience
 
     def _finished(self) -> State:
-        """The state, its average that of the best check where there is patience, and whole."""
+        """The state, its average that of the best check where there is patience, and on rank 0 whole."""
         state, best = self.state, self.state.best
         if best.weights:
             state.average.load_state_dict(best.weights)
@@ -166,15 +166,17 @@ class Training:
                 early = f"stopped at image {state.images_seen}: " if self._impatient() else ""
                 words = "%sthe weights are those after %d images, of the best x0 error, %.4f"
                 _log.info(words, early, best.images_seen, best.error)
-        state.averages.first = sharding.gathered(state.average, lambda: build(self.params, self.pixels, self.job.start))
+        state.averages.first = sharding.gathered(
+            state.average, lambda: build(self.params, self.pixels, self.job.start), keep=self.group.rank == 0
+        )
         flat.part(state.average)
         return state
 
     def _save(self) -> None:
         """Write a checkpoint (rank 0)."""
-        state, apart = self.state, (guards.SKIPPED - 1) * self.params.batch
-        packed = state.pack() if self.group.rank == 0 or state.sharded else {}
-        if self.group.rank == 0:
+        state, apart, first = self.state, (guards.SKIPPED - 1) * self.params.batch, self.group.rank == 0
+        packed = state.pack(keep=first) if first or state.sharded else {}
+        if first:
             checkpoint.save(self.job.folder, state.images_seen, packed, keep=self.params.keep, apart=apart)
 
     def _stopped(self) -> NoReturn:
@@ -194,7 +196,7 @@ class Training:
                 f"{self.params.guard.give_up} times: lower train.learning_rate, or raise train.guard.spike"
             )
         if not _resume(job, state, self.group, most=spike.images_seen):
-            state.unpack(start(self.params, self.pixels, self.group, job.start).pack())
+            state.restart(start(self.params, self.pixels, self.group, job.start))
         state.guard.skips = skips
         self.readback.clear()
         if rank == 0:
@@ -211,10 +213,12 @@ class Training:
 
 def _resume(job: Job, state: State, group: Group, *, most: int | None = None) -> bool:
     """Become the last whole checkpoint (of at most ``most`` images), if there is one; every rank the same."""
-    saved = checkpoint.load(job.folder, group.device, most=most) if group.rank == 0 else None
+    # Where the weights are elsewhere, or a part of them is here, they go there from the file, one after the other.
+    mapped = state.sharded or group.device.type != "cpu"
+    saved = checkpoint.load(job.folder, most=most, mapped=mapped) if group.rank == 0 else None
     group.wait()  # rank 0 removes what is damaged before the others look
     if group.rank:
-        saved = checkpoint.load(job.folder, group.device, most=most)
+        saved = checkpoint.load(job.folder, most=most, mapped=mapped)
     images = saved["images_seen"] if saved else -1
     if group.sum(torch.tensor([float(images)])) != group.size * images:
         raise UserError(f"the ranks see different checkpoints in {job.folder}: it must be a shared folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from components.train.guards import Guard
 from components.train.optim import flat, muon
 from components.train.optim.muon import Muon
 from components.train.params import TrainParams
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -93,12 +96,15 @@ class State:
         """Whether the weights lie in one vector."""
         return self.weights[0] is not self.learning[0]
 
-    def pack(self) -> dict[str, Any]:
-        """As plain data and whole tensors, alike for every device and number of ranks; sharded, every rank calls it."""
+    def pack(self, *, keep: bool = True) -> dict[str, Any]:
+        """As plain data and whole tensors, alike for every device and number of ranks.
+
+        Sharded, every rank calls it, and one is to ``keep`` what it gives: see :func:`sharding.whole`.
+        """
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
         if self.in_one:
             parts["optimiser"] = flat.spread(parts["optimiser"], self.learning)
-        return sharding.whole(parts) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
+        return sharding.whole(parts, keep=keep) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
 
     def unpack(self, saved: dict[str, Any]) -> None:
         """Become what :meth:`pack` gave."""
@@ -110,11 +116,18 @@ class State:
         else:
             parts["optimiser"] = flat.restrided(parts["optimiser"], self.learning)
         parts["optimiser"] = self.optimiser.with_own_ways(parts["optimiser"])
+        self._load(parts, saved)
+
+    def restart(self, fresh: State) -> None:
+        """Become ``fresh``, of the same device and number of ranks, which nobody else holds."""
+        self._load({name: getattr(fresh, name).state_dict() for name in _PARTS}, vars(fresh))
+
+    def _load(self, parts: dict[str, Any], values: dict[str, Any]) -> None:
         for name in _PARTS:
             getattr(self, name).load_state_dict(parts[name])
         for name in _VALUES:
-            setattr(self, name, copy.copy(saved[name]))
-        self.sums = self.sums.cpu()
+            setattr(self, name, copy.copy(values[name]))
+        self.sums = self.sums.cpu().clone()
 
     def _cut(self, parts: dict[str, Any]) -> dict[str, Any]:
         """This rank's share of whole tensors."""
@@ -135,15 +148,20 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     """The state before the first step, equal on every rank; ``page`` is data/start.json."""
     if params.batch % group.size:
         raise UserError(f"train.batch {params.batch} is not a multiple of the {group.size} ranks at work")
-    network = build(params, pixels, page).to(group.device)
-    cuda, shard = group.device.type == "cuda", params.sharding == "full"
+    cuda, shard = group.device.type == "cuda", params.sharding == "full" and group.size > 1
+    if params.sharding == "full" and not shard:
+        _log.info("train.sharding full: one rank has nobody to share weights with, so they are not sharded")
     in_one = not shard and in_one_vector(group.device)
-    if not shard and not in_one:
-        network.to(memory_format=torch.channels_last)  # what cuDNN's tensor cores want
-    average = copy.deepcopy(network)
+    network = build(params, pixels, page)
     if shard:
         sharding.shard(network, group)
+        average = build(params, pixels, page)  # the same again, when the CPU no longer holds the first
         sharding.shard(average, group, learns=False)
+    else:
+        network.to(group.device)
+        if not in_one:
+            network.to(memory_format=torch.channels_last)  # what cuDNN's tensor cores want
+        average = copy.deepcopy(network)
     matrices = muon.matrices(network) if params.muon_moves else []
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     names = sorted(named, key=lambda name: any(named[name] is each for each in matrices))

@@ -62,6 +62,20 @@ def test_what_was_packed_on_a_device_is_packed_again_on_another(packs, monkeypat
         assert all(moment.stride() == weight.stride() for moment in moments)
 
 
+@pytest.mark.parametrize("in_one", [True, False])
+def test_starting_again_is_becoming_a_fresh_state(packs, monkeypatch, in_one):
+    wanted = leaves(copy.deepcopy(begun(packs, monkeypatch, in_one=in_one, moved=False).pack()))
+    moved, fresh = (begun(packs, monkeypatch, in_one=in_one, moved=each) for each in (True, False))
+    moved.restart(fresh)
+    with torch.no_grad():
+        for weight in fresh.weights:
+            weight.zero_()
+    found = leaves(moved.pack())
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value, name
+
+
 # --- memory ----------------------------------------------------------------------------------------------------
 
 

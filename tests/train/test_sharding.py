@@ -1,6 +1,7 @@
 """Sharded networks; two real processes under torchrun: what they learn together is what one learns, sharded or not."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from safetensors.torch import load_file
 from torch import distributed, nn
 from train_fixtures import COMPACT, UNET, make_pack, tiny
 
-from components.train import checkpoint
+from components.dataset import tensors
+from components.train import checkpoint, state
 from components.train.distributed import sharding
 from components.train.distributed.ranks import Group
 from components.train.stage import train
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
+import logging
 import sys
 from pathlib import Path
 from components.train import loop
@@ -28,6 +31,7 @@ from components.train.stage import train
 pixels, splits, folder = map(Path, sys.argv[1:4])
 if len(sys.argv) > 5:
     loop.Training._finished = lambda self: sys.exit(7)
+logging.basicConfig(level=logging.INFO)
 train(TrainParams.model_validate_json(sys.argv[4]), pixels=pixels, splits=splits, model=folder / "model",
       scratch=folder / "scratch")
 """
@@ -85,6 +89,33 @@ def test_an_averaged_network_computes_with_the_weights_that_it_has_now(alone):
         assert not average(torch.ones(1, 4)).any()
 
 
+def test_whole_tensors_are_kept_where_they_are_wanted_and_cut_into_memory_of_their_own(alone):
+    network = Blocks()
+    wanted = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    sharding.shard(network, alone)
+    tree = {"weights": [network.state_dict()], "step": torch.tensor(3.0), "name": "x"}
+    found = sharding.whole(tree)
+    torch.testing.assert_close(found["weights"][0], wanted, rtol=0, atol=0)
+    dropped = sharding.whole(tree, keep=False)
+    assert dropped == {"weights": [dict.fromkeys(wanted)], "step": None, "name": "x"}
+    back = sharding.cut(found, tree)
+    for name, weight in tree["weights"][0].items():
+        part = back["weights"][0][name]
+        assert part.placements == weight.placements and part.shape == weight.shape
+        torch.testing.assert_close(part.to_local(), weight.to_local(), rtol=0, atol=0)
+        assert part.to_local().untyped_storage().data_ptr() != found["weights"][0][name].untyped_storage().data_ptr()
+    assert back["step"].data_ptr() != found["step"].data_ptr(), "else it keeps a file mapped"
+
+
+def test_a_rank_alone_is_told_that_it_shares_with_nobody(packs, caplog):
+    params = tiny(images=8, validations=1, sharding="full")
+    with caplog.at_level(logging.INFO):
+        begun = state.start(params, tensors.Pixels(packs[0]), Group(0, 1, torch.device("cpu")))
+    assert "one rank has nobody to share weights with" in caplog.text
+    assert not begun.sharded
+    assert not any(group["muon"] for group in begun.optimiser.param_groups), "AdamW moves all, as with more ranks"
+
+
 @pytest.mark.slow(40)
 @pytest.mark.parametrize(("kind", "sharding"), [(COMPACT, "none"), (UNET, "full")])
 def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding):
@@ -102,11 +133,12 @@ def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding
     assert checks(tmp_path / "two") == pytest.approx(checks(one), rel=0.01)
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(45)
 def test_a_sharded_checkpoint_is_whole(tmp_path):
     params = tiny(images=16, validations=1, network=COMPACT, onnx=True, ranks=2, sharding="full",
                   checkpoint_images=8)  # fmt: skip
-    done = torchrun(tmp_path, params, make_pack(tmp_path / "packs"), "stop")
+    packs = make_pack(tmp_path / "packs")
+    done = torchrun(tmp_path, params, packs, "stop")
     assert done.returncode, "it was to end before it wrote a model"
     (folder,) = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
     saved = checkpoint.load(folder)
@@ -115,3 +147,9 @@ def test_a_sharded_checkpoint_is_whole(tmp_path):
     assert {name: weight.shape for name, weight in saved["averages"]["first"].items()} == shapes
     moments = [part["exp_avg"].shape for part in saved["optimiser"]["state"].values()]
     assert moments == list(shapes.values())
+    done = torchrun(tmp_path, params, packs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "going on from the checkpoint after 16 images" in done.stderr
+    written = weights(tmp_path)
+    assert written.keys() == shapes.keys()
+    assert all(torch.equal(weight, saved["averages"]["first"][name]) for name, weight in written.items())

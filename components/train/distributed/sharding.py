@@ -23,8 +23,9 @@ from components.train.distributed.ranks import Group
 def shard(network: nn.Module, group: Group, *, learns: bool = True) -> None:
     """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
-    A block's weights are gathered before it computes and freed after it.  Those of the root stay until the backward
-    pass, or are freed as well where the network never ``learns``: nothing else would make it gather them anew.
+    It comes on the CPU: FSDP moves a block to the device when it cuts it, so no device ever holds all of it.  A block's
+    weights are gathered before it computes and freed after it.  Those of the root stay until the backward pass, or are
+    freed as well where the network never ``learns``: nothing else would make it gather them anew.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -58,24 +59,36 @@ def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
             yield part
 
 
-def whole(tree: Any) -> Any:
-    """``tree`` of dicts, lists and tensors with every tensor gathered; a collective call: every rank has to make it."""
-    if _is_cut(tree):
-        return tree.full_tensor()
+def whole(tree: Any, *, keep: bool = True) -> Any:
+    """``tree`` of dicts, lists and tensors with every sharded tensor whole, on the CPU, one gathered after the other.
+
+    A collective call: every rank has to make it.  Those that do not ``keep`` the tensors get None in their place.
+    """
+    if isinstance(tree, Tensor):
+        found = tree.full_tensor() if _is_cut(tree) else tree
+        return (found.cpu() if _is_cut(tree) else found) if keep else None
     if isinstance(tree, dict):
-        return {name: whole(part) for name, part in tree.items()}
+        return {name: whole(part, keep=keep) for name, part in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(whole(part) for part in tree)
+        return type(tree)(whole(part, keep=keep) for part in tree)
     return tree
 
 
 def cut(tree: Any, like: Any) -> Any:
-    """``tree`` of whole tensors, each sharded as its counterpart in ``like`` is."""
-    if _is_cut(like):
-        from torch.distributed.tensor import distribute_tensor
+    """``tree`` of whole tensors, equal on every rank, each sharded as its counterpart in ``like`` is.
 
-        # FSDP's parts are contiguous, those of a checkpoint may be channels-last.
-        return distribute_tensor(tree.contiguous(), like.device_mesh, like.placements)
+    Nothing of ``tree``, which may be mapped from a file, is part of what is returned.
+    """
+    if _is_cut(like):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        # FSDP's parts are contiguous, those of a checkpoint may be channels-last.  No rank sends anything.
+        part = distribute_tensor(tree.contiguous(), like.device_mesh, like.placements, src_data_rank=None)
+        return DTensor.from_local(
+            part.to_local().clone(), like.device_mesh, like.placements, shape=part.shape, stride=part.stride()
+        )
+    if isinstance(tree, Tensor):
+        return tree.clone()
     if isinstance(like, dict):
         return {name: cut(part, like.get(name)) for name, part in tree.items()}
     if isinstance(like, list | tuple):
@@ -86,7 +99,7 @@ def cut(tree: Any, like: Any) -> Any:
 def cut_moments(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any]:
     """The whole state of an optimiser over ``weights``, with its moments sharded as the weights are."""
     cut_state = {
-        number: {name: cut(part, weights[number]) if part.shape == weights[number].shape else part
+        number: {name: cut(part, weights[number] if part.shape == weights[number].shape else None)
                  for name, part in parts.items()}
         for number, parts in state["state"].items()
     }  # fmt: skip
@@ -98,14 +111,15 @@ def norm(value: Tensor) -> Tensor:
     return value.full_tensor() if _is_cut(value) else value
 
 
-def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+def gathered(network: nn.Module, build: Callable[[], nn.Module], *, keep: bool) -> nn.Module:
     """``network`` as a module that is not sharded: itself, or its weights in a new one that ``build`` makes.
 
-    A collective call: every rank has to make it.
+    A collective call: every rank has to make it.  Ranks that do not ``keep`` the weights get those of ``build``.
     """
     if not is_sharded(network):
         return network
-    weights = {name: part.cpu() for name, part in whole(network.state_dict()).items()}
+    weights = whole(network.state_dict(), keep=keep)
     out = build().eval().requires_grad_(False)
-    out.load_state_dict(weights)
+    if keep:
+        out.load_state_dict(weights)
     return out
