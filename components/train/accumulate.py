@@ -23,6 +23,10 @@ Micro = Literal["auto"] | int
 _log = logging.getLogger(__name__)
 
 
+class OutOfMemory(UserError):
+    """One rank has no memory left in the middle of a step; the others do not know of it."""
+
+
 def backward(
     model: nn.Module, losses: Callable[[slice], Tensor], share: int, micro: int, scale: Callable[[Tensor], Tensor]
 ) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,9 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.samples import pack
 from components.train import averages, checkpoint, guards, history, stopping
+from components.train.accumulate import OutOfMemory
 from components.train.distributed import sharding
-from components.train.distributed.ranks import Group, together
+from components.train.distributed.ranks import OUT_OF_MEMORY, Group, together
 from components.train.feed import Feed
 from components.train.optim import flat
 from components.train.params import TrainParams
@@ -248,10 +250,16 @@ def _follow() -> None:
     params = TrainParams.model_validate_json(json.dumps(fields.pop("params")))
     job = Job(params=params, **{name: Path(value) for name, value in fields.items()})
     logging.disable(logging.INFO)
-    # A UserError meets rank 0 too, which says it.
-    with together(params.ranks, job.folder, []) as group, contextlib.suppress(UserError):
-        fit(job, group)
-        group.wait()
+    with together(params.ranks, job.folder, []) as group:
+        try:
+            fit(job, group)
+            group.wait()
+        except OutOfMemory as error:  # of this rank alone
+            _log.error("rank %d: %s", group.rank, error)
+            sys.stderr.flush()
+            os._exit(OUT_OF_MEMORY)  # at once: the group would wait for collective calls that are under way
+        except UserError:
+            return  # it meets rank 0 too, which says it
 
 
 if __name__ == "__main__":

@@ -82,9 +82,11 @@ def train(
 def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = None) -> str:
     """16 hex digits for all that decides the outcome: parameters, data, the algorithm and its libraries.
 
-    A number of ranks decides how sums are rounded and nothing else, as a device does: a training goes on with another.
+    The number of ranks and the size of pieces decide how sums are rounded and nothing else, as the device does: a
+    training goes on with others.
     """
-    deciding = params.model_dump(mode="json", exclude={"onnx", "ranks", "loaders", "keep", "checkpoint_images"})
+    free = {"onnx", "ranks", "loaders", "keep", "checkpoint_images", "micro_batch"}
+    deciding = params.model_dump(mode="json", exclude=free)
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]

@@ -28,7 +28,7 @@ class Step:
     def __init__(self, params: TrainParams, state: State, group: Group) -> None:
         self.params, self.state, self.group = params, state, group
         share = params.batch // group.size
-        found = state.micro if group.device.type == "cuda" else 0
+        found = state.micro if group.device.type == "cuda" and params.micro_batch == "auto" else 0
         self.micro = min(found, share) or accumulate.size(params.micro_batch, share, group, self._attempt)
         state.micro = self.micro
         self.model = state.network
@@ -42,6 +42,15 @@ class Step:
 
     def __call__(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
         """Learn from ``batch``; the row of all ranks (:mod:`components.train.guards`), on the device."""
+        try:
+            return self._step(batch, arrived)
+        except torch.OutOfMemoryError:
+            raise accumulate.OutOfMemory(
+                f"memory is full in a step that computes {self.micro} images at once: take a train.micro_batch below "
+                "that; training goes on from its last checkpoint"
+            ) from None
+
+    def _step(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
         state = self.state
         losses = self._backward(batch)
         state.scaler.unscale_(state.optimiser)

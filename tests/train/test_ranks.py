@@ -1,19 +1,25 @@
 """Ranks: how many there are, going on with another number of them, and what is done when they have ended."""
 
 import contextlib
+import json
 import logging
+import os
+import sys
+import threading
 
 import pytest
 import torch
 from train_fixtures import run, tiny
 
-from components.train import checkpoint, stage
+from components.base.errors import UserError
+from components.diffusion.objective import Objective
+from components.train import accumulate, checkpoint, loop, stage
 from components.train.distributed import ranks
 from components.train.step import Step
 
 
 def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_path, monkeypatch, caplog):
-    others = tiny(ranks=2, loaders=1, keep=5, checkpoint_images=32)
+    others = tiny(ranks=2, loaders=1, keep=5, checkpoint_images=32, micro_batch=2)
     assert stage.key(tiny(), *packs) == stage.key(others, *packs)
     true_save = checkpoint.save
 
@@ -65,3 +71,77 @@ def test_the_model_is_written_when_the_other_ranks_have_ended_and_before_the_che
     monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained again"))
     assert run(tmp_path, tiny(images=16, validations=1), packs)[0]["images_seen"] == 16
     assert not list(tmp_path.rglob("*.pt"))
+
+
+# --- a rank without memory -------------------------------------------------------------------------------------
+
+
+def test_a_step_that_does_not_fit_ends_with_one_line_and_its_checkpoints(packs, tmp_path, monkeypatch):
+    true_loss, calls = Objective.loss, []
+
+    def loss(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return true_loss(*arguments)
+
+    monkeypatch.setattr(Objective, "loss", loss)
+    with pytest.raises(UserError, match=r"memory is full in a step that computes 8 images at once.*micro_batch below"):
+        run(tmp_path, tiny(images=32, validations=1), packs)
+    assert run(tmp_path, tiny(images=32, validations=1, micro_batch=4), packs)[0]["images_seen"] == 32
+    assert len(calls) == 4 + 2 * 2, "the last two steps, in two pieces each"
+
+
+def test_another_rank_without_memory_ends_with_a_code_of_its_own(packs, tmp_path, monkeypatch, caplog):
+    def fit(*_):
+        raise accumulate.OutOfMemory("memory is full")
+
+    def leave(code):
+        raise SystemExit(code)
+
+    @contextlib.contextmanager
+    def together(*_):
+        yield ranks.Group(1, 2, torch.device("cpu"))
+
+    job = loop.Job(params=tiny(), pixels=packs[0], splits=packs[1], folder=tmp_path)
+    monkeypatch.setattr(sys, "argv", ["loop", job.command()[-1]])
+    for name, fake in (("fit", fit), ("together", together)):
+        monkeypatch.setattr(loop, name, fake)
+    monkeypatch.setattr(loop.logging, "disable", lambda _: None)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as ended:
+        loop._follow()
+    assert ended.value.code == ranks.OUT_OF_MEMORY
+    assert "rank 1: memory is full" in caplog.text
+    assert json.loads(job.command()[-1])["params"]["ranks"] == 1
+
+
+class Child:
+    """A rank that ends with ``code`` when it is asked for the second time."""
+
+    def __init__(self, code):
+        self.code, self.asked, self.killed = code, 0, False
+
+    def poll(self):
+        self.asked += 1
+        return self.code if self.asked > 1 else None
+
+    def kill(self):
+        self.killed = True
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_first_rank_does_not_wait_for_one_that_failed(monkeypatch, tmp_path, caplog, code):
+    """As it would in NCCL, from which nothing returns."""
+    ended, children, meeting = threading.Event(), [Child(None), Child(code)], tmp_path / "ranks"
+    monkeypatch.setattr(ranks, "_GRACE", 0.01)
+    monkeypatch.setattr(ranks, "_EVERY", 0.01)
+    monkeypatch.setattr(ranks.os, "_exit", lambda number: (codes.append(number), ended.set()))
+    meeting.touch()
+    codes = []
+    with ranks._watching(children, meeting):
+        assert ended.wait(5 if code else 0.2) == bool(code)
+    assert codes == ([2] if code else [])
+    assert meeting.exists() != bool(code)
+    assert all(child.killed == bool(code) for child in children)
+    assert ("training lost rank 2 with code 3" in caplog.text) == bool(code)

@@ -15,6 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,12 @@ from components.train.distributed import shared
 _log = logging.getLogger(__name__)
 
 _TIMEOUT = datetime.timedelta(minutes=5)
+OUT_OF_MEMORY = 3
+"""Exit code of a rank whose device has no memory left."""
+
+_EVERY, _GRACE = 1.0, 30.0
+"""Seconds between two looks at the other ranks, and those in which one may notice by itself that another failed."""
+
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
 _LEADER, _SHARED = "STILLROOM_LEADER", "STILLROOM_SHARED"
 
@@ -147,19 +154,17 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         store = dist.FileStore(str(meeting), size)
         for rank, child in enumerate(children, 1):
             _await(store, rank, child)
-        yield Group(0, size, _meet(store, 0, size), own)
+        device = _meet(store, 0, size)
+        with _watching(children, meeting) if device.type == "cuda" else contextlib.nullcontext():
+            yield Group(0, size, device, own)
         for child in children:  # what there was to do is done: one that does not end is killed below
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=60)
     except RuntimeError as error:
-        ended = [(rank, _code(child)) for rank, child in enumerate(children, 1)]
-        lost = [f"rank {rank} with code {code}" for rank, code in ended if code]
+        lost = _lost([_code(child) for child in children])
         if not lost:
             raise
-        raise UserError(
-            f"training lost {', '.join(lost)} (-9: the kernel, when memory runs out; else see above): "
-            "run it again, it goes on from the last checkpoint"
-        ) from error
+        raise UserError(lost) from error
     finally:
         for child in children:
             child.kill()
@@ -167,6 +172,47 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         meeting.unlink(missing_ok=True)
         if own:
             own.close()
+
+
+def _lost(codes: Sequence[int | None]) -> str:
+    """One line for the ranks from 1 on that ended with these exit codes, empty when all went well or still run."""
+    lost = [f"rank {rank} with code {code}" for rank, code in enumerate(codes, 1) if code]
+    if not lost:
+        return ""
+    return (
+        f"training lost {', '.join(lost)} (-9: the kernel, when memory runs out; {OUT_OF_MEMORY}: the GPU's memory ran "
+        "out; else see above): run it again, it goes on from the last checkpoint"
+    )
+
+
+@contextlib.contextmanager
+def _watching(children: Sequence[subprocess.Popen], meeting: Path) -> Iterator[None]:
+    """End this process with one line and code 2 where a rank has failed and this one waits for it all the same.
+
+    With NCCL it does, for minutes, deep inside a call that no exception reaches.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_EVERY):
+            codes = [child.poll() for child in children]
+            if not any(codes):
+                continue
+            if not over.wait(_GRACE):
+                _log.error("%s", _lost(codes))
+                for child in children:
+                    child.kill()
+                meeting.unlink(missing_ok=True)
+                os._exit(2)
+            return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _can_share() -> bool:
