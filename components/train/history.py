@@ -75,6 +75,19 @@ def skipped(state: State, images: int, group: Group) -> None:
     _record(state, {"skipped_images": images}, group)
 
 
+def regrouped(state: State, before: tuple[int, int], group: Group) -> None:
+    """Add the line that says that other ranks, or other pieces, go on from here than made the checkpoint.
+
+    ``before`` are the ranks, and the images that one of them computed at once, up to here.
+    """
+    _record(state, {"ranks": state.ranks, "micro_batch": state.micro}, group)
+    if group.rank == 0:
+        _log.warning(
+            "the checkpoint is of %d ranks, %d images at a time; %d ranks, %d images at a time, go on: sums are "
+            "rounded otherwise, so the last digits will differ", *before, state.ranks, state.micro,
+        )  # fmt: skip
+
+
 def validate(
     state: State, params: TrainParams, checked: Checked, pixels: tensors.Pixels, group: Group, poll: Callable[[], int]
 ) -> int:  # fmt: skip

@@ -78,8 +78,11 @@ class Training:
         self.feed = Feed(job.params, self.pixels, rows, group)
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
         self.state = start(job.params, self.pixels, group, job.start)
-        _resume(job, self.state, group)
+        resumed = _resume(job, self.state, group)
+        before = (self.state.ranks, self.state.micro)
         self.step = Step(job.params, self.state, group)
+        if resumed:
+            self._taken_over(before)
         self.readback = guards.DelayedReadback(group.device)
         self.stop = 0
         self.speed = Throughput(
@@ -188,6 +191,13 @@ class Training:
             _log.warning("stopped by %s; all %d images are saved: run it again, it goes on", name, seen)
         raise SystemExit(128 + self.stop)
 
+    def _taken_over(self, before: tuple[int, int]) -> None:
+        """Put on record where the checkpoint was made by other ranks, or in other pieces, ``before``."""
+        state = self.state
+        state.ranks, state.micro = self.group.size, self.step.micro
+        if before != (state.ranks, state.micro):
+            history.regrouped(state, before, self.group)
+
     def _go_back(self, spike: guards.Spike) -> None:
         """Become what a checkpoint before ``spike`` holds; the window of data that led to it will be left out."""
         state, job, rank = self.state, self.job, self.group.rank
@@ -197,8 +207,11 @@ class Training:
                 f"training leapt at image {state.images_seen}: {spike.why}, after it went back "
                 f"{self.params.guard.give_up} times: lower train.learning_rate, or raise train.guard.spike"
             )
-        if not _resume(job, state, self.group, most=spike.images_seen):
+        if _resume(job, state, self.group, most=spike.images_seen):
+            self._taken_over((state.ranks, state.micro))
+        else:
             state.restart(start(self.params, self.pixels, self.group, job.start))
+            state.micro = self.step.micro
         state.guard.skips = skips
         self.readback.clear()
         if rank == 0:
@@ -228,10 +241,6 @@ def _resume(job: Job, state: State, group: Group, *, most: int | None = None) ->
         state.unpack(saved)
         if group.rank == 0:
             _log.info("going on from the checkpoint after %d images", images)
-        if group.rank == 0 and state.ranks != group.size:
-            words = "it was made by %d ranks, %d go on: sums are rounded otherwise, so the last digits will differ"
-            _log.warning(words, state.ranks, group.size)
-        state.ranks = group.size
     return bool(saved)
 
 

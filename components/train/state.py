@@ -71,7 +71,7 @@ class State:
     checked: int = 0
     """Images seen at the last check of the x0 error."""
     micro: int = 0
-    """Images of a piece that CUDA's memory was found to take; 0: not looked for."""
+    """Images that a rank computes at once, on CUDA what its memory was found to take; 0: not known yet."""
     ranks: int = 1
     """That train it now."""
     compiled: bool = False

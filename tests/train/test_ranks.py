@@ -24,8 +24,8 @@ def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_pat
     true_save = checkpoint.save
 
     def save(folder, images_seen, state, **options):
-        assert state["ranks"] == 1
-        true_save(folder, images_seen, state | {"ranks": 2}, **options)
+        assert (state["ranks"], state["micro"]) == (1, 8)
+        true_save(folder, images_seen, state | {"ranks": 2, "micro": 4}, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "save", save)
@@ -33,9 +33,10 @@ def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_pat
         run(tmp_path, tiny(images=32), packs)
     monkeypatch.setattr(checkpoint, "save", true_save)
     with caplog.at_level(logging.INFO):
-        run(tmp_path, tiny(images=32), packs)
+        _, made = run(tmp_path, tiny(images=32), packs)
+    assert '{"step": 16, "ranks": 1.0, "micro_batch": 8.0}' in made["history.jsonl"].decode().splitlines()
     assert "going on from the checkpoint after 16 images" in caplog.text
-    assert "made by 2 ranks, 1 go on" in caplog.text
+    assert "is of 2 ranks, 4 images at a time; 1 ranks, 8 images at a time, go on" in caplog.text
 
 
 @pytest.mark.parametrize(("gpus", "wanted", "said"), [(0, 2, 0), (1, 1, 1), (2, 2, 0), (8, 8, 1)])
