@@ -6,6 +6,7 @@ real ones.
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -115,25 +116,31 @@ def test_a_training_stopped_at_random_moments_ends_in_the_same_bytes(packs, tmp_
     plain, stopped = tmp_path / "plain", tmp_path / "stopped"
     began = time.monotonic()
     assert training(plain, params, packs).wait() == 0
-    whole = time.monotonic() - began
+    longest = (time.monotonic() - began) / 8
+    while interrupted(stopped, params, packs, number, longest) < MOMENTS[number] // 2:
+        shutil.rmtree(stopped)  # the machine is less busy now, and the moments came too late to show anything
+        longest /= 3
+    assert contents(stopped / "model") == contents(plain / "model")
+
+
+def interrupted(folder, params, packs, number, longest):
+    """Train into ``folder``, with signal ``number`` ``longest`` seconds after a start at most; how often."""
     chance, times = random.Random(), 0
     for _ in range(5 * MOMENTS[number]):
-        process = training(stopped, params, packs)
-        time.sleep(chance.random() * whole / 8)
+        process = training(folder, params, packs)
+        time.sleep(chance.random() * longest)
         if process.poll() is not None:
             break
         os.kill(process.pid, number)
         asked = time.monotonic()
         code = process.wait()
         assert code in (-number, 128 + number, 0)
-        assert time.monotonic() - asked < 60
         while left(process.pid):
             assert time.monotonic() - asked < 60, "a process outlives the training that started it"
             time.sleep(0.002)
         times += code != 0
-        if times == MOMENTS[number] or (stopped / "model").exists():
+        if times == MOMENTS[number] or (folder / "model").exists():
             break
-    if not (stopped / "model").exists():
-        assert training(stopped, params, packs).wait() == 0
-    assert times >= MOMENTS[number] // 2, f"stopped {times} times only: too late to show anything"
-    assert contents(stopped / "model") == contents(plain / "model")
+    if not (folder / "model").exists():
+        assert training(folder, params, packs).wait() == 0
+    return times
