@@ -16,7 +16,12 @@ class UserError(Exception):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the choice closest to ``word``, or nothing when none is close."""
     found = difflib.get_close_matches(word, list(choices), n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    return f"; did you mean '{printable(found[0])}'?" if found else ""
+
+
+def printable(name: str) -> str:
+    """``name``, which a file may have brought, in one line: what cannot be printed is written as Python writes it."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
 
 
 def brief(error: BaseException) -> str:

@@ -133,6 +133,14 @@ def test_a_column_that_unpacks_to_a_bomb_is_refused(tmp_path, monkeypatch):
     assert "a bomb" in error_of(tmp_path, PARQUET)
 
 
+@pytest.mark.parametrize("byte", [b"\xf4", b"\n"], ids=["no UTF-8", "a new line"])
+def test_a_damaged_name_of_a_column_is_told_in_one_line(tmp_path, byte):
+    table(tmp_path / "hf/a.parquet", [{"bytes": png(1), "path": None}], text=["x"], label=["y"])
+    blob = (tmp_path / "hf/a.parquet").read_bytes()
+    (tmp_path / "hf/a.parquet").write_bytes(blob.replace(b"text", b"t" + byte + b"xt"))
+    assert "\n" not in error_of(tmp_path, PARQUET)
+
+
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(0, 255))
 def test_a_damaged_byte_in_a_parquet_file_is_one_line_or_other_pixels(tmp_path, at, value):

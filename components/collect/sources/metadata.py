@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from components.base.errors import UserError, nearest
+from components.base.errors import UserError, nearest, printable
 from components.collect.sources.source import safe_key
 
 FILE_COLUMN = "file_name"
@@ -116,5 +116,5 @@ def plain(value: object, where: str) -> str | None:
 def listed(names: Sequence[str]) -> str:
     """The first dozen of ``names`` for a message."""
     # A table without a header has an address, maybe one with a password, where its columns' names should be.
-    shown = ", ".join("(an address)" if "://" in name else name for name in names[:12])
+    shown = ", ".join("(an address)" if "://" in name else printable(name) for name in names[:12])
     return shown[:200] + (" ..." if len(names) > 12 or len(shown) > 200 else "")

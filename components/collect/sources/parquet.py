@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.base.errors import UserError, nearest
+from components.base.errors import UserError, nearest, printable
 from components.collect.memory import Memory
 from components.collect.params import ParquetSource
 from components.collect.sources import metadata
@@ -94,7 +94,7 @@ class ParquetRows:
         try:
             with self._file.open() as stream, pq.ParquetFile(stream, buffer_size=_BUFFER, pre_buffer=False) as parquet:
                 yield parquet
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:  # the last: a column's name
             raise UserError(f"{self._file}: damaged, or no Parquet ({why(error)}): fetch the file again") from None
 
     def _check(self, parquet: pq.ParquetFile) -> _Image:
@@ -102,8 +102,8 @@ class ParquetRows:
         schema, source = parquet.schema_arrow, self._source
         for name in (source.image_column, source.text_column, source.label_column, source.group_column):
             if name is not None and name not in schema.names:
-                listed = ", ".join(schema.names)[:200]
-                raise UserError(f"{self._file}: no column '{name}'{nearest(name, schema.names)}; it has {listed}")
+                guess, there = nearest(name, schema.names), metadata.listed(schema.names)
+                raise UserError(f"{self._file}: no column '{name}'{guess}; it has {there}")
         kind = schema.field(source.image_column).type
         fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
         if not _binary(fields.get("bytes", kind)):
@@ -119,9 +119,8 @@ class ParquetRows:
                 column = parquet.metadata.row_group(group).column(at)
                 size, packed = column.total_uncompressed_size, column.total_compressed_size
                 if size > max(_BOMB[0], _BOMB[1] * packed):
-                    raise UserError(
-                        f"{self._file}: {packed} bytes of {column.path_in_schema} claim to unpack to {size}: a bomb"
-                    )
+                    where = printable(column.path_in_schema)
+                    raise UserError(f"{self._file}: {packed} bytes of {where} claim to unpack to {size}: a bomb")
         return image
 
     def _values(self, parquet: pq.ParquetFile, table: pa.Table, column: str) -> list[Any]:
