@@ -61,11 +61,8 @@ def common(root: Path) -> Path:
 
 
 def user(root: Path) -> str:
-    """Who works here: git's user.name, else the name of the account, else its number."""
-    try:
-        return maybe(root, "config", "--get", "user.name") or getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in a container
-        return f"user {os.getuid()}"
+    """Who works here: git's user.name, else the account's, which flows/workspace/paths.py gives to one without."""
+    return maybe(root, "config", "--get", "user.name") or getpass.getuser()
 
 
 def refuse_hidden(root: Path, refs: str) -> None:

@@ -150,7 +150,7 @@ def files(root: Path, records: Iterable[Record]) -> Iterator[dict[str, bytes]]:
 def _parsed(commit: str, ref: str, text: bytes | None) -> Record:
     if text is None:
         raise UserError(f"{ref}: not a record, or git has lost it, or may not read it: `git fsck` says which, "
-                        f"`git fetch origin {FETCH}` gets it again")  # fmt: skip
+                        f"{FETCH_COMMAND} gets it again")  # fmt: skip
     try:
         said = shape.checked(text)
         record = Record(id=commit, kind=said["kind"], key=said["key"], number=said["number"], when=said["when"],
