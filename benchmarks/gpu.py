@@ -8,9 +8,9 @@
 batch 16, AdamW 1e-4, DDPM with linear betas, fp32 by default), written anew on accelerate, with its data loader: PIL
 images, torchvision transforms, no workers.  Ours is the step of components/train/step.py on that network.  Everything
 waits for the device at both ends of a timing, and nowhere else.  Each part has its own time, and what it found is
-printed at once, most important first.  The last but one trains by `python -m components train` for a minute, on
-data/pixels and data/splits where the checkout has them, else on random pictures, and leaves samples in --sheet.
-Commit aaae879 was measured on an H200 by hand (docs/recipe.md); this form has run in small on the CPU alone.
+printed at once, most important first.  One part trains by `python -m components train` for a minute, on data/pixels and
+data/splits where the checkout has them, else on random pictures, and leaves samples in --sheet.  In this form it has
+run in small on the CPU alone.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Bench:
         self.widths = (32, 32) if smoke else WIDTHS
         self.rows: list[str] = []
         self.rates: dict[str, float] = {}
+        self.first = 0.0
 
     @property
     def device(self) -> torch.device:
@@ -71,8 +72,12 @@ class Bench:
         return self.group.device
 
     def rate(self, step: Callable[[], int]) -> float:
-        """Images a second of ``step``, which returns its images."""
-        for _ in range(self.warm):
+        """Images a second of ``step``, which returns its images; ``first`` is how long the first took, in seconds."""
+        began = time.perf_counter()
+        step()
+        self._wait()
+        self.first = time.perf_counter() - began
+        for _ in range(self.warm - 1):
             step()
         self._wait()
         began, images = time.perf_counter(), 0
@@ -273,11 +278,12 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
 
 
 def used(bench: Bench, mine: Ours, rate: float) -> str:
-    """The share of the measured peak that ``rate`` images a second are."""
+    """The share of the measured peak that ``rate`` images a second are, and how long the first step took."""
     network = mine.state.network
     each = throughput.flops(network, registry.sample_shape(network), labels=False)
     peak = throughput.peak(bench.device, "fp32" if bench.smoke else "bf16")
-    return f"{each * rate / 1e12:.3g} TFLOP/s, {100 * each * rate / peak:.0f} % of the measured {peak / 1e12:.3g}"
+    share = f"{each * rate / 1e12:.3g} TFLOP/s, {100 * each * rate / peak:.0f} % of the measured {peak / 1e12:.3g}"
+    return f"{share}; first step {bench.first:.1f} s"
 
 
 def transformer(bench: Bench) -> None:

@@ -17,7 +17,7 @@ WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 
 
 def counts(step: Callable[[], object]) -> tuple[float, float]:
-    """Kernel (or graph) launches and waits of the host, of one ``step``; both 0 where nothing is launched, on a CPU.
+    """Launches of kernels or graphs, none on a CPU, and waits of the host, of one ``step``.
 
     A blocking copy waits for its stream, so it is among the waits.
     """
@@ -25,9 +25,11 @@ def counts(step: Callable[[], object]) -> tuple[float, float]:
         for _ in range(STEPS):
             step()
     events = [(event.key, event.count) for event in seen.key_averages()]
-    return tuple(
-        sum(count for key, count in events if any(name in key for name in names)) / STEPS for names in (LAUNCHES, WAITS)
-    )  # type: ignore[return-value]
+
+    def each(names: tuple[str, ...]) -> float:
+        return sum(count for key, count in events if any(name in key for name in names)) / STEPS
+
+    return each(LAUNCHES), each(WAITS)
 
 
 def noise_bits(device: torch.device) -> str:
@@ -54,7 +56,7 @@ def _steps(device: torch.device) -> dict[str, Tensor]:
     return {
         "words": torch.stack(words), "bits": bits, "floats": upper.float(), "logarithm": logarithm,
         "square root": (-2 * logarithm).sqrt(), "angle": angle, "square": square,
-        "sine": angle * counters._horner(square, (1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0)),
-        "cosine": counters._horner(square, (1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0)),
+        "sine": angle * counters._horner(square, counters._SINE),
+        "cosine": counters._horner(square, counters._COSINE),
         "normals": counters.normal(0, places, (3, 32, 32), device),
     }  # fmt: skip

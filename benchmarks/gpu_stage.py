@@ -47,8 +47,10 @@ def train(rate: float, device: torch.device, sheet: Path, smoke: bool) -> tuple[
             line, cwd=folder, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(peers.ROOT)}
         )
         assert work.stderr is not None
-        for told in iter(lambda: work.stderr.read(64), b""):
-            first = first or (time.monotonic() - began if b"images, " in told else 0.0)
+        said = b""
+        while told := work.stderr.read(64):
+            said += told
+            first = first or (time.monotonic() - began if b" images, " in said else 0.0)
         if work.wait():
             raise RuntimeError(f"the stage ended with code {work.returncode}")
         took = time.monotonic() - began
