@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What is imported until the tests begin is no garbage: a third of the time in which they are collected.
+# What is imported until the tests begin is no garbage, and takes long to walk.
 gc.disable()
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -156,7 +156,7 @@ class SigmaDistribution:
     std: float = 1.0
 
     def sigma(self, share: Tensor, of: Schedule) -> Tensor:
-        """The sigma, float32 (B,), below which ``share`` (B,), 0..1, of the distribution lies.
+        """The sigma, float32 (B,), below which ``share`` (B,), 0..1, of the distribution lies; both on the CPU.
 
         It is clamped to the ends of the schedule ``of``.
         """

@@ -164,8 +164,7 @@ def remake(model: Path, half_life: float, out: Path) -> None:
     """Write a copy of model folder ``model`` to ``out``, with the weights averaged over another half-life.
 
     What was derived from the old weights (ONNX, snapshots, scores, manifest) is not copied; of adapters (LoRA) the
-    averages are taken, and merged.  UserError when the model
-    is incomplete or its snapshots are of another network.
+    averages are taken, and merged.  UserError when the model is incomplete or its snapshots are of another network.
     """
     from safetensors.torch import load_file, save_file
 

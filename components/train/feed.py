@@ -5,6 +5,7 @@ Shapes: B samples of this rank, (B, C, ...); images BCHW.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ SHARE = 0.25
 
 _AT_ONCE = 4096
 """Images that go there at once."""
+
+_log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -62,8 +65,8 @@ class _Ahead(NamedTuple):
 class Feed:
     """Batches by place, of a window at once; what they need goes to the device with its first batch.
 
-    On CUDA the training images lie there whole where they take at most :data:`SHARE` of the free memory.  Elsewhere,
-    and with ``params.loaders``, they are gathered from the pack, by processes of their own ahead of time.
+    On CUDA the training images lie there whole where they take at most :data:`SHARE` of the free memory.  Elsewhere
+    they are gathered from the pack, with ``params.loaders`` by processes of their own ahead of time.
     """
 
     def __init__(self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group) -> None:
@@ -79,7 +82,9 @@ class Feed:
         self._held = self._all() if self._fits() else None
         shape = (params.batch // group.size, *header.spec.stored_shape)
         self._loaders = None
-        if params.loaders and self._held is None:
+        if params.loaders and self._held is not None and group.rank == 0:
+            _log.info("train.loaders %d is not needed: the GPU holds all training images", params.loaders)
+        elif params.loaders and self._held is None:
             self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device, header.spec)
 
     def batch(self, place: int, then: int | None = None) -> Batch:

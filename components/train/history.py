@@ -83,8 +83,8 @@ def regrouped(state: State, before: tuple[int, int], group: Group) -> None:
     _record(state, {"ranks": state.ranks, "micro_batch": state.micro}, group)
     if group.rank == 0:
         _log.warning(
-            "the checkpoint is of %d ranks, %d images at a time; %d ranks, %d images at a time, go on: sums are "
-            "rounded otherwise, so the last digits will differ", *before, state.ranks, state.micro,
+            "the checkpoint is of ranks: %d, images at a time: %d; it goes on with ranks: %d, images at a time: %d. "
+            "Sums are rounded otherwise, so the last digits will differ", *before, state.ranks, state.micro,
         )  # fmt: skip
 
 

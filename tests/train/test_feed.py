@@ -5,6 +5,7 @@ copy from the host, and a question for a number.
 """
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,6 +77,17 @@ def test_a_step_copies_the_images_alone_and_not_even_them_where_the_device_holds
         row = step(4)
     assert found == ["_to_copy"] * copies
     assert row.device == META
+
+
+@pytest.mark.parametrize(("device", "free", "held"), [
+    ("cuda", 32 * 8 * 8 * 3 * 4, True), ("cuda", 32 * 8 * 8 * 3 * 4 - 1, False), ("cpu", 10**12, False),
+])  # fmt: skip
+def test_a_gpu_holds_the_images_where_they_take_a_quarter_of_its_free_memory(packs, monkeypatch, device, free, held):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    source = SimpleNamespace(
+        group=Group(0, 1, torch.device(device)), rows=torch.arange(32), pixels=tensors.Pixels(packs[0])
+    )
+    assert feed.Feed._fits(source) == held
 
 
 def test_images_that_the_device_holds_are_those_of_the_pack(packs, monkeypatch):

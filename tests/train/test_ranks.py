@@ -36,7 +36,7 @@ def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_pat
         _, made = run(tmp_path, tiny(images=32), packs)
     assert '{"step": 16, "ranks": 1.0, "micro_batch": 8.0}' in made["history.jsonl"].decode().splitlines()
     assert "going on from the checkpoint after 16 images" in caplog.text
-    assert "is of 2 ranks, 4 images at a time; 1 ranks, 8 images at a time, go on" in caplog.text
+    assert "is of ranks: 2, images at a time: 4; it goes on with ranks: 1, images at a time: 8." in caplog.text
 
 
 @pytest.mark.parametrize(("gpus", "wanted", "said"), [(0, 2, 0), (1, 1, 1), (2, 2, 0), (8, 8, 1)])
