@@ -21,6 +21,7 @@ from typing import Any
 
 from components.base import files
 from components.base.errors import UserError
+from components.base.processes import uncollected
 from consume import pull
 from flows.dvc import engine
 from flows.history import store
@@ -53,14 +54,15 @@ class Tracker:
     """One checkout's view of an MLflow server or of its own database; reading makes no run there."""
 
     def __init__(self, state: State, uri: str) -> None:
-        from mlflow import MlflowClient
+        with uncollected():
+            from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
         self.state, self.uri = state, uri
         self.local = uri.startswith("sqlite:")
-        with explained(uri), self._alone():
+        with explained(uri), self._alone(), uncollected():  # which imports the stores
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             found = self.client.get_experiment_by_name(EXPERIMENT)  # the first call makes the tables of a new database
         if found and not found.experiment_id:  # as of a proxy: each further question would be answered "none"

@@ -8,7 +8,6 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.html.page import visible
-from components.samples import catalogue
 from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
@@ -91,6 +90,8 @@ def verify(state: State) -> int:
 def lineage(state: State, model: str | None, image: str | None, *, as_json: bool) -> int:
     """Print the links of a version, or the versions that saw an image; 1 when a link does not hold."""
     if image is not None:
+        from components.samples import catalogue  # pyarrow, which no other of these commands needs
+
         wanted, alike = chain.image(state.root, image), set[str]()
         try:
             alike = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").near(wanted)
