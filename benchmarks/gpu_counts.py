@@ -50,12 +50,12 @@ def _steps(device: torch.device) -> dict[str, Tensor]:
     words = counters.words(0, counters.NOISE, places)
     bits = counters._split(words[0][:, None] + torch.arange(4096, device=device) * counters._GAMMA, words[1][:, None])
     upper, lower = (bits >> 40).int() + (1 << 23) + 1, bits.int()
-    logarithm = counters._log(upper.float(), 24)
+    logarithm = counters._logarithm(upper.float(), 24)
     angle = ((lower << 2) >> 8).float() * (math.pi / 4 * 2.0**-23)
     square = angle * angle
     return {
         "words": torch.stack(words), "bits": bits, "floats": upper.float(), "logarithm": logarithm,
-        "square root": (-2 * logarithm).sqrt(), "angle": angle, "square": square,
+        "square root": counters._root(-2 * logarithm), "angle": angle, "square": square,
         "sine": angle * counters._horner(square, counters._SINE),
         "cosine": counters._horner(square, counters._COSINE),
         "normals": counters.normal(0, places, (3, 32, 32), device),

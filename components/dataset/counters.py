@@ -7,17 +7,25 @@ A place's words come from Philox 4x32-10 (Salmon et al. 2011, "Parallel random n
 3.3); the thousands that make its noise from the mixer of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom
 number generators", figure 17) with those words as key and offset, a tenth of the work.  Normal numbers are made of them
 by Box and Muller with a logarithm, sine and cosine written in sums and products, which IEEE 754 rounds alike
-everywhere; a library's own differ between devices, and on one of them by alignment.  Bits are equal on every CPU.  On a
-GPU the words are equal; normal numbers of one H200 differed by up to 2.4e-7, one unit in the last place.
+everywhere, as it does a square root; a library's own differ between devices, and on one of them by alignment.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import logging
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from components.base.errors import brief
+
+_log = logging.getLogger(__name__)
 
 LOW = 0xFFFFFFFF
 _MULTIPLY = (0xD2511F53, 0xCD9E8D57)
@@ -70,7 +78,9 @@ def uniform(word: Tensor) -> Tensor:
 
 
 def normal(seed: int, places_B: Tensor, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """Unit normal noise of ``shape`` for each place, float32 (B, *shape); equal bits on every CPU."""
+    """Unit normal noise of ``shape`` for each place, float32 (B, *shape); equal bits on every device."""
+    if torch.device(device).type == "cuda" and (kernels := _kernels(torch.device(device))):
+        return kernels.normal(seed, NOISE, places_B.to(device), shape)
     half = -(-math.prod(shape) // 2)
     one, two, three, four = (word[:, None] for word in words(seed, NOISE, places_B.to(device)))
     start, key = (one << 32) ^ two, (three << 32) ^ four
@@ -83,6 +93,18 @@ def normal(seed: int, places_B: Tensor, shape: Sequence[int], device: torch.devi
             rows = slice(at, at + many)
             _pairs(_split(steps + start[rows], key[rows]), out[rows, :, first : first + piece])
     return out.view(len(places_B), -1)[:, : math.prod(shape)].reshape(len(places_B), *shape)
+
+
+@functools.cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The kernels for CUDA, which need Triton and a C compiler; without them torch's own give the same numbers."""
+    try:
+        found = importlib.import_module("components.dataset.kernels")
+        found.normal(0, NOISE, torch.zeros(1, dtype=torch.int64, device=device), (2,))
+    except Exception as error:  # whatever a compiler that is not there, or not a good one, makes Triton raise
+        _log.warning("noise is made without Triton (%s): slower, and the same numbers", brief(error))
+        return None
+    return found
 
 
 def shuffled(seed: int, purpose: int, rounds: Tensor, places: Tensor, count: int) -> Tensor:
@@ -130,7 +152,7 @@ def _split(value: Tensor, key: Tensor) -> Tensor:
 def _pairs(bits: Tensor, out: Tensor) -> None:
     """Two unit normal numbers (Box and Muller 1958) from each of ``bits`` (b, n), written to ``out`` (b, 2, n)."""
     upper, lower = (bits >> 40).int() + (1 << 23) + 1, bits.int()  # 24 bits, 1..2**24; 32 bits, signed
-    wide = (-2 * _log(upper.float(), 24)).sqrt()
+    wide = _root(-2 * _logarithm(upper.float(), 24))
     # A turn is an angle within an eighth of it to either side, then a quarter turn or none, then half a turn or none.
     angle = ((lower << 2) >> 8).float() * (math.pi / 4 * 2.0**-23)
     square = angle * angle
@@ -142,7 +164,12 @@ def _pairs(bits: Tensor, out: Tensor) -> None:
     torch.mul(wide, sine * straight + cosine * quarter, out=out[:, 1])
 
 
-def _log(value: Tensor, power: int) -> Tensor:
+def _root(value: Tensor) -> Tensor:
+    """The square root, rounded as IEEE 754 says; torch's on a CPU is not (it calls MKL's, in 14 % of the numbers)."""
+    return torch.from_numpy(np.sqrt(value.numpy())) if value.device.type == "cpu" else value.sqrt()
+
+
+def _logarithm(value: Tensor, power: int) -> Tensor:
     """ln(value / 2**power), float32 above 0: ln m = 2 artanh((m - 1) / (m + 1)) with m in 0.7 .. 1.42."""
     bits = value.view(torch.int32)
     exponent = (bits - 0x3F3504F3) >> 23

@@ -8,9 +8,11 @@ checkpoint.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -33,6 +35,15 @@ _FIRST, _LAST = 5, 25
 _log = logging.getLogger(__name__)
 
 
+def keep_in(folder: Path) -> None:
+    """Keep what compilers make in ``folder``, for the next training and for ranks that this process starts.
+
+    By their own settings, unless those are made already; else they write outside the checkout.
+    """
+    for name, part in (("TORCHINDUCTOR_CACHE_DIR", "torch"), ("TRITON_CACHE_DIR", "triton")):
+        os.environ.setdefault(name, str(folder.absolute() / part))
+
+
 def pays(seconds: float, cost: float, gain: float) -> bool:
     """Whether compiling for ``cost`` seconds pays when it saves the share ``gain`` of the next ``seconds``."""
     return seconds * gain > cost
@@ -43,13 +54,15 @@ class Compiling:
 
     def __init__(
         self, wanted: bool | str, network: nn.Module, device: torch.device, *, on: bool,
-        operations: Callable[[], float],
+        operations: Callable[[], float], before: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         """Compile now where ``wanted`` is true, or is auto and it pays on the CPU; UserError when there is no compiler.
 
-        ``on``: the checkpoint was of a compiled network; ``operations`` gives the FLOPs of this rank in the training.
+        ``on``: the checkpoint was of a compiled network; ``operations`` gives the FLOPs of this rank in the training;
+        ``before`` is called when the network is about to be compiled.
         """
         self.network, self.device, self.on = network, device, False
+        self._before = before
         self._open = wanted == "auto" and device.type == "cuda"
         self._began: tuple[int, float] | None = None
         if wanted is True and not possible(device):
@@ -75,6 +88,7 @@ class Compiling:
 
     def _compile(self) -> None:
         self._open, self.on = False, True
+        self._before()
         # In place, so that the names of weights stay the same for checkpoints, DDP and FSDP.
         self.network.compile(dynamic=False)
 

@@ -17,14 +17,14 @@ from components.diffusion import samplers
 from components.model import card, denoiser, portable, serving
 from components.networks import lora
 from components.samples import pack
-from components.train import averages, loop
+from components.train import averages, compiling, loop
 from components.train import start as beginning
 from components.train.distributed.ranks import together
 from components.train.params import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-ALGORITHM = Algorithm("train", 4, ("diffusers", "numpy", "peft", "torch"))
+ALGORITHM = Algorithm("train", 5, ("diffusers", "numpy", "peft", "torch"))
 """Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
 what a training comes to, or what a checkpoint holds; tests/recorded_training.py notices the first."""
 
@@ -42,6 +42,7 @@ def train(
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
     beginning.warn_of_levels(start, params.objective_at(header.spec.sigma_data))
     folder = scratch / key(params, pixels, splits, start)
+    compiling.keep_in(scratch.with_name("compiled"))
     job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
