@@ -27,7 +27,7 @@ from components.networks import precision, registry
 from components.samples import pack
 
 CHUNK = 32
-"""Images of a task."""
+"""Images of a task; on CUDA as many as are drawn at once."""
 
 _MOST = 8
 """Processes, each of which holds the network."""
@@ -71,6 +71,12 @@ def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
         yield run
 
 
+def _parts(count: int, times: int = 1) -> list[slice]:
+    """The tasks of ``count`` images."""
+    size = times * (sampling.CUDA_BATCH if torch.cuda.is_available() else CHUNK)
+    return [slice(at, at + size) for at in range(0, count, size)]
+
+
 def import_ahead(model: Path) -> None:
     """Begin to import what :func:`workers` need, which takes seconds, beside what the caller does until then."""
     if not _alone():
@@ -94,13 +100,13 @@ def samples(
 
     The first one is number ``first`` of ``seed``; ``what`` names the progress bar.
     """
-    tasks = [(list(class_ids[at : at + CHUNK]), seed, first + at, steps) for at in range(0, len(class_ids), CHUNK)]
+    tasks = [(list(class_ids[part]), seed, first + part.start, steps) for part in _parts(len(class_ids))]
     return run(_sample, tasks, what)
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
     """Squared x0 errors on ``rows`` of a pack, (N, 8), in fp32 (:func:`components.diffusion.x0_error.measure`)."""
-    tasks = [(list(rows[at : at + CHUNK]), str(pixels), seed) for at in range(0, len(rows), CHUNK)]
+    tasks = [(list(rows[part]), str(pixels), seed) for part in _parts(len(rows))]
     return run(_errors, tasks, "evaluate: errors")
 
 
@@ -109,12 +115,13 @@ def described(run: Run, images_NHWC: Tensor, what: str, judge: judges.Judge | No
 
     ``what`` names the progress bar.
     """
-    return run(_features, [(part.numpy(), judge) for part in images_NHWC.split(4 * CHUNK)], f"evaluate: {what}")
+    tasks = [(images_NHWC[part].numpy(), judge) for part in _parts(len(images_NHWC), 4)]
+    return run(_features, tasks, f"evaluate: {what}")
 
 
 def described_rows(run: Run, pixels: Path, rows: Sequence[int], what: str) -> Tensor:
     """Features of ``rows`` of a pack, (N, D), whose images only the workers read."""
-    tasks = [(list(rows[at : at + 4 * CHUNK]), str(pixels)) for at in range(0, len(rows), 4 * CHUNK)]
+    tasks = [(list(rows[part]), str(pixels)) for part in _parts(len(rows), 4)]
     return run(_features_of_rows, tasks, f"evaluate: {what}")
 
 
