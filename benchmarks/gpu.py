@@ -4,45 +4,42 @@
     PYTHONPATH=. python benchmarks/gpu.py --minutes 4      # what matters most, as far as four minutes go
     PYTHONPATH=. python benchmarks/gpu.py --smoke          # that it runs: tiny, on the CPU; its figures mean nothing
 
-``Script`` is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers (its network,
-batch 16, AdamW 1e-4, DDPM with linear betas, fp32 by default), written anew on accelerate, with its data loader: PIL
-images, torchvision transforms, no workers.  Ours is the step of components/train/step.py on that network.  Everything
+The peer (gpu_script.py) is the loop of examples/unconditional_image_generation/train_unconditional.py of diffusers: its
+network, batch 16, AdamW 1e-4, DDPM with linear betas, fp32 by default, written anew on accelerate, with its data
+loader: PIL images, torchvision transforms, no workers.  Ours is a step of components/train on that network.  Everything
 waits for the device at both ends of a timing, and nowhere else.  Each part has its own time, and what it found is
 printed at once, most important first.  One part trains by `python -m components train` for a minute, on data/pixels and
-data/splits where the checkout has them, else on random pictures, and leaves samples in --sheet.  In this form it has
-run in small on the CPU alone.
+data/splits where the checkout has them, else on random pictures, leaves samples in --sheet, and draws and describes
+10,000 more as `evaluate` does.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import io
-import itertools
 import json
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gpu_counts
+import gpu_script
 import gpu_stage
 import peers
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
 from components.base import config
 from components.dataset import counters, tensors
 from components.model import denoiser, sampling
-from components.networks import registry
+from components.networks import precision, registry
 from components.samples import pack
 from components.samples import spec as specs
-from components.train import throughput
+from components.train import captured, throughput
 from components.train.distributed.ranks import Group, _device
-from components.train.feed import Feed
+from components.train.feed import Batch, Feed, Given
 from components.train.params import TrainParams
 from components.train.state import start
 from components.train.step import Step
@@ -60,7 +57,7 @@ class Bench:
     def __init__(self, minutes: float, smoke: bool) -> None:
         self.smoke, self.end = smoke, time.monotonic() + 60 * minutes
         self.group = Group(0, 1, torch.device("cpu") if smoke else _device(0))
-        self.seconds, self.warm = (0.1, 1) if smoke else (8.0, 8)
+        self.seconds, self.warm = (0.1, 1) if smoke else (4.0, 8)
         self.widths = (32, 32) if smoke else WIDTHS
         self.rows: list[str] = []
         self.rates: dict[str, float] = {}
@@ -97,78 +94,6 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def unet(side: int, widths: tuple[int, ...]) -> nn.Module:
-    """The script's network without labels."""
-    from diffusers import UNet2DModel
-
-    down = ["AttnDownBlock2D" if at == len(widths) - 2 else "DownBlock2D" for at in range(len(widths))]
-    return UNet2DModel(
-        sample_size=side, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=widths,
-        down_block_types=down, up_block_types=[name.replace("Down", "Up") for name in reversed(down)],
-    )  # fmt: skip
-
-
-class Script:
-    """Hugging Face's loop."""
-
-    def __init__(self, bench: Bench, images: Tensor, precision: str, batch: int) -> None:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from diffusers import DDPMScheduler
-        from diffusers.optimization import get_scheduler
-
-        AcceleratorState._reset_state(reset_partial_state=True)  # another precision than the one before
-        self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=bench.smoke)
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
-        model = unet(images.shape[1], bench.widths)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-        loader = torch.utils.data.DataLoader(Files(images), batch_size=batch, shuffle=True, drop_last=True)
-        rate = get_scheduler("cosine", optimizer=optimiser, num_warmup_steps=500, num_training_steps=10**6)
-        self.model, self.optimiser, self.loader, self.rate = self.accelerator.prepare(model, optimiser, loader, rate)
-        self.batches = itertools.chain.from_iterable(self.loader for _ in itertools.count())
-
-    def step(self) -> int:
-        """One optimiser step; the images it showed."""
-        clean = next(self.batches).to(self.dtype)
-        noise = torch.randn(clean.shape, dtype=self.dtype, device=clean.device)
-        timesteps = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
-        noisy = self.schedule.add_noise(clean, noise, timesteps)
-        with self.accelerator.accumulate(self.model):
-            loss = functional.mse_loss(self.model(noisy, timesteps).sample.float(), noise.float())
-            self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimiser.step()
-            self.rate.step()
-            self.optimiser.zero_grad()
-        loss.detach().item()  # its logs want it in every step
-        return len(clean)
-
-
-class Files(torch.utils.data.Dataset):
-    """Encoded images that are decoded and transformed one by one, as the script does."""
-
-    def __init__(self, images: Tensor) -> None:
-        from torchvision import transforms
-
-        side = images.shape[1]
-        self.blobs = []
-        for image in images:
-            stream = io.BytesIO()
-            Image.fromarray(image.numpy()).save(stream, "PNG")
-            self.blobs.append(stream.getvalue())
-        self.transform = transforms.Compose([
-            transforms.Resize(side, interpolation=transforms.InterpolationMode.BILINEAR), transforms.CenterCrop(side),
-            transforms.ToTensor(), transforms.Normalize([0.5], [0.5]),
-        ])  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.blobs)
-
-    def __getitem__(self, at: int) -> Tensor:
-        return self.transform(Image.open(io.BytesIO(self.blobs[at])).convert("RGB"))
-
-
 class Ours:
     """The step of components/train/step.py on ``model``, or on the network of ``changes``."""
 
@@ -187,9 +112,9 @@ class Ours:
         # The network of params.yaml may want options of its own; the one that is built is another.
         plain = {"kind": "unet", "widths": [32], "layers_per_block": 1}
         values |= {
-            "batch": batch, "images": 10**7, "ranks": 1, "network": plain, "objective": "v", "schedule": "cosine",
-            "levels": "schedule", "weighting": "plain", "compile": False, "onnx": False,
-            "muon_rate": 0.0, **changes,
+            "precision": "fp32" if bench.smoke else "auto", "batch": batch, "images": 10**7, "ranks": 1,
+            "network": plain, "objective": "v", "schedule": "cosine", "levels": "schedule", "weighting": "plain",
+            "compile": False, "onnx": False, "muon_rate": 0.0, **changes,
         }  # fmt: skip
         self.params = TrainParams.model_validate_json(json.dumps(values))
         built = registry.build
@@ -199,20 +124,38 @@ class Ours:
             self.state = start(self.params, self.pixels, bench.group)
         finally:
             registry.build = built
-        self.feed = Feed(self.params, self.pixels, torch.arange(len(images)), bench.group)
-        self.one, self.place, self.kept = Step(self.params, self.state, bench.group), 0, None
+        self.feed: Any = Feed(self.params, self.pixels, torch.arange(len(images)), bench.group)
+        self.steps = captured.Steps(Step(self.params, self.state, bench.group), self.feed)
 
-    def step(self, fed: bool = True) -> int:
-        """One optimiser step, on a new batch unless it is not to be ``fed``; the images it showed."""
-        if fed or self.kept is None:
-            self.kept = self.feed.batch(self.place)
-            self.place += self.params.batch
-        self.one(self.kept, (False, False))
+    def step(self) -> int:
+        """One optimiser step; the images it showed."""
+        self.steps(self.state.images_seen, None, (False, False))
         self.state.images_seen += self.params.batch
         return self.params.batch
 
+    def unfed(self) -> None:
+        """From now on show one batch again and again."""
+        self.steps.feed = Still(self.feed)
+        self.steps.forget()
 
-def default(bench: Bench, batch: int) -> None:
+
+class Still:
+    """Stands for a feed that costs nothing."""
+
+    def __init__(self, source: Feed) -> None:
+        one = source.batch(0)
+        self.group, self.one = source.group, one._replace(image=one.image.clone())
+
+    def given(self, *_: object) -> Given:
+        """What :meth:`made` needs."""
+        return Given(self.one.sigma, self.one.sigma, self.one.sigma, {})
+
+    def made(self, _: Given) -> Batch:
+        """The batch."""
+        return self.one
+
+
+def default(bench: Bench, batch: int, *, compile: bool = False) -> None:
     """The training of params.yaml on images of 32 px, what the feed and Muon take of a step, and what is launched."""
     values = config.read(peers.ROOT / "params.yaml")["train"]
     chosen = {name: values[name] for name in ("network", "objective", "schedule", "levels", "weighting", "onnx")}
@@ -220,20 +163,24 @@ def default(bench: Bench, batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         images = gpu_stage.pictures(64 if bench.smoke else 4096, side)
         for rate in (values["muon_rate"], 0.0):
-            mine = Ours(bench, images, batch, Path(name), **chosen, muon_rate=rate)
+            mine = Ours(bench, images, batch, Path(name), **chosen, muon_rate=rate, compile=compile)
             rates[rate > 0] = bench.rate(mine.step)
             if rate:
-                still = bench.rate(functools.partial(mine.step, fed=False))
-                launches, waits = gpu_counts.counts(mine.step)
+                first, (launches, waits) = bench.first, gpu_counts.counts(mine.step)
+                mine.unfed()
+                still = bench.rate(mine.step)
     fed, plain = rates[True], rates[False]
-    note = f"feed {1 - fed / still:.1%} of a step, Muon {1 - fed / plain:.1%}"
-    bench.add(f"default, {side} px, batch {batch}", fed, f"{note}, {launches:.0f} launches, {waits:.1f} waits")
+    note = f"feed {1 - fed / still:.1%} of a step, Muon {1 - fed / plain:.1%}; first step {first:.1f} s"
+    label = f"default{', compiled' if compile else ''}, {side} px, batch {batch}"
+    bench.add(label, fed, f"{note}, {launches:.0f} launches, {waits:.1f} waits")
 
 
 def trained(bench: Bench, sheet: Path) -> None:
-    """The stage itself, from its start to its end."""
-    rate, first = gpu_stage.train(bench.rates.get("default, 32 px, batch 128", 0.0), bench.device, sheet, bench.smoke)
-    bench.add("stage train, from its start", rate, f"first images after {first:.1f} s; samples in {sheet}")
+    """The stage itself, from its start to its end, and what evaluating 10,000 of its samples takes."""
+    known = bench.rates.get("default, 32 px, batch 128", 0.0)
+    found = gpu_stage.train(known, bench.device, sheet, smoke=bench.smoke)
+    bench.add("stage train, from its start", found.rate, f"{found.note}; samples in {sheet}")
+    bench.add(f"draw and describe {found.drawn}, as evaluate does", found.evaluated, f"{found.took:.1f} s")
 
 
 def noise(bench: Bench) -> None:
@@ -253,28 +200,50 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
     images = gpu_stage.pictures(64 if bench.smoke else max(256, 2**23 // side**2), side)
     small = 4 if bench.smoke else 16
     with tempfile.TemporaryDirectory() as name:
+        network, label = gpu_script.unet(side, bench.widths), "ours, compiled" if largest else "ours"
         if not largest:
-            for precision in ("fp32", "bf16"):
-                rate = bench.rate(Script(bench, images, precision, small).step)
-                bench.add(f"script, {side} px, {precision}, batch {small}", rate)
-            mine, label = Ours(bench, images, batch, Path(name), unet(side, bench.widths)), "ours"
-        else:
-            rate = bench.rate(Script(bench, images, "bf16", batch).step)
-            bench.add(f"script, {side} px, bf16, batch {batch}", rate)
-            network = unet(side, bench.widths)
-            mine, label = Ours(bench, images, batch, Path(name), network, compile=not bench.smoke), "ours, compiled"
+            for kind, size in (("fp32", small), ("bf16", small), ("bf16", batch)):
+                arithmetic = "fp32" if bench.smoke else kind
+                peer = gpu_script.Script(images, bench.widths, arithmetic, size, cpu=bench.smoke)
+                rate = bench.rate(peer.step)
+                bench.add(f"script, {side} px, {kind}, batch {size}", rate)
+            bench.add(f"the network alone, {side} px, bf16, batch {batch}", alone(bench, network, side, batch))
+        mine = Ours(bench, images, batch, Path(name), network, compile=largest and not bench.smoke)
         rate = bench.rate(mine.step)
-        known = {one: bench.rates.get(f"script, {side} px, {one}, batch {small}") for one in ("fp32", "bf16")}
-        shares = [f"{rate / base:.2f} of the script in {one}" for one, base in known.items() if base]
+        peers_of = {
+            "of the script in fp32": f"script, {side} px, fp32, batch {small}",
+            "of the script in bf16": f"script, {side} px, bf16, batch {small}",
+            "of it at this batch": f"script, {side} px, bf16, batch {batch}",
+            "of the network alone": f"the network alone, {side} px, bf16, batch {batch}",
+        }
+        shares = [f"{rate / bench.rates[row]:.2f} {what}" for what, row in peers_of.items() if row in bench.rates]
         bench.add(f"{label}, {side} px, bf16, batch {batch}", rate, "; ".join([*shares, used(bench, mine, rate)]))
-        if not largest:
-            still = bench.rate(lambda: mine.step(fed=False))
-            bench.add(
-                f"the same without a loader, {side} px", still, f"loader: {100 * (1 - rate / still):.1f} % of a step"
-            )
+        if not largest and side < 200:
+            launches, waits = gpu_counts.counts(mine.step)
+            mine.unfed()
+            still = bench.rate(mine.step)
+            note = f"feed: {100 * (1 - rate / still):.1f} % of a step; {launches:.0f} launches, {waits:.1f} waits"
+            bench.add(f"the same without a feed, {side} px", still, note)
             del mine
-            moved = Ours(bench, images, batch, Path(name), unet(side, bench.widths), muon_rate=0.01)
-            bench.add(f"the same with Muon, {side} px", bench.rate(moved.step))
+            moved = Ours(bench, images, batch, Path(name), gpu_script.unet(side, bench.widths), muon_rate=0.01)
+            with_muon = bench.rate(moved.step)
+            bench.add(f"the same with Muon, {side} px", with_muon, f"Muon: {100 * (1 - with_muon / rate):.1f} %")
+
+
+def alone(bench: Bench, network: nn.Module, side: int, batch: int) -> float:
+    """Images a second of the forward and backward pass of ``network``, fed with one batch of noise."""
+    network = network.to(bench.device, memory_format=torch.contiguous_format)
+    given = torch.randn(batch, 3, side, side, device=bench.device)
+    timesteps = torch.ones(batch, device=bench.device)
+
+    def turn() -> int:
+        with precision.autocast(bench.device, "auto"):
+            loss = network(given, timesteps).sample.float().square().mean()
+        loss.backward()
+        network.zero_grad()
+        return batch
+
+    return bench.rate(turn)
 
 
 def used(bench: Bench, mine: Ours, rate: float) -> str:
@@ -303,7 +272,7 @@ def drawing(bench: Bench) -> None:
     from diffusers import DDPMScheduler
 
     side, count, steps = (16, 4, 2) if bench.smoke else (64, 64, 20)
-    network = unet(side, bench.widths)
+    network = gpu_script.unet(side, bench.widths)
     with tempfile.TemporaryDirectory() as name:
         images = gpu_stage.pictures(16, side)
         mine = Ours(bench, images, 4, Path(name), network)
@@ -331,6 +300,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0, help="that it may take; the last rows are left out first")
+    parser.add_argument("--parts", default="", help="names of parts, with commas; all when not given")
     parser.add_argument("--sheet", type=Path, default=Path(".stillroom/gpu.png"), help="where its samples go")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU, to see that it runs")
     options = parser.parse_args()
@@ -340,19 +310,24 @@ def main() -> None:
     small, large = (16, 32) if options.smoke else (64, 256)
     # Seconds that each may take, in order of worth.
     plan = [
-        ("the default", 50, lambda: default(bench, 8 if options.smoke else 128)),
-        ("the noise", 15, lambda: noise(bench)),
-        ("the stage", gpu_stage.SECONDS + 30, lambda: trained(bench, options.sheet.absolute())),
-        ("the default, large batches", 50, lambda: default(bench, 16 if options.smoke else 1024)),
-        ("training in small", 75, lambda: training(bench, small, 8 if options.smoke else 256, largest=False)),
-        ("training in large", 75, lambda: training(bench, large, 8 if options.smoke else 32, largest=False)),
-        ("the DiT", 60, lambda: transformer(bench)),
-        ("sampling", 45, lambda: drawing(bench)),
-        ("training in small, compiled", 120, lambda: training(bench, small, 8 if options.smoke else 256, largest=True)),
-        ("training in large, compiled", 120, lambda: training(bench, large, 8 if options.smoke else 32, largest=True)),
+        ("noise", 5, lambda: noise(bench)),
+        ("default", 20, lambda: default(bench, 8 if options.smoke else 128)),
+        ("stage", gpu_stage.SECONDS + 40, lambda: trained(bench, options.sheet.absolute())),
+        ("large", 60, lambda: default(bench, 16 if options.smoke else 1024, compile=not options.smoke)),
+        ("unet", 60, lambda: training(bench, small, 8 if options.smoke else 256, largest=False)),
+        ("dit", 50, lambda: transformer(bench)),
+        ("sampling", 30, lambda: drawing(bench)),
+        ("256", 50, lambda: training(bench, large, 8 if options.smoke else 32, largest=False)),
+        ("unet-compiled", 110, lambda: training(bench, small, 8 if options.smoke else 256, largest=True)),
+        ("256-compiled", 110, lambda: training(bench, large, 8 if options.smoke else 32, largest=True)),
     ]
+    chosen = set(filter(None, options.parts.split(",")))
+    if unknown := chosen - {name for name, *_ in plan}:
+        parser.error(f"--parts {', '.join(sorted(unknown))}: wanted some of {', '.join(name for name, *_ in plan)}")
     print("| what | images/s | |\n|---|---|---|", flush=True)
-    for name, seconds, work in plan[:8] if options.smoke else plan:
+    for name, seconds, work in plan[:7] if options.smoke else plan:
+        if chosen and name not in chosen:
+            continue
         if time.monotonic() + seconds > bench.end and not options.smoke:
             print(f"| {name}: left out, the time was short | | |", flush=True)
             continue
@@ -361,6 +336,7 @@ def main() -> None:
         except Exception as error:  # one row that fails must not cost a lent GPU's other rows
             first = str(error).splitlines()[0] if str(error) else ""
             print(f"| {name}: failed, {type(error).__name__}: {first[:200]} | | |", flush=True)
+            traceback.print_exc()
             if options.smoke:
                 raise
         if bench.device.type == "cuda":

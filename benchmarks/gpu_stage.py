@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import peers
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from components.base import config
+from components.evaluate import measure
 from components.model import grid, sampling
 from components.samples import pack
 from components.samples import spec as specs
@@ -32,10 +35,24 @@ def pictures(count: int, side: int) -> Tensor:
     return (255 * functional.interpolate(coarse, size=side, mode="bilinear")).byte().permute(0, 2, 3, 1).contiguous()
 
 
-def train(rate: float, device: torch.device, sheet: Path, smoke: bool) -> tuple[float, float]:
-    """Images a second from the stage's start to its end, and seconds until it told of the first; samples in ``sheet``.
+class Found(NamedTuple):
+    """What a training by the stage came to."""
 
-    It trains on as many images as ``rate``, images a second, has in :data:`SECONDS`.
+    rate: float
+    """Images a second, from its start to its end."""
+    note: str
+    """When it told of its first images, and its scores."""
+    drawn: int
+    evaluated: float
+    """Images a second, drawn and described."""
+    took: float
+    """Seconds of that."""
+
+
+def train(rate: float, device: torch.device, sheet: Path, *, smoke: bool) -> Found:
+    """Train by the stage on as many images as ``rate``, images a second, has in :data:`SECONDS`; samples in ``sheet``.
+
+    Then draw and describe 10,000 samples, as `evaluate` does.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,10 +71,18 @@ def train(rate: float, device: torch.device, sheet: Path, smoke: bool) -> tuple[
         if work.wait():
             raise RuntimeError(f"the stage ended with code {work.returncode}")
         took = time.monotonic() - began
-        model = sampling.load(folder / "models/candidate", device)
+        kept = folder / "models/candidate"
+        lines = [json.loads(line) for line in (kept / "history.jsonl").read_text("utf-8").splitlines()]
+        error = [line["x0_error"] for line in lines if line.get("x0_error")][-1]
+        model = sampling.load(kept, device)
         ids = [at % max(1, len(model.classes)) if model.classes else -1 for at in range(64)]
         grid.write(sheet, sampling.sample(model, ids, seed=0), columns=8, scale=3)
-    return images / took, first
+        began, count = time.monotonic(), 16 if smoke else 10_000
+        with measure.workers(kept, quiet=True) as run:
+            measure.described(run, measure.samples(run, (ids * (count // 64 + 1))[:count], seed=0), "samples")
+        spent = time.monotonic() - began
+    note = f"{images} images, x0 error {error:.4f}, first images after {first:.1f} s"
+    return Found(images / took, note, count, count / spent, spent)
 
 
 def _checkout(folder: Path, images: int, *, smoke: bool) -> None:
