@@ -13,6 +13,7 @@ from components.base.errors import UserError
 from components.networks.params import CompactParams, DitParams, NetworkParams, UnetParams
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 CONFIG = "config.json"
@@ -78,6 +79,17 @@ def sample_shape(network: nn.Module) -> tuple[int, ...]:
     size = config.sample_size
     sides = size if isinstance(size, list | tuple) else (size, size)
     return (config.in_channels, *sides)
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """How the weights of ``network`` should lie on a GPU where it is not compiled.
+
+    GroupNorm, which a U-Net of diffusers has everywhere, has no kernel for channels-last memory there: 954 images/s
+    with it against 1,406 without (one H200, 64 px, batch 256, bf16); compiled it is the other way round.
+    """
+    import torch
+
+    return torch.contiguous_format if type(network).__name__ == "UNet2DModel" else torch.channels_last
 
 
 def labels(network: nn.Module) -> int:

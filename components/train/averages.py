@@ -51,12 +51,21 @@ class Averages:
             [weight.detach().clone() for weight in self._tracked] for _ in self.half_lives[1:]
         ]
 
-    def update(self, weights: Sequence[Tensor], seen: int, batch: int) -> None:
-        """Include ``weights`` as they are after a step of ``batch`` images, with ``seen`` images seen in all."""
+    def shares(self, seen: int, batch: int) -> list[float]:
+        """What the weights after a step of ``batch`` images count in each average, with ``seen`` images seen in all."""
+        return [1 - decay(half_life, seen, batch) for half_life in self.half_lives]
+
+    def update(self, weights: Sequence[Tensor], shares: Sequence[float | Tensor]) -> None:
+        """Include ``weights`` in each average by its share, 0..1, a tensor (0-dim) where it is not yet known."""
         local = [_local(weight) for weight in weights]
-        for half_life, average in zip(self.half_lives, [self._tracked, *self.rest], strict=True):
-            kept = decay(half_life, seen, batch)
-            torch._foreach_lerp_([_local(weight) for weight in average], local, 1 - kept)
+        for share, average in zip(shares, [self._tracked, *self.rest], strict=True):
+            averaged = [_local(weight) for weight in average]
+            if not isinstance(share, Tensor):
+                torch._foreach_lerp_(averaged, local, share)
+                continue
+            apart = torch._foreach_sub(local, averaged)
+            torch._foreach_mul_(apart, share)
+            torch._foreach_add_(averaged, apart)
 
     def named(self, at: int) -> dict[str, Tensor]:
         """The weights of average number ``at``, by name."""

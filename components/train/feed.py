@@ -51,6 +51,29 @@ class Batch(NamedTuple):
         )  # fmt: skip
 
 
+class Given(NamedTuple):
+    """What a batch is made of on the device, (B, ...) each."""
+
+    places: Tensor
+    """In the order of the training, int64."""
+    source: Tensor
+    """Images as the network takes them, or where they lie among those that the device holds, int64."""
+    sigma: Tensor
+    condition: conditions.Condition
+
+    def cloned(self) -> Given:
+        """The same in memory of its own."""
+        condition = {name: value.clone() for name, value in self.condition.items()}
+        return Given(self.places.clone(), self.source.clone(), self.sigma.clone(), condition)
+
+    def take(self, other: Given) -> None:
+        """Become ``other`` in place."""
+        pairs = [*zip(self[:3], other[:3], strict=True)]
+        pairs += [(value, other.condition[name]) for name, value in self.condition.items()]
+        for own, new in pairs:
+            own.copy_(new)
+
+
 class _Ahead(NamedTuple):
     """What a window of the training's order needs of what is drawn for it, on the device: (W,) each."""
 
@@ -89,16 +112,25 @@ class Feed:
 
     def batch(self, place: int, then: int | None = None) -> Batch:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
+        return self.made(self.given(place, then))
+
+    def given(self, place: int, then: int | None = None) -> Given:
+        """What :meth:`made` makes that batch of."""
         ahead, mine = self._ahead(place)
-        spec, how, places = self.pixels.header.spec, self.params.augment, ahead.places[mine]
-        noise = counters.normal(self.params.seed, places, spec.shape, self.group.device)
-        image = self._image(place, then, ahead.positions[mine])
-        sigma, condition = ahead.sigma[mine], conditions.rows(ahead.condition, mine)
+        source = self._read(place, then) if self._held is None else ahead.positions[mine]
+        return Given(ahead.places[mine], source, ahead.sigma[mine], conditions.rows(ahead.condition, mine))
+
+    def made(self, given: Given) -> Batch:
+        """The batch of ``given``, by the device alone."""
+        spec, how, image = self.pixels.header.spec, self.params.augment, given.source
+        noise = counters.normal(self.params.seed, given.places, spec.shape, self.group.device)
+        if self._held is not None:
+            image = self._turned(self._held.index_select(0, given.source))
         if not how.on:
-            return Batch(image, noise, sigma, condition)
-        drawn = augment.draw(how, self.params.seed, places)
+            return Batch(image, noise, given.sigma, given.condition)
+        drawn = augment.draw(how, self.params.seed, given.places)
         changed = augment.apply(how, image, drawn, spec)
-        return Batch(changed, noise, sigma, condition, drawn.label() if how.labelled else None)
+        return Batch(changed, noise, given.sigma, given.condition, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""
@@ -132,10 +164,13 @@ class Feed:
         """The stored samples, (B, ..., C); what a loader process does."""
         return self.pixels.gather(self.rows[self.group.part(self._plan.at(place).positions)])
 
-    def _image(self, place: int, then: int | None, positions: Tensor) -> Tensor:
+    def _read(self, place: int, then: int | None) -> Tensor:
+        """The images from the pack, as the network takes them."""
         if self._loaders:
             return self._loaders.get(place, place + self.params.batch if then is None else then, self.params.batch)
-        stored = self._gather(place) if self._held is None else self._held.index_select(0, positions)
+        return self._turned(self._gather(place))
+
+    def _turned(self, stored: Tensor) -> Tensor:
         self._out = tensors.to_network(stored, self.group.device, out=self._out, spec=self.pixels.header.spec)
         return self._out
 

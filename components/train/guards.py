@@ -11,6 +11,7 @@ import logging
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,14 +34,18 @@ READ_EVERY = 4
 _log = logging.getLogger(__name__)
 
 
-def row(losses_B: Tensor, sigma_B: Tensor, norm: Tensor, arrived: tuple[bool, bool]) -> Tensor:
+def row(losses_B: Tensor, sigma_B: Tensor, norm: Tensor, arrived: Sequence[float | Tensor]) -> Tensor:
     """This rank's row of a step, (19,) on its device; the sum over the ranks is the row of the whole step.
 
-    ``norm`` is the gradient norm divided by the number of ranks; ``arrived``: whether SIGTERM and SIGINT were received.
+    ``norm`` is the gradient norm divided by the number of ranks; ``arrived``: 1 where SIGTERM, and where SIGINT, was
+    received, else 0, as numbers or tensors (0-dim).
     """
     in_band = schedule.band_of(sigma_B)[:, None] == torch.arange(schedule.BANDS, device=sigma_B.device)
     sums = torch.where(in_band, losses_B.double()[:, None], 0.0).sum(0)
-    signals = [sums.new_full((1,), float(each)) for each in arrived]  # kernels: a GPU would wait for a copy
+    # Kernels: a GPU would wait for a copy.
+    signals = [
+        each.double().reshape(1) if isinstance(each, Tensor) else sums.new_full((1,), float(each)) for each in arrived
+    ]
     return torch.cat([sums, in_band.sum(0).double(), norm.double().reshape(1), *signals])
 
 

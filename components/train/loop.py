@@ -24,6 +24,7 @@ from components.dataset import tensors
 from components.samples import pack
 from components.train import averages, checkpoint, guards, history, stopping
 from components.train.accumulate import OutOfMemory
+from components.train.captured import Steps
 from components.train.distributed import sharding
 from components.train.distributed.ranks import OUT_OF_MEMORY, Group, together
 from components.train.feed import Feed
@@ -81,6 +82,7 @@ class Training:
         resumed = _resume(job, self.state, group)
         before = (self.state.ranks, self.state.micro)
         self.step = Step(job.params, self.state, group)
+        self.steps = Steps(self.step, self.feed)
         if resumed:
             self._taken_over(before)
         self.readback = guards.DelayedReadback(group.device)
@@ -138,7 +140,7 @@ class Training:
         place = state.guard.after(state.place)
         if place != state.place:
             history.skipped(state, place - state.place, self.group)
-        row = self.step(self.feed.batch(place, state.guard.after(place + batch)), self.signals.arrived())
+        row = self.steps(place, state.guard.after(place + batch), self.signals.arrived())
         self.readback.push(guards.StepStats(state.images_seen, place, row))
         state.images_seen += batch
         state.place = place + batch
@@ -213,6 +215,7 @@ class Training:
             state.restart(start(self.params, self.pixels, self.group, job.start))
             state.micro = self.step.micro
         state.guard.skips = skips
+        self.steps.forget()
         self.readback.clear()
         if rank == 0:
             checkpoint.forget(job.folder, state.images_seen)

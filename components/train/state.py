@@ -118,6 +118,16 @@ class State:
         parts["optimiser"] = self.optimiser.with_own_ways(parts["optimiser"])
         self._load(parts, saved)
 
+    def restride(self) -> None:
+        """Lay the weights, and all that goes with them, as a compiled network on a GPU wants them: channels last."""
+        if self.in_one or self.sharded:
+            return
+        for network in (self.network, self.average):
+            network.to(memory_format=torch.channels_last)
+        for weight in self.learning:
+            moments = self.optimiser.state.get(weight, {})
+            moments.update({name: flat.in_strides(value, weight) for name, value in moments.items()})
+
     def restart(self, fresh: State) -> None:
         """Become ``fresh``, of the same device and number of ranks, which nobody else holds."""
         self._load({name: getattr(fresh, name).state_dict() for name in _PARTS}, vars(fresh))
@@ -160,7 +170,7 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     else:
         network.to(group.device)
         if not in_one:
-            network.to(memory_format=torch.channels_last)  # what cuDNN's tensor cores want
+            network.to(memory_format=registry.memory_format(network))
         average = copy.deepcopy(network)
     matrices = muon.matrices(network) if params.muon_moves else []
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
@@ -211,4 +221,5 @@ def _optimiser(
     return Muon(
         others, last, muon_rate=params.muon_rate, group=group, lr=params.learning_rate, betas=(0.9, 0.99),
         weight_decay=params.weight_decay, fused=fused, foreach=not fused,
+        capturable=group.device.type == "cuda" and fused,
     )  # fmt: skip

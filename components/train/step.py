@@ -6,6 +6,8 @@ Shapes: B images of this rank's part of the batch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,26 @@ from components.train.params import TrainParams
 from components.train.state import State
 
 
+class Numbers(NamedTuple):
+    """What a step takes besides its batch: numbers of the host, or tensors (0-dim) on its device."""
+
+    pace: float | Tensor
+    """The share of the learning rates."""
+    shares: Sequence[float | Tensor]
+    """What the new weights count in each average, 0..1."""
+    arrived: Sequence[float | Tensor]
+    """1 where SIGTERM, and where SIGINT, was received, else 0."""
+
+    def listed(self) -> Tensor:
+        """All of them, (N,), on the CPU."""
+        return torch.tensor([self.pace, *self.shares, *self.arrived])
+
+    def of(self, values: Tensor) -> Numbers:
+        """The same numbers as views of ``values``, which has the form of :meth:`listed`."""
+        pace, *shares = values.unbind()
+        return Numbers(pace, shares[: len(self.shares)], shares[len(self.shares) :])
+
+
 class Step:
     """The step of one rank on ``state``."""
 
@@ -36,31 +58,53 @@ class Step:
             # Without static_graph, by which weights in channels-last memory got wrong gradients (torch 2.14.1).
             self.model = DistributedDataParallel(state.network, gradient_as_bucket_view=True)
         self.compiling = Compiling(
-            params.compile, state.network, group.device, on=state.compiled, operations=self._operations
-        )
+            params.compile, state.network, group.device, on=state.compiled, operations=self._operations,
+            before=state.restride,
+        )  # fmt: skip
         self._done = 0
 
     def __call__(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
         """Learn from ``batch``; the row of all ranks (:mod:`components.train.guards`), on the device."""
+        row = self.take(batch, self.numbers(arrived))
+        self.count()
+        return row
+
+    def numbers(self, arrived: tuple[bool, bool]) -> Numbers:
+        """Those of the next step; ``arrived``: whether SIGTERM and SIGINT were received."""
+        params, seen = self.params, self.state.images_seen
+        shares = self.state.averages.shares(seen + params.batch, params.batch)
+        return Numbers(params.pace(seen), shares, [float(each) for each in arrived])
+
+    def take(self, batch: Batch, numbers: Numbers) -> Tensor:
+        """All that the device does in a step: its row, and the weights moved."""
         try:
-            return self._step(batch, arrived)
+            return self._step(batch, numbers)
         except torch.OutOfMemoryError:
             raise accumulate.OutOfMemory(
                 f"memory is full in a step that computes {self.micro} images at once: take a train.micro_batch below "
                 "that; training goes on from its last checkpoint"
             ) from None
 
-    def _step(self, batch: Batch, arrived: tuple[bool, bool]) -> Tensor:
+    def count(self) -> None:
+        """Count a step that was taken; it may be the one after which the network is compiled."""
+        self._done += 1
+        self.compiling.step(self._done, self.params.total_steps - self.state.images_seen // self.params.batch)
+        self.state.compiled = self.compiling.on
+
+    def settle(self) -> None:
+        """Leave nothing of a step that was captured and not taken: its gradients, and its tensors as rates."""
+        self.state.optimiser.zero_grad(set_to_none=True)
+        for settings in self.state.optimiser.param_groups:
+            settings["lr"] = settings["peak"]
+
+    def _step(self, batch: Batch, numbers: Numbers) -> Tensor:
         state = self.state
         losses = self._backward(batch)
         state.scaler.unscale_(state.optimiser)
         norm = sharding.norm(nn.utils.clip_grad_norm_(state.weights, self.params.gradient_clip))
         # Equal on all ranks already; its mean makes sure that they decide alike.
-        row = self.group.total(guards.row(losses, batch.sigma, norm / self.group.size, arrived))
-        self._move(row)
-        self._done += 1
-        self.compiling.step(self._done, self.params.total_steps - state.images_seen // self.params.batch)
-        state.compiled = self.compiling.on
+        row = self.group.total(guards.row(losses, batch.sigma, norm / self.group.size, numbers.arrived))
+        self._move(row, numbers)
         return row
 
     def _backward(self, batch: Batch) -> Tensor:
@@ -116,16 +160,16 @@ class Step:
             return bound
         return images * operations(self.state)
 
-    def _move(self, row: Tensor) -> None:
+    def _move(self, row: Tensor, numbers: Numbers) -> None:
         """Move the weights unless the step was not finite, then their averages."""
-        state, params = self.state, self.params
+        state = self.state
         for settings in state.optimiser.param_groups:
-            settings["lr"] = settings["peak"] * params.pace(state.images_seen)
+            settings["lr"] = settings["peak"] * numbers.pace
         guards.move(state.optimiser, row)
         state.scaler.update()
         state.optimiser.zero_grad(set_to_none=not state.in_one)  # in one, they are views of one vector for ever
         with torch.no_grad():
-            state.averages.update(state.weights, state.images_seen + params.batch, params.batch)
+            state.averages.update(state.weights, numbers.shares)
 
 
 def operations(state: State) -> float:

@@ -39,7 +39,7 @@ def walk(half_lives, folder=None, snapshots=16):
     kept = averages.Averages(Wandering(), half_lives)
     for step in range(1, STEPS + 1):
         network.step(source)
-        kept.update(list(network.parameters()), step * BATCH, BATCH)
+        kept.update(list(network.parameters()), kept.shares(step * BATCH, BATCH))
         path.append(network.b.detach().clone())
         if folder and step % (STEPS // snapshots) == 0:
             averages.store(folder, kept, step * BATCH)
@@ -115,7 +115,7 @@ def test_what_is_saved_comes_back_and_goes_on_bit_for_bit():
     network = Wandering()
     network.step(torch.Generator().manual_seed(5))
     for each in (kept, other):
-        each.update(list(network.parameters()), (STEPS + 1) * BATCH, BATCH)
+        each.update(list(network.parameters()), each.shares((STEPS + 1) * BATCH, BATCH))
     for at in range(2):
         one, two = kept.named(at), other.named(at)
         assert all(torch.equal(one[name], two[name]) for name in ("a", "b"))
@@ -127,8 +127,21 @@ def test_averages_in_one_vector_are_the_same():
     vector = flat.flatten(network.parameters())
     for step in range(1, 30):
         network.step(source)
-        plain.update(list(network.parameters()), step * BATCH, BATCH)
-        other.update([vector], step * BATCH, BATCH)
+        shares = plain.shares(step * BATCH, BATCH)
+        plain.update(list(network.parameters()), shares)
+        other.update([vector], shares)
+    for at in range(2):
+        assert all(torch.allclose(plain.named(at)[name], other.named(at)[name], atol=1e-6) for name in ("a", "b"))
+
+
+def test_a_share_that_only_the_device_knows_gives_the_same_average():
+    network, source = Wandering(), torch.Generator().manual_seed(0)
+    plain, other = averages.Averages(Wandering(), [0.05, 0.1]), averages.Averages(Wandering(), [0.05, 0.1])
+    for step in range(1, 30):
+        network.step(source)
+        shares = plain.shares(step * BATCH, BATCH)
+        plain.update(list(network.parameters()), shares)
+        other.update(list(network.parameters()), torch.tensor(shares).unbind())
     for at in range(2):
         assert all(torch.allclose(plain.named(at)[name], other.named(at)[name], atol=1e-6) for name in ("a", "b"))
 

@@ -1,6 +1,7 @@
 """A checkpoint of one device goes on on another, whose weights lie otherwise; here the layout of CUDA on the CPU."""
 
 import copy
+import os
 import weakref
 
 import pytest
@@ -11,7 +12,7 @@ from train_fixtures import COMPACT, DIT, UNET, tiny
 
 from components.dataset import tensors
 from components.samples import pack
-from components.train import feed, state
+from components.train import compiling, feed, state
 from components.train.distributed.ranks import Group
 from components.train.step import Step
 
@@ -32,7 +33,7 @@ def begun(packs, monkeypatch, *, in_one, network=UNET, moved=True):
             weight.grad.copy_(drawn)
         found.optimiser.step()
         with torch.no_grad():
-            found.averages.update(found.weights, 8 * turn, 8)
+            found.averages.update(found.weights, found.averages.shares(8 * turn, 8))
     found.images_seen = 16
     return found
 
@@ -115,6 +116,7 @@ def test_an_attempt_takes_the_memory_of_a_step_of_many_pieces(packs, monkeypatch
     pixels = tensors.Pixels(packs[0])
     rows = torch.tensor(list(pack.read_split(packs[1], "train")))
     begun = state.start(params, pixels, ALONE)
+    begun.optimiser.asks = False  # as on a GPU
     step, source = Step(params, begun, ALONE), feed.Feed(params, pixels, rows, ALONE)
     before = copy.deepcopy(begun.pack())
     with Peak() as tried:
@@ -127,3 +129,33 @@ def test_an_attempt_takes_the_memory_of_a_step_of_many_pieces(packs, monkeypatch
         for batch in batches:
             step(batch, (False, False))
     assert taken.most <= tried.most < 1.5 * taken.most
+
+
+@pytest.mark.parametrize(("network", "wanted"), [(UNET, torch.contiguous_format), (COMPACT, torch.channels_last)])
+def test_a_gpu_s_network_lies_as_its_kernels_want_it_and_when_compiled_channels_last(
+    packs, monkeypatch, network, wanted
+):
+    monkeypatch.setattr(state, "in_one_vector", lambda device: False)
+    found = state.start(tiny(network=network, onnx=network is COMPACT, muon_rate=0.02), tensors.Pixels(packs[0]), ALONE)
+    kernels = [weight for weight in found.learning if weight.dim() == 4 and min(weight.shape[1:]) > 1]
+    assert kernels and all(weight.is_contiguous(memory_format=wanted) for weight in kernels)
+    for weight in found.learning:
+        weight.grad = torch.ones_like(weight)
+    found.optimiser.step()
+    before = copy.deepcopy(found.pack())
+    found.restride()
+    for weight in kernels:
+        moments = [each for each in found.optimiser.state[weight].values() if each.shape == weight.shape]
+        assert moments
+        for each in (weight, *moments):
+            assert each.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.pack(), before, rtol=0, atol=0)
+
+
+def test_what_compilers_make_stays_in_the_checkout_unless_its_user_has_said_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    compiling.keep_in(tmp_path)
+    found = os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TRITON_CACHE_DIR"]
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert found == (str(tmp_path / "torch"), "/elsewhere")

@@ -1,5 +1,7 @@
 """Muon: matrices move by about the orthogonal factor of their momentum, the rest by AdamW."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -184,3 +186,22 @@ def test_two_ranks_share_the_work_and_agree_with_one(tmp_path, packs):
     one, two = (load(files["unet/diffusion_pytorch_model.safetensors"]) for files in found)
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-3, msg=name)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 16, 3, 3), (16, 32, 1, 1)])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_few_kernels_of_a_gpu_move_matrices_where_those_of_the_cpu_do(shape, last):
+    host, device = (torch.nn.Parameter(matrix(shape[0], math.prod(shape[1:])).view(shape)) for _ in range(2))
+    if last and len(shape) == 4:
+        device.data = device.data.to(memory_format=torch.channels_last)
+    moved = []
+    for weight, asks in ((host, True), (device, False)):
+        optimiser = Muon([torch.nn.Parameter(torch.ones(1))], [weight], lr=0.1, muon_rate=0.02, weight_decay=0.1)
+        optimiser.asks = asks
+        for turn in range(4):
+            weight.grad = matrix(shape[0], math.prod(shape[1:]), seed=turn + 1).view(shape)
+            with torch.no_grad():
+                optimiser._update(optimiser.param_groups[1], None if asks else torch.tensor(False))
+        moved.append((weight.detach(), optimiser.state[weight]["momentum_buffer"], optimiser.state[weight]["step"]))
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

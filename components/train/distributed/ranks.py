@@ -272,6 +272,7 @@ def _device(local: int) -> torch.device:
         torch.cuda.set_device(local)
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True  # each step has the same shapes
         return torch.device("cuda", local)
     torch.set_num_threads(1)
     return torch.device("cpu")

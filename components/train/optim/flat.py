@@ -108,13 +108,14 @@ def restrided(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any
     A checkpoint of another device has those of that device's weights.
     """
     found = {
-        number: {name: _in_strides(value, weights[number]) for name, value in moments.items()}
+        number: {name: in_strides(value, weights[number]) for name, value in moments.items()}
         for number, moments in state["state"].items()
     }
     return {**state, "state": found}
 
 
-def _in_strides(value: Tensor, weight: Tensor) -> Tensor:
+def in_strides(value: Tensor, weight: Tensor) -> Tensor:
+    """``value`` in the strides of ``weight``, where it has its shape."""
     if value.shape != weight.shape or value.stride() == weight.stride():
         return value
     return torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -10,7 +10,7 @@ Shapes: a convolution kernel (out, in, high, wide) is a matrix (out, in * high *
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,10 +68,12 @@ class Muon(torch.optim.AdamW):
         for each in self.param_groups:
             each["peak"] = each["lr"]
         self._group = group if group and group.size > 1 and group.device.type == "cpu" else None
+        self.asks = self.param_groups[0]["params"][0].device.type == "cpu"
+        """Whether a step asks for ``found_inf``, for which the host of a GPU would wait."""
 
     def with_own_ways(self, saved: dict[str, Any]) -> dict[str, Any]:
         """``saved``, a state of another device, with the implementation that this device takes."""
-        own = {name: self.defaults[name] for name in ("foreach", "fused")}
+        own = {name: self.defaults[name] for name in ("foreach", "fused", "capturable")}
         return {**saved, "param_groups": [{**group, **own} for group in saved["param_groups"]]}
 
     @torch.no_grad()
@@ -79,7 +81,7 @@ class Muon(torch.optim.AdamW):
         """Update the weights by their gradients, unless ``found_inf`` says that these are not finite."""
         self._adam()
         bad = getattr(self, "found_inf", None)
-        if bad is not None and bad.device.type == "cpu":
+        if bad is not None and self.asks:
             if bad:
                 return
             bad = None
@@ -111,26 +113,51 @@ class Muon(torch.optim.AdamW):
             self.param_groups = every
 
     def _update(self, group: dict[str, Any], bad: Tensor | None) -> None:
-        """Muon's step; ``bad`` (a scalar on CUDA) turns it into one that changes nothing, without the host waiting."""
+        """Muon's step; ``bad`` (0-dim) is true where it is to change nothing, which the device alone may know."""
         weights = [weight for weight in group["params"] if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:  # AdamW wants a step of every weight
                 start = {"momentum_buffer": torch.zeros_like(weight), "step": torch.tensor(0.0, device=weight.device)}
                 self.state[weight].update(start)
-            self.state[weight]["step"] += 1 if bad is None else ~bad
-        moments, gradients = [self.state[each]["momentum_buffer"] for each in weights], [each.grad for each in weights]
-        kept: Any = 1 - group["lr"] * group["weight_decay"]
         if bad is not None:
-            gradients = [torch.where(bad, *pair) for pair in zip(moments, gradients, strict=True)]
-            kept = torch.where(bad, 1.0, kept)
+            self._update_unless(bad, group, weights)
+            return
+        for weight in weights:
+            self.state[weight]["step"] += 1
+        moments, gradients = [self.state[each]["momentum_buffer"] for each in weights], [each.grad for each in weights]
         torch._foreach_lerp_(moments, gradients, 1 - MOMENTUM)
         updates = self._orthogonal(torch._foreach_lerp(gradients, moments, MOMENTUM))  # Nesterov's
-        if bad is not None:
-            updates = [torch.where(bad, 0.0, each) for each in updates]
-        torch._foreach_mul_(weights, kept)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         sizes = [max(1.0, rows / columns) ** 0.5 * group["lr"] for rows, columns in map(flat.rows, weights)]
         torch._foreach_mul_(updates, sizes)
         torch._foreach_sub_(weights, updates)
+
+    def _update_unless(self, bad: Tensor, group: dict[str, Any], weights: list[Tensor]) -> None:
+        """Muon's step unless ``bad``, in few kernels: for a GPU, where the learning rate may be a tensor too."""
+        if not weights:
+            return
+        ways = [_as_matrix(weight) for weight in weights]
+        pairs = [*zip(ways, weights, strict=True)]
+        moments = [way(self.state[weight]["momentum_buffer"]) for way, weight in pairs]
+        gradients = [way(weight.grad) for way, weight in pairs if weight.grad is not None]
+        torch._foreach_add_([self.state[weight]["step"] for weight in weights], [(~bad).float()] * len(weights))
+        rate = torch.where(bad, 0.0, group["lr"])
+        share = torch.where(bad, 0.0, 1 - MOMENTUM)
+        updates: list[Tensor] = []
+        averaged: list[Tensor] = []
+        order: list[int] = []
+        for shape, members in _by_shape(moments).items():
+            # What is not finite becomes 0, and counts nothing.
+            fresh = torch.stack([gradients[at] for at in members]).masked_fill_(bad, 0.0)
+            moment = torch.stack([moments[at] for at in members]).lerp_(fresh, share)
+            updates.append(_directions(fresh.lerp_(moment, MOMENTUM), max(1.0, shape[0] / shape[1]) ** 0.5))
+            averaged += moment.unbind()
+            order += members
+        torch._foreach_mul_(updates, rate)
+        torch._foreach_copy_([moments[at] for at in order], averaged)
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        parts = [part for update in updates for part in update.unbind()]
+        torch._foreach_sub_([ways[at](weights[at]) for at in order], parts)
 
     def _orthogonal(self, matrices: Sequence[Tensor]) -> list[Tensor]:
         """:func:`orthogonal` of each, computed by the ranks together."""
@@ -158,10 +185,7 @@ def shares(shapes: Sequence[tuple[int, int]], size: int) -> list[list[int]]:
 def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     """About U V' of each of ``matrices`` = U S V', in their shapes; those of one shape are computed as one batch."""
     out: dict[int, Tensor] = {}
-    shapes: dict[tuple[int, int], list[int]] = {}
-    for at, each in enumerate(matrices):
-        shapes.setdefault(flat.rows(each), []).append(at)
-    for shape, members in shapes.items():
+    for shape, members in _by_shape(matrices).items():
         stacked = torch.stack([matrices[at].reshape(shape) for at in members])
         wide = shape[0] <= shape[1]
         found = _iterated(stacked if wide else stacked.mT)
@@ -170,10 +194,55 @@ def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     return [out[at] for at in range(len(matrices))]
 
 
+def _by_shape(matrices: Sequence[Tensor]) -> dict[tuple[int, int], list[int]]:
+    """The indices of ``matrices`` by their shapes as matrices."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for at, each in enumerate(matrices):
+        shapes.setdefault(flat.rows(each), []).append(at)
+    return shapes
+
+
+def _as_matrix(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """What makes a matrix (out, the rest) of ``weight`` and of what lies like it, without a copy.
+
+    In channels-last memory its columns are in another order, which is all that changes in what Muon makes of it.
+    """
+    turned = weight.dim() == 4 and not weight.is_contiguous()
+    return lambda value: (value.permute(0, 2, 3, 1) if turned else value).flatten(1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Each matrix of ``x`` (K, m, n) divided by its norm."""
+    return x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+
+
+def _directions(x: Tensor, times: float) -> Tensor:
+    """``times`` about U V' of each of ``x`` (K, m, n), contiguous: :func:`_iterated` in fewer kernels."""
+    x = _unit(x)
+    wide = x.shape[1] <= x.shape[2]
+    gram = x @ x.mT if wide else x.mT @ x
+    turn = factor = _polynomial(gram)
+    for _ in range(STEPS - 1):
+        gram = turn @ gram @ turn
+        turn = _polynomial(gram)
+        factor = turn @ factor
+    # A factor is a polynomial of the Gram matrix, so it is symmetric and stands on either side.
+    pair = (factor, x) if wide else (x, factor)
+    return torch.baddbmm(x, *pair, beta=0, alpha=times)
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """a 1 + b G + c G**2 of each G, (K, m, m)."""
+    a, b, c = COEFFICIENTS
+    found = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal(dim1=1, dim2=2).add_(a)
+    return found
+
+
 def _iterated(x: Tensor) -> Tensor:
     """The iteration on a batch (K, m, n), m <= n, in m x m matrices: its factors are polynomials of X X'."""
     a, b, c = COEFFICIENTS
-    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+    x = _unit(x)
     one = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
     gram = x @ x.mT
     turn = factor = a * one + b * gram + c * (gram @ gram)
