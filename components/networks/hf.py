@@ -4,8 +4,9 @@ diffusers imports transformers, peft, accelerate and scipy where it finds them, 
 It works without them. Here peft is there for adapters (components/networks/lora.py) and brings the others. So this
 module hides them while it imports diffusers. For the rest of the process diffusers takes them as not installed, and
 everything else finds them as usual. torch's compiler is hidden too: diffusers wants it for a decorator, which has the
-compiler take a block of a transformer as it is, where otherwise it looks inside. ``benchmarks/imports.py`` prints what
-this saves.
+compiler take a block of a transformer as it is, where otherwise it looks inside. And diffusers reads the lists of files
+of all that is installed, to find the names of three packages that nobody here has: it is told that there are none.
+``benchmarks/imports.py`` prints what all this saves.
 
 Import diffusers from here: the first import decides.
 """
@@ -13,6 +14,7 @@ Import diffusers from here: the first import decides.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 
@@ -35,7 +37,18 @@ def _hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with _hidden(*NOT_NEEDED):
+@contextlib.contextmanager
+def _unlisted() -> Iterator[None]:
+    """Have ``importlib.metadata`` know of no package's files."""
+    known = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = dict
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = known
+
+
+with _hidden(*NOT_NEEDED), _unlisted():
     import diffusers
     import diffusers.models.modeling_outputs
     import diffusers.models.modeling_utils  # tries to import transformers itself

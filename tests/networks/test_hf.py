@@ -22,10 +22,12 @@ def test_the_networks_are_imported_without_what_none_needs_and_it_is_found_after
         import components.networks.dit, components.networks.unet
         print(sorted(set(NOT_NEEDED) & set(sys.modules)))
         print([name for name in NOT_NEEDED if importlib.util.find_spec(name) is None])
+        import importlib.metadata
+        print("torch" in importlib.metadata.packages_distributions())
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     # UNet2DModel and the DiT bring torch's compiler with diffusers' hooks.
-    assert done.stdout.splitlines() == ["[]", "['torch._dynamo']", "[]"]
+    assert done.stdout.splitlines() == ["[]", "['torch._dynamo']", "[]", "True"]
 
 
 def test_what_was_imported_before_stays():

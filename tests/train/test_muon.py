@@ -1,6 +1,8 @@
 """Muon: matrices move by about the orthogonal factor of their momentum, the rest by AdamW."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -205,3 +207,20 @@ def test_the_few_kernels_of_a_gpu_move_matrices_where_those_of_the_cpu_do(shape,
         moved.append((weight.detach(), optimiser.state[weight]["momentum_buffer"], optimiser.state[weight]["step"]))
     for one, other in zip(*moved, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_does_not_import_torchs_compiler():
+    code = """if True:
+        import sys, torch
+        from components.train.optim.muon import Muon
+        weight = torch.nn.Parameter(torch.ones(16, 16))
+        weight.grad = torch.ones(16, 16)
+        for fused in (False, True):
+            optimiser = Muon([torch.nn.Parameter(torch.ones(1))], [weight], lr=0.1, muon_rate=0.1, fused=fused)
+            optimiser.step()
+            optimiser.load_state_dict(optimiser.state_dict())
+        optimiser.zero_grad()
+        print("torch._dynamo" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

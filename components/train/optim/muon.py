@@ -50,8 +50,18 @@ def _embeds(part: nn.Module) -> bool:
     return isinstance(part, nn.Embedding) or type(part).__name__ == "TimestepEmbedding"
 
 
+def _plain(method: Callable[..., Any]) -> Any:
+    """A method of torch without what keeps torch's compiler out of it, and imports the compiler for that (2 CPU s)."""
+    return getattr(method, "__wrapped__", method)
+
+
 class Muon(torch.optim.AdamW):
     """AdamW on ``others``, Muon on ``matrices``; a step changes nothing where attribute ``found_inf`` is 1."""
+
+    add_param_group = _plain(torch.optim.AdamW.add_param_group)
+    load_state_dict = _plain(torch.optim.AdamW.load_state_dict)
+    state_dict = _plain(torch.optim.AdamW.state_dict)
+    zero_grad = _plain(torch.optim.AdamW.zero_grad)
 
     def __init__(
         self, others: Sequence[Tensor], matrices: Sequence[Tensor], *, muon_rate: float, group: Group | None = None,
@@ -108,7 +118,7 @@ class Muon(torch.optim.AdamW):
         every = self.param_groups
         try:
             self.param_groups = [group for group in every if not group["muon"]]
-            super().step()
+            _plain(torch.optim.AdamW.step)(self)
         finally:
             self.param_groups = every
 
