@@ -178,9 +178,13 @@ def default(bench: Bench, batch: int, *, compile: bool = False) -> None:
 def trained(bench: Bench, sheet: Path) -> None:
     """The stage itself, from its start to its end, and what evaluating 10,000 of its samples takes."""
     known = bench.rates.get("default, 32 px, batch 128", 0.0)
-    found = gpu_stage.train(known, bench.device, sheet, smoke=bench.smoke)
-    bench.add("stage train, from its start", found.rate, f"{found.note}; samples in {sheet}")
-    bench.add(f"draw and describe {found.drawn}, as evaluate does", found.evaluated, f"{found.took:.1f} s")
+    images, count = int(known * gpu_stage.SECONDS) // 128 * 128 or 256, 16 if bench.smoke else 10_000
+    with tempfile.TemporaryDirectory() as name:
+        found = gpu_stage.train(Path(name), images, smoke=bench.smoke)
+        ids = gpu_stage.drawn(Path(name), bench.device, sheet)
+        bench.add("stage train, from its start", images / found.took, f"{found.note()}; samples in {sheet}")
+        took = gpu_stage.evaluated(Path(name), ids, count)
+    bench.add(f"draw and describe {count}, as evaluate does", count / took, f"{took:.1f} s")
 
 
 def noise(bench: Bench) -> None:
@@ -202,7 +206,8 @@ def training(bench: Bench, side: int, batch: int, *, largest: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         network, label = gpu_script.unet(side, bench.widths), "ours, compiled" if largest else "ours"
         if not largest:
-            for kind, size in (("fp32", small), ("bf16", small), ("bf16", batch)):
+            kinds = [("bf16", batch)] if side > 200 else [("fp32", small), ("bf16", small), ("bf16", batch)]
+            for kind, size in kinds:
                 arithmetic = "fp32" if bench.smoke else kind
                 peer = gpu_script.Script(images, bench.widths, arithmetic, size, cpu=bench.smoke)
                 rate = bench.rate(peer.step)

@@ -7,6 +7,7 @@ damaged, and holds only tensors and plain data: it is loaded with ``weights_only
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,29 @@ def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, ap
         if _images(old) < far:  # the one at ``far`` stays: a spike may have to go back to it
             old.unlink()
     return path
+
+
+class Pause:
+    """The time between two checkpoints: as a context it times the saving of one.
+
+    Where it ``counts``, checkpoints take at most a twentieth of the time.  It does for a GPU, to whose speed a number
+    of images says little, and for one rank: several would have to agree, and their clocks differ.
+    """
+
+    def __init__(self, counts: bool) -> None:
+        self._counts = counts
+        self._began, self._until = 0.0, 0.0
+
+    def over(self) -> bool:
+        """Whether another one may be saved."""
+        return not self._counts or time.monotonic() >= self._until
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        now = time.monotonic()
+        self._until = now + 19 * (now - self._began)
 
 
 def load(

@@ -101,12 +101,12 @@ class Training:
             {round(params.total_steps * (i + 1) / times) * params.batch for i in range(times)}
             for times in (count, params.ema_snapshots)
         )
-        saved = state.images_seen
+        saved, pause = state.images_seen, checkpoint.Pause(self.group.device.type == "cuda" and self.group.size == 1)
         with _progress(self.group, total, state.images_seen) as progress:
             while True:
                 seen = state.images_seen
                 line, check = seen % line_every == 0 or seen == total, seen in checks and state.checked != seen
-                due = seen == total or seen - saved >= params.checkpoint_images
+                due = seen == total or (seen - saved >= params.checkpoint_images and pause.over())
                 if self._look(all_now=line or check or due or seen in snapshots) or (
                     self.stop and self._look(all_now=True)
                 ):
@@ -122,7 +122,8 @@ class Training:
                 over = seen == total or self._impatient()
                 if (due or over or self.stop) and saved != seen:
                     saved = seen
-                    self._save()
+                    with pause:
+                        self._save()
                 if self.stop:
                     self._stopped()
                 if over:

@@ -59,3 +59,21 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     checkpoint.save(tmp_path, 16, {"bomb": Bomb()}, keep=2)
     with pytest.raises(Exception, match=r"(?i)weights"):
         checkpoint.load(tmp_path)
+
+
+def test_on_a_gpu_checkpoints_take_a_twentieth_of_the_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    pause, other = checkpoint.Pause(True), checkpoint.Pause(False)
+    assert pause.over()
+    for each in (pause, other):
+        with each:
+            now[0] += 2
+    now[0] = 100.0
+    with pause:
+        now[0] += 2
+    now[0] += 37.9
+    assert not pause.over()
+    assert other.over(), "where images count"
+    now[0] += 0.2
+    assert pause.over()

@@ -272,7 +272,8 @@ def _device(local: int) -> torch.device:
         torch.cuda.set_device(local)
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True  # each step has the same shapes
+        # Each step has the same shapes. Three ways to compute a convolution are tried: all ten take seconds of a start.
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 3
         return torch.device("cuda", local)
     torch.set_num_threads(1)
     return torch.device("cpu")
