@@ -96,8 +96,7 @@ def _session(path: Path) -> InferenceSession:
 class Graphed(nn.Module):
     """``network`` replayed as one CUDA graph for each shape and arithmetic; elsewhere it is called as it is.
 
-    So it is where capturing fails.  The CUDA path has not been run on a GPU yet; on the CPU the tests hold that
-    nothing changes.
+    So it is where capturing fails.
     """
 
     def __init__(self, network: nn.Module) -> None:
