@@ -36,6 +36,7 @@ SMALL = {
         "checkpoint_images": 32,
         "validate_images": 4,
         "validations": 2,
+        "sheet": 0,
         "steps": 2,
     },
     "evaluate": {"samples": 16, "replicates": 20},

@@ -30,6 +30,7 @@ class Recipe:
     constant_until: float
     """Share of the images after which the learning rate falls in a line."""
     final_rate: float
+    fall: str
     """Share of the learning rate at the end."""
     weight_decay: float
     gradient_clip: float
@@ -93,7 +94,7 @@ The images' sources and licences are in the data report of the same version of t
 ## Recipe
 
 {images} images seen ({epochs:.1f} passes), batches of {batch}, {optimiser}
-(rising over {warmup} images, constant up to {constant:.0%}, falling in a line to {final:.0%}), weight decay {decay:g},
+(rising over {warmup} images, constant up to {constant:.0%}, falling {fall} to {final:.0%}), weight decay {decay:g},
 gradient norm at most {clip:g}, precision {precision}, labels dropped for {dropout:.0%}, half-life of the average
 {ema:.0%} of the images seen, seed {seed}.
 At the end the x0 error on validation images is {error} (mean squared error of the predicted clean {one}
@@ -192,7 +193,8 @@ def text(
         guidance=recipe.guidance,
         images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
-        constant=recipe.constant_until, final=recipe.final_rate, decay=recipe.weight_decay,
+        constant=recipe.constant_until, final=recipe.final_rate,
+        fall={"linear": "in a line", "cosine": "by half a cosine"}[recipe.fall], decay=recipe.weight_decay,
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
         code="\n\n".join(_blocks(recipe, kind, spec, len(classes))),

@@ -41,6 +41,9 @@ class Predicted:
 class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
     """U-Net that predicts v (Salimans and Ho 2022, arXiv:2202.00512); see :meth:`forward`."""
 
+    _supports_gradient_checkpointing = True
+    _gradient_checkpointing_func: Any
+
     to: Any = nn.Module.to
     """That of diffusers looks for weights kept on another device, and imports torch's compiler for it."""
 
@@ -59,6 +62,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         ``num_augment_labels``: numbers in an augmentation label (components/dataset/augment.py).
         """
         super().__init__()
+        self.gradient_checkpointing = False  # what enable_gradient_checkpointing of ModelMixin sets
         self.schedule = schedule(schedule_name)
         self.schedule.sigma_of(torch.ones(1))  # makes and keeps its table now, and not during an ONNX or compile trace
         self.out_channels = in_channels
@@ -122,7 +126,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         x = self.enter(sample.contiguous(memory_format=torch.channels_last))
         for level, blocks in enumerate(self.down):
             for block in blocks:
-                x = block(x, embedding)
+                x = self._through(block, x, embedding)
             if level < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[level](x)
@@ -131,9 +135,14 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
                 x = self.grow[level](x) + kept[level]
             blocks = self.up[level]
             for block in blocks:
-                x = block(x, embedding)
+                x = self._through(block, x, embedding)
         x = self.leave(functional.silu(self.norm(x)))
         return functional.pixel_shuffle(x, fold) if fold > 1 else x  # the channels of each head stay together
+
+    def _through(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, x, embedding)
+        return block(x, embedding)
 
 
 class Norm(nn.Module):

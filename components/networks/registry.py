@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from collections.abc import Callable
@@ -90,6 +91,17 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     import torch
 
     return torch.contiguous_format if type(network).__name__ == "UNet2DModel" else torch.channels_last
+
+
+def recompute(network: nn.Module) -> None:
+    """Have the backward pass of ``network`` compute the activations of its blocks again, in place of keeping them.
+
+    No network here draws random numbers, whose state torch would keep; a CUDA graph cannot.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    kept: Any = network
+    kept.enable_gradient_checkpointing(functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
 
 
 def labels(network: nn.Module) -> int:

@@ -36,9 +36,9 @@ class Steps:
 
     def __call__(self, place: int, then: int | None, arrived: tuple[bool, bool]) -> Tensor:
         """Learn from the batch at ``place``, before that at ``then``; the row of all ranks, on the device."""
-        given, numbers = self.feed.given(place, then), self.step.numbers(arrived)
         if not self._open:
-            return self._finished(self._body(given, numbers))
+            return self.step(self.feed.batch(place, then), arrived)
+        given, numbers = self.feed.given(place, then), self.step.numbers(arrived)
         if self._compiled != self.step.compiling.on:
             self.forget()
         if self._graph is None and self._taken >= WARM:

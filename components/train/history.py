@@ -70,6 +70,13 @@ def add(state: State, stats: guards.StepStats) -> None:
         state.sums += torch.cat([stats.row[: 2 * schedule.BANDS], torch.stack([loss, norm, torch.ones_like(loss)])])
 
 
+def in_words(state: State) -> str:
+    """The last loss and the last x0 error, for the progress bar."""
+    loss = f"loss {state.guard.recent[-1][2]:.3f}" if state.guard.recent else ""
+    errors = [line["x0_error"] for line in state.history[-2 * LINES :] if line.get("x0_error")]
+    return ", ".join(filter(None, (loss, f"x0 error {errors[-1]:.4f}" if errors else "")))
+
+
 def skipped(state: State, images: int, group: Group) -> None:
     """Add the line that says how many images are left out here."""
     _record(state, {"skipped_images": images}, group)

@@ -22,7 +22,7 @@ from components.base import events
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.samples import pack
-from components.train import averages, checkpoint, guards, history, stopping
+from components.train import averages, checkpoint, guards, history, sheets, stopping
 from components.train.accumulate import OutOfMemory
 from components.train.captured import Steps
 from components.train.distributed import sharding
@@ -30,6 +30,7 @@ from components.train.distributed.ranks import OUT_OF_MEMORY, Group, together
 from components.train.feed import Feed
 from components.train.optim import flat
 from components.train.params import TrainParams
+from components.train.profiling import Profile
 from components.train.state import State, build, start
 from components.train.step import Step, operations
 from components.train.throughput import Throughput
@@ -62,9 +63,11 @@ def fit(job: Job, group: Group) -> State:
     """Train to the end of the budget; SystemExit 128 + n, with all saved, when signal n asks to stop."""
     with stopping.Signals() as signals:
         training = Training(job, group, signals)
+        training.profile.start()
         try:
             return training.run()
         finally:
+            training.profile.close()
             training.feed.close()
 
 
@@ -86,6 +89,10 @@ class Training:
         if resumed:
             self._taken_over(before)
         self.readback = guards.DelayedReadback(group.device)
+        self.profile = Profile(0 if group.rank else job.params.profile, job.folder.parent, group.device)
+        self.samples = job.folder.with_name("samples")
+        if group.rank == 0:
+            sheets.fresh(self.samples, self.state.images_seen)
         self.stop = 0
         self.speed = Throughput(
             lambda: operations(self.state), group.device, precision=job.params.precision, ranks=group.size,
@@ -117,6 +124,8 @@ class Training:
                 if check and not self.stop:  # stopped in it, it is made again
                     self.stop = history.validate(state, params, self.checked, self.pixels, self.group, self._poll)
                     state.checked = state.checked if self.stop else seen
+                    if not self.stop:
+                        sheets.draw(state, params, self.pixels.header, self.samples, self.group)
                 if seen in snapshots and not self.stop:
                     averages.store(self.job.folder / averages.FOLDER, state.averages, seen, write=self.group.rank == 0)
                 over = seen == total or self._impatient()
@@ -129,10 +138,10 @@ class Training:
                 if over:
                     return self._finished()
                 self._one()
+                self.profile.step()
                 if progress:
                     self.speed.advance(params.batch, seen=state.images_seen)
-                    loss = f"loss {state.guard.recent[-1][2]:.3f}" if state.guard.recent else ""
-                    note = ", ".join(filter(None, (loss, self.speed.note)))
+                    note = ", ".join(filter(None, (history.in_words(state), self.speed.note)))
                     progress.advance(state.images_seen - progress.done, note=note)
 
     def _one(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -44,6 +45,10 @@ class TrainParams(Params):
         description="images that a rank computes at once, 1 or more; more are added up. auto: all of its share, on "
         "CUDA the largest power of two that fits into memory"
     )
+    recompute: bool = Field(
+        description="whether the backward pass computes activations again: a step takes a third longer and much less "
+        "memory"
+    )  # fmt: skip
     compile: Literal["auto"] | bool = Field(
         description="whether torch.compile compiles the network; auto: when it saves more time than it takes"
     )
@@ -72,10 +77,17 @@ class TrainParams(Params):
         ge=0, le=1, description="learning rate of Muon, which moves kernels and matrices in the blocks, 0..1; with 0, "
         "LoRA or sharding full AdamW moves all"
     )  # fmt: skip
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        description="of AdamW: shares of its mean gradient and mean square that a step keeps, 0..1"
+    )
+    epsilon: float = Field(gt=0, le=1, description="of AdamW: added to the root of its mean square, above 0")
     weight_decay: float = Field(ge=0, le=1, description="of both, a share of the learning rate, 0..1")
     warmup_images: int = Field(ge=0, le=10**12, description="images over which the learning rate rises, 0..10^12")
     constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
     final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")
+    fall: Literal["linear", "cosine"] = Field(
+        description="of the learning rate from constant_until to the end; constant_until 1 keeps it constant"
+    )
     gradient_clip: float = Field(gt=0, description="largest norm of a step's gradient, above 0")
     ema_half_lives: Annotated[
         tuple[Annotated[float, Field(gt=0, le=1)], ...],
@@ -110,6 +122,13 @@ class TrainParams(Params):
         description="images between two checkpoints, 1..10^12; on one GPU they take at most a twentieth of the time",
     )
     validate_images: int = Field(ge=1, le=10**9, description="validation images of each check of the x0 error, 1..10^9")
+    sheet: int = Field(
+        ge=0, le=256, description="pictures drawn at each check, for who watches: in .stillroom/train/samples and in "
+        "MLflow, 0..256; 0: none"
+    )  # fmt: skip
+    profile: int = Field(
+        ge=0, le=100, description="steps whose time torch's profiler records, to .stillroom/train and MLflow, 0..100"
+    )  # fmt: skip
     validations: int = Field(ge=1, le=1000, description="how often the x0 error is checked, 1..1000")
     sampler: names.Sampler = Field(description="by which samples are drawn; what each is: docs/sampling.md")
     steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
@@ -181,8 +200,10 @@ class TrainParams(Params):
         return self.learning_rate * self.pace(images_seen)
 
     def pace(self, images_seen: int) -> float:
-        """The share of the learning rates that a step takes: up, constant, down in a line."""
+        """The share of the learning rates that a step takes: up, constant, down in a line or half a cosine."""
         done = images_seen / (self.total_steps * self.batch)
         warm = min(1.0, (images_seen + self.batch) / self.warmup_images) if self.warmup_images else 1.0
         fall = max(0.0, done - self.constant_until) / max(1e-9, 1 - self.constant_until)
+        if self.fall == "cosine":
+            fall = (1 - math.cos(math.pi * fall)) / 2
         return warm * (1 - (1 - self.final_rate) * fall)

@@ -86,7 +86,7 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     The number of ranks and the size of pieces decide how sums are rounded and nothing else, as the device does: a
     training goes on with others.
     """
-    free = {"onnx", "ranks", "loaders", "keep", "checkpoint_images", "micro_batch"}
+    free = {"onnx", "ranks", "loaders", "keep", "checkpoint_images", "micro_batch", "recompute", "sheet", "profile"}
     deciding = params.model_dump(mode="json", exclude=free)
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
@@ -102,8 +102,8 @@ def _recipe(params: TrainParams, state: loop.State) -> card.Recipe:
         network=params.network.kind, objective=state.objective, images=params.total_steps * params.batch,
         ema_half_life=params.ema_half_lives[0], muon_rate=params.muon_rate if params.muon_moves else None,
         **{name: getattr(params, name) for name in (
-            "batch", "learning_rate", "warmup_images", "constant_until", "final_rate", "weight_decay", "gradient_clip",
-            "precision", "label_dropout", "seed", "steps", "guidance", "onnx")},
+            "batch", "learning_rate", "warmup_images", "constant_until", "final_rate", "fall", "weight_decay",
+            "gradient_clip", "precision", "label_dropout", "seed", "steps", "guidance", "onnx")},
     )  # fmt: skip
 
 

@@ -205,6 +205,8 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
             "train.augment.label true, but the network to start from was not trained with it: take false, or "
             "`stillroom start none`"
         )
+    if params.recompute:
+        registry.recompute(network)
     return lora.added(network, params.lora, params.seed)
 
 
@@ -219,7 +221,7 @@ def _optimiser(
         head, last = flat.halves(weights[0], learning, matrices)
         others = [head]
     return Muon(
-        others, last, muon_rate=params.muon_rate, group=group, lr=params.learning_rate, betas=(0.9, 0.99),
-        weight_decay=params.weight_decay, fused=fused, foreach=not fused,
+        others, last, muon_rate=params.muon_rate, group=group, lr=params.learning_rate, betas=params.betas,
+        eps=params.epsilon, weight_decay=params.weight_decay, fused=fused, foreach=not fused,
         capturable=group.device.type == "cuda" and fused,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.workspace.paths import State
@@ -42,6 +43,14 @@ class MetricStream:
         tracker = self.tracker
         with explained(tracker.uri):  # who logs what went wrong shall log no password
             tracker.stream(stage, step, values)
+
+    def keep(self, stage: str, path: Path, folder: str) -> None:
+        """Store the file ``path`` of ``stage`` in ``folder`` of the MLflow run."""
+        from flows.registry.mlflow import explained
+
+        tracker = self.tracker
+        with explained(tracker.uri):
+            tracker.keep(stage, path, folder)
 
     def stop(self, status: str) -> None:
         """End the streamed MLflow run of a pipeline run that failed."""

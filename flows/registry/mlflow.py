@@ -109,11 +109,20 @@ class Tracker:
 
     def stream(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Add the points of ``values`` at ``step`` to the MLflow run of the pipeline run in progress."""
+        points = {f"{stage}/{name}": [(step, value)] for name, value in values.items()}
+        self._log(self._in_progress(stage), _shown_first(points))
+
+    def keep(self, stage: str, path: Path, folder: str) -> None:
+        """Store the file ``path`` in ``folder`` of that MLflow run."""
+        self.client.log_artifact(self._in_progress(stage), str(path), f"{stage}/{folder}")
+
+    def _in_progress(self, stage: str) -> str:
+        """The id of the MLflow run of the pipeline run in progress, which is created by its first point or file."""
         if self._streaming is None:
             tags = {CHECKOUT: self.state.identity(), "stillroom.stage": stage}
             run = self.client.create_run(self.experiment, run_name="pipeline run in progress", tags=tags)
             self._streaming = run.info.run_id
-        self._log(self._streaming, _shown_first({f"{stage}/{name}": [(step, value)] for name, value in values.items()}))
+        return self._streaming
 
     def stop_streaming(self, status: str) -> None:
         """End the MLflow run of a pipeline run that failed, with ``status`` ``KILLED`` or ``FAILED``."""

@@ -40,7 +40,7 @@ def _task(stage: Stage) -> Callable[..., str]:
     def bring_up_to_date(root: str, force: bool, metrics: MetricStream) -> str:
         log = get_run_logger()
         state = State(Path(root))
-        with following(state.events, stage.name, log=log, metrics=metrics.log):
+        with following(state.events, stage.name, log=log, metrics=metrics.log, files=metrics.keep):
             how = engine.reproduce(state.root, stage, watched=state.events, force=force)
         log.info("%s: %s", stage.name, how)
         return how

@@ -21,18 +21,22 @@ from components.base.events import clock
 MetricSink = Callable[[str, int, dict[str, float]], None]
 """Takes the stage's name, a step and the values of its metrics at that step."""
 
+FileSink = Callable[[str, Path, str], None]
+"""Takes the stage's name, a file that it wrote for who watches, and the name of the folder where it belongs."""
+
 _POLL = 0.2  # seconds between two looks at the file
 _LOG_EVERY = 30.0  # seconds between two lines of progress in a log
 
 
 @contextlib.contextmanager
 def following(
-    path: Path, stage: str, *, log: logging.Logger | logging.LoggerAdapter, metrics: MetricSink
-) -> Iterator[None]:
+    path: Path, stage: str, *, log: logging.Logger | logging.LoggerAdapter, metrics: MetricSink,
+    files: FileSink = lambda *_: None,
+) -> Iterator[None]:  # fmt: skip
     """While the body runs, handle the events appended to ``path``, all of them before returning."""
     path.parent.mkdir(parents=True, exist_ok=True)
     start = path.stat().st_size if path.exists() else 0
-    follower = _Follower(path, start, stage, log, metrics)
+    follower = _Follower(path, start, stage, log, metrics, files)
     over = threading.Event()
     thread = threading.Thread(target=follower.run, args=(over,), name=f"follow {stage}", daemon=True)
     thread.start()
@@ -44,8 +48,8 @@ def following(
 
 
 class _Follower:
-    def __init__(self, path: Path, start: int, stage: str, log: Any, metrics: MetricSink) -> None:
-        self.path, self.at, self.stage, self.log, self.metrics = path, start, stage, log, metrics
+    def __init__(self, path: Path, start: int, stage: str, log: Any, metrics: MetricSink, files: FileSink) -> None:
+        self.path, self.at, self.stage, self.log, self.metrics, self.files = path, start, stage, log, metrics, files
         self.bar: Progress | None = _bar() if sys.stderr.isatty() else None
         self.task: Any = None
         self.logged = time.monotonic()
@@ -81,6 +85,12 @@ class _Follower:
             except Exception as error:  # best effort: `stillroom sync` completes them
                 self.log.warning("metrics are not streamed to MLflow: %s", error)
                 self.metrics = lambda *_: None
+        elif event["kind"] == "file":
+            try:
+                self.files(self.stage, Path(event["path"]), event["folder"])
+            except Exception as error:  # best effort: the file lies where it was written
+                self.log.warning("%s is not in MLflow: %s", event["path"], error)
+                self.files = lambda *_: None
         elif event["kind"] == "log":
             self.log.log(logging.getLevelName(event["level"]), "%s", event["message"])
 

@@ -187,7 +187,7 @@ def test_a_broken_dvc_yaml_in_a_folder_of_images_stops_nothing(tmp_path):
 TRAINING = {
     "images": 160, "ranks": 2,
     "network": {"kind": "compact", "widths": [32, 32], "layers": 1, "fold": 1, "skip_sigma": 0.5},
-    "validate_images": 4, "validations": 2, "steps": 2,
+    "validate_images": 4, "validations": 2, "sheet": 0, "steps": 2,
 }  # fmt: skip
 STEP = "components/train/step.py"
 

@@ -314,6 +314,16 @@ def test_a_copy_of_a_checkout_leaves_the_live_run_of_the_first_alone(here, tmp_p
     assert live.data.tags[CHECKOUT] == here.identity()
 
 
+def test_a_file_for_who_watches_lies_in_the_run_in_progress(here, tmp_path):
+    (tmp_path / "000000000016.png").write_bytes(b"a sheet")
+    tracker = versions(here).tracker
+    tracker.keep("train", tmp_path / "000000000016.png", "samples")
+    tracker.stream("train", 16, {"loss": 1.0})
+    (live,) = tracker.client.search_runs([tracker.experiment], "attributes.status = 'RUNNING'")
+    kept = [entry.path for entry in tracker.client.list_artifacts(live.info.run_id, "train/samples")]
+    assert kept == ["train/samples/000000000016.png"]
+
+
 def test_a_deleted_experiment_comes_back(here):
     tracker = versions(here).tracker
     tracker.client.delete_experiment(tracker.experiment)

@@ -43,6 +43,23 @@ def test_a_tracking_server_that_fails_stops_the_metrics_and_not_the_stage(tmp_pa
     assert "metrics are not streamed to MLflow: gone" in caplog.text
 
 
+def test_a_file_for_who_watches_is_handed_on_and_one_that_cannot_be_kept_stops_nothing(tmp_path, caplog, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    monkeypatch.setenv(events.VARIABLE, str(path))
+    kept = []
+
+    def keep(stage, path, folder):
+        kept.append((stage, path.name, folder))
+        if path.name == "2.png":
+            raise ConnectionError("gone")
+
+    with following(path, "train", log=logging.getLogger("t"), metrics=lambda *_: None, files=keep):
+        for name in ("1.png", "2.png", "3.png"):
+            events.emit(kind="file", path=str(tmp_path / name), folder="samples")
+    assert kept == [("train", "1.png", "samples"), ("train", "2.png", "samples")]
+    assert "2.png is not in MLflow: gone" in caplog.text
+
+
 def test_progress_without_a_watcher_goes_to_standard_error():
     code = "from components.base import events\nwith events.Progress(10, what='clean') as p:\n    p.advance(10)\n"
     env = {k: v for k, v in os.environ.items() if k != events.VARIABLE}
