@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components import pipeline
-from components.base import config, events, imports
+from components.base import config, events, imports, versions
 from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent, uncollected
 from components.base.stopping import SIGNALS, Stopped, ignore_signals, stop
@@ -67,6 +67,7 @@ def _inputs_kept(stage: pipeline.Stage, params: Path | None) -> Iterator[None]:
     """UserError at the end when the stage's code or parameters changed meanwhile; those of a snapshot do not."""
     held = config.snapshot(Path.cwd())
     if held is None:
+        _of_this_package(stage, Path.cwd())
         unchanged = Unchanged(stage.module_name, lambda: _sections(params).get(stage.name))
         yield
         unchanged.check(stage.name)
@@ -74,6 +75,13 @@ def _inputs_kept(stage: pipeline.Stage, params: Path | None) -> Iterator[None]:
         raise UserError(f"stage '{stage.name}': its Python does not import the snapshot of the code at {held.parent}")
     else:
         yield
+
+
+def _of_this_package(stage: pipeline.Stage, root: Path) -> None:
+    """UserError in a project whose record says of another package: DVC would put that on record as what ran."""
+    if versions.is_project(root) and (root / versions.path(stage.name)).read_text("utf-8") != stage.record:
+        raise UserError(f"{versions.path(stage.name)}: is of another version of Stillroom than the one that runs here: "
+                        "`stillroom run` brings it up to date")  # fmt: skip
 
 
 def _sections(params: Path | None) -> dict[str, Any]:

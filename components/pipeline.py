@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.base import files
+from components.base import files, versions
 from components.base.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Stage:
     """Takes ``scratch``: a folder that is kept after a killed run and is not an output."""
     facts: bool = False
     """Takes ``facts``: the folder of components/samples/facts.py, which all stages share; not an output."""
+    versioned: bool = False
+    """The version of its algorithm is raised whenever what it makes changes, so that in a project nothing else of the
+    code counts (components/base/versions.py): most upgrades then train nothing anew."""
 
     @property
     def module_name(self) -> str:
@@ -55,6 +58,11 @@ class Stage:
     def metrics(self) -> str:
         """Where the numbers that the function returns are written."""
         return f"metrics/{self.name}.json"
+
+    @property
+    def record(self) -> str:
+        """What a project depends on in place of this stage's code; reads the code, which takes a tenth of a second."""
+        return versions.record(self.module_name, versioned=self.versioned)
 
     def run(self, params: BaseModel, root: Path) -> dict[str, float]:
         """Do the work below ``root`` and write the metrics; raise UserError when an input is missing."""
@@ -121,6 +129,7 @@ PIPELINE = (
         reads={"pixels": "data/pixels", "splits": "data/splits", "start": "data/start.json"},
         writes={"model": "models/candidate"},
         scratch=True,
+        versioned=True,
     ),
     Stage(
         name="evaluate",

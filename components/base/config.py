@@ -39,9 +39,9 @@ def read(path: Path, *, name: str = "") -> dict[str, Any]:
     try:
         return parse(path.read_text("utf-8"), name)
     except FileNotFoundError:
-        raise UserError(f"{name}: not there: copy params.yaml from the repository") from None
+        raise UserError(f"{name}: not there: `git checkout {FILE}` brings it back, where git has it") from None
     except IsADirectoryError:
-        raise UserError(f"{name}: is a folder: put params.yaml of the repository there") from None
+        raise UserError(f"{name}: is a folder: a file belongs there: `git checkout {FILE}` brings it back") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 

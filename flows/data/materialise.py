@@ -22,7 +22,7 @@ def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
     After a kill the next call continues from the outputs that are complete.
     """
     how = {}
-    with snapshot.taken(state.root), processes.stoppable():
+    with snapshot.begun(state.root, say), processes.stoppable():
         engine.bring_back(state.root)
         look.look_at_sources(state, say=say)
         for stage in status.stages():

@@ -1,4 +1,7 @@
-"""dvc.yaml, rendered from the table of stages: ``python -m flows.dvc.dvcyaml [--check]``."""
+"""dvc.yaml, rendered from the table of stages: ``python -m flows.dvc.dvcyaml [--check]``.
+
+In a checkout a stage depends on the files of its code; in a project (flows/dvc/package.py) on its record of versions.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,28 @@ import ast
 import sys
 from pathlib import Path
 
-from components.base import imports
+from components.base import imports, versions
 from components.pipeline import PIPELINE, Stage
 from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "# Rendered from components/pipeline.py by `make dvc`; a test says when it is out of date. Do not edit.\n"
+OF_A_PROJECT = (
+    "# Rendered by Stillroom: `stillroom run` renders it anew when another version of it is installed. Do not edit.\n"
+)
 
 
-def render() -> str:
+def render(*, project: bool = False) -> str:
     """The text of dvc.yaml: for each stage its command, the data and the code it reads, its section, its outputs."""
-    lines = [HEAD + "stages:"]
+    lines = [(OF_A_PROJECT if project else HEAD) + "stages:"]
     for stage in PIPELINE:
+        needed = [versions.path(stage.name)] if project else code(stage)
         lines += [
             f"  {stage.name}:",
             f"    desc: {_quote(description(stage))}",
             f"    cmd: python -m components {stage.name}",
             "    deps:",
-            *(f"    - {path}" for path in [*code(stage), *stage.reads.values()]),
+            *(f"    - {path}" for path in [*needed, *stage.reads.values()]),
             "    params:",
             f"    - {stage.name}",
             "    outs:",

@@ -19,7 +19,7 @@ from typing import Any
 
 from components.base import config, files
 from components.pipeline import PIPELINE, downstream
-from flows.dvc import repair
+from flows.dvc import package, repair
 
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
@@ -41,10 +41,7 @@ class Freshness:
         ``also``: stages that are not, for a reason that is not on the disk.
         """
         locked = self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {}
-        wanted, params = (
-            self._parsed(name, path.read_text("utf-8") if path.is_file() else "")
-            for name, path in ((name, self._root / name) for name in ("dvc.yaml", config.FILE))
-        )
+        wanted, params = (self._parsed(name, self._text(name)) for name in ("dvc.yaml", config.FILE))
         stages = wanted.get("stages") or {}
         changed = [
             stage.name
@@ -55,10 +52,23 @@ class Freshness:
         return [stage.name for stage in PIPELINE if stage.name in affected]
 
     def digest(self, path: str) -> str:
-        """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does."""
+        """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does.
+
+        Of what a project has of the installed package: the hash that the next run will find there.
+        """
+        if path in self._package:
+            return hashlib.md5(self._package[path].encode(), usedforsecurity=False).hexdigest()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a running stage replaces it just now
             return self._digest(self._root / path)
         return ""
+
+    @functools.cached_property
+    def _package(self) -> dict[str, str]:
+        return package.rendered(self._root) if package.is_project(self._root) else {}
+
+    def _text(self, name: str) -> str:
+        path = self._root / name
+        return self._package.get(name) or (path.read_text("utf-8") if path.is_file() else "")
 
     def _digest(self, full: Path) -> str:
         if full.is_dir():

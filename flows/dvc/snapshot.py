@@ -7,7 +7,9 @@ its parameters from the copy, and DVC hashes the copy (flows/dvc/stages.py); the
     .stillroom/snapshot/CODE/components/...      named by its content, so that the next run finds it compiled
     .stillroom/snapshot/CODE/RUN/params.yaml     and pipeline.yaml, the copy of dvc.yaml
 
-DVC would read a second dvc.yaml as a pipeline of its own, hence the other name.
+DVC would read a second dvc.yaml as a pipeline of its own, hence the other name.  A project has no code: the copy is
+that of the installed package, which may be upgraded meanwhile, and beside it lie the records that stand for it in
+dvc.yaml (flows/dvc/package.py), whatever the project's own files say.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.base import config
+from components.base import config, imports, versions
 from components.base.errors import UserError
 from components.pipeline import STATE
+from flows.dvc import package
 
 CODE = "components"
 _TABLE = "pipeline.yaml"
@@ -45,13 +48,22 @@ class Snapshot:
         """The copy of the checkout's file ``path``; None when the snapshot does not hold that one."""
         if path in _KEPT:
             return self.folder / _KEPT[path]
-        return self.folder.parent / path if path.startswith(f"{CODE}/") else None
+        return self.folder.parent / path if path.startswith((f"{CODE}/", f"{versions.FOLDER}/")) else None
 
     def environment(self) -> dict[str, str]:
         """For a stage's command: `python -m components` and all that it starts import the copy."""
         path = os.pathsep.join(filter(None, (str(self.folder.parent), os.environ.get("PYTHONPATH"))))
         # Without PYTHONSAFEPATH Python would look into the current folder, the checkout, before PYTHONPATH.
         return {config.SNAPSHOT: str(self.folder), "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+@contextlib.contextmanager
+def begun(root: Path, say: Callable[[str], None]) -> Iterator[Snapshot]:
+    """As `taken`, for a pipeline run that begins: a project is first brought to the package that is installed."""
+    if not config.snapshot(root):
+        package.refresh(root, say)
+    with taken(root) as snapshot:
+        yield snapshot
 
 
 @contextlib.contextmanager
@@ -80,15 +92,20 @@ def file(root: Path, path: str) -> Path:
 
 
 def _take(root: Path) -> Snapshot:
-    found, kept = _code(root), {name: _read(root / path) for path, name in _KEPT.items()}
+    project = versions.is_project(root)
+    found, kept = _code(imports.ROOT if project else root), {name: _read(root / path) for path, name in _KEPT.items()}
     above = root.resolve() / STATE / "snapshot"
     folder = above / _name(found)
     if not folder.is_dir() or _code(folder) != found:
         shutil.rmtree(folder, ignore_errors=True)
         _write(folder, found)
+    if project:
+        mine = package.rendered(root).items()
+        _write(folder, {path: text.encode() for path, text in mine if path.startswith(f"{versions.FOLDER}/")})
     snapshot = Snapshot(folder / _name(kept))
     _write(snapshot.folder, kept)
-    for other in [*above.iterdir(), *(entry for entry in folder.iterdir() if entry.name != CODE)]:
+    runs = (entry for entry in folder.iterdir() if entry.name not in (CODE, versions.FOLDER))
+    for other in [*above.iterdir(), *runs]:
         if other not in (folder, snapshot.folder):
             shutil.rmtree(other, ignore_errors=True)
     return snapshot
@@ -110,7 +127,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: not there: copy {path.name} from the repository") from None
+        raise UserError(f"{path}: not there: `git checkout {path.name}` brings it back") from None
 
 
 def _name(content: Mapping[str, bytes]) -> str:

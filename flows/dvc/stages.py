@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from components.base import versions
 from components.base.errors import UserError
 from flows.dvc.snapshot import Snapshot
 
@@ -30,17 +31,21 @@ def loader(repo: Any, root: Path, snapshot: Snapshot) -> Callable[[str], Any]:
     try:
         table, _ = read(str(snapshot.table), ProjectFile.SCHEMA, repo.fs)
     except DvcException as error:  # it would name the copy
-        raise UserError(f"{root / 'dvc.yaml'}: not what DVC reads: `make dvc` renders it anew") from error
+        raise UserError(f"{root / 'dvc.yaml'}: not what DVC reads: {_mend(root)} renders it anew") from error
     locked = file.lockfile_contents.get("stages", {})
 
     def load(name: str) -> Any:
         if name not in table.get("stages", {}):
-            raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': `make dvc` renders it anew")
+            raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': {_mend(root)} renders it anew")
         stage = StageLoader.load_stage(file, name, table["stages"][name], locked.get(name, {}))
         _of_snapshot(stage, snapshot)
         return stage
 
     return load
+
+
+def _mend(root: Path) -> str:
+    return "`stillroom run`" if versions.is_project(root) else "`make dvc`"
 
 
 def _of_snapshot(stage: Any, snapshot: Snapshot) -> None:

@@ -21,7 +21,7 @@ from components.base import config
 from components.base.errors import UserError
 from components.base.files import write_text
 from components.pipeline import PIPELINE
-from flows.dvc import engine, snapshot
+from flows.dvc import engine, package, snapshot
 from flows.history import decisions, ledger, legacy
 from flows.history import git as calls
 from flows.history.ledger import Record
@@ -60,6 +60,14 @@ class PipelineRun:
         return engine.parse_lock(self.files["dvc.lock"].decode())
 
     @property
+    def code(self) -> str:
+        """Where its code is, in words: a commit, or a version of the package; and whether it is something else."""
+        if package.of_project(self.stages):
+            version = self.about.get("libraries", {}).get(package.NAME, "of an unknown version")
+            return f"{package.NAME} {version}{', with changes that no release holds' if self.dirty else ''}"
+        return f"commit {self.commit}{', with changes that no commit holds' if self.dirty else ''}"
+
+    @property
     def sections(self) -> Mapping[str, Any]:
         """The sections of its params.yaml, not to be changed."""
         return _sections(self.files["params.yaml"])
@@ -91,6 +99,8 @@ def current(root: Path) -> PipelineRun | None:
     when = int((root / "dvc.lock").stat().st_mtime)
     source = _begun(root) or _source(root)
     run = PipelineRun(key=engine.key(stages), files=files, when=when, about={}, **source)
+    if package.of_project(stages):  # its code is no matter of git
+        return run
     # Git's word alone is not enough: a file may be ignored, or somebody committed while the run began.
     return replace(run, dirty=run.dirty or not run.commit or bool(missing_code(root, run)))
 
@@ -143,7 +153,12 @@ def _begun(root: Path) -> dict[str, Any] | None:
 
 
 def _source(root: Path) -> dict[str, Any]:
-    """The commit of the code, and whether what lies here is something else."""
+    """The commit of the code, and whether what lies here is something else.
+
+    Of a project: the commit that was there, and whether the code is something else than an installed release.
+    """
+    if package.is_project(root):
+        return {"commit": calls.commit(root), "dirty": not package.released()}
     # A file that git does not know yet is code as well: it may have made what is recorded.
     changed = calls.git(root, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
     return {"commit": calls.commit(root), "dirty": bool(changed)}

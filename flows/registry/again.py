@@ -15,7 +15,7 @@ from typing import Any
 from components.base import config, files
 from components.base.errors import UserError, nearest
 from components.pipeline import PIPELINE
-from flows.dvc import engine
+from flows.dvc import engine, package
 from flows.history import git, store
 from flows.history.store import PipelineRun
 from flows.registry import chain
@@ -60,6 +60,11 @@ def missing_code(root: Path, run: PipelineRun) -> list[str]:
     if not run.commit or not git.commit(root, run.commit):
         raise UserError(f"commit {run.commit or '(none on record)'} is not in this repository: fetch the branch it "
                         "lies on")  # fmt: skip
+    other = package.unlike(run.stages)
+    if other:
+        made = run.about.get("libraries", {}).get(package.NAME, "another version")
+        raise UserError(f"it was made by {package.NAME} {made}, and {package.version()}, installed here, has other "
+                        f"code for {', '.join(other)}: `pip install {package.NAME}=={made}`")  # fmt: skip
     return store.missing_code(root, run)
 
 

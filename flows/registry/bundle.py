@@ -17,7 +17,7 @@ from components.base import files, processes
 from components.base.errors import UserError
 from components.samples import drawn
 from consume import pull
-from flows.dvc import engine
+from flows.dvc import engine, package
 from flows.history.store import PipelineRun
 
 MANIFEST = pull.MANIFEST
@@ -68,9 +68,13 @@ def digest(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()
 
 
-def libraries() -> dict[str, str]:
-    """The versions of the libraries that decide what a training makes, as they are installed now."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+def libraries(root: Path | None = None) -> dict[str, str]:
+    """The versions of the libraries that decide what a training makes, as they are installed now.
+
+    Where ``root`` is a project, Stillroom itself is one of them; in a checkout the commit says what it is.
+    """
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return found | ({package.NAME: package.version()} if root and package.is_project(root) else {})
 
 
 def machine() -> str:

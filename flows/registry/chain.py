@@ -15,7 +15,7 @@ from typing import Any
 
 from components.base import files
 from components.base.errors import UserError
-from flows.dvc import engine
+from flows.dvc import engine, package
 from flows.history import decisions, git, ledger, store
 from flows.history.known import History
 from flows.history.store import PipelineRun
@@ -60,7 +60,7 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
     ]
     if run is not None:
         checks += [
-            ("commit", lambda: [_commit(root, run)]),
+            ("commit", lambda: [_package(run) if package.of_project(run.stages) else _commit(root, run)]),
             ("dvc.lock", lambda: [_lock(run)]),
             ("objects", lambda: _objects(root, run)),
             ("model", lambda: [_model(versions, version, run)]),
@@ -141,6 +141,20 @@ def _commit(root: Path, run: PipelineRun) -> Link:
         return Link("commit", False, f"{run.commit} lies on no branch or tag: git removes it one day",
                     f"`git tag made-{run.key[:8]} {run.commit}`")  # fmt: skip
     return Link("commit", True, f"{run.commit}, clean, on {', '.join(inside[:3])}")
+
+
+def _package(run: PipelineRun) -> Link:
+    """Of a run in a project: its code is an installed package's."""
+    version = run.about.get("libraries", {}).get(package.NAME)
+    if not version:
+        return Link("package", False, "which version of Stillroom made it is not on record",
+                    "`stillroom run --force train` puts one on record")  # fmt: skip
+    if run.dirty:
+        return Link("package", False, f"{package.NAME} {version}, but its files were not those of a release",
+                    f"`pip install {package.NAME}`, a release, and `stillroom run --force train`")  # fmt: skip
+    other = package.unlike(run.stages)
+    here = f"; {package.version()}, installed here, has other code for {', '.join(other)}" if other else ""
+    return Link("package", True, f"{package.NAME} {version}, as released{here}")
 
 
 def _lock(run: PipelineRun) -> Link:

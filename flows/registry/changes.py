@@ -108,7 +108,7 @@ def _note(run: PipelineRun, before: PipelineRun | None) -> str:
     lines += [f"- data: {', '.join(data)}"] if data else []
     sources = [f"{one['name']} ({one['licence']})" for one in (run.sections.get("collect") or {}).get("sources", [])]
     lines += [f"- sources: {', '.join(sources)}"] if sources else []
-    lines.append(f"- code: commit {run.commit[:12]}{', with changes that no commit holds' if run.dirty else ''}")
+    lines.append(f"- code: {run.code.replace(run.commit, run.commit[:12])}")
     return "\n".join(lines)[:4500]
 
 

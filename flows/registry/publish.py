@@ -43,7 +43,7 @@ def publish(
     signer = sign.signer(state.root, params, say=say)
     with explained(os.environ["MLFLOW_TRACKING_URI"]), settle.alone(state.root, what="stillroom run", say=say):
         history, user = History(state.root), git.maybe(state.root, "config", "--get", "user.name")
-        run = _as_made(run, outcomes, seconds or {}, history.records, user)
+        run = _as_made(run, outcomes, seconds or {}, history.records, user, state.root)
         history.record(run)
         tracker = metrics.tracker
         versions = Versions(tracker, params.name, history)
@@ -181,7 +181,12 @@ def _model(run: PipelineRun) -> str:
 
 
 def _as_made(
-    run: PipelineRun, outcomes: dict[str, str], seconds: Mapping[str, float], known: Iterable[Record], user: str
+    run: PipelineRun,
+    outcomes: dict[str, str],
+    seconds: Mapping[str, float],
+    known: Iterable[Record],
+    user: str,
+    root: Path,
 ) -> PipelineRun:
     """``run`` with what is on record of how it was made, or of how it was made just now."""
     earlier = next((one for one in reversed(list(known)) if one.kind == "run" and one.key == run.key), None)
@@ -192,7 +197,7 @@ def _as_made(
     trained = outcomes.get("train") == "executed"
     about = {
         "stages": outcomes if "executed" in outcomes.values() or "stages" not in body else body["stages"],
-        "libraries": bundle.libraries() if trained or not body.get("libraries") else body["libraries"],
+        "libraries": bundle.libraries(root) if trained or not body.get("libraries") else body["libraries"],
         "machine": bundle.machine() if trained else body.get("machine"),
         "seconds": {**body.get("seconds", {}), **executed},
         "user": body.get("user") if earlier else user,

@@ -55,7 +55,7 @@ def _origin(versions: Versions, version: Any, run: PipelineRun) -> list[tuple[st
         ("decided", f"{decided.date}, by {decided.intent.body['by']}" if decided else "not on record"),
         ("pipeline run", run.key),
         ("MLflow run", version.run_id),
-        ("git commit", run.commit + (", with changes that no commit holds" if run.dirty else "")),
+        ("code", run.code),
         ("sources and licences", ", ".join(sources) or "none on record"),
         ("manifest, SHA-256", version.tags.get(MANIFEST_TAG, "none")),
     ]

@@ -23,7 +23,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     with (
         lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
         processes.stoppable(),
-        snapshot.taken(state.root),  # the process that child.run starts works from it too
+        snapshot.begun(state.root, exits.note),  # the process that child.run starts works from it too
     ):
         engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)

@@ -24,7 +24,7 @@ def nightly(root: str) -> str:
     log = get_run_logger()
     state = State(Path(root))
     state.enter()
-    with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.taken(state.root):
+    with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.begun(state.root, log.info):
         engine.bring_back(state.root)
         look.look_at_sources(state, say=log.info)
         result: dict[str, Any] | None = None

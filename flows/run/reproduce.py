@@ -101,7 +101,7 @@ def _plan(state: State, model: str | None, only: Sequence[str]) -> Plan:
         return Plan(
             label=label, run=run, stages=names, inputs={**taken, **({"data/start": start} if start else {})},
             scores=scores, took=again.took(versions.history.runs, run),
-            others=again.others(run.about.get("libraries", {}), bundle.libraries()),
+            others=again.others(run.about.get("libraries", {}), bundle.libraries(state.root)),
         )  # fmt: skip
     except UserError as error:
         raise UserError(f"{label} cannot be made again: {error}") from None

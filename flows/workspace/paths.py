@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import NO_TELEMETRY
-from components.base import files
+from components.base import files, versions
 from components.base.errors import UserError
 from components.pipeline import STATE
 
@@ -124,6 +124,9 @@ def find(start: Path) -> State:
     """The state of the checkout that ``start`` lies in; UserError outside of one."""
     start = start.resolve()
     for folder in (start, *start.parents):
-        if (folder / "dvc.yaml").is_file() and (folder / "components").is_dir():
+        if (folder / "dvc.yaml").is_file() and ((folder / "components").is_dir() or versions.is_project(folder)):
             return State(folder)
-    raise UserError(f"{start}: not inside a checkout of Stillroom (no dvc.yaml here or above): cd into one")
+    raise UserError(
+        f"{start}: not inside a checkout of Stillroom or a project (no dvc.yaml here or above): cd into one, or "
+        "make one by `stillroom init`"
+    )
