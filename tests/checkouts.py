@@ -51,7 +51,7 @@ def make(folder: Path, *, pictures: int = 90, changes: dict | None = None) -> Pa
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "noto-emoji*"))
         else:
             shutil.copyfile(source, target)
     emoji(folder / "source.zip", pictures)

@@ -13,7 +13,7 @@ import typer
 from components.base import parallel
 from components.base.errors import UserError
 from components.base.stopping import Stopped
-from flows.cli import data, model, record
+from flows.cli import data, model, project, record
 from flows.cli.options import Folder, enter
 from flows.workspace import exits
 from flows.workspace.processes import stoppable
@@ -26,6 +26,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(data.app, name="data")
+app.command(help=project.HELP)(project.init)
 
 # click's UsageError, of which typer has a copy without a public name: it has every member of BadParameter used here.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
