@@ -22,7 +22,7 @@ from components.base.errors import UserError
 from components.base.files import write_text
 from components.pipeline import PIPELINE
 from flows.dvc import engine, package, snapshot
-from flows.history import decisions, ledger, legacy
+from flows.history import built, decisions, ledger, legacy
 from flows.history import git as calls
 from flows.history.ledger import Record
 
@@ -32,7 +32,6 @@ INPUTS = (
 """Those of which a run is made again (flows/run/reproduce.py)."""
 KEPT = (*INPUTS, "data/profile/profile.json")
 """What a record of a run holds beside the metrics."""
-CODE = ("components", "flows")
 MADE = ("stages", "seconds", "libraries", "machine", "user")
 """What a run is recorded with; the rest of ``about`` comes from the decision on it."""
 _BEGUN = "source.json"
@@ -62,9 +61,9 @@ class PipelineRun:
     @property
     def code(self) -> str:
         """Where its code is, in words: a commit, or a version of the package; and whether it is something else."""
-        if package.of_project(self.stages):
-            version = self.about.get("libraries", {}).get(package.NAME, "of an unknown version")
-            return f"{package.NAME} {version}{', with changes that no release holds' if self.dirty else ''}"
+        version = self.about.get("libraries", {}).get(package.NAME)
+        if version:  # in a project
+            return f"{package.NAME} {version}{', with changes' if self.dirty else ''}"
         return f"commit {self.commit}{', with changes that no commit holds' if self.dirty else ''}"
 
     @property
@@ -108,7 +107,7 @@ def current(root: Path) -> PipelineRun | None:
 def missing_code(root: Path, run: PipelineRun) -> list[str]:
     """The files of code that made ``run``, by the hashes in its dvc.lock, and that its commit does not hold so."""
     wanted = {dep["path"]: dep.get("md5", "") for entry in run.stages.values() for dep in entry.get("deps", ())
-              if dep["path"].startswith(f"{CODE[0]}/")}  # fmt: skip
+              if dep["path"].startswith(f"{built.CODE[0]}/")}  # fmt: skip
     # "./": the checkout may be a folder of a larger repository.
     held = calls.contents(root, (f"{run.commit}:./{path}" for path in wanted))
     return [
@@ -155,12 +154,12 @@ def _begun(root: Path) -> dict[str, Any] | None:
 def _source(root: Path) -> dict[str, Any]:
     """The commit of the code, and whether what lies here is something else.
 
-    Of a project: the commit that was there, and whether the code is something else than an installed release.
+    Of a project: the commit that was there, and whether the code is something else than the package's version says.
     """
     if package.is_project(root):
-        return {"commit": calls.commit(root), "dirty": not package.released()}
+        return {"commit": calls.commit(root), "dirty": not built.clean()}
     # A file that git does not know yet is code as well: it may have made what is recorded.
-    changed = calls.git(root, "status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    changed = calls.git(root, "status", "--porcelain", "--untracked-files=all", "--", *built.CODE)
     return {"commit": calls.commit(root), "dirty": bool(changed)}
 
 

@@ -16,7 +16,7 @@ from components.base import config, files
 from components.base.errors import UserError, nearest
 from components.pipeline import PIPELINE
 from flows.dvc import engine, package
-from flows.history import git, store
+from flows.history import built, git, store
 from flows.history.store import PipelineRun
 from flows.registry import chain
 
@@ -63,8 +63,8 @@ def missing_code(root: Path, run: PipelineRun) -> list[str]:
     other = package.unlike(run.stages)
     if other:
         made = run.about.get("libraries", {}).get(package.NAME, "another version")
-        raise UserError(f"it was made by {package.NAME} {made}, and {package.version()}, installed here, has other "
-                        f"code for {', '.join(other)}: `pip install {package.NAME}=={made}`")  # fmt: skip
+        raise UserError(f"it was made by {package.NAME} {made}, and {built.version()}, installed here, has other "
+                        f"code for {', '.join(other)}: install that one in an environment of its own")  # fmt: skip
     return store.missing_code(root, run)
 
 

@@ -18,6 +18,7 @@ from components.base.errors import UserError
 from components.samples import drawn
 from consume import pull
 from flows.dvc import engine, package
+from flows.history import built
 from flows.history.store import PipelineRun
 
 MANIFEST = pull.MANIFEST
@@ -74,7 +75,7 @@ def libraries(root: Path | None = None) -> dict[str, str]:
     Where ``root`` is a project, Stillroom itself is one of them; in a checkout the commit says what it is.
     """
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return found | ({package.NAME: package.version()} if root and package.is_project(root) else {})
+    return found | ({package.NAME: built.version()} if root and package.is_project(root) else {})
 
 
 def machine() -> str:

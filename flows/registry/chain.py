@@ -16,7 +16,7 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError
 from flows.dvc import engine, package
-from flows.history import decisions, git, ledger, store
+from flows.history import built, decisions, git, ledger, store
 from flows.history.known import History
 from flows.history.store import PipelineRun
 from flows.registry import bundle, impact
@@ -150,11 +150,15 @@ def _package(run: PipelineRun) -> Link:
         return Link("package", False, "which version of Stillroom made it is not on record",
                     "`stillroom run --force train` puts one on record")  # fmt: skip
     if run.dirty:
-        return Link("package", False, f"{package.NAME} {version}, but its files were not those of a release",
-                    f"`pip install {package.NAME}`, a release, and `stillroom run --force train`")  # fmt: skip
+        return Link(
+            "package",
+            False,
+            f"{package.NAME} {version}, but its files were others",
+            "install a wheel, or commit what is changed in the clone, and `stillroom run --force train`",
+        )
     other = package.unlike(run.stages)
-    here = f"; {package.version()}, installed here, has other code for {', '.join(other)}" if other else ""
-    return Link("package", True, f"{package.NAME} {version}, as released{here}")
+    here = f"; {built.version()}, installed here, has other code for {', '.join(other)}" if other else ""
+    return Link("package", True, f"{package.NAME} {version}, no file of it changed{here}")
 
 
 def _lock(run: PipelineRun) -> Link:

@@ -186,7 +186,7 @@ def _as_made(
     seconds: Mapping[str, float],
     known: Iterable[Record],
     user: str,
-    root: Path,
+    root: Path | None = None,
 ) -> PipelineRun:
     """``run`` with what is on record of how it was made, or of how it was made just now."""
     earlier = next((one for one in reversed(list(known)) if one.kind == "run" and one.key == run.key), None)

@@ -149,7 +149,3 @@ def test_a_run_on_record_says_if_the_package_is_another(mine):
     stages["train"]["deps"][0]["md5"] = "0" * 32
     assert package.unlike(stages) == ["train"]
     assert not package.of_project({"train": {"deps": [{"path": "components/train/loop.py", "md5": "0" * 32}]}})
-
-
-def test_code_that_is_not_an_installed_wheels_is_no_release():
-    assert not package.released()
