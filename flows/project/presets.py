@@ -97,7 +97,7 @@ _UNET_128 = _gpu(_unet(128, 128, 256, 256, 512), images=8_000_000, batch=128, ra
 _UNET_256 = _gpu(_unet(128, 128, 256, 256, 512, 512), images=5_000_000, batch=64, rate=0.0001)
 _NOT_ON_A_GPU = (
     "Not measured: nothing has been trained with it. Its values follow what the field uses for this size "
-    "(docs/training.md); look at the first sheet of samples before you leave it alone."
+    "(docs/training.md of Stillroom); look at the first sheet of samples before you leave it alone."
 )
 _NOT_ON_A_CPU = (
     "Not measured as a whole: the demo's recipe, measured at 32 px by `stillroom run` of preset emoji-cpu, for longer."
@@ -106,7 +106,7 @@ _NOT_ON_A_CPU = (
 PRESETS = {
     "emoji-cpu": Preset(
         line="the demo: 3,786 emoji at 32 px that come with the package, on two CPU cores, 7 to 14 minutes",
-        measured="Measured by `stillroom run` (docs/training.md, Measured).", samples=True,
+        measured="Measured by `stillroom run` (docs/training.md of Stillroom, Measured).", samples=True,
     ),
     "image-32-cpu": Preset(
         line="your pictures at 32 px on two CPU cores, an hour or two", measured=_NOT_ON_A_CPU,
