@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flows.dvc.package import NAME
 from flows.history.store import PipelineRun
 
 KID, X0_ERROR, KEPT = "evaluate/kid_efficientnet_lite0", "evaluate/x0_error", "clean/kept"
@@ -43,7 +44,10 @@ def between(before: PipelineRun, now: PipelineRun) -> list[Change]:
     ours, theirs = (dict(_flat(run.sections)) for run in (before, now))
     found += [Change("parameters", name, ours.get(name), theirs.get(name))
               for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]  # fmt: skip
-    if before.commit != now.commit:
+    package = [run.about.get("libraries", {}).get(NAME) for run in (before, now)]
+    if any(package):  # in a project: what it commits is no code
+        found += [Change("code", NAME, *package)] if package[0] != package[1] else []
+    elif before.commit != now.commit:
         found.append(Change("code", "commit", before.commit[:12], now.commit[:12]))
     found += [
         Change("scores", name, old.get(key), new.get(key))

@@ -1,6 +1,7 @@
 """What a run did, told to people: its name, the note on its page, what changed since the champion."""
 
 import json
+from dataclasses import replace
 
 from flows.history.store import PipelineRun
 from flows.registry import changes
@@ -62,3 +63,12 @@ def test_what_changed_is_a_page_in_markdown():
     )
     assert changes.text(NEW, None) == "There was no champion to compare with.\n"
     assert "Nothing: the same data" in changes.text(OLD, OLD)
+
+
+def test_the_code_of_a_project_is_the_package_and_not_what_its_repository_commits():
+    old, new = (replace(one, about=one.about | {"libraries": {"stillroom": "1.0"}}) for one in (OLD, NEW))
+    assert [change for change in changes.between(old, new) if change.kind == "code"] == []
+    new = replace(new, about=new.about | {"libraries": {"stillroom": "1.1"}})
+    (code,) = [change for change in changes.between(old, new) if change.kind == "code"]
+    assert str(code) == "stillroom 1.0 → 1.1"
+    assert "- code: stillroom 1.1" in changes.labelled([old, new])[1].about["note"]
