@@ -15,16 +15,17 @@ from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "# Rendered from components/pipeline.py by `make dvc`; a test says when it is out of date. Do not edit.\n"
-OF_A_PROJECT = (
-    "# Rendered by Stillroom: `stillroom run` renders it anew when another version of it is installed. Do not edit.\n"
-)
+OF_A_PROJECT = "# Rendered by stillroom {}; `stillroom run` renders it anew when another is installed. Do not edit.\n"
 
 
-def render(*, project: bool = False) -> str:
-    """The text of dvc.yaml: for each stage its command, the data and the code it reads, its section, its outputs."""
-    lines = [(OF_A_PROJECT if project else HEAD) + "stages:"]
+def render(*, package: str = "") -> str:
+    """The text of dvc.yaml: for each stage its command, the data and the code it reads, its section, its outputs.
+
+    ``package``: the version of Stillroom that is installed, for a project beside it.
+    """
+    lines = [(OF_A_PROJECT.format(package) if package else HEAD) + "stages:"]
     for stage in PIPELINE:
-        needed = [versions.path(stage.name)] if project else code(stage)
+        needed = [versions.path(stage.name)] if package else code(stage)
         lines += [
             f"  {stage.name}:",
             f"    desc: {_quote(description(stage))}",

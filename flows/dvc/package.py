@@ -49,7 +49,7 @@ def render() -> dict[str, str]:
     from flows.dvc import schema  # the models of all parameters, which few commands need
 
     records = {versions.path(stage.name): stage.record for stage in PIPELINE}
-    return {"dvc.yaml": dvcyaml.render(project=True), "params.schema.json": schema.render(), **records}
+    return {"dvc.yaml": dvcyaml.render(package=version()), "params.schema.json": schema.render(), **records}
 
 
 def refresh(root: Path, say: Callable[[str], None]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from components.base import config
+from components.base import config, versions
+from components.base.errors import UserError
 from components.contract.params import ContractParams
 from components.distil.params import DistilParams
 from components.pipeline import PIPELINE
@@ -27,8 +31,34 @@ def models() -> dict[str, type[BaseModel]]:
 
 
 def check(root: Path) -> None:
-    """Load every section of the params.yaml that a run reads; UserError with the first thing that is wrong."""
-    config.load(config.of(root), models())
+    """Load every section of the params.yaml that a run reads; UserError with the first thing that is wrong.
+
+    In a project, whose package may have been upgraded, also with every parameter that is new, and a value for it.
+    """
+    sections = config.of(root)
+    try:
+        config.load(sections, models())
+    except UserError as error:
+        new = list(_lacking(sections, _own())) if versions.is_project(root) else []
+        if not new:
+            raise
+        raise UserError(f"{error}; {config.FILE} lacks, as Stillroom's own has them: {', '.join(new)}") from None
+
+
+def _own() -> dict[str, Any]:
+    """The params.yaml that comes with the package, from which presets are made."""
+    return config.parse((resources.files("flows.project") / config.FILE).read_text("utf-8"))
+
+
+def _lacking(held: object, own: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """``key: value`` of what ``own`` has and ``held`` lacks; a choice of kinds, as a network, is not compared."""
+    if not isinstance(held, Mapping):
+        return
+    for key, value in own.items():
+        if key not in held:
+            yield f"{above}{key}: {json.dumps(value)}"
+        elif isinstance(value, Mapping) and "kind" not in value:
+            yield from _lacking(held[key], value, f"{above}{key}.")
 
 
 def render() -> str:

@@ -89,11 +89,11 @@ pictures.
 
 **Another version of Stillroom** is an upgrade of the package: `pip install --upgrade stillroom`, then `stillroom run`.
 It renders `dvc.yaml` and `algorithms/` anew and runs the stages whose code or algorithms are other ones; training runs
-again only when the version of its algorithm changed. Commit these files afterwards. A parameter that is new, or gone,
-is one line that names it.
+again only when the version of its algorithm changed. Commit these files afterwards. Where it has parameters that
+`params.yaml` lacks, one line names them all, with the values that Stillroom's own file has.
 
-**Others** clone this repository and install the same version of Stillroom; `stillroom run` then fetches what was made
-from your DVC remote. The history of runs and decisions is in git below `refs/stillroom/runs`:
+**Others** clone this repository and install the version of Stillroom that `dvc.yaml` names; `stillroom run` then
+fetches what was made from your DVC remote. The history of runs and decisions is in git below `refs/stillroom/runs`:
 `git push origin 'refs/stillroom/runs/*'` shares it, {fetch} gets it.
 """
 

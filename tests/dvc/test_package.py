@@ -12,7 +12,7 @@ from components.base.algorithms import Algorithm
 from components.base.config import FILE
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, stage
-from flows.dvc import package, snapshot
+from flows.dvc import package, schema, snapshot
 from flows.dvc.freshness import Freshness
 from flows.workspace import paths
 
@@ -133,6 +133,22 @@ def test_a_stage_by_hand_refuses_the_record_of_another_package(project):
     (project / RECORD).write_text('{"algorithms": {"train": 1}}\n')
     with pytest.raises(UserError, match=f"{RECORD}: is of another version of Stillroom .* `stillroom run`"):
         entry._of_this_package(stage("train"), project)
+
+
+def test_parameters_that_an_upgrade_brought_are_one_line_with_their_values(project):
+    path = project / FILE
+    whole = path.read_text("utf-8")
+    schema.check(project)
+    path.write_text(whole.replace("  keep: 2\n", "").replace("      hue: 0.0\n", ""))
+    with pytest.raises(
+        UserError, match=r"lacks, as Stillroom's own has them: .*train\.augment\.colour\.hue: 0\.0"
+    ) as held:
+        schema.check(project)
+    assert "train.keep: 2" in str(held.value) and "\n" not in str(held.value)
+    path.write_text(whole.replace("  keep: 2\n", "  keep: two\n"))
+    with pytest.raises(UserError, match=r"train\.keep") as held:
+        schema.check(project)
+    assert "lacks" not in str(held.value)
 
 
 def test_a_project_is_found_from_inside(project):
