@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.project.presets import PRESETS
+from flows.project.presets import PRESETS, UNKNOWN
 
 LISTED = "\n".join(f"  {name:<15} {preset.line}" for name, preset in PRESETS.items())
 HELP = f"""Make a project of your own: parameters, data and history beside the installed package.
@@ -26,7 +26,7 @@ def init(
         typer.Option(help="Where the pictures lie: a folder, an archive, or s3://bucket/prefix.",
                      show_default="pictures/ in the project"),
     ] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name of the pictures' licence, or a few words.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="SPDX name of the pictures' licence, or a few words.")] = UNKNOWN,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be made, and make nothing.")] = False,
 ) -> None:  # fmt: skip
     """See HELP."""

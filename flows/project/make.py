@@ -50,7 +50,8 @@ def make(folder: Path, preset: str, *, source: str | None, licence: str, dry_run
         if not own:
             _commit(beside, preset)
         (beside / ".dvc/config.local").write_text(layout.local(place), "utf-8")
-    return [*said, "next:", *(f"  {line}" for line in _next(place, location, own=own, samples=chosen.samples))]
+    told = licence != presets.UNKNOWN or chosen.samples
+    return [*said, "next:", *(f"  {line}" for line in _next(place, location, own=own, told=told))]
 
 
 def _location(source: str) -> str:
@@ -131,14 +132,15 @@ def _commit(place: Path, preset: str) -> None:
     git.git(place, "commit", "--quiet", "-m", f"Make a project by {NAME} {version()}, preset {preset}", extra=_QUIET)
 
 
-def _next(place: Path, location: str, *, own: bool, samples: bool) -> Iterator[str]:
+def _next(place: Path, location: str, *, own: bool, told: bool) -> Iterator[str]:
+    """The commands that lead to a model; ``told``: the licence of the pictures is known."""
     at = os.path.relpath(place)
     if at != ".":
         yield f"cd {at}"
     if own:
         yield "git add --all && git commit -m 'Make a project'"
-    if not samples:
-        if location == presets.PICTURES:
-            yield f"put pictures into {location}/, or set collect.sources[0].location in {FILE} to where they lie"
+    if (place / presets.PICTURES).is_dir():
+        yield f"put pictures into {location}/, or set collect.sources[0].location in {FILE} to where they lie"
+    if not told:
         yield f"set collect.sources[0].licence in {FILE} to what holds for your pictures"
     yield f"{NAME} run"

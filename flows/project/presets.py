@@ -18,6 +18,8 @@ from components.base.errors import UserError, nearest
 
 PICTURES = "pictures"
 """The folder of a new project that its pictures are looked for in."""
+UNKNOWN = "unknown"
+"""The licence of pictures until somebody says what it is."""
 SAMPLES = ("noto-emoji-64.zip", "noto-emoji-64.LICENSE.txt")
 """The pictures of the demo, which come with the package."""
 _WIDTH = 120  # of a line in params.yaml
@@ -167,7 +169,7 @@ def named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def params(name: str, *, location: str = PICTURES, licence: str = "unknown") -> str:
+def params(name: str, *, location: str = PICTURES, licence: str = UNKNOWN) -> str:
     """The text of params.yaml for the preset ``name``; its pictures, unless it brings its own, lie at ``location``."""
     from ruamel.yaml import YAML
 

@@ -55,6 +55,9 @@ def test_a_new_project_is_whole_committed_and_found(tmp_path, content):
     assert said[0].startswith(f"made {tmp_path}/faces: preset image-32-cpu")
     assert said[-1].strip() == "stillroom run" and any("put pictures into pictures/" in line for line in said)
 
+    told = init(tmp_path / "other", licence="CC0-1.0")
+    assert [line for line in said if "licence" in line] and not [line for line in told if "licence" in line]
+
 
 def test_dvc_works_in_it_and_its_outputs_and_pictures_are_not_gits(tmp_path):
     from dvc.repo import Repo
