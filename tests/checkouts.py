@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import json
@@ -12,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,6 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from components.base.config import FILE
-from components.base.processes import die_with_parent
 from flows.run import servers
 from flows.workspace.paths import QUIET
 
@@ -154,34 +153,40 @@ def stillroom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @functools.cache
 def _zygote() -> socket.socket:
-    """A connection with the process that forks (zygote.py), which ends when this process does."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        line = [sys.executable, str(ROOT / "tests" / "zygote.py"), str(theirs.fileno())]
-        subprocess.Popen(line, env=environment() | QUIET, pass_fds=[theirs.fileno()])
+    """A connection with the process that all test processes share (zygote.py), and that ends with the last of them."""
+    # pytest-xdist gives all processes of one test run this name.
+    name = f"stillroom-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or os.getpid()}"
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(300)
-    return ours
+    until, started = time.monotonic() + 300, None
+    while True:
+        try:
+            ours.connect(f"\0{name}")
+            return ours
+        except ConnectionRefusedError:  # it is not there, or does not listen yet
+            if time.monotonic() > until:
+                raise
+        if started is None:
+            line = [sys.executable, str(ROOT / "tests" / "zygote.py"), name]
+            started = subprocess.Popen(line, env=environment() | QUIET)
+        time.sleep(0.05)
 
 
 def with_prefect(folder: Path) -> None:
-    """Have the runs in ``folder`` find a Prefect server that answers, as beside `stillroom ui`: one for many tests."""
+    """Have the runs in ``folder`` find a Prefect server that answers, as beside `stillroom ui`: one for all tests."""
     (folder / ".stillroom/servers.json").write_text(json.dumps({"prefect": {"url": _prefect()}}))
 
 
 @functools.cache
 def _prefect() -> str:
-    """The address of a Prefect server of this test process, which ends with it."""
-    home = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    port = free_port()
-    own = {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"}
-    server = subprocess.Popen(
-        servers.prefect_command(port), env=environment() | QUIET | own, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, preexec_fn=die_with_parent,
-    )  # fmt: skip
-    atexit.register(server.kill)
-    servers.wait_for(f"http://127.0.0.1:{port}/api/health", server, what="Prefect", log="nowhere")
-    return f"http://127.0.0.1:{port}"
+    """The address of the one Prefect server of all test processes, which ends with the last of them."""
+    zygote = _zygote()
+    zygote.send(json.dumps({}).encode())
+    url, until = f"http://127.0.0.1:{int(zygote.recv(16))}", time.monotonic() + 300
+    while not servers.answers(f"{url}/api/health"):
+        assert time.monotonic() < until, "Prefect does not start"
+        time.sleep(0.25)
+    return url
 
 
 def command(*arguments: str) -> list[str]:
