@@ -48,8 +48,12 @@ $(READY) python newest: export FIND_PYTHON = $(find_python)
 demo: $(READY)  ## images to a registered denoiser, 7 to 14 minutes on two cores; again: nothing to do
 	@$(BIN)/stillroom run
 
+# Compiled modules are kept, whatever the shell says: the tests start some hundred Pythons, and each would compile ours.
+test slow numeric part: export PYTHONDONTWRITEBYTECODE =
+
+# A file's tests stay in one process: what they share is made once.
 test: $(READY) browser  ## every test that is not marked slow
-	$(BIN)/python -m pytest -n $(MORE) -m "not slow"
+	$(BIN)/python -m pytest -n $(MORE) --dist loadfile -m "not slow"
 
 slow: $(READY) browser  ## the others: runs that are stopped at every stage, killed, done twice; CI runs them too
 	$(BIN)/python -m pytest -n $(MORE) --maxschedchunk 1 -m slow
