@@ -28,7 +28,7 @@ import pytest  # noqa: E402
 import tracing  # noqa: E402
 from checkouts import command, edit, from_its_code, make, new_user, stillroom, with_prefect  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from shared import once  # noqa: E402
+from shared import once, share  # noqa: E402
 from websites import site  # noqa: E402
 
 from components.base import config  # noqa: E402
@@ -75,8 +75,14 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(f"{count} skipped, because {needed.MISSING}: {needed.HOW}", yellow=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory):
+    """Say where :func:`shared.once` makes what all processes share."""
+    share(tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory):
+def first_run():
     """A folder with a checkout in which `stillroom run` has been run once, as a new user does, and the trace of that.
 
     It is shared by all processes: not to be changed, and no server is to be started on it.
@@ -91,7 +97,7 @@ def first_run(tmp_path_factory):
         assert done.returncode == 0, done.stderr
         (place / "printed.json").write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
 
-    return once(tmp_path_factory, "finished", run)
+    return once("finished", run)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +113,7 @@ def finished(first_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def two(finished, tmp_path_factory):
+def two(finished):
     """A checkout with two pipeline runs and two versions; the gate has decided on both. Not to be changed."""
 
     def run(place):
@@ -118,7 +124,7 @@ def two(finished, tmp_path_factory):
         done = stillroom(folder, "run")
         assert done.returncode == 0, done.stderr
 
-    return once(tmp_path_factory, "two", run) / "checkout"
+    return once("two", run) / "checkout"
 
 
 @pytest.fixture(scope="module")

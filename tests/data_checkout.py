@@ -1,4 +1,4 @@
-"""A checkout whose data stages are up to date, made once for each process; tests copy it to change it."""
+"""A checkout whose data stages are up to date, made once for all processes; tests copy it to change it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from checkouts import git, make
 from data_fixtures import encoded, pixels, png, zipped
 from PIL import Image
+from shared import once
 
 from components.base import config, files
 from components.samples import manifest, pack, shards
@@ -47,15 +48,21 @@ def metadata(names: list[str]) -> bytes:
 
 @functools.cache
 def built() -> Path:
-    """The checkout, committed with its dvc.lock; not to be changed."""
+    """This process's copy of the checkout, committed with its dvc.lock; not to be changed."""
     place = Path(tempfile.mkdtemp(prefix="stillroom-test-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    root = make(place / "checkout", pictures=1, changes={"split": SPLIT})
+    made = once("built", lambda folder: _build(folder / "checkout")) / "checkout"
+    root = Path(shutil.copytree(made, place / "checkout", symlinks=True))
+    State(root).enter()
+    return root
+
+
+def _build(root: Path) -> None:
+    make(root, pictures=1, changes={"split": SPLIT})
     zipped(root / "source.zip", members())
     refresh(root)
     git(root, "add", "--force", "dvc.lock", "metrics", "data/source.json")
     commit(root, "first state")
-    return root
 
 
 def refresh(root: Path) -> None:
