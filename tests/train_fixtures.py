@@ -88,7 +88,7 @@ def tiny(**changes: object) -> TrainParams:
         "constant_until": 0.4, "final_rate": 0.01, "fall": "linear", "betas": [0.9, 0.99], "epsilon": 1e-8,
         "recompute": False, "sheet": 0, "profile": 0,
         "gradient_clip": 1.0, "ema_half_lives": [0.06], "ema_snapshots": 0, "micro_batch": "auto",
-        "compile": False, "sharding": "none", "label_dropout": 0.2, "checkpoint_images": 16,
+        "compile": False, "sharding": "none", "label_dropout": 0.2, "checkpoint_images": 32,
         "guard": {"spike": None, "window": 8, "give_up": 2}, "loaders": 0, "keep": 2, "patience": None,
         "validate_images": 4, "validations": 2, "sampler": "dpmpp_2m", "steps": 4, "guidance": 2.0, "onnx": False,
     }  # fmt: skip

@@ -19,7 +19,7 @@ from components.train.step import Step
 
 
 def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_path, monkeypatch, caplog):
-    others = tiny(ranks=2, loaders=1, keep=5, checkpoint_images=32, micro_batch=2)
+    others = tiny(ranks=2, loaders=1, keep=5, checkpoint_images=16, micro_batch=2)
     assert stage.key(tiny(), *packs) == stage.key(others, *packs)
     true_save = checkpoint.save
 
@@ -30,10 +30,10 @@ def test_another_number_of_ranks_goes_on_and_says_what_may_differ(packs, tmp_pat
 
     monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, tiny(images=32), packs)
+        run(tmp_path, tiny(images=32, checkpoint_images=16), packs)
     monkeypatch.setattr(checkpoint, "save", true_save)
     with caplog.at_level(logging.INFO):
-        _, made = run(tmp_path, tiny(images=32), packs)
+        _, made = run(tmp_path, tiny(images=32, checkpoint_images=16), packs)
     assert '{"step": 16, "ranks": 1.0, "micro_batch": 8.0}' in made["history.jsonl"].decode().splitlines()
     assert "going on from the checkpoint after 16 images" in caplog.text
     assert "is of ranks: 2, images at a time: 4; it goes on with ranks: 1, images at a time: 8." in caplog.text
@@ -88,7 +88,7 @@ def test_a_step_that_does_not_fit_ends_with_one_line_and_its_checkpoints(packs, 
 
     monkeypatch.setattr(Objective, "loss", loss)
     with pytest.raises(UserError, match=r"memory is full in a step that computes 8 images at once.*micro_batch below"):
-        run(tmp_path, tiny(images=32, validations=1), packs)
+        run(tmp_path, tiny(images=32, validations=1, checkpoint_images=16), packs)
     assert run(tmp_path, tiny(images=32, validations=1, micro_batch=4), packs)[0]["images_seen"] == 32
     assert len(calls) == 4 + 2 * 2, "the last two steps, in two pieces each"
 

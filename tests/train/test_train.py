@@ -26,6 +26,7 @@ from components.train.step import Step
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = Group(0, 1, torch.device("cpu"))
+OFTEN = tiny(checkpoint_images=16)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +104,8 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(whole, packs, tmp_path, monkey
     monkeypatch.setattr(checkpoint, "save", save)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, tiny(), packs)
-    assert run(tmp_path, tiny(), packs)[1] == whole[1]
+            run(tmp_path, OFTEN, packs)
+    assert run(tmp_path, OFTEN, packs)[1] == whole[1]
     assert calls == sorted(set(calls)), "nothing was trained twice"
 
 
@@ -120,10 +121,10 @@ def test_a_damaged_checkpoint_costs_time_but_changes_nothing(whole, packs, tmp_p
 
     monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, tiny(), packs)
+        run(tmp_path, OFTEN, packs)
     monkeypatch.setattr(checkpoint, "save", true_save)
     with caplog.at_level(logging.INFO):
-        assert run(tmp_path, tiny(), packs)[1] == whole[1]
+        assert run(tmp_path, OFTEN, packs)[1] == whole[1]
     assert "damaged" in caplog.text
     assert "after 32 images" in caplog.text
 
