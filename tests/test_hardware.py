@@ -5,16 +5,32 @@ import sys
 
 import hardware
 import pytest
+import torch
+
+from components.networks import precision
 
 CODE = "import sys; early = 'torch' in sys.modules; import torch; from components.networks.precision import resolve"
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_auto_is_what_the_environment_says_and_torch_is_not_imported_for_it(monkeypatch, precision):
-    monkeypatch.setenv(hardware.NAME, precision)
+def other():
+    """The precision that this CPU would not be asked for."""
+    return "fp32" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "bf16"
+
+
+def test_auto_is_what_the_environment_says_and_torch_is_not_imported_for_it(monkeypatch):
+    wanted = other()
+    monkeypatch.setenv(hardware.NAME, wanted)
     code = f"{CODE}; print(early, resolve(torch.device('cpu'), 'auto'), resolve(torch.device('cpu'), 'fp16'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", precision, "fp16"]
+    assert done.stdout.split() == ["False", wanted, "fp16"]
+
+
+@pytest.mark.parametrize("wanted", ["bf16", "fp32"])
+def test_where_torch_is_there_already_auto_is_it_too(monkeypatch, wanted):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: wanted == "fp32")
+    monkeypatch.setenv(hardware.NAME, wanted)
+    hardware.install()
+    assert precision.resolve(torch.device("cpu"), "auto") == wanted
 
 
 def test_another_word_is_an_error(monkeypatch):

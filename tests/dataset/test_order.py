@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_fixtures import tiny
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALONE = Group(0, 1, torch.device("cpu"))
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), count=st.integers(1, 300), start=st.integers(0, 10**12))
 def test_each_pass_shows_every_image_once(seed, count, start):
     first = start - start % count
@@ -39,6 +40,7 @@ def plan(batch, count=33, seed=0):
     return order.DrawPlan(seed=seed, batch=batch, count=count, label_dropout=0.3)
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), step=st.integers(0, 10**6), batch=st.sampled_from([2, 4, 5, 8, 20]))
 def test_draws_depend_on_seed_and_place_alone_and_cover_the_schedule(seed, step, batch):
     one, two = (plan(batch, seed=seed).at(step * batch) for _ in range(2))

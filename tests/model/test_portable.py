@@ -1,5 +1,6 @@
 """The ONNX form: what torch says, at any batch, in the same bytes, drawn from by people without our code or torch."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from components.train.stage import train
 pytestmark = pytest.mark.numeric
 
 SIGMAS = [20.0, 2.0, 0.3, 0.05]
+KINDS = {values["kind"]: values for values in (COMPACT, UNET, DIT)}
 OBJECTIVES = [("v", "linear"), ("eps", "exponential"), ("edm", "log_normal"), ("flow", "logit_normal")]
 
 
@@ -40,12 +42,24 @@ def session(folder):
     return onnxruntime.InferenceSession(folder / "onnx/model.onnx", providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("values", [COMPACT, UNET, DIT], ids=lambda values: values["kind"])
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A function: what was written of a network of ``values`` and ``classes``, and how far it is from torch."""
+    return functools.cache(lambda kind, classes: _export(tmp_path_factory.mktemp(kind), KINDS[kind], classes=classes))
+
+
+def _export(folder, values, **changes):
+    far = portable.write(folder, network(values, **changes), objectives.objective("v", "cosine"), SIGMAS)
+    return folder, far
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("classes", [0, 3])
-def test_it_says_what_torch_says_at_any_batch(tmp_path, values, classes):
-    net = network(values, classes=classes)
-    assert portable.write(tmp_path, net, objectives.objective("v", "cosine"), SIGMAS) <= 1e-5
-    run, source = session(tmp_path), torch.Generator().manual_seed(5)
+def test_it_says_what_torch_says_at_any_batch(exported, kind, classes):
+    net = network(KINDS[kind], classes=classes)
+    folder, far = exported(kind, classes)
+    assert far <= 1e-5
+    run, source = session(folder), torch.Generator().manual_seed(5)
     for batch in (1, 2, 7):
         given = {"sample": torch.randn(batch, 3, 8, 8, generator=source),
                  "timestep": 999 * torch.rand(batch, generator=source)}  # fmt: skip
@@ -76,19 +90,21 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, sched
     assert [step["sigma"] for step in steps] == SIGMAS
 
 
-@pytest.mark.parametrize("values", [COMPACT, UNET, DIT], ids=lambda values: values["kind"])
-def test_equal_networks_give_equal_bytes_that_name_no_place(tmp_path, values):
-    blobs = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        portable.write(tmp_path / name, network(values), objectives.objective("v", "cosine"), SIGMAS)
-        blobs.append((tmp_path / name / "onnx/model.onnx").read_bytes())
-    assert blobs[0] == blobs[1]
-    for word in (str(tmp_path), sys.prefix, str(Path.cwd()), "site-packages", "pytorch", torch.__version__, ".py"):
-        assert word.encode() not in blobs[0]
-    (tmp_path / "c").mkdir()
-    portable.write(tmp_path / "c", network(values, seed=1), objectives.objective("v", "cosine"), SIGMAS)
-    assert (tmp_path / "c/onnx/model.onnx").read_bytes() != blobs[0]
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_networks_give_equal_bytes_that_name_no_place(exported, tmp_path, kind):
+    (tmp_path / "a").mkdir()
+    folders = [exported(kind, 3)[0], exported(kind, 0)[0], _export(tmp_path / "a", KINDS[kind], classes=3)[0]]
+    first, other, again = ((folder / "onnx/model.onnx").read_bytes() for folder in folders)
+    assert again == first != other
+    for place in (str(folders[0]), str(tmp_path)):
+        assert place.encode() not in first
+    for word in (sys.prefix, str(Path.cwd()), "site-packages", "pytorch", torch.__version__, ".py"):
+        assert word.encode() not in first
+
+
+def test_other_weights_give_other_bytes(exported, tmp_path):
+    other, _ = _export(tmp_path, COMPACT, classes=3, seed=1)
+    assert (other / "onnx/model.onnx").read_bytes() != (exported("compact", 3)[0] / "onnx/model.onnx").read_bytes()
 
 
 def test_the_weights_of_a_large_network_lie_beside_it(tmp_path, monkeypatch):

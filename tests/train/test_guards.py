@@ -1,5 +1,6 @@
 """Guards: what is not finite moves nothing, a leap is undone and its images named, impatience keeps the best."""
 
+import contextlib
 import json
 import logging
 import os
@@ -104,6 +105,30 @@ def test_nothing_moves_in_a_step_that_is_not_finite(fused, bad):
 SPIKY = {"images": 240, "guard": {"spike": 100.0, "window": 8, "give_up": 2}, "checkpoint_images": 40, "validations": 1}
 
 
+@pytest.fixture(scope="module")
+def spiked(packs, tmp_path_factory):
+    """What a training with one spike tells, its files, and what it logged."""
+    with pytest.MonkeyPatch.context() as patch, logged() as said:
+        poison(patch, {160})
+        return *run(tmp_path_factory.mktemp("spiked"), tiny(**SPIKY), packs), said
+
+
+@contextlib.contextmanager
+def logged():
+    """The messages of the project's loggers, for a fixture that tests share; one test has ``caplog``."""
+    said, handler = [], logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("components")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def poison(monkeypatch, places):
     """Batches at ``places`` are twenty times as bright."""
     true_batch = Feed.batch
@@ -115,10 +140,8 @@ def poison(monkeypatch, places):
     monkeypatch.setattr(Feed, "batch", batch)
 
 
-def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, tmp_path, monkeypatch, caplog):
-    poison(monkeypatch, {160})
-    with caplog.at_level(logging.INFO):
-        numbers, files = run(tmp_path, tiny(**SPIKY), packs)
+def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, spiked):
+    numbers, files, said = spiked
     assert numbers["images_seen"] == 240 and numbers["windows_skipped"] == 1
     assert [(line["step"], line["skipped_images"]) for line in lines(files) if "skipped_images" in line] == [(104, 64)]
     skipped = json.loads(files["skipped.json"])
@@ -126,14 +149,14 @@ def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, tmp
     rows, keys = torch.tensor(list(pack.read_split(packs[1], "train"))), pack.read_keys(packs[0])
     shown = rows[order.positions(3, torch.arange(104, 168), len(rows))].tolist()
     assert [(image["row"], image["key"]) for image in skipped] == [(row, keys[row]) for row in shown]
-    assert "back to image 80; the 64 images of the window are left out" in caplog.text
-    assert f"rows {shown[0]} ({keys[shown[0]][:12]})" in caplog.text
+    text = "\n".join(said)
+    assert "back to image 80; the 64 images of the window are left out" in text
+    assert f"rows {shown[0]} ({keys[shown[0]][:12]})" in text
     assert max(line["loss"] for line in lines(files) if "loss" in line and line["step"] > 64) < 50
 
 
-def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_path, monkeypatch):
+def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_path, monkeypatch, spiked):
     poison(monkeypatch, {160})
-    _, plain = run(tmp_path / "plain", tiny(**SPIKY), packs)
     true_save, calls = checkpoint.save, []
 
     def save(*arguments, **options):
@@ -149,7 +172,7 @@ def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_pat
             break
         except KeyboardInterrupt:
             assert len(calls) < 100
-    assert found == plain
+    assert found == spiked[1]
 
 
 def test_it_gives_up_after_so_many_times(packs, tmp_path, monkeypatch):
