@@ -24,7 +24,7 @@ def load(text: str, name: str) -> Any:
     return copy.deepcopy(_loaded(text, name))
 
 
-@functools.lru_cache(maxsize=8)  # a dvc.lock takes 0.7 s and is asked for several times
+@functools.lru_cache(maxsize=8)  # a dvc.lock takes 0.4 s and is asked for several times
 def _loaded(text: str, name: str) -> Any:
     from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
 
@@ -35,10 +35,10 @@ def _loaded(text: str, name: str) -> Any:
         raise failure(name, f"line {line}, column {column} holds U+{ord(bad[0]):04X}, which cannot be seen: delete it")
     reader = YAML(typ="safe", pure=True)
     try:
-        node = reader.compose(text)
+        node, ours = reader.compose(text), None
         if node is not None:
             _Walk(name).check(node, 0)
-        ours = reader.load(text)
+            ours = reader.constructor.construct_document(node)  # as `load` does once it has parsed the text again
         theirs = YAML(typ="safe").load(text)  # DVC takes the parser in C where there is one
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
