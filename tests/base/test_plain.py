@@ -7,7 +7,7 @@ from components.base import config
 from components.base.errors import UserError
 from components.collect.params import CollectParams
 
-DEEP = "[" * 2000
+DEEP = "[" * 700
 LAUGHS = "a: &b0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"k{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]\n" for n in range(1, 10)
 )
