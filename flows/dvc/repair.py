@@ -83,8 +83,10 @@ def _repair_lock(root: Path, say: Callable[[str], None]) -> None:
     copy = root / ".dvc" / BACKUP
     if not copy.is_file():
         return
-    if _damaged_lock(root / "dvc.lock"):
-        files.write_text(root / "dvc.lock", copy.read_text("utf-8"))
+    path, before = root / "dvc.lock", copy.read_bytes()
+    # Where DVC changed nothing there is nothing to look at, which takes longer than all else here.
+    if (not path.is_file() or path.read_bytes() != before) and _damaged_lock(path):
+        files.write_text(path, before.decode())
         say("Restored dvc.lock, which an interrupted run had left damaged, to what it was before the last stage.")
     copy.unlink()
 
