@@ -10,7 +10,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from checkouts import command, environment, stillroom
+from checkouts import command, environment, stillroom, with_prefect
+
+from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +49,9 @@ def wait_for(condition, seconds: float = 90.0):
 def served(finished):
     """`stillroom serve` in the finished checkout, which nothing to do leaves as it is; its Prefect's address."""
     folder, _ = finished
+    with_prefect(folder)
     assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
+    State(folder).servers.unlink()  # `serve` starts its own
     process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=environment(),
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     try:

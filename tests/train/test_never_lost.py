@@ -112,7 +112,7 @@ def packs(tmp_path_factory):
 @pytest.mark.parametrize("loaders", [0, 2])
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_training_stopped_at_random_moments_ends_in_the_same_bytes(packs, tmp_path, size, loaders, number):
-    params = tiny(images=640, ranks=size, loaders=loaders, checkpoint_images=24, validations=5)
+    params = tiny(images=480, ranks=size, loaders=loaders, checkpoint_images=24, validations=5)
     plain, stopped = tmp_path / "plain", tmp_path / "stopped"
     began = time.monotonic()
     assert training(plain, params, packs).wait() == 0

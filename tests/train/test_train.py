@@ -248,7 +248,7 @@ def wait_for(condition, seconds=180):
 @pytest.mark.slow(80)
 def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
     """With real processes, as dvc.yaml starts them; test_never_lost.py has many more moments, and one rank."""
-    params = tiny(images=1600, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
+    params = tiny(images=640, ranks=2, network=COMPACT, onnx=True, checkpoint_images=80, validations=1)
     plain, killed = tmp_path / "plain", tmp_path / "killed"
     first = child(plain, params, packs)
     process = child(killed, params, packs)
@@ -265,7 +265,7 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
 
 @pytest.mark.slow(35)
 def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
-    params = tiny(images=800, ranks=2, checkpoint_images=100000, validations=1)
+    params = tiny(images=400, ranks=2, checkpoint_images=100000, validations=1)
     process = child(tmp_path, params, packs)
     wait_for(lambda: list(tmp_path.rglob("ranks-*")))
     wait_for(lambda: len(alive(tmp_path)) == 2)
@@ -278,7 +278,7 @@ def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
         assert code in (143, -signal.SIGTERM)
         wait_for(lambda: not alive(tmp_path))
     _, two = run(tmp_path, params, packs)
-    _, one = run(tmp_path / "one", tiny(images=800, checkpoint_images=100000, validations=1), packs)
+    _, one = run(tmp_path / "one", tiny(images=400, checkpoint_images=100000, validations=1), packs)
     first, second = ([json.loads(line) for line in files["history.jsonl"].splitlines()][:10] for files in (one, two))
     for a, b in zip(first, second, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
