@@ -8,7 +8,6 @@ import pytest
 from components.base.errors import UserError
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Unreachable, shown, without_login
-from flows.run import flow
 from flows.workspace.paths import State
 
 SECRET = "s3cr3t"
@@ -45,6 +44,8 @@ def told(raised):
 
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told_before_the_work_and_without_them(stream, tmp_path):
+    from flows.run import flow  # and Prefect with it, of which `make test` needs nothing
+
     done = []
     with pytest.raises(Unreachable, match=r"MLflow at http://127\.0\.0\.1:9: ") as raised:
         flow.pipeline.fn(str(tmp_path), (), lambda *outcome: done.append(outcome))

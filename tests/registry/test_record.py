@@ -9,12 +9,8 @@ import shutil
 import subprocess
 import sys
 
-import mlflow.store.model_registry.sqlalchemy_store as models_store
-import mlflow.store.tracking.sqlalchemy_store as runs_store
 import pytest
 from checkouts import edit, git
-from mlflow.tracking._model_registry import utils as model_registry
-from mlflow.tracking._tracking_service import utils as tracking
 from registered import Killed, published, versions
 
 from components.base import config
@@ -40,6 +36,12 @@ def told(state):
 
 def lost(state):
     """Lose the database and all artifacts; and have MLflow forget in this process that it had made the tables."""
+    # Here, since two seconds at the top would be spent by each process of `make test`, which leaves this file out.
+    import mlflow.store.model_registry.sqlalchemy_store as models_store
+    import mlflow.store.tracking.sqlalchemy_store as runs_store
+    from mlflow.tracking._model_registry import utils as model_registry
+    from mlflow.tracking._tracking_service import utils as tracking
+
     shutil.rmtree(state.folder / "mlflow")
     for one in (tracking._tracking_store_registry, model_registry._get_store_registry()):
         one._get_store_with_resolved_uri.cache_clear()
