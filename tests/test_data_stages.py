@@ -1,10 +1,8 @@
-"""The data side as a whole: the same bytes from any folder, and no torch before it is needed."""
+"""The data side as a whole: the same bytes from any folder, and no tables where they are only looked at."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+import starting
 from data_fixtures import (
     clean_params,
     collect_params,
@@ -67,15 +65,5 @@ def test_no_output_holds_a_path_of_the_machine(tmp_path, monkeypatch):
         assert str(tmp_path).encode() not in (tmp_path / "one" / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("name", PARAMS)
-def test_data_stages_start_without_torch(name):
-    heavy = ("torch", "torchvision")
-    code = f"import sys; from components.pipeline import stage; stage({name!r}).function; "
-    code += f"sys.exit(any(m in sys.modules for m in {heavy}))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
-
-
 def test_looking_starts_without_tables():
-    heavy = ("pandas", "pyarrow", "numpy", "PIL")
-    code = f"import sys, components.collect.look; sys.exit(any(m in sys.modules for m in {heavy}))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+    assert starting.first_with({"pandas", "pyarrow", "numpy", "PIL"}, ["import components.collect.look"]) is None
