@@ -56,7 +56,8 @@ class Step:
         self.model = state.network
         if group.size > 1 and not state.in_one and not state.sharded:
             # Without static_graph, by which weights in channels-last memory got wrong gradients (torch 2.14.1).
-            self.model = DistributedDataParallel(state.network, gradient_as_bucket_view=True)
+            # No network here changes its buffers.
+            self.model = DistributedDataParallel(state.network, gradient_as_bucket_view=True, broadcast_buffers=False)
         self.compiling = Compiling(
             params.compile, state.network, group.device, on=state.compiled, operations=self._operations,
             before=state.restride,

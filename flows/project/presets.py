@@ -105,10 +105,31 @@ _NOT_ON_A_CPU = (
     "Not measured as a whole: the demo's recipe, measured at 32 px by `stillroom run` of preset emoji-cpu, for longer."
 )
 
+_TOLD = {"horizontal_flip": 0.3, "rotate": 10.0, "crop": 0.1, "probability": 0.4, "label": True,
+         "colour": {"brightness": 0.05, "contrast": 0.05, "saturation": 0.05, "hue": 0.02}}  # fmt: skip
+
+
+def _emoji(images: int, *widths: int) -> dict[str, dict[str, Any]]:
+    """A minute of a GPU: 3,000 pictures are soon known by heart, so the network is told of what is done to them."""
+    network = {"kind": "compact", "widths": list(widths), "layers": 1, "fold": 1, "skip_sigma": 0.4}
+    return {"train": {"images": images, "batch": 256, "ranks": 1, "network": network, "augment": _TOLD}}
+
+
 PRESETS = {
     "emoji-cpu": Preset(
         line="the demo: 3,786 emoji at 32 px that come with the package, on two CPU cores, 7 to 14 minutes",
         measured="Measured by `stillroom run` (docs/training.md of Stillroom, Measured).", samples=True,
+    ),
+    "emoji-gpu": Preset(
+        line="the demo's emoji at 32 px on one GPU, a minute", samples=True, changes=_emoji(358_400, 32, 64, 128, 256),
+        measured="Measured by `python benchmarks/gpu_quality.py` on one H200: x0 error 0.0176 after 59 s (docs/gpu.md "
+        "of Stillroom).",
+    ),
+    "emoji-64-gpu": Preset(
+        line="the demo's emoji at 64 px on one GPU, a minute", samples=True,
+        changes={"resize": {"side": 64}, **_emoji(230_400, 32, 64, 128, 256, 256)},
+        measured="Measured by `python benchmarks/gpu_quality.py` on one H200: x0 error 0.0108 after 65 s (docs/gpu.md "
+        "of Stillroom).",
     ),
     "image-32-cpu": Preset(
         line="your pictures at 32 px on two CPU cores, an hour or two", measured=_NOT_ON_A_CPU,
