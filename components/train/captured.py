@@ -16,6 +16,7 @@ from torch import Tensor
 
 from components.base.errors import brief
 from components.dataset import tensors
+from components.train.accumulate import OutOfMemory
 from components.train.feed import Feed, Given
 from components.train.step import Numbers, Step
 
@@ -64,7 +65,7 @@ class Steps:
     def _capture(self, given: Given, numbers: Numbers) -> None:
         try:
             self._graph = _Graph(self._body, given, numbers, self.feed.group.device)
-        except RuntimeError as error:  # torch's for what a graph cannot hold, out of memory among them
+        except (RuntimeError, OutOfMemory) as error:  # torch's for what a graph cannot hold; it has memory of its own
             _log.warning("no CUDA graph of a step (%s): its kernels are launched one by one", brief(error))
             self._open = False
         self.step.settle()

@@ -16,6 +16,7 @@ from train_fixtures import AUGMENT, COMPACT, DIT, UNET, tiny
 from components.dataset import counters, tensors
 from components.samples import pack
 from components.train import captured, feed, state
+from components.train.accumulate import OutOfMemory
 from components.train.distributed.ranks import Group
 from components.train.step import Step
 
@@ -127,6 +128,15 @@ def test_a_network_that_cannot_be_captured_is_trained_kernel_by_kernel(packs, as
     walk(taken, 0, 6)
     assert taken._graph is None
     assert caplog.text.count("no CUDA graph of a step (_local_scalar_dense") == 1
+
+
+def test_a_graph_that_memory_does_not_hold_is_done_without(packs, as_on_a_gpu, monkeypatch, caplog):
+    def full(body):
+        raise OutOfMemory("memory is full in a step")
+
+    monkeypatch.setattr(captured, "capture", full)
+    walk(steps(packs), 0, 6)
+    assert caplog.text.count("no CUDA graph of a step (memory is full in a step)") == 1
 
 
 def test_a_training_that_went_back_is_captured_anew(packs, as_on_a_gpu):
