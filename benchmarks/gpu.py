@@ -154,6 +154,10 @@ class Still:
         """The batch."""
         return self.one
 
+    def batch(self, *_: object) -> Batch:
+        """The same, of any place."""
+        return self.one
+
 
 def default(bench: Bench, batch: int, *, compile: bool = False) -> None:
     """The training of params.yaml on images of 32 px, what the feed and Muon take of a step, and what is launched."""

@@ -22,7 +22,7 @@ def test_it_prints_a_row_for_each_measurement(tmp_path):
     done = bench("--smoke", "--sheet", str(tmp_path / "sheet.png"))
     assert done.returncode == 0, done.stderr[-3000:]
     wanted_rows = (
-        "default, 16 px", "waits", "bits: equal", "stage train", "script, 16 px, fp32", "ours, 32 px, bf16", "loader:",
+        "default, 16 px", "waits", "bits: equal", "stage train", "script, 16 px, fp32", "ours, 16 px, bf16", "feed:",
         "DDPMPipeline", "times |", "smoke on",
     )  # fmt: skip
     for wanted in wanted_rows:

@@ -114,7 +114,13 @@ class Tracker:
 
     def keep(self, stage: str, path: Path, folder: str) -> None:
         """Store the file ``path`` in ``folder`` of that MLflow run."""
-        self.client.log_artifact(self._in_progress(stage), str(path), f"{stage}/{folder}")
+        run_id, place = self._in_progress(stage), f"{stage}/{folder}"
+        here = self.local_folder(self.client.get_run(run_id).info.artifact_uri)
+        if here is None:
+            self.client.log_artifact(run_id, str(path), place)
+            return
+        with files.replacing(here / place / path.name) as beside:
+            shutil.copyfile(path, beside)
 
     def _in_progress(self, stage: str) -> str:
         """The id of the MLflow run of the pipeline run in progress, which is created by its first point or file."""

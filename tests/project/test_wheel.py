@@ -35,8 +35,8 @@ def build(folder):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    (found,) = once(tmp_path_factory, "wheel", build).glob("*.whl")
+def wheel():
+    (found,) = once("wheel", build).glob("*.whl")
     return found
 
 
