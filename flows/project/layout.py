@@ -123,4 +123,5 @@ def files(name: str, title: str, *, location: str, licence: str) -> dict[str, by
 
 def local(place: Path) -> str:
     """The text of .dvc/config.local, which git ignores: a `dvc` by hand keeps its state in the project too."""
-    return f"[core]\n    site_cache_dir = {place / '.stillroom' / 'dvc'}\n"
+    quote = next((each for each in ('"', "'", "'''") if each not in str(place)), '"""')  # else # and , have a meaning
+    return f"[core]\n    site_cache_dir = {quote}{place / '.stillroom' / 'dvc'}{quote}\n"

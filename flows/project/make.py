@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def _next(place: Path, location: str, *, own: bool, told: bool) -> Iterator[str]
     """The commands that lead to a model; ``told``: the licence of the pictures is known."""
     at = os.path.relpath(place)
     if at != ".":
-        yield f"cd {at}"
+        yield f"cd {shlex.quote(f'./{at}' if at.startswith('-') else at)}"
     if own:
         yield "git add --all && git commit -m 'Make a project'"
     if (place / presets.PICTURES).is_dir():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 
 import pytest
 from checkouts import git, stillroom, tree
@@ -45,7 +46,7 @@ def held(folder):
 def test_a_new_project_is_whole_committed_and_found(tmp_path, content):
     said = init(tmp_path / "faces")
     own = held(tmp_path / "faces")
-    assert own.pop(".dvc/config.local").decode().endswith(f"site_cache_dir = {tmp_path}/faces/.stillroom/dvc\n")
+    assert own.pop(".dvc/config.local").decode().endswith(f'site_cache_dir = "{tmp_path}/faces/.stillroom/dvc"\n')
     assert own == content
     assert git(tmp_path / "faces", "status", "--porcelain") == ""
     assert set(git(tmp_path / "faces", "ls-files").split()) == set(content)
@@ -129,6 +130,19 @@ def test_what_stands_against_it_is_one_line(tmp_path, monkeypatch):
     refused(tmp_path, "is not empty: it holds file: give")
     (tmp_path / "file").rename(tmp_path / "params.yaml")
     refused(tmp_path, rf"{tmp_path}/params.yaml: there already: nothing was written; `stillroom run`")
+
+
+@pytest.mark.parametrize("name", ["with space", "-dash", "it's", 'a "b"', "a#b, c;$d", "bild-ü☃"])
+def test_a_folder_of_any_name_is_found_by_the_shell_and_by_dvc(tmp_path, monkeypatch, name):
+    from dvc.config import Config
+
+    monkeypatch.chdir(tmp_path)
+    said = init(tmp_path / name)
+    line = next(line.strip() for line in said if line.strip().startswith("cd "))
+    came = subprocess.run(["bash", "-c", f"{line} && pwd"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert came.stdout == f"{tmp_path / name}\n"
+    held_by_dvc = Config(dvc_dir=str(tmp_path / name / ".dvc"))["core"]["site_cache_dir"]
+    assert held_by_dvc == f"{tmp_path / name}/.stillroom/dvc"
 
 
 def test_a_folder_inside_another_repository_is_refused_but_not_one_with_its_own(tmp_path):
