@@ -129,7 +129,7 @@ def _beside(place: Path) -> Iterator[Path]:
 
 def _commit(place: Path, preset: str) -> None:
     git.git(place, "init", "--quiet", "--initial-branch=main")
-    git.git(place, "add", "--all", extra=_QUIET)
+    git.git(place, "add", "--all", "--force", extra=_QUIET)  # whatever the user's own core.excludesFile says
     git.git(place, "commit", "--quiet", "-m", f"Make a project by {NAME} {version()}, preset {preset}", extra=_QUIET)
 
 

@@ -145,6 +145,14 @@ def test_a_folder_of_any_name_is_found_by_the_shell_and_by_dvc(tmp_path, monkeyp
     assert held_by_dvc == f"{tmp_path / name}/.stillroom/dvc"
 
 
+def test_the_first_commit_has_every_file_whatever_the_user_ignores(tmp_path, content, monkeypatch):
+    (tmp_path / "ignore").write_text("*.yaml\n")
+    (tmp_path / "config").write_text(f"[core]\n    excludesFile = {tmp_path}/ignore\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    init(tmp_path / "faces")
+    assert set(git(tmp_path / "faces", "ls-files").split()) == set(content)
+
+
 def test_a_folder_inside_another_repository_is_refused_but_not_one_with_its_own(tmp_path):
     git(tmp_path, "init", "--quiet")
     refused(tmp_path / "a", f"{tmp_path}/a: lies inside the git repository {tmp_path}: give a folder outside")
