@@ -6,17 +6,22 @@ params.yaml last: until then the same command, given again, goes on.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import secrets
 import shlex
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.base import files
+from components.base import config, files
 from components.base.config import FILE
-from components.base.errors import UserError
+from components.base.errors import UserError, brief, printable
+from components.collect.params import CollectParams
 from flows.dvc.package import NAME, version
 from flows.history import git
 from flows.project import layout, presets
@@ -27,47 +32,78 @@ _LAST = (".git", FILE)
 _QUIET = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "core.hooksPath", "GIT_CONFIG_VALUE_0": os.devnull,
           "GIT_CONFIG_KEY_1": "commit.gpgSign", "GIT_CONFIG_VALUE_1": "false"}  # fmt: skip
 """The first commit is this command's: no hook of the user's machine and no pass phrase."""
+_UNWRITTEN = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of Unicode: line ends and other control characters, bytes that are no UTF-8."""
 
 
 def make(folder: Path, preset: str, *, source: str | None, licence: str, dry_run: bool) -> list[str]:
     """Make a project of ``preset`` in ``folder``; says in lines what was made, or would be, and what to do next."""
     chosen = presets.named(preset)
-    if chosen.samples and source is not None:
-        raise UserError(f"--source {source}: preset {preset} has its own pictures: take one of the others")
-    place = folder.resolve()
-    location = presets.PICTURES if source is None else _location(source)
+    if chosen.samples and (source is not None or licence != presets.UNKNOWN):
+        given = f"--licence {licence}" if source is None else f"--source {source}"
+        raise UserError(f"{printable(given)}: preset {preset} has its own pictures: take one of the others")
+    place = _place(folder)
+    location = presets.PICTURES if source is None else _location(source, place)
+    _written("--licence", licence)
     wanted = layout.files(preset, place.name or "project", location=location, licence=licence)
-    _check(place, wanted)
-    own = (place / ".git").exists()
-    done = "would make" if dry_run else "made"
-    said = [f"{done} {place}: preset {preset}, {chosen.line}"]
+    # What is not allowed there must not come into git: an address may hold a secret.
+    config.section(config.parse(wanted[FILE].decode()), "collect", CollectParams)
+    try:
+        with _alone(place.parent):
+            _check(place, wanted)
+            own = (place / ".git").exists()
+            if not dry_run:
+                _write(place, preset, wanted, own=own)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ENOENT):
+            raise
+        raise UserError(f"{place}: cannot be made ({error.strerror}): give another folder") from None
+    said = [f"{'would make' if dry_run else 'made'} {place}: preset {preset}, {chosen.line}"]
     if dry_run:
         said += [f"  {path}" for path in sorted(wanted)]
         return [*said, *(["git is there already"] if own else ["git init, and a first commit"])]
-    with _beside(place) as beside:
-        for path, content in wanted.items():
-            (beside / path).parent.mkdir(parents=True, exist_ok=True)
-            (beside / path).write_bytes(content)
-        if not own:
-            _commit(beside, preset)
-        (beside / ".dvc/config.local").write_text(layout.local(place), "utf-8")
     told = licence != presets.UNKNOWN or chosen.samples
     return [*said, "next:", *(f"  {line}" for line in _next(place, location, own=own, told=told))]
 
 
-def _location(source: str) -> str:
+def _place(folder: Path) -> Path:
+    """Where the project will lie, without links; UserError for a name that DVC and MLflow could not write down."""
+    try:
+        place = folder.resolve()
+    except (OSError, RuntimeError) as error:  # the folder of the shell is gone, or links form a circle
+        raise UserError(f"{printable(str(folder))}: leads nowhere ({brief(error)}): give another folder") from None
+    _written("DIR", str(place))
+    # Where the address of a database ends, and where DVC puts in another value of its configuration.
+    wrong = next((words for each, words in (("?", "a question mark"), ("%(", "%(")) if each in str(place)), None)
+    if wrong:
+        raise UserError(f"{place}: a project cannot lie where a name has {wrong}: give another folder")
+    return place
+
+
+def _written(what: str, value: str) -> None:
+    """UserError for a value that one line of a UTF-8 text cannot hold."""
+    if any(unicodedata.category(each) in _UNWRITTEN for each in value):
+        raise UserError(f"{what} {printable(value)}: has a line end, a control character or bytes that are no UTF-8")
+
+
+def _location(source: str, place: Path) -> str:
     """As params.yaml has it: an address as it is, a path from the root; UserError where nothing lies there."""
+    _written("--source", source)
     if "://" in source:
         return source
-    if not Path(source).exists():
+    there = False
+    with contextlib.suppress(OSError):  # too long a name
+        there = source != "" and Path(source).exists()
+    if not there:
         raise UserError(f"--source {source}: not there: name a folder, an archive or an address such as s3://bucket/p")
-    return str(Path(source).resolve())
+    found = Path(source).resolve()
+    if place.is_relative_to(found):  # each run would take in what the last one made
+        raise UserError(f"--source {source}: holds the project itself: give another DIR or a folder of pictures alone")
+    return str(found)
 
 
 def _check(place: Path, wanted: Mapping[str, bytes]) -> None:
     """UserError where no project can be made in ``place``; what a killed `init` left there does not count."""
-    if "?" in str(place):
-        raise UserError(f"{place}: a project cannot lie where a name has a question mark: give another folder")
     if not place.parent.is_dir():
         raise UserError(f"{place.parent}: no such folder: make it, or give another")
     if place.exists() and not place.is_dir():
@@ -104,11 +140,41 @@ def _ours(place: Path, path: str, wanted: Mapping[str, bytes]) -> bool:
 
 
 @contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for another `init` that makes something in ``folder``: it would sweep away what this one writes."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it is not there, which `_check` says
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a network's file system may have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(place: Path, preset: str, wanted: Mapping[str, bytes], *, own: bool) -> None:
+    with _beside(place) as beside:
+        for path, content in wanted.items():
+            (beside / path).parent.mkdir(parents=True, exist_ok=True)
+            (beside / path).write_bytes(content)
+        if not own:
+            _commit(beside, preset)
+        (beside / ".dvc/config.local").write_text(layout.local(place), "utf-8")
+
+
+@contextmanager
 def _beside(place: Path) -> Iterator[Path]:
     """A folder to write the project to, which becomes ``place`` at the end, or is put into it where that exists."""
     if not place.exists():
         with files.replacing_folder(place) as beside:
             yield beside
+            if place.exists():  # somebody else's, which would be replaced
+                raise UserError(
+                    f"{place}: was made meanwhile by somebody else: look what it is, or give another folder"
+                )
         return
     files.sweep(place, _BESIDE)  # of one that was killed
     beside = place / f".{_BESIDE}{files.BESIDE}{secrets.token_hex(4)}"
@@ -135,7 +201,10 @@ def _commit(place: Path, preset: str) -> None:
 
 def _next(place: Path, location: str, *, own: bool, told: bool) -> Iterator[str]:
     """The commands that lead to a model; ``told``: the licence of the pictures is known."""
-    at = os.path.relpath(place)
+    try:
+        at = os.path.relpath(place)
+    except FileNotFoundError:  # the folder of the shell is gone
+        at = str(place)
     if at != ".":
         yield f"cd {shlex.quote(f'./{at}' if at.startswith('-') else at)}"
     if own:

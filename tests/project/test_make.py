@@ -3,6 +3,9 @@
 import os
 import re
 import subprocess
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from checkouts import git, stillroom, tree
@@ -32,7 +35,7 @@ def init(folder, preset=NAME, *, source=None, licence="unknown", dry_run=False):
 
 
 def refused(folder, words, **options):
-    above = next(each for each in (folder, *folder.parents) if each.exists())
+    above = next(each for each in (folder, *folder.parents) if os.path.lexists(each) and each.is_dir())
     before = tree(above)
     with pytest.raises(UserError, match=words):
         init(folder, **options)
@@ -145,12 +148,73 @@ def test_a_folder_of_any_name_is_found_by_the_shell_and_by_dvc(tmp_path, monkeyp
     assert held_by_dvc == f"{tmp_path / name}/.stillroom/dvc"
 
 
+def test_a_folder_that_cannot_be_made_or_written_down_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "round").symlink_to("round")
+    refused(tmp_path / "round/a", "leads nowhere")
+    refused(tmp_path / "new\nline", r"DIR .*/new\\nline: has a line end")
+    refused(tmp_path / "bad\udcff", r"bytes that are no UTF-8")
+    refused(tmp_path / "100%(a)s", r"where a name has %\(")
+    for length in (240, 300):  # a name beside it would be too long, and it itself
+        refused(tmp_path / ("a" * length), r"cannot be made \(File name too long\): give another folder")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UserError, match=r"^a: leads nowhere"):
+        init(Path("a"))
+    assert init(tmp_path / "faces")[2].strip() == f"cd {tmp_path}/faces"
+
+
+def test_pictures_that_hold_the_project_and_words_that_params_yaml_cannot_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.undo()  # what is rendered is looked at
+    for source in (tmp_path, tmp_path / "a"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        refused(tmp_path / "a", "holds the project itself", source=str(source))
+    refused(tmp_path / "b", "--source : not there", source="")
+    refused(tmp_path / "b", "not there", source="a" * 300)
+    refused(tmp_path / "b", "location holds credentials", source="s3://me:secret@bucket/p")
+    refused(tmp_path / "b", "licence should have at least 1", licence="")
+    refused(tmp_path / "b", "licence should have at most 200", licence="word " * 100)
+    refused(tmp_path / "b", r"--licence a\\nb: has a line end", licence="a\nb")
+    refused(tmp_path / "b", "--licence MIT: preset emoji-cpu has its own", preset="emoji-cpu", licence="MIT")
+
+
 def test_the_first_commit_has_every_file_whatever_the_user_ignores(tmp_path, content, monkeypatch):
     (tmp_path / "ignore").write_text("*.yaml\n")
     (tmp_path / "config").write_text(f"[core]\n    excludesFile = {tmp_path}/ignore\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
     init(tmp_path / "faces")
     assert set(git(tmp_path / "faces", "ls-files").split()) == set(content)
+
+
+def test_one_waits_for_another_and_a_folder_made_meanwhile_stays(tmp_path, monkeypatch):
+    real, inits = make._write, []
+
+    def write(place, *arguments, own):
+        if not inits:
+            inits.append(threading.Thread(target=lambda: inits.append(ended(place))))
+            inits[0].start()
+            time.sleep(0.2)  # enough for it to sweep, did it not wait
+        real(place, *arguments, own=own)
+
+    def ended(place):
+        with pytest.raises(UserError, match="there already: nothing was written"):
+            init(place)
+        return "refused"
+
+    monkeypatch.setattr(make, "_write", write)
+    init(tmp_path / "faces")
+    inits[0].join()
+    assert inits[1:] == ["refused"] and (tmp_path / "faces/params.yaml").exists()
+
+    def commit(beside, _):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/mine").touch()
+
+    monkeypatch.setattr(make, "_commit", commit)
+    with pytest.raises(UserError, match="made meanwhile by somebody else"):
+        init(tmp_path / "other")
+    assert set(tree(tmp_path / "other")) == {"mine"}
 
 
 def test_a_folder_inside_another_repository_is_refused_but_not_one_with_its_own(tmp_path):
