@@ -93,6 +93,7 @@ class Training:
         self.samples = job.folder.with_name("samples")
         if group.rank == 0:
             sheets.fresh(self.samples, self.state.images_seen)
+            sheets.warn_of_none(job.params, self.state, self.pixels.header)
         self.stop = 0
         self.speed = Throughput(
             lambda: operations(self.state), group.device, precision=job.params.precision, ranks=group.size,
@@ -125,7 +126,7 @@ class Training:
                     self.stop = history.validate(state, params, self.checked, self.pixels, self.group, self._poll)
                     state.checked = state.checked if self.stop else seen
                     if not self.stop:
-                        sheets.draw(state, params, self.pixels.header, self.samples, self.group)
+                        sheets.draw(state, params, self.pixels.header, self.samples, self.group, self.signals.any)
                 if seen in snapshots and not self.stop:
                     averages.store(self.job.folder / averages.FOLDER, state.averages, seen, write=self.group.rank == 0)
                 over = seen == total or self._impatient()

@@ -5,11 +5,15 @@ It is for who watches: no output holds it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from components.base import events
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.samples.pack import Header
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
@@ -18,13 +22,25 @@ from components.train.state import State
 _log = logging.getLogger(__name__)
 
 
-def draw(state: State, params: TrainParams, header: Header, folder: Path, group: Group) -> None:
+class _Stopped(Exception):
+    """The training is asked to stop while a sheet is drawn, which may take minutes."""
+
+
+def draw(
+    state: State, params: TrainParams, header: Header, folder: Path, group: Group, stopped: Callable[[], bool]
+) -> None:
     """Write ``<images seen>.png`` to ``folder`` and tell of it, on rank 0 and where the samples are pictures.
 
     ``params.sheet`` pictures, of one class after the other; number i is drawn from the same noise at each check.
+    Where that fails, or once ``stopped``, there is none: the training goes on, as it does without somebody watching.
     """
     if not params.sheet or group.rank or state.sharded or not header.spec.pixels:
         return
+
+    def look(_: int) -> None:
+        if stopped():
+            raise _Stopped
+
     from components.model import grid, sampling  # not at the top: most trainings of tests draw nothing
 
     classes = header.classes
@@ -36,16 +52,27 @@ def draw(state: State, params: TrainParams, header: Header, folder: Path, group:
     ids = [at % len(classes) if classes else -1 for at in range(params.sheet)]
     path = folder / f"{state.images_seen:012d}.png"
     try:
-        pictures = sampling.sample(model, ids, seed=params.seed, precision=params.precision)
-    except UserError as error:  # so early that nothing finite is drawn
-        _log.warning("no sheet after %d images: %s", state.images_seen, error)
+        pictures = sampling.sample(model, ids, seed=params.seed, precision=params.precision, progress=look)
+        grid.write(path, pictures, columns=min(len(classes) or 8, params.sheet, 16))
+    except _Stopped:
         return
-    grid.write(path, pictures, columns=min(len(classes) or 8, params.sheet, 16))
+    # So early that nothing finite is drawn; a disk that is full; a GPU's memory, of which training needs less.
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
+        _log.warning("no sheet after %d images: %s", state.images_seen, brief(error))
+        return
     events.emit(kind="file", path=str(path.absolute()), folder="samples")
 
 
 def fresh(folder: Path, seen: int) -> None:
     """Remove sheets of another training, or of more than ``seen`` images of this one."""
-    for path in folder.glob("????????????.png"):
+    for path in folder.glob("[0-9]" * 12 + ".png"):
         if not seen or int(path.stem) > seen:
-            path.unlink()
+            with contextlib.suppress(OSError):  # who may not remove it is told when the next one is written
+                path.unlink()
+
+
+def warn_of_none(params: TrainParams, state: State, header: Header) -> None:
+    """Say once why a training that should have sheets has none."""
+    if params.sheet and (state.sharded or not header.spec.pixels):
+        why = "sharding full has no whole network" if state.sharded else "its samples are no pictures"
+        _log.warning("train.sheet %d, but no sheet is drawn in this training: %s", params.sheet, why)

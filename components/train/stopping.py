@@ -35,6 +35,10 @@ class Signals:
         """Whether SIGTERM and SIGINT have arrived at this process."""
         return signal.SIGTERM in self._arrived, signal.SIGINT in self._arrived
 
+    def any(self) -> bool:
+        """Whether one of them has arrived at this process."""
+        return bool(self._arrived)
+
     def agreed(self, group: Group) -> int:
         """The signal to stop for, 0 for none, the same on every rank; a collective call: every rank has to make it."""
         return chosen(*group.sum(torch.tensor(self.arrived(), dtype=torch.float64)).tolist())

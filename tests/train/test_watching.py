@@ -2,15 +2,18 @@
 
 import json
 import logging
+import os
+import signal
 
 import pytest
 import torch
 from PIL import Image
-from train_fixtures import COMPACT, DIT, UNET, run, tiny
+from train_fixtures import COMPACT, DIT, UNET, latent_pack, run, tiny
 
 from components.base import events
 from components.dataset import tensors
-from components.train import profiling, state
+from components.model import sampling
+from components.train import profiling, sheets, state
 from components.train.distributed.ranks import Group
 from components.train.step import Step
 
@@ -42,6 +45,56 @@ def test_sheets_of_an_earlier_training_go(tmp_path, packs):
     stale.touch()
     run(tmp_path, tiny(sheet=1), packs)
     assert sorted(path.name for path in stale.parent.iterdir()) == ["000000000032.png", "000000000064.png"]
+
+
+def test_only_sheets_are_removed_from_their_folder(tmp_path, caplog):
+    for name in ("000000000032.png", "000000000064.png", "my-drawing-1.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "000000000096.png").mkdir()
+    sheets.fresh(tmp_path, 32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000000000032.png", "000000000096.png", "my-drawing-1.png"]  # fmt: skip
+
+
+def test_a_sheet_that_cannot_be_written_or_drawn_does_not_end_the_training(tmp_path, packs, caplog, monkeypatch):
+    (tmp_path / "file/scratch").mkdir(parents=True)
+    (tmp_path / "file/scratch/samples").touch()
+    _, model = run(tmp_path / "file", tiny(sheet=1), packs)
+    assert caplog.text.count("no sheet after 32 images: ") == 1 == caplog.text.count("no sheet after 64 images: ")
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sampling, "sample", full)
+    assert run(tmp_path / "memory", tiny(sheet=1), packs)[1] == model
+    assert "no sheet after 32 images: CUDA out of memory" in caplog.text
+
+
+def test_a_training_stopped_while_it_draws_a_sheet_draws_no_further_and_goes_on(tmp_path, packs, monkeypatch):
+    _, whole = run(tmp_path / "whole", tiny(sheet=2), packs)
+    real, steps = sampling.sample, []
+
+    def sample(*arguments, progress, **options):
+        def stop(count):
+            steps.append(count)
+            os.kill(os.getpid(), signal.SIGTERM)
+            progress(count)
+
+        return real(*arguments, progress=stop, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(sampling, "sample", sample)
+        with pytest.raises(SystemExit) as stopped:
+            run(tmp_path / "again", tiny(sheet=2), packs)
+    assert (stopped.value.code, len(steps)) == (128 + signal.SIGTERM, 1)
+    assert not (tmp_path / "again/scratch/samples").exists()
+    assert run(tmp_path / "again", tiny(sheet=2), packs)[1] == whole
+    assert [path.name for path in (tmp_path / "again/scratch/samples").iterdir()] == ["000000000064.png"]
+
+
+def test_a_training_that_can_have_no_sheets_says_why(tmp_path, caplog):
+    run(tmp_path, tiny(sheet=2), latent_pack(tmp_path / "pack"))
+    assert caplog.text.count("train.sheet 2, but no sheet is drawn in this training: its samples are no pictures") == 1
 
 
 def test_a_profile_says_where_the_time_of_some_steps_goes(tmp_path, caplog):
