@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from components.base import events, files
+from components.base.errors import brief
 
 FIRST = 10
 """Steps before: during them memory is allocated, algorithms are chosen and a step is captured."""
@@ -56,10 +57,14 @@ class Profile:
     def _write(self, found: Any) -> None:
         by = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
         self.steps = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
         table, trace = self.folder / "profile.txt", self.folder / "profile.json"
-        files.write_text(table, found.key_averages().table(sort_by=by, row_limit=_ROWS) + "\n")
-        found.export_chrome_trace(str(trace))
+        try:
+            files.write_text(table, found.key_averages().table(sort_by=by, row_limit=_ROWS) + "\n")
+            with files.replacing(trace) as beside:
+                found.export_chrome_trace(str(beside))
+        except OSError as error:  # a full disk is no reason to end a training that is only watched
+            _log.warning("train.profile: not written: %s", brief(error))
+            return
         for path in (table, trace):
             events.emit(kind="file", path=str(path.absolute()), folder="profile")
         _log.info("train.profile: where the time goes is in %s, and in profile.json beside it", table)

@@ -110,6 +110,19 @@ def test_a_profile_says_where_the_time_of_some_steps_goes(tmp_path, caplog):
     assert caplog.text.count("where the time goes is in") == 1
 
 
+@pytest.mark.parametrize("name", ["profile.txt", "profile.json"])
+def test_a_profile_that_cannot_be_written_does_not_end_the_training(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setenv(events.VARIABLE, str(tmp_path / "events.jsonl"))
+    (tmp_path / "to" / name).mkdir(parents=True)
+    profile = profiling.Profile(1, tmp_path / "to", torch.device("cpu"))
+    profile.start()
+    for _ in range(profiling.FIRST + 1):
+        profile.step()
+    profile.close()
+    assert "train.profile: not written: " in caplog.text
+    assert not (tmp_path / "events.jsonl").exists() and not list((tmp_path / "to").glob(".*"))
+
+
 def test_a_training_too_short_for_a_profile_says_so(tmp_path, caplog):
     profile = profiling.Profile(5, tmp_path, torch.device("cpu"))
     profile.start()
