@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from train_fixtures import COMPACT, DIT, UNET, latent_pack, run, tiny
 
 from components.base import events
@@ -190,3 +191,14 @@ def test_the_rate_falls_in_a_line_or_by_half_a_cosine_or_not_at_all():
 def test_adamw_takes_its_betas_and_epsilon(packs):
     begun = state.start(tiny(betas=[0.8, 0.95], epsilon=1e-6), tensors.Pixels(packs[0]), ALONE)
     assert all((group["betas"], group["eps"]) == ((0.8, 0.95), 1e-6) for group in begun.optimiser.param_groups)
+
+
+def test_an_epsilon_that_float32_has_not_is_refused_and_the_least_moves_no_weight_without_gradient(packs):
+    with pytest.raises(ValidationError, match="epsilon"):
+        tiny(epsilon=1e-50)  # 0 in float32: what a label that was not met has learnt would be 0 / 0
+    begun = state.start(tiny(epsilon=1e-30, muon_rate=0.0, weight_decay=0.0), tensors.Pixels(packs[0]), ALONE)
+    before = [weight.detach().clone() for weight in begun.learning]
+    for weight in begun.learning:
+        weight.grad = torch.zeros_like(weight)
+    begun.optimiser.step()
+    torch.testing.assert_close([weight.detach() for weight in begun.learning], before, rtol=0, atol=0)
