@@ -7,6 +7,7 @@ it (a stage run by hand) progress goes to standard error.  No event reaches an o
     {"kind": "progress", "done": 128, "total": 3000, "unit": "images", "rate": 151.2, "note": "loss 0.12"}
     {"kind": "metrics", "step": 128, "values": {"loss": 0.12}}
     {"kind": "log", "level": "INFO", "message": "..."}
+    {"kind": "file", "path": "/.../000000000128.png", "folder": "samples"}  # for who watches; kept with the metrics
 """
 
 from __future__ import annotations

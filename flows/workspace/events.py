@@ -74,7 +74,11 @@ class _Follower:
             text = self.rest + stream.read()
             self.at = stream.tell()
         *lines, self.rest = text.split(b"\n")
-        return [json.loads(line) for line in lines if line]
+        events = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # written by halves when the disk was full: one is lost, not the rest
+                events.append(json.loads(line))
+        return events
 
     def _handle(self, event: dict[str, Any]) -> None:
         if event["kind"] == "progress":
@@ -86,13 +90,18 @@ class _Follower:
                 self.log.warning("metrics are not streamed to MLflow: %s", error)
                 self.metrics = lambda *_: None
         elif event["kind"] == "file":
-            try:
-                self.files(self.stage, Path(event["path"]), event["folder"])
-            except Exception as error:  # best effort: the file lies where it was written
-                self.log.warning("%s is not in MLflow: %s", event["path"], error)
-                self.files = lambda *_: None
+            self._file(Path(event["path"]), event["folder"])
         elif event["kind"] == "log":
             self.log.log(logging.getLevelName(event["level"]), "%s", event["message"])
+
+    def _file(self, path: Path, folder: str) -> None:
+        try:
+            self.files(self.stage, path, folder)
+        except Exception as error:  # best effort: the file lies where it was written
+            if not path.exists():  # its stage has removed it since: nothing is wrong with MLflow
+                return
+            self.log.warning("%s is not in MLflow: %s", path, error)
+            self.files = lambda *_: None
 
     def _progress(self, event: dict[str, Any]) -> None:
         what, done, total = event["what"], event["done"], event["total"]

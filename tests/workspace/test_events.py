@@ -53,6 +53,7 @@ def test_a_file_for_who_watches_is_handed_on_and_one_that_cannot_be_kept_stops_n
         if path.name == "2.png":
             raise ConnectionError("gone")
 
+    (tmp_path / "2.png").touch()
     with following(path, "train", log=logging.getLogger("t"), metrics=lambda *_: None, files=keep):
         for name in ("1.png", "2.png", "3.png"):
             events.emit(kind="file", path=str(tmp_path / name), folder="samples")
@@ -87,3 +88,17 @@ def test_time_left_reads_like_a_clock():
         "1:01:01",
         "?",
     ]
+
+
+def test_a_file_that_is_gone_and_half_a_line_are_passed_over(tmp_path, caplog, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    monkeypatch.setenv(events.VARIABLE, str(path))
+    kept = []
+    (tmp_path / "2.png").touch()
+    with following(path, "train", log=logging.getLogger("t"), metrics=lambda *_: None,
+                   files=lambda _, file, __: kept.append((file.name, file.read_bytes()))):  # fmt: skip
+        events.emit(kind="file", path=str(tmp_path / "1.png"), folder="samples")
+        with path.open("a") as stream:
+            stream.write('{"kind": "log", "lev\n\n')
+        events.emit(kind="file", path=str(tmp_path / "2.png"), folder="samples")
+    assert kept == [("2.png", b"")] and not caplog.text
