@@ -92,7 +92,7 @@ def normal(seed: int, places_B: Tensor, shape: Sequence[int], device: torch.devi
         for at in range(0, len(start), many):
             rows = slice(at, at + many)
             _pairs(_split(steps + start[rows], key[rows]), out[rows, :, first : first + piece])
-    return out.view(len(places_B), -1)[:, : math.prod(shape)].reshape(len(places_B), *shape)
+    return out.view(len(places_B), 2 * half)[:, : math.prod(shape)].reshape(len(places_B), *shape)
 
 
 @functools.cache

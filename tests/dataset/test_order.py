@@ -62,6 +62,10 @@ def test_an_image_meets_the_same_noise_in_whatever_batch_it_is_drawn():
     assert not torch.equal(counters.normal(1, places, (1, 5, 5))[1:], other[:-1])
 
 
+def test_no_image_has_no_noise():
+    assert counters.normal(3, torch.zeros(0, dtype=torch.int64), (3, 5, 7)).shape == (0, 3, 5, 7)
+
+
 def test_the_noise_is_normal():
     noise = counters.normal(3, torch.arange(400), (3, 32, 32)).double().flatten()
     ordered, wanted = noise.sort().values, (torch.arange(len(noise)).double() + 0.5) / len(noise)
