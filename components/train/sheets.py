@@ -19,6 +19,9 @@ from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
 from components.train.state import State
 
+SHOWN = 96
+"""Screen pixels, about, that a small picture is wide on a sheet."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +56,8 @@ def draw(
     path = folder / f"{state.images_seen:012d}.png"
     try:
         pictures = sampling.sample(model, ids, seed=params.seed, precision=params.precision, progress=look)
-        grid.write(path, pictures, columns=min(len(classes) or 8, params.sheet, 16))
+        scale = max(1, SHOWN // pictures.shape[2])
+        grid.write(path, pictures, columns=min(len(classes) or 8, params.sheet, 16), scale=scale)
     except _Stopped:
         return
     # So early that nothing finite is drawn; a disk that is full; a GPU's memory, of which training needs less.

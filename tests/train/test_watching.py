@@ -30,7 +30,7 @@ def test_each_check_leaves_a_sheet_and_the_model_is_the_same_bytes(tmp_path, pac
     assert [path.name for path in sheets] == ["000000000064.png", "000000000128.png"]
     columns = len(tensors.Pixels(packs[0]).header.classes)
     with Image.open(sheets[0]) as sheet:
-        assert sheet.size == (columns * 10 + 2, -(-5 // columns) * 10 + 2)
+        assert sheet.size == (columns * 98 + 2, -(-5 // columns) * 98 + 2)  # 8 px, twelve times as wide
     files = [line for line in map(json.loads, told.read_text().splitlines()) if line["kind"] == "file"]
     assert sorted(line["folder"] for line in files) == ["profile", "profile", "samples", "samples"]
     assert {line["path"] for line in files if line["folder"] == "samples"} == {str(path) for path in sheets}
