@@ -165,7 +165,7 @@ def _pairs(bits: Tensor, out: Tensor) -> None:
 
 
 def _root(value: Tensor) -> Tensor:
-    """The square root, rounded as IEEE 754 says; torch's on a CPU is not (it calls MKL's, in 14 % of the numbers)."""
+    """The square root, rounded as IEEE 754 says; torch's on a CPU is not (it calls MKL's, which one in seven shows)."""
     return torch.from_numpy(np.sqrt(value.numpy())) if value.device.type == "cpu" else value.sqrt()
 
 

@@ -55,7 +55,7 @@ class Profile:
         running.stop()
 
     def _write(self, found: Any) -> None:
-        by = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        by = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
         self.steps = 0
         table, trace = self.folder / "profile.txt", self.folder / "profile.json"
         try:
