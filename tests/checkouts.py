@@ -158,7 +158,7 @@ def _zygote() -> socket.socket:
     name = f"stillroom-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or os.getpid()}"
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(300)
-    until, started = time.monotonic() + 300, None
+    until, started = time.monotonic() + 300, False
     while True:
         try:
             ours.connect(f"\0{name}")
@@ -166,9 +166,10 @@ def _zygote() -> socket.socket:
         except ConnectionRefusedError:  # it is not there, or does not listen yet
             if time.monotonic() > until:
                 raise
-        if started is None:
+        if not started:
             line = [sys.executable, str(ROOT / "tests" / "zygote.py"), name]
-            started = subprocess.Popen(line, env=environment() | QUIET)
+            subprocess.run(line, env=environment() | QUIET, check=True)
+            started = True
         time.sleep(0.05)
 
 
