@@ -255,8 +255,8 @@ def _distil() -> Result:
     params = DistilParams(seed=0, images=32, batch=8, steps=2, substeps=3, learning_rate=0.05, gradient_clip=1.0,
                           ema_half_life=0.2, checkpoint_images=32, samples=4)  # fmt: skip
     master: Any = SimpleNamespace(
-        objective=objective("v", "cosine"), weighting="plain", network=_Denoiser(), guidance=1.5, classes=("a", "b"),
-        null_class=2, spec=spec.image((3, 8, 8)),
+        objective=objective("v", "cosine"), weighting="plain", network=_Denoiser(), guidance=1.5, guide=None,
+        autoguidance=1.0, classes=("a", "b"), null_class=2, spec=spec.image((3, 8, 8)),
     )  # fmt: skip
     pictures = torch.from_numpy(np.stack([picture(f"distil {number}", 8) for number in range(12)]))
     images: Any = SimpleNamespace(

@@ -227,7 +227,7 @@ def _evaluation(folder: Path, names: list[str], keys: list[str], shape: tuple[in
         "loss_by_level": [{"level": at, "sigma_low": 0.002 * 4**at, "sigma_high": 0.008 * 4**at,
                            "value": 0.4 / (at + 1),
                            "low": 0.3 / (at + 1), "high": 0.5 / (at + 1)} for at in range(8)],
-        "sampler": {"steps": 12, "guidance": 2.5, "seed": 7},
+        "sampler": {"steps": 12, "guidance": 2.5, "autoguidance": 1.0, "seed": 7},
     }  # fmt: skip
     _json(folder / "scores.json", whole)
     (folder / "samples.u8").write_bytes(random.integers(0, 256, (len(ids), *shape), np.uint8).tobytes())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from components.networks import hf
 from components.samples import pack
@@ -86,13 +90,22 @@ def tiny(**changes: object) -> TrainParams:
         "weighting": "plain",
         "learning_rate": 2e-3, "muon_rate": 0.01, "weight_decay": 0.01, "warmup_images": 16,
         "constant_until": 0.4, "final_rate": 0.01, "fall": "linear", "betas": [0.9, 0.99], "epsilon": 1e-8,
-        "recompute": False, "sheet": 0, "profile": 0,
+        "recompute": False, "sheet": 0, "profile": 0, "guide": None, "autoguidance": 1.0,
         "gradient_clip": 1.0, "ema_half_lives": [0.06], "ema_snapshots": 0, "micro_batch": "auto",
         "compile": False, "sharding": "none", "label_dropout": 0.2, "checkpoint_images": 32,
         "guard": {"spike": None, "window": 8, "give_up": 2}, "loaders": 0, "keep": 2, "patience": None,
         "validate_images": 4, "validations": 2, "sampler": "dpmpp_2m", "steps": 4, "guidance": 2.0, "onnx": False,
     }  # fmt: skip
     return TrainParams.model_validate_json(json.dumps(values | changes))
+
+
+def served_pictures(answer: list[dict[str, Any]]) -> Tensor:
+    """The pictures that a served model answered with, uint8 NHWC."""
+    import numpy as np
+    from PIL import Image
+
+    found = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in answer]
+    return torch.stack([torch.from_numpy(np.array(picture)) for picture in found])
 
 
 STRANGER = ["components", "flows", *(name for name in hf.NOT_NEEDED if "." not in name)]

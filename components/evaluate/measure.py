@@ -93,14 +93,14 @@ def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExec
 
 
 def samples(
-    run: Run, class_ids: Sequence[int], *, seed: int, steps: int | None = None, first: int = 0,
-    what: str = "evaluate: samples",
-) -> Tensor:  # fmt: skip
-    """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, in ``steps`` or the model's own.
+    run: Run, class_ids: Sequence[int], *, seed: int, first: int = 0, what: str = "evaluate: samples", **wishes: Any
+) -> Tensor:
+    """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, as the model does but for ``wishes``.
 
-    The first one is number ``first`` of ``seed``; ``what`` names the progress bar.
+    Those are of :func:`components.model.sampling.plan`.  The first one is number ``first`` of ``seed``; ``what`` names
+    the progress bar.
     """
-    tasks = [(list(class_ids[part]), seed, first + part.start, steps) for part in _parts(len(class_ids))]
+    tasks = [(list(class_ids[part]), seed, first + part.start, wishes) for part in _parts(len(class_ids))]
     return run(_sample, tasks, what)
 
 
@@ -158,8 +158,8 @@ def _plain(work: Callable[..., Tensor], task: tuple) -> Any:
     return work(*task).numpy()  # a tensor would go through shared memory, of which containers have little
 
 
-def _sample(class_ids: list[int], seed: int, start: int, steps: int | None) -> Tensor:
-    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, steps=steps)
+def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, Any]) -> Tensor:
+    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, **wishes)
 
 
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:

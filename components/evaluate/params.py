@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.base.params import Params, explained
+from components.diffusion import names
 
 
 class JudgeParams(Params):
@@ -20,6 +21,15 @@ class JudgeParams(Params):
         description="file of its weights, seen from the checkout: .safetensors, or a state dict by torch.save",
     )  # fmt: skip
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of that file, 64 hex digits")
+
+
+class WayParams(Params):
+    """A way of drawing that a sweep compares."""
+
+    steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000")
+    sampler: names.Sampler = Field(description="what each is: docs/sampling.md")
+    guidance: float = Field(ge=0, le=50, description="pull towards the label; 1 is none, 0..50")
+    autoguidance: float = Field(ge=1, le=50, description="push away from the guide; 1 is none, 1..50")
 
 
 class EvaluateParams(Params):
@@ -37,10 +47,11 @@ class EvaluateParams(Params):
         description="samples that come this much nearer to a training image than 95 of 100 held-out images (of their "
         "class, if it has 20) are memorised, too; a share of that distance, 0..1, 0 for memorised_rmse alone",
     )  # fmt: skip
-    sweep: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        max_length=20,
-        description="numbers of sampling steps, each 1..1000, to draw 128 pictures in and compare; [] = off; the "
-        "fewest that are not worse than the best beyond chance are scored, and registered in place of train.steps",
+    sweep: tuple[Annotated[int, Field(ge=1, le=1000)] | WayParams, ...] = Field(
+        max_length=40,
+        description="numbers of sampling steps, each 1..1000, or ways of drawing, to draw 128 pictures in and compare; "
+        "[] = off; the cheapest that is not worse than the best beyond chance is scored, and registered in place of "
+        "that of section train",
     )
     judges: tuple[JudgeParams, ...] = Field(
         max_length=2, description="stronger judges beside EfficientNet-Lite0, each network once at most; [] = none"

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
 
-    They are drawn in the model's own number of steps or, where steps are swept, in the knee, with which it is then
-    registered (:mod:`components.evaluate.knee`).  Writes the tables of samples and of held-out images
+    They are drawn in the model's own way or, where ways are swept, in the knee, with which it is then registered
+    (:mod:`components.evaluate.knee`).  Writes the tables of samples and of held-out images
     (:mod:`components.samples.drawn`), scores.json, errors.f32 and the pictures of the report into ``evaluation``;
     returns the scores with their intervals.  UserError when a split is too small or the model is of samples of
     another shape.
@@ -47,25 +48,29 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     measure.import_ahead(model)
     denoiser = sampling.load(model)
     measure.check(denoiser, images.header, model)
+    sweep.ways(params, denoiser)  # before hours of work: whether they can be
     train_ids = images.class_ids[rows["train"]].tolist()
     class_ids = class_mix(train_ids, params.samples)
     extra_ids = gallery.wanted(train_ids, class_ids)
     found, tables = _measured(params, wanted, model, pixels, rows, class_ids, extra_ids)
-    film_ids, steps = _film_classes(train_ids), sweep.knee(found.sweep)
-    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, steps=steps)
+    film_ids, chosen = _film_classes(train_ids), sweep.knee(found.sweep)
+    way = chosen or sweep.own(denoiser)
+    film, sigmas = sampling.film(
+        denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, **(asdict(chosen) if chosen else {})
+    )
     table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
                    "samples": len(found.drawn)},
         "scores": metrics.of_sets(params, found),
         "sampler": {
-            "name": denoiser.sampler, "steps": steps or denoiser.steps, "guidance": denoiser.guidance,
+            "name": way.sampler, "steps": way.steps, "guidance": way.guidance, "autoguidance": way.autoguidance,
             "seed": params.seed,
         },
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
-    table |= {**levels, "sweep": found.sweep, "knee": steps}
+    table |= {**levels, "sweep": found.sweep, "knee": asdict(chosen) if chosen else None}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
@@ -74,7 +79,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         _write(folder, table, found, class_ids, images.header.classes, film, film_info)
         gallery.write(folder, extra_ids, found.extra, rows=rows["train"], train_ids=train_ids, class_ids=class_ids)
         _augmented(folder, model, images, rows["train"])
-        knee.write(folder, model, denoiser, steps)
+        knee.write(folder, model, denoiser, chosen)
     return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(found.sweep)
 
 
@@ -89,10 +94,10 @@ def _measured(
     floor = order[: len(class_ids)].tolist()
     with measure.workers(model) as run:
         held_out = measure.described(run, real, "held-out features")
-        # A distilled student knows one number of steps.
-        points = [] if sampling.load(model).sigmas else sweep.swept(params, run, class_ids, held_out)
-        steps = sweep.knee(points)
-        made = measure.samples(run, class_ids, seed=params.seed, steps=steps)
+        points = sweep.swept(params, run, sampling.load(model), class_ids, held_out, pixels=pixels, rows=rows["train"])
+        chosen = sweep.knee(points)
+        way = asdict(chosen) if chosen else {}
+        made = measure.samples(run, class_ids, seed=params.seed, **way)
         fake = measure.described(run, made, "features of samples")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
                                  floor=floor, classes=len(images.header.classes))  # fmt: skip
@@ -101,8 +106,8 @@ def _measured(
         others_seen = images.gather([rows["train"][at] for at in floor])
         judged = [(judge, _features(run, judge, made, real, others_seen)) for judge in wanted]
         if extra_ids:
-            extra = measure.samples(run, extra_ids, seed=params.seed, steps=steps, first=len(made),
-                                    what="evaluate: rare labels")  # fmt: skip
+            extra = measure.samples(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels",
+                                    **way)  # fmt: skip
     among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
     among.see(neighbours.values(real), held_out, 0)
     both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))

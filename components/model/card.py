@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.diffusion.objective import Objective
-from components.model import schedulers
+from components.model import lines, schedulers
 from components.samples.spec import SampleSpec
 
 
@@ -42,27 +42,26 @@ class Recipe:
     seed: int
     steps: int
     guidance: float
+    autoguidance: float
+    """Away from the guide; 1 where there is none."""
+    guide: float | None
+    """Share of the images after which the guide was kept; None where there is none."""
     onnx: bool
     """Whether the model folder holds the network as ONNX too."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the card says of one kind of network.
-
-    ``module``: its class in diffusers, None where diffusers has none; ``folder``: where the model folder holds it.
-    """
+    """What the card says of one kind of network."""
 
     words: str
     library: str
-    module: str | None = None
-    folder: str = "unet"
 
 
 _KINDS = {
-    "unet": _Kind("A `UNet2DModel` of diffusers", "diffusers", "UNet2DModel"),
+    "unet": _Kind("A `UNet2DModel` of diffusers", "diffusers"),
     "compact": _Kind("A compact U-Net of Stillroom, for CPUs and small devices, handed out as ONNX", "onnx"),
-    "dit": _Kind("A `DiTTransformer2DModel` of diffusers", "diffusers", "DiTTransformer2DModel", "transformer"),
+    "dit": _Kind("A `DiTTransformer2DModel` of diffusers", "diffusers"),
 }
 
 _PREDICTS = {
@@ -75,6 +74,8 @@ _SCHEDULES = {
     "logit_normal": "rectified-flow",
 }  # fmt: skip
 
+_HOW, _LIMITS = "\n## How to sample\n\n", "\n\n## Limits\n"
+
 _CARD = """---
 library_name: {library}
 {pipeline}tags: [diffusion, denoiser, stillroom{tag}]
@@ -83,8 +84,8 @@ library_name: {library}
 # A denoiser for {what}
 
 {words} with {millions:.2f} M parameters that predicts {predicts} on the {schedule}
-schedule. Its samples take {steps} steps at guidance {guidance:g}; the sampler saved beside it is diffusers' {sampler}.
-The weights are the moving average over training.
+schedule. {samples}; the sampler saved beside it is diffusers' {sampler}.
+The weights are the moving average over training.{guide}
 
 ## Data
 
@@ -111,67 +112,6 @@ not be taken for a source of facts about what it draws. Training images that rep
 were: see the nearest training images in the model report.
 """
 
-_LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
-
-_DIFFUSERS = """With torch and diffusers:
-
-```python
-import torch
-from diffusers import {module}, {sampler}
-
-network = {module}.from_pretrained("FOLDER", subfolder="{folder}")
-scheduler = {sampler}.from_pretrained("FOLDER", subfolder="scheduler")
-scheduler.set_timesteps({steps})
-{labels}x = torch.randn(4, {shape}) * scheduler.init_noise_sigma
-for t in scheduler.timesteps:
-    given, at = scheduler.scale_model_input(x, t), t.expand(4)
-    with torch.no_grad():
-        labelled = network(given, at{label}).sample
-        {free}
-    x = scheduler.step({guided}, t, x).prev_sample
-{result}  # 4 x {size}
-```"""
-
-_PIPELINE = """With torch and diffusers:
-
-```python
-from diffusers import DiffusionPipeline
-
-images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images
-```"""
-
-_ONNX = """With numpy and onnxruntime, and nothing else:
-
-```python
-import json, os
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # no telemetry; before the import
-import numpy, onnxruntime
-
-network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")
-with open("FOLDER/onnx/levels.json") as file:
-    levels = json.load(file)  # noise levels, equally spaced in log sigma, and what a prediction means at each
-{labels}x, before = numpy.random.randn(4, {shape}) * levels[0]["sigma"], None
-for one, after in zip(levels, [*levels[1:], levels[-1]]):
-    sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
-    given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
-    labelled = network.run(None, {onnx_given})[0]
-    {free}
-    clean = one["c_skip"] * x + one["c_out"] * {guided}
-    ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
-    x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
-{result}  # 4 x {size}
-```{served}"""
-
-_SERVED = """
-
-As a server that answers with PNGs (in base64), with mlflow, numpy and onnxruntime; a label by its name, "" for none:
-
-```sh
-mlflow models serve --env-manager local --port 5001 --model-uri FOLDER
-curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
-  -d '{"inputs": [""], "params": {"seed": 0, "count": 4}}'
-```"""
-
 
 def text(
     recipe: Recipe, *, spec: SampleSpec, classes: Sequence[str], counts: dict[str, int],
@@ -189,27 +129,44 @@ def text(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
         predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
         sampler=type(schedulers.stock(objective)).__name__,
-        **_of_samples(spec), millions=parameters / 1e6, classes=named, steps=recipe.steps,
-        guidance=recipe.guidance,
+        **_of_samples(spec), millions=parameters / 1e6, classes=named,
+        samples=_samples(recipe.steps, recipe.guidance, recipe.autoguidance), guide=_guide(recipe.guide),
         images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
         constant=recipe.constant_until, final=recipe.final_rate,
         fall={"linear": "in a line", "cosine": "by half a cosine"}[recipe.fall], decay=recipe.weight_decay,
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
-        code="\n\n".join(_blocks(recipe, kind, spec, len(classes))),
+        code=lines.text(lines.Drawing(
+            spec=spec, classes=len(classes),
+            **{name: getattr(recipe, name) for name in (
+                "network", "objective", "steps", "guidance", "autoguidance", "onnx")},
+        )),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
 
 
-def with_knee(card: str, own: int, knee: int) -> str:
-    """``card`` of a model that takes ``own`` steps, when it is registered to take ``knee``, which a sweep found."""
-    about, heading, lines = card.partition("\n## How to sample\n")
-    took = f"Its samples take {own} steps at"
-    about = about.replace(took, f"Its samples take {knee} steps (the knee of the sweep in `scores.json`) at", 1)
-    for word in ("scheduler.set_timesteps(", "num_inference_steps="):
-        lines = lines.replace(f"{word}{own})", f"{word}{knee})")
-    return about + heading + lines
+def with_knee(card: str, drawing: lines.Drawing) -> str:
+    """``card`` of a model that is registered to draw by ``drawing``, which a sweep chose, in place of its own way."""
+    about, heading, rest = card.partition(_HOW)
+    _, limits, end = rest.rpartition(_LIMITS)
+    chosen = _samples(drawing.steps, drawing.guidance, drawing.autoguidance)
+    about = re.sub(r"Its samples take .*(?=; the sampler saved)", f"{chosen} (the knee of the sweep in `scores.json`)",
+                   about, count=1)  # fmt: skip
+    return about + heading + lines.text(drawing) + limits + end
+
+
+def _samples(steps: int, guidance: float, autoguidance: float) -> str:
+    pushed = "" if autoguidance == 1 else f" and autoguidance {autoguidance:g}"
+    return f"Its samples take {steps} steps at guidance {guidance:g}{pushed}"
+
+
+def _guide(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f"""
+The guide is the same average after {share:.3g} of the training: samples are led away from what it says without a label
+(autoguidance, Karras et al. 2024, arXiv:2406.02507)."""
 
 
 def _of_samples(spec: SampleSpec) -> dict[str, str]:
@@ -231,35 +188,3 @@ def _optimiser(recipe: Recipe) -> str:
     if recipe.muon_rate is None:
         return adamw
     return f"Muon at {recipe.muon_rate:g} for kernels and matrices in the blocks and {adamw} for the rest"
-
-
-def _blocks(recipe: Recipe, kind: _Kind, spec: SampleSpec, classes: int) -> list[str]:
-    """The ways to sample without this project, each with the lines that do it."""
-    sizes = [*map(str, spec.shape)]
-    numbers = {"steps": recipe.steps, "shape": ", ".join(sizes), "size": " x ".join(sizes)}
-    means = f"stored numbers * {spec.scale:g} + {spec.shift:g}"
-    results = [f"samples = {name}  # {means}" for name in ("x", "clean")]
-    if spec.pixels:
-        results = ["images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()",
-                   'images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")']  # fmt: skip
-    guided = f"(free + {recipe.guidance:g} * (labelled - free))" if classes else "labelled"
-    blocks = []
-    if kind.module and recipe.objective.schedule.name == "exponential":
-        blocks += [_PIPELINE.format(**numbers)] if spec.pixels else []  # it draws images alone
-    elif kind.module:
-        labels = _LABELS.format(of=f"torch.arange(4) % {classes}", none=f"torch.full((4,), {classes})", classes=classes)
-        blocks.append(_DIFFUSERS.format(
-            **numbers, result=results[0], module=kind.module, folder=kind.folder,
-            sampler=type(schedulers.stock(recipe.objective)).__name__,
-            labels=labels if classes else "", label=", class_labels=labels" if classes else "",
-            free="free = network(given, at, class_labels=none).sample", guided=guided,
-        ))  # fmt: skip
-    if recipe.onnx:
-        labels = _LABELS.format(of=f"numpy.arange(4) % {classes}", none=f"numpy.full(4, {classes})", classes=classes)
-        blocks.append(_ONNX.format(
-            **numbers, result=results[1], labels=labels if classes else "", guided=guided,
-            served=_SERVED if spec.pixels else "",
-            onnx_given='given | {"class_labels": labels}' if classes else "given",
-            free='free = network.run(None, given | {"class_labels": none})[0]',
-        ))  # fmt: skip
-    return blocks if classes else [re.sub(r" +free = .*\n", "", block) for block in blocks]

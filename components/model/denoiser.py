@@ -18,12 +18,8 @@ def save(folder: Path, network: nn.Module, objective: Objective, notes: dict[str
     """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals."""
     from components.networks.hf import diffusers
 
+    save_network(folder, network)
     kind = type(network).__name__
-    model: Any = network  # a ModelMixin of diffusers
-    model.save_pretrained(
-        folder / next(each.folder for each in registry.NETWORKS.values() if each.class_name == kind),
-        safe_serialization=True,
-    )
     scheduler = schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
     index = {
@@ -35,6 +31,16 @@ def save(folder: Path, network: nn.Module, objective: Objective, notes: dict[str
     if kind == "UNet2DModel":  # DiTPipeline wants an autoencoder, and diffusers does not know the compact network
         write_json(folder / "model_index.json", index)
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
+
+
+def save_network(folder: Path, network: nn.Module) -> None:
+    """Write ``network`` alone, into the subfolder of ``folder`` where pipelines of diffusers have it."""
+    kind = type(network).__name__
+    model: Any = network  # a ModelMixin of diffusers
+    model.save_pretrained(
+        folder / next(each.folder for each in registry.NETWORKS.values() if each.class_name == kind),
+        safe_serialization=True,
+    )
 
 
 def write_json(path: Path, data: object) -> None:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from components.base.errors import UserError, brief
-from components.networks import precision
+from components.networks import precision, registry
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Engine = Literal["auto", "torch", "onnx"]
 
-ONNX = Path("onnx") / "model.onnx"
-"""Where a model folder holds its ONNX form."""
+ONNX, ONNX_GUIDE = Path("onnx") / "model.onnx", Path("onnx") / "guide.onnx"
+"""Where a model folder holds its ONNX form, and that of its guide."""
 
 _DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 
@@ -39,14 +39,15 @@ def choose(engine: Engine, folder: Path, device: torch.device) -> Literal["torch
     Measured (docs/sampling.md): on the CPU ONNX Runtime is ahead of torch in fp32 and behind it in bf16, so it is taken
     where the folder has the ONNX form and the processor no instructions for bf16. On CUDA it is always torch.
     """
-    there = (folder / ONNX).is_file()
+    wanted = [ONNX, ONNX_GUIDE] if (folder / registry.GUIDE).is_dir() else [ONNX]
+    missing = [name for name in wanted if not (folder / name).is_file()]
     if engine == "onnx" and device.type != "cpu":
         raise UserError("engine onnx runs on the CPU, and here is a CUDA device: take --engine torch or auto")
-    if engine == "onnx" and not there:
-        raise UserError(f"{folder / ONNX}: not there: this model has no ONNX form, take --engine torch or auto")
+    if engine == "onnx" and missing:
+        raise UserError(f"{folder / missing[0]}: not there: this model has no ONNX form, take --engine torch or auto")
     if engine != "auto":
         return engine
-    return "onnx" if there and device.type == "cpu" and precision.resolve(device, "auto") == "fp32" else "torch"
+    return "onnx" if not missing and device.type == "cpu" and precision.resolve(device, "auto") == "fp32" else "torch"
 
 
 class OnnxNetwork(nn.Module):

@@ -28,8 +28,10 @@ _SIGMAS = (1e-6, 1e6)
 """The range of sigmas; float32 computes their squares and logarithms."""
 
 
-def read(notes: dict[str, Any], network: nn.Module) -> dict[str, Any]:
+def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> dict[str, Any]:
     """The fields of a denoiser that ``notes`` holds; an exception when they make no sense or fit another network."""
+    if guide and any(of(guide) != of(network) for of in (registry.sample_shape, registry.labels)):
+        raise ValueError("a guide of other samples or labels")
     specs.known_format(notes["format"], FORMAT)
     weighting = notes["weighting"]
     if weighting not in get_args(Weighting):
@@ -38,7 +40,7 @@ def read(notes: dict[str, Any], network: nn.Module) -> dict[str, Any]:
     null_class = _null_class(notes["null_class"], classes, network)
     return {
         "objective": noted(notes["objective"]), "weighting": weighting, "classes": classes, "null_class": null_class,
-        "spec": _spec(notes, registry.sample_shape(network)), **_habits(notes),
+        "spec": _spec(notes, registry.sample_shape(network)), **_habits(notes, guide is not None),
     }  # fmt: skip
 
 
@@ -74,8 +76,8 @@ def _spec(notes: dict[str, Any], shape: tuple[int, ...]) -> SampleSpec:
     return found
 
 
-def _habits(notes: dict[str, Any]) -> dict[str, Any]:
-    """Sampler, steps, guidance and sigmas; ValueError when they make no sense."""
+def _habits(notes: dict[str, Any], guide: bool) -> dict[str, Any]:
+    """Sampler, steps, guidance, autoguidance and sigmas; ValueError when they make no sense."""
     sampler, steps, guidance = notes.get("sampler", "dpmpp_2m"), notes["steps"], notes["guidance"]
     if not isinstance(sampler, str) or sampler not in samplers.SAMPLERS:
         raise ValueError(f"sampler {sampler!r:.40} is none of {', '.join(samplers.SAMPLERS)}")
@@ -83,6 +85,9 @@ def _habits(notes: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"steps {steps!r:.40} must be a whole number in 1..{MOST_STEPS}")
     if not 0 <= (guidance := specs.number(guidance, "guidance")) <= MOST_GUIDANCE:
         raise ValueError(f"guidance {guidance:g} is not in 0..{MOST_GUIDANCE}")
+    autoguidance = specs.number(notes.get("autoguidance", 1.0), "autoguidance")
+    if not 1 <= autoguidance <= (MOST_GUIDANCE if guide else 1):
+        raise ValueError(f"autoguidance {autoguidance:g} is not in 1..{MOST_GUIDANCE}, or there is no guide")
     sigmas = notes.get("sigmas")
     if sigmas is not None:
         low, high = _SIGMAS
@@ -90,4 +95,6 @@ def _habits(notes: dict[str, Any]) -> dict[str, Any]:
         falling = all(one > two for one, two in itertools.pairwise(sigmas))
         if len(sigmas) != steps or not falling or not low <= sigmas[-1] <= sigmas[0] <= high:
             raise ValueError(f"sigmas must be {steps} falling numbers in {low:g}..{high:g}")
-    return {"sampler": sampler, "steps": steps, "guidance": guidance, "sigmas": sigmas}
+    return {
+        "sampler": sampler, "steps": steps, "guidance": guidance, "autoguidance": autoguidance, "sigmas": sigmas,
+    }  # fmt: skip

@@ -1,8 +1,9 @@
 """The form of a network that needs neither our code nor torch: ONNX, and the noise levels to walk along.
 
 ``onnx/model.onnx`` takes float32 ``sample`` BCHW and ``timestep`` (B,), int64 ``class_labels`` (B,) where the network
-has labels, and gives float32 ``prediction`` BCHW, for any B.  ``onnx/levels.json`` holds, for each step of sampling,
-what D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
+has labels, and gives float32 ``prediction`` BCHW, for any B; so does
+``onnx/guide.onnx`` of a guide, where there is one.  ``onnx/levels.json`` holds, for each step of sampling, what
+D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import onnx
 
 FOLDER = "onnx"
-MODEL = "model.onnx"
+MODEL, GUIDE = "model.onnx", "guide.onnx"
 LEVELS = "levels.json"
 
 OPSET = 18
@@ -41,24 +42,31 @@ MOST_INSIDE = 2**31 - 2**20
 _log = logging.getLogger(__name__)
 
 
-def write(folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float]) -> float:
-    """Write both files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
+def write(
+    folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float], guide: nn.Module | None = None
+) -> float:
+    """Write the files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
 
-    ``network`` lies on the CPU; ``sigmas`` are the falling noise levels of levels.json.  Equal networks give equal
-    bytes: no path, no clock, no name of a machine in them.
+    ``network`` and its ``guide``, if it has one, lie on the CPU; ``sigmas`` are the falling noise levels of
+    levels.json.  Equal networks give equal bytes: no path, no clock, no name of a machine in them.
     """
-    network = network.eval()
     (folder / FOLDER).mkdir()
-    path = folder / FOLDER / MODEL
+    errors = [_write(folder, name, each, objective) for name, each in ((MODEL, network), (GUIDE, guide)) if each]
+    write_levels(folder, objective, sigmas)
+    return max(errors)
+
+
+def _write(folder: Path, name: str, network: nn.Module, objective: Objective) -> float:
+    network = network.eval()
+    path = folder / FOLDER / name
     _save(_exported(network), path)
     error = _error(path, network, objective)
     if not error <= MOST_ERROR:
         raise UserError(
-            f"onnx/{MODEL}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
+            f"onnx/{name}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
             "set train.onnx to false and report this"
         )
-    _log.info("onnx: %d bytes, within %.1e of torch", path.stat().st_size, error)
-    write_levels(folder, objective, sigmas)
+    _log.info("onnx: %s, %d bytes, within %.1e of torch", name, path.stat().st_size, error)
     return error
 
 

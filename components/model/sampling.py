@@ -44,6 +44,8 @@ class Denoiser:
     """A loaded model folder, and how it draws unless somebody says otherwise."""
 
     network: nn.Module
+    guide: nn.Module | None
+    """The weaker network that samples are led away from."""
     device: torch.device
     engine: str
     objective: Objective
@@ -54,6 +56,7 @@ class Denoiser:
     sampler: names.Sampler
     steps: int
     guidance: float
+    autoguidance: float
     sigmas: tuple[float, ...] | None
     """The only noise levels that a distilled student knows; None for all others."""
 
@@ -73,6 +76,7 @@ class Plan:
     sampler: names.Sampler
     sigmas: tuple[float, ...]
     guidance: float
+    autoguidance: float
     eta: float | None
 
 
@@ -88,18 +92,16 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     chosen = engines.choose(engine, folder, device)
     try:
         network = _network(folder, config)
-        said = notes.read(found, network)
-        if chosen == "onnx":
-            network = engines.OnnxNetwork(folder / engines.ONNX)
-        elif device.type == "cuda":
-            network = engines.Graphed(network)
-        network = network.to(device).eval().requires_grad_(False)
+        guide = _guide(folder)
+        said = notes.read(found, network, guide)
+        network = _placed(network, folder / engines.ONNX, chosen, device)
+        guide = guide and _placed(guide, folder / engines.ONNX_GUIDE, chosen, device)
     except UserError:
         raise
     except Exception as error:  # the constructors of networks raise whatever a hostile config.json makes them meet
         _log.debug("%s cannot be loaded", folder, exc_info=True)
         raise UserError(f"{folder}: not a whole denoiser ({brief(error)}): train or pull it again") from None
-    return Denoiser(network=network, device=device, engine=chosen, **said)
+    return Denoiser(network=network, guide=guide, device=device, engine=chosen, **said)
 
 
 def _network(folder: Path, config: dict[str, Any]) -> nn.Module:
@@ -114,16 +116,33 @@ def _network(folder: Path, config: dict[str, Any]) -> nn.Module:
     return network
 
 
+def _guide(folder: Path) -> nn.Module | None:
+    """The guide of the model in ``folder``, if it has one; any exception when it is damaged."""
+    place = folder / registry.GUIDE
+    if not place.is_dir():
+        return None
+    return _network(place, files.read_json_object(registry.folder(place) / registry.CONFIG, "pull the model again"))
+
+
+def _placed(network: nn.Module, onnx: Path, engine: str, device: torch.device) -> nn.Module:
+    """``network`` as ``engine`` computes it on ``device``."""
+    if engine == "onnx":
+        network = engines.OnnxNetwork(onnx)
+    elif device.type == "cuda":
+        network = engines.Graphed(network)
+    return network.to(device).eval().requires_grad_(False)
+
+
 def plan(
     model: Denoiser, *, sampler: names.Sampler | None = None, steps: int | None = None, guidance: float | None = None,
-    spacing: names.Spacing | None = None, eta: float | None = None,
+    autoguidance: float | None = None, spacing: names.Spacing | None = None, eta: float | None = None,
 ) -> Plan:  # fmt: skip
     """How to draw, where None is the model's own.
 
     ``spacing`` is that of the noise levels (option ``--levels``): None is ``log``, unless the model has
     noise levels of its own.
 
-    ``steps`` 1..1000, ``guidance`` 0..50, ``eta`` 0..1; UserError for what cannot be.
+    ``steps`` 1..1000, ``guidance`` 0..50, ``autoguidance`` 1..50, ``eta`` 0..1; UserError for what cannot be.
     """
     sampler = sampler or model.sampler
     if sampler not in samplers.SAMPLERS:
@@ -144,7 +163,13 @@ def plan(
         sigmas = model.sigmas
     else:
         sigmas = tuple(samplers.spaced(spacing or "log", steps or model.steps, model.objective.schedule))
-    return Plan(sampler=sampler, sigmas=sigmas, guidance=model.guidance if guidance is None else guidance, eta=eta)
+    guidance = model.guidance if guidance is None else guidance
+    autoguidance = model.autoguidance if autoguidance is None else autoguidance
+    if autoguidance != 1 and model.guide is None:
+        raise UserError(
+            f"autoguidance {autoguidance:g}: this model has no guide: train one with train.guide, or take 1"
+        )
+    return Plan(sampler=sampler, sigmas=sigmas, guidance=guidance, autoguidance=autoguidance, eta=eta)
 
 
 @torch.no_grad()
@@ -203,7 +228,7 @@ def _denoise(
     watch: samplers.Watch,
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is called with each step's sigma and predicted clean images."""
-    denoise = guided(model, class_ids, planned.guidance, precision)
+    denoise = guided(model, class_ids, planned.guidance, planned.autoguidance, precision)
     x = noise(model, seed, numbers).to(model.device) * planned.sigmas[0]
 
     def fresh(step: int) -> Tensor:
@@ -215,21 +240,33 @@ def _denoise(
     return drawn
 
 
-def guided(model: Denoiser, class_ids: Sequence[int], guidance: float, precision: str) -> samplers.Denoise:
-    """D(x, sigma) of ``model`` for these classes, pulled towards them: Ho and Salimans 2022, arXiv:2207.12598."""
+def guided(
+    model: Denoiser, class_ids: Sequence[int], guidance: float, autoguidance: float, precision: str
+) -> samplers.Denoise:
+    """D(x, sigma) of ``model`` for these classes, pulled towards them and pushed away from what its guide says.
+
+    The pull is that of Ho and Salimans 2022, arXiv:2207.12598, the push equation 1 of Karras et al. 2024,
+    arXiv:2406.02507, with the pulled D in the place of D1.  The guide gets no label, so that the push is one towards
+    the label too (docs/sampling.md).
+    """
     found = conditions.of_classes(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
     condition = conditions.moved(found, model.device)
     pulled = guidance != 1 and conditions.says_something(condition, model.null_class)
-    both = conditions.joined([condition, conditions.without(condition, model.null_class)]) if pulled else condition
+    free = conditions.without(condition, model.null_class)
+    both = conditions.joined([condition, free]) if pulled else condition
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)
         with arithmetic.autocast(model.device, precision), _explained():
-            if not pulled:
-                return model.objective.denoise(model.network, x, at, condition)
-            found = model.objective.denoise(model.network, x.repeat(2, *(1,) * (x.dim() - 1)), at.repeat(2), both)
-        with_label, without = found.chunk(2)
-        return torch.lerp(without, with_label, guidance)
+            if pulled:
+                found = model.objective.denoise(model.network, x.repeat(2, *(1,) * (x.dim() - 1)), at.repeat(2), both)
+                with_label, without = found.chunk(2)
+                found = torch.lerp(without, with_label, guidance)
+            else:
+                found = model.objective.denoise(model.network, x, at, condition)
+            if model.guide is None or autoguidance == 1:
+                return found
+            return torch.lerp(model.objective.denoise(model.guide, x, at, free), found, autoguidance)
 
     return denoise
 

@@ -52,9 +52,11 @@ class Served:
         self.levels = json.loads((folder / "onnx/levels.json").read_text("utf-8"))
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.use_deterministic_compute = 3, True
-        self.network = onnxruntime.InferenceSession(
-            str(folder / "onnx/model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        self.network, self.guide = (
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            if path.is_file() else None
+            for path in (folder / "onnx/model.onnx", folder / "onnx/guide.onnx")
+        )  # fmt: skip
         weights = next(folder.glob("*/diffusion_pytorch_model.safetensors"))
         self.origin = {"model": _name(folder), "weights": _sha256(weights)}
 
@@ -83,7 +85,8 @@ class Served:
             for picture, label, number in zip(pictures, some, numbers, strict=True):
                 text = {
                     **self.origin, "seed": seed, "sampler": self._sampler, "steps": len(levels),
-                    "levels": "the model's", "eta": None, "guidance": self.notes["guidance"], "engine": "onnx",
+                    "levels": "the model's", "eta": None, "guidance": self.notes["guidance"],
+                    "autoguidance": self._push, "engine": "onnx",
                     "number": number, "label": label,
                 }  # fmt: skip
                 blob = png(picture, {"Stillroom": json.dumps(text), "XML:com.adobe.xmp": _XMP})
@@ -104,6 +107,11 @@ class Served:
         """Euler's method for a student that was distilled for it, and DPM-Solver++(2M) for all others."""
         return "euler" if self.notes.get("sampler") == "euler" else "dpmpp_2m"
 
+    @property
+    def _push(self) -> float:
+        """Away from the guide; 1 where there is none."""
+        return float(self.notes.get("autoguidance", 1))
+
     def _levels(self, steps: int) -> list[dict[str, float]]:
         if self.notes.get("sigmas"):
             raise ValueError(f"steps {steps}: this model was distilled to draw in {len(self.levels)}")
@@ -115,13 +123,17 @@ class Served:
         x = np.stack([noise(seed, number, shape) for number in numbers]) * np.float32(levels[0]["sigma"])
         classes, null, guidance = self.notes["classes"], self.notes["null_class"], self.notes["guidance"]
         ids = np.array([null if name is None else classes.index(name) for name in labels]) if classes else None
+        none = None if ids is None else np.full(len(ids), null)
         pulled = ids is not None and guidance != 1 and bool((ids != null).any())
         before, last = None, 0.0
         for one, after in zip(levels, [*levels[1:], None], strict=True):
-            clean = self._clean(x, one, ids)
+            clean = self._clean(self.network, x, one, ids)
             if pulled:
-                free = self._clean(x, one, np.full(len(x), null))
+                free = self._clean(self.network, x, one, none)
                 clean = free + guidance * (clean - free)
+            if self._push != 1:
+                weak = self._clean(self.guide, x, one, none)
+                clean = weak + self._push * (clean - weak)
             if after is None:
                 return ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1").transpose(0, 2, 3, 1)
             step = math.log(one["sigma"] / after["sigma"])
@@ -131,13 +143,13 @@ class Served:
             x, before, last = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean, step
         raise ValueError("onnx/levels.json names no noise level")
 
-    def _clean(self, x: Any, one: dict[str, float], ids: Any) -> Any:
-        """The clean images that the network expects behind ``x``, NCHW."""
+    def _clean(self, network: Any, x: Any, one: dict[str, float], ids: Any) -> Any:
+        """The clean images that ``network`` expects behind ``x``, NCHW."""
         given = {"sample": (one["c_in"] * x + one["c_shift"]).astype("f4"),
                  "timestep": np.full(len(x), one["timestep"], "f4")}  # fmt: skip
         if ids is not None:
             given["class_labels"] = ids.astype("i8")
-        return one["c_skip"] * x + one["c_out"] * self.network.run(None, given)[0]
+        return one["c_skip"] * x + one["c_out"] * network.run(None, given)[0]
 
 
 def levels(objective: dict[str, Any], steps: int) -> list[dict[str, float]]:

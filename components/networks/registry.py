@@ -21,6 +21,9 @@ CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The file of a network's weights, as diffusers names it."""
 
+GUIDE = "guide"
+"""Subfolder of a model folder with the weaker network that its samples are led away from, laid out as the folder is."""
+
 ATTENTION_SIDE = 8
 """Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""
 
@@ -53,6 +56,12 @@ def read(config: dict[str, Any]) -> nn.Module:
         raise ValueError(f"{name!r} is no network that can be sampled here")
     network: nn.Module = getattr(importlib.import_module(found.module), found.class_name).from_config(config)
     return network
+
+
+def kind(model: Path) -> str:
+    """``train.network.kind`` of the network in a model folder that can be loaded."""
+    name = json.loads((folder(model) / CONFIG).read_text("utf-8"))["_class_name"]
+    return next(kind for kind, each in NETWORKS.items() if each.class_name == name)
 
 
 def modules(model: Path) -> list[str]:

@@ -237,8 +237,10 @@ def settings(data: Outcome, *, characters: int) -> Section:
     own, sampler = data.settings, data.scores["sampler"]
     epochs = own["images_seen"] / max(1, own["train_images"])
     rows: list[list[Child]] = [
-        ["Sampling steps", str(sampler["steps"]), "calls of the network for one image (twice that with guidance)"],
+        ["Sampling steps", str(sampler["steps"]), "calls of the network for one image; as many more with guidance, and "
+                                                  "of the guide with autoguidance"],
         ["Guidance", figures(sampler["guidance"]), "1 is none; higher follows the label more and varies less"],
+        ["Autoguidance", figures(sampler.get("autoguidance", 1.0)), "1 is none; how far from what the guide says"],
         ["Seed", str(sampler["seed"]), "of the noise that the samples start from"],
         ["Network", str(data.network.get("_class_name", "not known")), "who can load it: see the model card"],
         ["Image", data.header.spec.size, "pixels"],

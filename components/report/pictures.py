@@ -27,12 +27,18 @@ def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sec
     sampler = data.scores["sampler"]
     return Section("samples", "Samples", [
         note("On the left samples, on the right training images of the same label. Drawn from noise in "
-             f"{sampler['steps']} steps with guidance {figures(sampler['guidance'])}, seed {sampler['seed']}: the "
+             f"{sampler['steps']} steps with guidance {figures(sampler['guidance'])}{_pushed(sampler)}, seed "
+             f"{sampler['seed']}: the "
              "first ones of each label, as many of a rare label as of a common one, none picked by hand. The same seed "
              "gives the same noise to every model, so two reports can be laid side by side. "
              f"{data.header.spec.size} pixels, enlarged {sheet.scale} times."),
         el("dl", entries, class_="samples beside"),
     ])  # fmt: skip
+
+
+def _pushed(sampler: dict[str, Any]) -> str:
+    push = sampler.get("autoguidance", 1)
+    return "" if push == 1 else f" and autoguidance {figures(push)}"
 
 
 def _samples(data: Outcome, sheet: Sprites, row: dict[str, Any], name: str) -> list[Safe]:

@@ -26,6 +26,9 @@ from components.train.optim import flat
 FOLDER = "averages"
 """Subfolder of a model folder that holds its snapshots."""
 
+GUIDE = "guide"
+"""Subfolder of a training's that holds the snapshot of which its guide is made."""
+
 SHORTEST, LONGEST = 0.01, 0.35
 """Half-lives that can be reconstructed; with the longest, g is about 1."""
 
@@ -103,8 +106,10 @@ class Snapshot(NamedTuple):
     path: Path
 
 
-def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) -> None:
-    """Write a snapshot after ``seen`` images to ``folder``, in float16, whole or not at all.
+def store(
+    folder: Path, averages: Averages, seen: int, *, write: bool = True, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a snapshot after ``seen`` images to ``folder``, in ``dtype``, whole or not at all.
 
     With sharded weights it is a collective call, which gathers them; one rank passes ``write``.
     """
@@ -115,7 +120,7 @@ def store(folder: Path, averages: Averages, seen: int, *, write: bool = True) ->
         for name, weight in averages.named(at).items():
             weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
             if write:
-                tensors[f"{at}.{name}"] = weight.to("cpu", torch.float16).contiguous()
+                tensors[f"{at}.{name}"] = weight.to("cpu", dtype).contiguous()
     if not write:
         return
     # A single entry, since safetensors writes several in random order.
@@ -142,6 +147,14 @@ def stored(folder: Path) -> list[Snapshot]:
             raise UserError(f"{path}: not a snapshot of averages ({first}): train or pull the model again") from None
         found.append(Snapshot(seen, half_lives, path))
     return found
+
+
+def first(snapshot: Snapshot) -> dict[str, Tensor]:
+    """The weights of the first average in ``snapshot``, float32 by name."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(snapshot.path)
+    return {name.removeprefix("0."): tensors[name].float() for name in sorted(tensors) if name.startswith("0.")}
 
 
 def reconstruct(snapshots: Sequence[Snapshot], half_life: float) -> dict[str, Tensor]:
@@ -186,7 +199,8 @@ def remake(model: Path, half_life: float, out: Path) -> None:
     if not adapters and any(name not in tensors or found[name].shape != tensors[name].shape for name in found):
         raise other
     with files.replacing_folder(out) as folder:
-        for name in filter(None, (weights.parent.name, "scheduler", adapters)):
+        guide = registry.GUIDE if (model / registry.GUIDE).is_dir() else None
+        for name in filter(None, (weights.parent.name, "scheduler", adapters, guide)):
             shutil.copytree(model / name, folder / name)
         for name in ("model_index.json", "README.md"):
             if (model / name).is_file():

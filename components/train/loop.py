@@ -115,9 +115,8 @@ class Training:
                 seen = state.images_seen
                 line, check = seen % line_every == 0 or seen == total, seen in checks and state.checked != seen
                 due = seen == total or (seen - saved >= params.checkpoint_images and pause.over())
-                if self._look(all_now=line or check or due or seen in snapshots) or (
-                    self.stop and self._look(all_now=True)
-                ):
+                kept = seen in snapshots or seen == params.guide_at
+                if self._look(all_now=line or check or due or kept) or (self.stop and self._look(all_now=True)):
                     saved = min(saved, state.images_seen)
                     continue
                 if line:
@@ -127,8 +126,8 @@ class Training:
                     state.checked = state.checked if self.stop else seen
                     if not self.stop:
                         sheets.draw(state, params, self.pixels.header, self.samples, self.group, self.signals.any)
-                if seen in snapshots and not self.stop:
-                    averages.store(self.job.folder / averages.FOLDER, state.averages, seen, write=self.group.rank == 0)
+                if kept and not self.stop:
+                    self._keep(seen in snapshots)
                 over = seen == total or self._impatient()
                 if (due or over or self.stop) and saved != seen:
                     saved = seen
@@ -189,6 +188,15 @@ class Training:
         )
         flat.part(state.average)
         return state
+
+    def _keep(self, snapshot: bool) -> None:
+        """Store the averages as they are now, as a ``snapshot``, as the guide or as both."""
+        state, seen, write = self.state, self.state.images_seen, self.group.rank == 0
+        if snapshot:
+            averages.store(self.job.folder / averages.FOLDER, state.averages, seen, write=write)
+        if seen == self.params.guide_at:
+            folder = self.job.folder / averages.GUIDE
+            averages.store(folder, state.averages, seen, write=write, dtype=torch.float32)
 
     def _save(self) -> None:
         """Write a checkpoint (rank 0)."""

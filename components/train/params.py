@@ -101,6 +101,10 @@ class TrainParams(Params):
         ge=0, le=1000, description="so often all averages are stored with the model, in half precision, for averages "
         "of any other length (`stillroom ema`), 0..1000; two half-lives and 16 are enough"
     )  # fmt: skip
+    guide: float | None = Field(
+        gt=0, lt=1, description="share of the images, 0..1, after which the averaged weights are kept as the guide, a "
+        "weaker model that samples are led away from (autoguidance); null: none"
+    )  # fmt: skip
     label_dropout: float = Field(
         ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
     )
@@ -133,6 +137,7 @@ class TrainParams(Params):
     sampler: names.Sampler = Field(description="by which samples are drawn; what each is: docs/sampling.md")
     steps: int = Field(ge=1, le=1000, description="of the sampler, 1..1000; dpmpp_2m calls the network once for each")
     guidance: float = Field(ge=0, le=50, description="pull of samples towards their label; 1 is none, 0..50")
+    autoguidance: float = Field(ge=1, le=50, description="push of samples away from the guide; 1 is none, 1..50")
     onnx: bool = Field(
         description="whether the network is written as ONNX too, for those without our code; compact always needs it"
     )
@@ -147,6 +152,10 @@ class TrainParams(Params):
             raise ValueError(
                 "several ema_half_lives are of use with ema_snapshots above 0 alone: give one, or store them"
             )
+        if self.guide is None and self.autoguidance != 1:
+            raise ValueError(f"autoguidance {self.autoguidance:g} needs a guide: set guide to 0.125, or it to 1")
+        if self.guide is not None and self.lora is not None:
+            raise ValueError("guide: none is kept of adapters (lora): set it to null, and autoguidance to 1")
         if self.sharding == "full" and self.precision == "fp16":
             raise ValueError("sharding full needs precision bf16 or fp32, not fp16")
         return self
@@ -194,6 +203,11 @@ class TrainParams(Params):
     def total_steps(self) -> int:
         """Optimiser steps in all."""
         return self.images // self.batch
+
+    @property
+    def guide_at(self) -> int | None:
+        """The images after which the guide is kept, a whole number of steps."""
+        return None if self.guide is None else max(1, round(self.total_steps * self.guide)) * self.batch
 
     def rate(self, images_seen: int) -> float:
         """The learning rate of AdamW in the step that starts after ``images_seen``."""

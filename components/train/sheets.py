@@ -50,7 +50,7 @@ def draw(
     model = sampling.Denoiser(
         network=state.average, device=group.device, engine="torch", objective=state.objective,
         weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
-        sampler=params.sampler, steps=params.steps, guidance=params.guidance, sigmas=None,
+        sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None, sigmas=None,
     )  # fmt: skip
     ids = [at % len(classes) if classes else -1 for at in range(params.sheet)]
     path = folder / f"{state.images_seen:012d}.png"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from components.base import files
 from components.base.algorithms import Algorithm
@@ -15,7 +18,7 @@ from components.base.errors import UserError
 from components.dataset import order
 from components.diffusion import samplers
 from components.model import card, denoiser, portable, serving
-from components.networks import lora
+from components.networks import lora, registry
 from components.samples import pack
 from components.train import averages, compiling, loop
 from components.train import start as beginning
@@ -27,6 +30,8 @@ __all__ = ["TrainParams", "train"]
 ALGORITHM = Algorithm("train", 5, ("diffusers", "numpy", "peft", "torch"))
 """Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
 what a training comes to, or what a checkpoint holds; tests/recorded_training.py notices the first."""
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -54,6 +59,7 @@ def train(
     error = checks[-1] if checks else None
     if state.best.weights:
         error = min(check for check in checks if check is not None)  # the weights are of that check
+    guide = _guide(params, folder / averages.GUIDE, state.average) if group.rank == 0 else None
     if group.rank == 0:
         height, width = header.spec.shape[1:]
         square = {"side": height} if height == width else {}
@@ -61,17 +67,18 @@ def train(
             "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
             **square, "spec": header.spec.plain(), "weighting": params.weighting,
             "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
+            "autoguidance": params.autoguidance if guide else 1.0,
             "images_seen": state.images_seen, "train_images": counts["train"],
         }  # fmt: skip
         notes |= {"start": begun} if begun else {}
         if params.augment.on:
             notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
         words = card.text(
-            _recipe(params, state), spec=header.spec, classes=header.classes, counts=counts,
+            _recipe(params, state, guide), spec=header.spec, classes=header.classes, counts=counts,
             parameters=parameters, error=error,
         )  # fmt: skip
         stored = folder / averages.FOLDER
-        _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters)
+        _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters, guide)
         shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
@@ -97,8 +104,22 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     return digest.hexdigest()[:16]
 
 
-def _recipe(params: TrainParams, state: loop.State) -> card.Recipe:
+def _guide(params: TrainParams, folder: Path, network: nn.Module) -> nn.Module | None:
+    """The guide: ``network`` with the averaged weights that ``folder`` holds; None where none was asked for."""
+    found = averages.stored(folder)
+    if params.guide is None:
+        return None
+    if not found:
+        _log.warning("guide: training ended before image %d, so there is none", params.guide_at)
+        return None
+    guide = copy.deepcopy(network).cpu()
+    guide.load_state_dict(guide.state_dict() | averages.first(found[0]))
+    return guide
+
+
+def _recipe(params: TrainParams, state: loop.State, guide: nn.Module | None) -> card.Recipe:
     return card.Recipe(
+        autoguidance=params.autoguidance if guide else 1.0, guide=params.guide if guide else None,
         network=params.network.kind, objective=state.objective, images=params.total_steps * params.batch,
         ema_half_life=params.ema_half_lives[0], muon_rate=params.muon_rate if params.muon_moves else None,
         **{name: getattr(params, name) for name in (
@@ -109,16 +130,18 @@ def _recipe(params: TrainParams, state: loop.State) -> card.Recipe:
 
 def _write(
     model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list, stored: Path,
-    adapters: dict[str, torch.Tensor],
+    adapters: dict[str, torch.Tensor], guide: nn.Module | None,
 ) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), state.objective, notes)
+        if guide:
+            denoiser.save_network(folder / registry.GUIDE, guide)
         if params.lora:
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
             schedule = state.objective.schedule
             sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
-            portable.write(folder, state.average, state.objective, sigmas)
+            portable.write(folder, state.average, state.objective, sigmas, guide)
             serving.write(folder, notes)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():

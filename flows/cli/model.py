@@ -47,6 +47,10 @@ def sample(
         float | None,
         typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=50, show_default="the model's"),
     ] = None,
+    autoguidance: Annotated[
+        float | None,
+        typer.Option(help="Push away from the model's guide; 1 is none.", min=1, max=50, show_default="the model's"),
+    ] = None,
     levels: Annotated[
         Literal["log", "karras", "time"] | None,
         typer.Option(
@@ -76,7 +80,7 @@ def sample(
 
     request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
-        spacing=levels, eta=eta, engine=engine, scale=scale,
+        autoguidance=autoguidance, spacing=levels, eta=eta, engine=engine, scale=scale,
     )  # fmt: skip
     outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None

@@ -35,6 +35,7 @@ class Request:
     sampler: Any
     steps: int | None
     guidance: float | None
+    autoguidance: float | None
     spacing: Any
     eta: float | None
     engine: Any
@@ -84,7 +85,9 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         from components.model import sampling
 
         denoiser = sampling.load(folder, "cuda" if torch.cuda.is_available() else "cpu", request.engine)
-        wishes = {key: getattr(request, key) for key in ("sampler", "steps", "guidance", "spacing", "eta")}
+        wishes = {
+            key: getattr(request, key) for key in ("sampler", "steps", "guidance", "autoguidance", "spacing", "eta")
+        }
         planned = sampling.plan(denoiser, **wishes)
         names = request.labels or denoiser.classes
         kinds = [denoiser.class_id(each) for each in names] or [-1]
@@ -113,7 +116,8 @@ def _provenance(
     return {
         "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS), "seed": request.seed,
         "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.spacing or "the model's",
-        "eta": planned.eta, "guidance": planned.guidance, "engine": denoiser.engine,
+        "eta": planned.eta, "guidance": planned.guidance, "autoguidance": planned.autoguidance,
+        "engine": denoiser.engine,
     }  # fmt: skip
 
 
@@ -125,8 +129,8 @@ def _print_plan(denoiser: Denoiser, planned: Plan, request: Request, outputs: Ou
     _, height, width = denoiser.spec.shape
     print(f"would draw {request.num} pictures of {width} x {height} pixels, in turn {shown}")
     print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
-          f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, seed {request.seed}: {calls} calls of the "
-          f"denoiser each, by {denoiser.engine}")  # fmt: skip
+          f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, autoguidance {planned.autoguidance:g}, seed "
+          f"{request.seed}: {calls} calls of the denoiser each, by {denoiser.engine}")  # fmt: skip
     for path in (outputs.sheet, outputs.film, outputs.each):
         if path is not None:
             print(f"into {path}")

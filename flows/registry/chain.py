@@ -222,7 +222,7 @@ def _model(versions: Versions, version: Any, run: PipelineRun) -> Link:
 
 
 def _knee(root: Path, run: PipelineRun) -> Iterator[Link]:
-    """Where the version draws in another number of steps than it was trained for: whether that is all, and the knee."""
+    """Where the version draws in another way than it was trained for: whether that is all, and the knee."""
     swept = engine.cached(root, engine.output(run.stages, "evaluate", "models/evaluation"), bundle.OF_EVALUATION)
     if bundle.KNEE_NOTES not in swept:
         return
@@ -232,8 +232,12 @@ def _knee(root: Path, run: PipelineRun) -> Iterator[Link]:
         return
     places = (model[bundle.NOTES], swept[bundle.KNEE_NOTES], swept["scores.json"])
     before, after, scores = (json.loads(path.read_text("utf-8")) for path in places)
-    holds = after == {**before, "steps": scores["knee"]}
-    yield Link("knee", holds, f"{after['steps']} steps, by the sweep of stage evaluate (scores.json, SHA-256 "
+    knee = scores["knee"]
+    way = {"steps": knee} if isinstance(knee, int) else knee  # a number of steps is what sweeps chose at first
+    holds = after == {**before, **way}
+    other = [f"{name} {after[name]}" for name in way if name != "steps" and after[name] != before.get(name)]
+    drawn = ", ".join([f"{after['steps']} steps", *other])
+    yield Link("knee", holds, f"{drawn}, by the sweep of stage evaluate (scores.json, SHA-256 "
                f"{files.sha256(swept['scores.json'])[:12]}); stage train wrote {before['steps']}",
                "" if holds else "the sweep says something else: run stage evaluate again")  # fmt: skip
 

@@ -18,7 +18,7 @@ from components.base import files, processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import dinov2, features
-from components.evaluate import measure, neighbours, stage, sweep, tabulate
+from components.evaluate import measure, neighbours, stage, tabulate
 from components.evaluate.params import JudgeParams
 from components.model import grid, sampling
 from components.register import evidence
@@ -241,31 +241,6 @@ def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monke
         assert numbers[name] == pytest.approx(numbers[f"{name}_{end}"], rel=1e-6)
     assert numbers["kid_colours"] == pytest.approx(numbers["kid_colours_floor"], rel=1e-6)
     assert numbers["accuracy_efficientnet_lite0_ceiling"] > 0.8, "left, right and both are told apart"
-
-
-def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, alone, monkeypatch):
-    """In 2 steps it draws noise, from 3 on real images: the knee is 3."""
-    images, asked = tensors.Pixels(made[0]), []
-    real = images.gather(list(pack.read_split(made[1], "train")))
-
-    def draw(_run, class_ids, *, seed, steps=None, first=0, what=""):
-        if not first:  # else those that fill the rows of rare labels
-            asked.append((tuple(class_ids), seed, steps))
-        rest = torch.randint(0, 256, real.shape, dtype=torch.uint8) if steps == 2 else real
-        return rest[: len(class_ids)]
-
-    monkeypatch.setattr(measure, "samples", draw)
-    monkeypatch.setattr(sweep, "SAMPLES", 8)
-    numbers = run(made, tmp_path, PARAMS.model_copy(update={"sweep": (2, 3, 5)}))
-    assert [steps for *_, steps in asked] == [2, 3, 5, 3], "what is scored is drawn in the knee, too"
-    assert len({(ids, seed) for ids, seed, _ in asked[:3]}) == 1 and len(asked[0][0]) == 8
-    table = json.loads((tmp_path / "evaluation/scores.json").read_text())
-    assert [point["steps"] for point in table["sweep"]] == [2, 3, 5] and table["knee"] == 3
-    assert table["sweep"][0]["change"]["low"] > 0 == table["sweep"][1]["change"]["value"]
-    assert numbers["sweep_knee"] == 3 and numbers["sweep_kid_2"] > numbers["sweep_kid_5"]
-    assert table["sampler"]["steps"] == 3
-    assert json.loads((tmp_path / "evaluation/knee/stillroom.json").read_text())["steps"] == 3
-    assert json.loads((tmp_path / "evaluation/film.json").read_text())["frames"] == 3
 
 
 def test_a_judge_by_weights_of_the_user_s_scores_the_same_three_sets(made, tmp_path, alone):

@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 def request(source, **changes):
     wanted = {"model": str(source), "num": 3, "labels": (), "seed": 5, "sampler": None, "steps": None, "guidance": None,
-              "spacing": None, "eta": None, "engine": "auto", "scale": 2}  # fmt: skip
+              "autoguidance": None, "spacing": None, "eta": None, "engine": "auto", "scale": 2}  # fmt: skip
     return sample.Request(**wanted | changes)
 
 
@@ -58,7 +58,8 @@ def test_the_sheet_tells_where_it_came_from_but_no_path_and_no_time(model, tmp_p
     assert found == {
         "model": None, "weights": files.sha256(model / "unet" / registry.WEIGHTS), "seed": 5, "sampler": "heun",
         "steps": 3,
-        "levels": "the model's", "eta": None, "guidance": 1.5, "engine": "torch", "labels": ["right", "left", "right"],
+        "levels": "the model's", "eta": None, "guidance": 1.5, "autoguidance": 1.0, "engine": "torch",
+        "labels": ["right", "left", "right"],
     }  # fmt: skip
     assert str(tmp_path).encode() not in (tmp_path / "sheet.png").read_bytes()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from train_fixtures import COMPACT, DIT, contents, make_pack, tiny
+from train_fixtures import COMPACT, DIT, contents, make_pack, served_pictures, tiny
 
 from components.diffusion import names, samplers
 from components.diffusion import objective as objectives
@@ -60,13 +60,6 @@ def model(request, tmp_path_factory):
     return folder / "model"
 
 
-def pictures(answer):
-    """uint8 NHWC."""
-    return torch.stack(
-        [torch.from_numpy(np.array(Image.open(io.BytesIO(base64.b64decode(one["png"]))))) for one in answer]
-    )
-
-
 @pytest.mark.parametrize("steps", [0, 1, 7])
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler"])
 def test_it_draws_our_pictures_of_a_seed(model, tmp_path, steps, sampler):
@@ -76,7 +69,7 @@ def test_it_draws_our_pictures_of_a_seed(model, tmp_path, steps, sampler):
     drawn = served.Served(folder).predict(LABELS, {"seed": 5, "count": 5, "start": 2, "steps": steps})
     ours = sampling.load(folder)
     wanted = sampling.sample(ours, [0, 2, -1, 0, 2], seed=5, start=2, steps=steps or None, precision="fp32")
-    assert (pictures(drawn).int() - wanted.int()).abs().max() <= 1
+    assert (served_pictures(drawn).int() - wanted.int()).abs().max() <= 1
     assert [(one["label"], one["number"]) for one in drawn] == list(
         zip(["left", "both", None, "left", "both"], range(2, 7), strict=True)
     )
@@ -100,7 +93,8 @@ def test_each_png_says_what_made_it(model, tmp_path):
     (weights,) = model.glob("*/diffusion_pytorch_model.safetensors")
     assert said == {
         "model": None, "weights": served._sha256(weights), "seed": 3, "sampler": "dpmpp_2m", "steps": 4,
-        "levels": "the model's", "eta": None, "guidance": 2.0, "engine": "onnx", "number": 0, "label": "left",
+        "levels": "the model's", "eta": None, "guidance": 2.0, "autoguidance": 1.0,
+        "engine": "onnx", "number": 0, "label": "left",
     }  # fmt: skip
     folder = tmp_path / "model"
     shutil.copytree(model, folder)

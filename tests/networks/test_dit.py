@@ -108,8 +108,8 @@ def test_sigma_itself_is_too_fine_for_its_timesteps():
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     pixels, splits = make_pack(folder)
-    numbers = train(tiny(images=400, network=DIT | {"width": 32}, validations=4), pixels=pixels, splits=splits,
-                    model=folder / "model", scratch=folder / "scratch")  # fmt: skip
+    params = tiny(images=400, network=DIT | {"width": 32}, validations=4, guide=0.25, autoguidance=1.5)
+    numbers = train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
     assert numbers["x0_error"] > 0
     return folder / "model"
 
@@ -133,6 +133,7 @@ def test_diffusers_alone_gives_the_same_answers_and_the_card_s_lines_draw(model,
     torch.save([x, timesteps, labels], tmp_path / "given.pt")
     card = (model / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(model))
+    assert "weak = guide(" in code and "free = network(" in code
     code += """
 from safetensors.torch import save_file
 answer = network(*torch.load("given.pt", weights_only=True)[:1], timestep=torch.load("given.pt")[1],

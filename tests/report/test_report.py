@@ -117,17 +117,35 @@ def test_a_sweep_is_shown_with_its_knee_where_there_is_one(hostile, tmp_path):
     paths = made.model_states(tmp_path)
     scores = json.loads((paths["evaluation"] / "scores.json").read_text())
     scores["sweep"] = [
-        {"steps": steps, "samples": 128, "value": kid, "low": kid - 0.1, "high": kid + 0.1,
+        {"steps": steps, "sampler": "dpmpp_2m", "guidance": 2.5, "autoguidance": 1.0, "calls": steps,
+         "samples": 128, "value": kid, "low": kid - 0.1, "high": kid + 0.1,
          "change": {"value": kid - 0.5, "low": kid - 0.55, "high": kid - 0.45}}
         for steps, kid in ((4, 2.0), (8, 0.52), (16, 0.5))
     ]  # fmt: skip
-    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores | {"knee": 8}))
+    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores | {"knee": scores["sweep"][1]}))
     report(PARAMS, **paths)
     text = re.sub("<[^>]+>", " ", paths["page"].read_text("utf-8"))
     assert "The knee lies at 8 steps" in text
     assert re.search(
         r"4\s+2\s+1\.9 to 2\.1\s+1\.45 to 1\.55\s+8\s+0\.52\s+0\.42 to 0\.62\s+-0\.03 to 0\.07\s+the knee", text
     )
+
+
+def test_a_sweep_of_ways_is_a_table_of_what_each_costs_and_gives(tmp_path):
+    paths = made.model_states(tmp_path)
+    scores = json.loads((paths["evaluation"] / "scores.json").read_text())
+    scores["sweep"] = [
+        {"steps": 16, "sampler": "dpmpp_2m", "guidance": pull, "autoguidance": push, "calls": 16 * calls,
+         "samples": 128, "value": kid, "low": kid - 0.1, "high": kid + 0.1, "change": {"value": 0, "low": 0, "high": 0},
+         "agreement": {"value": 0.75, "change": {"value": 0.02, "low": -0.03, "high": 0.07}}}
+        for pull, push, calls, kid in ((1.5, 2.0, 3, 2.25), (2.5, 1.0, 2, 4.5))
+    ]  # fmt: skip
+    (paths["evaluation"] / "scores.json").write_text(json.dumps(scores | {"knee": scores["sweep"][0]}))
+    report(PARAMS, **paths)
+    text = re.sub("<[^>]+>", " ", paths["page"].read_text("utf-8"))
+    assert "The knee: 16 steps of dpmpp_2m, guidance 1.5, autoguidance 2." in text
+    assert re.search(r"32\s+16\s+dpmpp_2m\s+2\.5\s+1\s+4\.5\s.*48\s+16\s+dpmpp_2m\s+1\.5\s+2\s+2\.25", text, re.S)
+    assert re.search(r"75% \(-3% to \+7%\)\s+the knee", text)
 
 
 def test_limits_hold_and_say_what_is_missing(tmp_path):

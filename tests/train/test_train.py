@@ -58,7 +58,7 @@ def test_it_learns_and_writes_all_that_is_promised(whole, packs):
                      "weighting": "plain", "classes": ["left", "right", "both"], "null_class": 3, "side": 8,
                      "spec": pack.read_header(packs[0]).spec.plain(),
                      "sampler": "dpmpp_2m", "steps": 4,
-                     "guidance": 2.0, "images_seen": 64, "train_images": 32}  # fmt: skip
+                     "guidance": 2.0, "autoguidance": 1.0, "images_seen": 64, "train_images": 32}  # fmt: skip
 
 
 def test_the_same_inputs_give_the_same_bytes_in_another_folder(whole, tmp_path):

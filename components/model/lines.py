@@ -1,0 +1,142 @@
+"""The lines by which a stranger samples from a model folder: with diffusers, or with numpy and onnxruntime."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.diffusion.objective import Objective
+from components.model import schedulers
+from components.networks import registry
+from components.samples.spec import SampleSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What the lines depend on."""
+
+    network: str
+    """unet, compact or dit."""
+    objective: Objective
+    spec: SampleSpec
+    classes: int
+    steps: int
+    guidance: float
+    autoguidance: float
+    """Away from the guide; 1 where there is none."""
+    onnx: bool
+    """Whether the model folder holds the network as ONNX too."""
+
+
+_LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
+
+_DIFFUSERS = """With torch and diffusers:
+
+```python
+import torch
+from diffusers import {module}, {sampler}
+
+network = {module}.from_pretrained("FOLDER", subfolder="{folder}")
+guide = {module}.from_pretrained("FOLDER/guide", subfolder="{folder}")  # a weaker one
+scheduler = {sampler}.from_pretrained("FOLDER", subfolder="scheduler")
+scheduler.set_timesteps({steps})
+{labels}x = torch.randn(4, {shape}) * scheduler.init_noise_sigma
+for t in scheduler.timesteps:
+    given, at = scheduler.scale_model_input(x, t), t.expand(4)
+    with torch.no_grad():
+        found = network(given, at{label}).sample
+        free = network(given, at, class_labels=none).sample
+        weak = guide(given, at{no_label}).sample
+    found = free + {guidance:g} * (found - free)  # towards the label
+    found = weak + {autoguidance:g} * (found - weak)  # away from what the guide says
+    x = scheduler.step(found, t, x).prev_sample
+{result}  # 4 x {size}
+```"""
+
+_PIPELINE = """With torch and diffusers:
+
+```python
+from diffusers import DiffusionPipeline
+
+images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images
+```"""
+
+_ONNX = """With numpy and onnxruntime, and nothing else:
+
+```python
+import json, os
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # no telemetry; before the import
+import numpy, onnxruntime
+
+network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")
+guide = onnxruntime.InferenceSession("FOLDER/onnx/guide.onnx")  # a weaker one
+with open("FOLDER/onnx/levels.json") as file:
+    levels = json.load(file)  # noise levels, equally spaced in log sigma, and what a prediction means at each
+{labels}x, before = numpy.random.randn(4, {shape}) * levels[0]["sigma"], None
+for one, after in zip(levels, [*levels[1:], levels[-1]]):
+    sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
+    given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
+    found = network.run(None, {onnx_given})[0]
+    free = network.run(None, given | {{"class_labels": none}})[0]
+    found = free + {guidance:g} * (found - free)  # towards the label
+    weak = guide.run(None, {onnx_free})[0]
+    found = weak + {autoguidance:g} * (found - weak)  # away from what the guide says
+    clean = one["c_skip"] * x + one["c_out"] * found
+    ahead = clean if before is None else 1.5 * clean - 0.5 * before  # DPM-Solver++(2M)
+    x, before = ahead + (x - ahead) * (after["sigma"] / one["sigma"]), clean
+{result}  # 4 x {size}
+```{served}"""
+
+_SERVED = """
+
+As a server that answers with PNGs (in base64), with mlflow, numpy and onnxruntime; a label by its name, "" for none:
+
+```sh
+mlflow models serve --env-manager local --port 5001 --model-uri FOLDER
+curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
+  -d '{"inputs": [""], "params": {"seed": 0, "count": 4}}'
+```"""
+
+
+def text(drawing: Drawing) -> str:
+    """The ways to sample without this project, in Markdown: each a sentence and a block of Python."""
+    spec, objective = drawing.spec, drawing.objective
+    sizes = [*map(str, spec.shape)]
+    network = registry.NETWORKS[drawing.network]
+    known = {
+        "steps": drawing.steps, "shape": ", ".join(sizes), "size": " x ".join(sizes), "module": network.class_name,
+        "folder": network.folder, "guidance": drawing.guidance, "autoguidance": drawing.autoguidance,
+        "sampler": type(schedulers.stock(objective)).__name__,
+    }  # fmt: skip
+    blocks = []
+    of_diffusers = drawing.network != "compact"
+    if of_diffusers and objective.schedule.name == "exponential":
+        blocks += [_PIPELINE.format(**known)] if spec.pixels else []  # it draws images alone
+    elif of_diffusers:
+        blocks.append(_block(_DIFFUSERS, drawing, known, "torch.arange(4) % {0}", "torch.full((4,), {0})",
+                             "images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()", "x"))  # fmt: skip
+    if drawing.onnx:
+        blocks.append(_block(_ONNX, drawing, known, "numpy.arange(4) % {0}", "numpy.full(4, {0})",
+                             'images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")', "clean"))  # fmt: skip
+    return "\n\n".join(blocks)
+
+
+def _block(
+    template: str, drawing: Drawing, known: Mapping[str, object], of: str, none: str, images: str, last: str
+) -> str:
+    """``template`` without the lines for what this model has not: labels, a pull towards them, a guide."""
+    classes, spec = drawing.classes, drawing.spec
+    labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes)
+    if not classes or drawing.guidance == 1:
+        template = re.sub(r" +(free = .*|found = free .*)\n", "", template)
+    if drawing.autoguidance == 1:
+        template = re.sub(r"(guide = .*| +weak = .*| +found = weak .*)\n", "", template)
+    return template.format(
+        **known, labels=labels if classes else "", label=", class_labels=labels" if classes else "",
+        no_label=", class_labels=none" if classes else "",
+        onnx_free='given | {"class_labels": none}' if classes else "given",
+        onnx_given='given | {"class_labels": labels}' if classes else "given",
+        result=images if spec.pixels else f"samples = {last}  # stored numbers * {spec.scale:g} + {spec.shift:g}",
+        served=_SERVED if spec.pixels else "",
+    )  # fmt: skip
