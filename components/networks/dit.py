@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.networks.hf import diffusers
+from components.networks import hf
 
-Output = diffusers.models.modeling_outputs.Transformer2DModelOutput
-_Stock: Any = diffusers.DiTTransformer2DModel  # mypy sees the stand-in that diffusers has for machines without torch
+Output = hf.diffusers.models.modeling_outputs.Transformer2DModelOutput
+_Stock: Any = hf.network("transformers.dit_transformer_2d").DiTTransformer2DModel
 
 
 class DiTTransformer2DModel(_Stock):

@@ -1,5 +1,5 @@
 """The U-Net of diffusers as it is; see components/networks/hf.py on how it is imported."""
 
-from components.networks.hf import diffusers
+from components.networks import hf
 
-UNet2DModel = diffusers.UNet2DModel
+UNet2DModel = hf.network("unets.unet_2d").UNet2DModel
