@@ -82,8 +82,8 @@ class Bench:
         self.exact = self.drawn([-1] * exact, sampler="ddim", steps=OF, spacing="log")
 
     def drawn(self, ids: list[int], **wishes: object) -> Tensor:
-        """Pictures 0, 1, ... of seed 0."""
-        return sampling.sample(self.fast, ids, seed=0, **wishes)
+        """Pictures 0, 1, ... of seed 0, by the network alone (benchmarks/guidance.py has its guide)."""
+        return sampling.sample(self.fast, ids, seed=0, autoguidance=1.0, **wishes)
 
     def peer(self) -> float:
         """Calls a CPU-second of DDPMPipeline, a call being one step of one image."""
@@ -110,8 +110,10 @@ class Bench:
         """The same of our sampler."""
         model = sampling.load(self.folder, engine=engine)
         ids = [-1] * sampling.BATCH
-        sampling.sample(model, ids, seed=0, steps=2)
-        return sampling.BATCH * CALLS / _spent(lambda: sampling.sample(model, ids, seed=0, steps=CALLS))
+        sampling.sample(model, ids, seed=0, steps=2, autoguidance=1.0)
+        return (
+            sampling.BATCH * CALLS / _spent(lambda: sampling.sample(model, ids, seed=0, steps=CALLS, autoguidance=1.0))
+        )
 
     def distance(self, pictures: Tensor) -> tuple[float, Callable[[Tensor, Tensor], Tensor]]:
         """Kernel distance to the held-out images, and how to get it for replicates."""

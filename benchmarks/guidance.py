@@ -1,0 +1,93 @@
+"""Guidance beside autoguidance: what each pull and push gives, and what it costs.
+
+    PYTHONPATH=. python benchmarks/guidance.py PIXELS SPLITS MODEL [MODEL ...] [--images 320]
+
+PIXELS and SPLITS are the data that the models were trained on (data/pixels, data/splits), each MODEL a model folder
+with a guide: one network and budget, another seed. The peer is label guidance alone (Ho and Salimans 2022), as every
+script has it. KID is the kernel distance of the pictures to the held-out images; agreement the share that a classifier
+takes for the label that they were drawn for, as in stage evaluate. Means over the models, and the range.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import peers
+import torch
+
+from components.dataset import tensors
+from components.embed import features
+from components.evaluate import classifier, scores
+from components.evaluate.stage import class_mix
+from components.evaluate.sweep import Way
+from components.model import sampling
+from components.samples import pack
+
+STEPS = 16
+WAYS = [
+    Way(steps=STEPS, sampler=sampler, guidance=pull, autoguidance=push)
+    for sampler, pull, push in (
+        ("dpmpp_2m", 2.5, 1.0), ("dpmpp_2m", 1.5, 1.0), ("dpmpp_2m", 1.0, 1.5), ("dpmpp_2m", 1.0, 2.0),
+        ("dpmpp_2m", 1.0, 2.5), ("dpmpp_2m", 1.0, 3.0), ("dpmpp_2m", 1.5, 2.0), ("dpmpp_2m_sde", 2.5, 1.0),
+        ("dpmpp_2m_sde", 1.0, 2.0), ("dpmpp_2m_sde", 1.0, 2.5),
+    )
+]  # fmt: skip
+"""The first is the peer."""
+
+
+class Judge:
+    """The held-out images, the classifier and the labels to draw."""
+
+    def __init__(self, pixels: Path, splits: Path, count: int) -> None:
+        held, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
+        self.net = features.network()
+        self.real = features.of(self.net, held.gather(sorted(rows["val"] + rows["test"])))
+        train_ids = held.class_ids[rows["train"]]
+        moments = classifier.Moments(len(held.header.classes), self.real.shape[1])
+        moments.add(features.of(self.net, held.gather(rows["train"])), train_ids)
+        self.scorer = moments.scorer()
+        self.ids = class_mix(train_ids.tolist(), count)
+
+    def of(self, model: Path, way: Way) -> tuple[float, float]:
+        """(KID, agreement) of pictures 0, 1, ... of seed 0."""
+        found = features.of(self.net, sampling.sample(model, self.ids, seed=0, **asdict(way)))
+        ones = [torch.ones(1, count, dtype=torch.float64) for count in (len(found), len(self.real))]
+        right = [one == label for one, label in zip(classifier.predict(self.scorer, found), self.ids, strict=True)]
+        return float(scores.kid(found, self.real)(*ones)), sum(right) / len(right)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("pixels", "splits"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--images", type=int, default=320, help="pictures behind each number")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    judge = Judge(options.pixels, options.splits, options.images)
+    print(f"{len(options.models)} models, {options.images} pictures each, {STEPS} steps\n")
+    print("| sampler | guidance | autoguidance | calls a picture | KID | of the peer's | agreement |")
+    print("|---|---|---|---|---|---|---|")
+    peer = 0.0
+    for way in WAYS:
+        kid, right = zip(*(judge.of(model, way) for model in options.models), strict=True)
+        peer = peer or _mean(kid)
+        print(f"| `{way.sampler}` | {way.guidance:g} | {way.autoguidance:g} | {way.calls} | {_range(kid, 2)} | "
+              f"{_mean(kid) / peer:.2f} | {_range(right, 3)} |", flush=True)  # fmt: skip
+    print(f"\n{peers.machine()}")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _range(values: Sequence[float], digits: int) -> str:
+    return f"{_mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()
