@@ -95,9 +95,9 @@ The images' sources and licences are in the data report of the same version of t
 ## Recipe
 
 {images} images seen ({epochs:.1f} passes), batches of {batch}, {optimiser}
-(rising over {warmup} images, constant up to {constant:.0%}, falling {fall} to {final:.0%}), weight decay {decay:g},
-gradient norm at most {clip:g}, precision {precision}, labels dropped for {dropout:.0%}, half-life of the average
-{ema:.0%} of the images seen, seed {seed}.
+(rising over {warmup} images, constant up to {constant:.0%}, falling {fall} to {final:.0%}), weight decay {decay:g}
+(of matrices and kernels alone), gradient norm at most {clip:g}, precision {precision}, labels dropped for
+{dropout:.0%}, half-life of the average {ema:.0%} of the images seen, seed {seed}.
 At the end the x0 error on validation images is {error} (mean squared error of the predicted clean {one}
 {unit}, geometric mean over 8 noise levels from sigma 0.05 to 20).
 

@@ -81,7 +81,10 @@ class TrainParams(Params):
         description="of AdamW: shares of its mean gradient and mean square that a step keeps, 0..1"
     )
     epsilon: float = Field(ge=1e-30, le=1, description="of AdamW: added to the root of its mean square, 1e-30..1")
-    weight_decay: float = Field(ge=0, le=1, description="of both, a share of the learning rate, 0..1")
+    weight_decay: float = Field(
+        ge=0, le=1, description="of matrices and convolution kernels by both, a share of the learning rate, 0..1; "
+        "norms, biases and embeddings have none"
+    )  # fmt: skip
     warmup_images: int = Field(ge=0, le=10**12, description="images over which the learning rate rises, 0..10^12")
     constant_until: float = Field(ge=0, le=1, description="share of the images after which the rate falls, 0..1")
     final_rate: float = Field(ge=0, le=1, description="learning rate at the end as a share, 0..1")

@@ -27,7 +27,7 @@ from components.train.params import TrainParams
 
 __all__ = ["TrainParams", "train"]
 
-ALGORITHM = Algorithm("train", 5, ("diffusers", "numpy", "peft", "torch"))
+ALGORITHM = Algorithm("train", 6, ("diffusers", "numpy", "peft", "torch"))
 """Everything from a pack to averaged weights, checkpoints' form among it. Raise the version in the commit that changes
 what a training comes to, or what a checkpoint holds; tests/recorded_training.py notices the first."""
 

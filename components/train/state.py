@@ -57,7 +57,9 @@ class State:
     objective: Objective
     """Equal for equal parameters, data and start, so no checkpoint holds it."""
     learning: list[nn.Parameter]
-    """The network's weights that learn, those that Muon moves last."""
+    """The network's weights that learn, by group of the optimiser: see :func:`in_groups`."""
+    sizes: list[int]
+    """How many of them each group has."""
     weights: list[nn.Parameter]
     """The same, or on the CPU their one vector (:mod:`components.train.optim.flat`)."""
     averages: Averages
@@ -103,7 +105,7 @@ class State:
         """
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
         if self.in_one:
-            parts["optimiser"] = flat.spread(parts["optimiser"], self.learning)
+            parts["optimiser"] = flat.spread(parts["optimiser"], self.learning, self.sizes)
         return sharding.whole(parts, keep=keep) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
 
     def unpack(self, saved: dict[str, Any]) -> None:
@@ -112,7 +114,7 @@ class State:
         if self.sharded:
             parts = self._cut(parts)
         elif self.in_one:
-            parts["optimiser"] = flat.gathered(parts["optimiser"], self.learning, self.weights[0])
+            parts["optimiser"] = flat.gathered(parts["optimiser"], self.learning, self.weights[0], self.sizes)
         else:
             parts["optimiser"] = flat.restrided(parts["optimiser"], self.learning)
         parts["optimiser"] = self.optimiser.with_own_ways(parts["optimiser"])
@@ -172,17 +174,17 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
         if not in_one:
             network.to(memory_format=registry.memory_format(network))
         average = copy.deepcopy(network)
-    matrices = muon.matrices(network) if params.muon_moves else []
-    named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    names = sorted(named, key=lambda name: any(named[name] is each for each in matrices))
-    learning = [named[name] for name in names]
+    grouped = in_groups(network, params)
+    named = {name: weight for group in grouped for name, weight in group.items()}
+    learning = [*named.values()]
     weights = [flat.flatten(learning)] if in_one else learning
-    optimiser = _optimiser(params, learning, weights, len(matrices), group, fused=not shard or cuda)
+    optimiser = _optimiser(params, grouped, weights[0] if in_one else None, group, fused=not shard or cuda)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
-    averages = Averages(average, params.ema_half_lives, names=names, in_one=in_one)
+    averages = Averages(average, params.ema_half_lives, names=list(named), in_one=in_one)
     objective = params.objective_at(beginning.sigma_data(page, pixels.header))
     guard = Guard(params.guard, params.batch)
-    return State(network, objective, learning, weights, averages, optimiser, scaler, guard, ranks=group.size)
+    sizes = [len(group) for group in grouped if group]
+    return State(network, objective, learning, sizes, weights, averages, optimiser, scaler, guard, ranks=group.size)
 
 
 def in_one_vector(device: torch.device) -> bool:
@@ -210,18 +212,35 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
     return lora.added(network, params.lora, params.seed)
 
 
+def in_groups(network: nn.Module, params: TrainParams) -> list[dict[str, nn.Parameter]]:
+    """The weights that learn, by name: AdamW's with weight decay, AdamW's without, and Muon's, which decay too.
+
+    Norms, biases and scalars, which have one dimension, and embeddings do not decay: a norm's weight is there to set a
+    size, and the row of a label that no image of a step has would only shrink.
+    """
+    moved = set(muon.matrices(network)) if params.muon_moves else set()
+    tables = set(registry.embeddings(network))
+    found: list[dict[str, nn.Parameter]] = [{}, {}, {}]
+    for name, weight in network.named_parameters():
+        if weight.requires_grad:
+            still = weight.dim() < 2 or name in tables
+            found[2 if weight in moved else int(still)][name] = weight
+    return found
+
+
 def _optimiser(
-    params: TrainParams, learning: list[nn.Parameter], weights: list[nn.Parameter], matrices: int, group: Group,
+    params: TrainParams, grouped: list[dict[str, nn.Parameter]], vector: nn.Parameter | None, group: Group,
     *, fused: bool,
 ) -> Muon:  # fmt: skip
-    """AdamW, and Muon for the last ``matrices`` of ``learning``."""
-    others: list[Tensor] = [*learning[: len(learning) - matrices]]
-    last: list[Tensor] = [*learning[len(learning) - matrices :]]
-    if weights is not learning:
-        head, last = flat.halves(weights[0], learning, matrices)
-        others = [head]
+    """AdamW and Muon for the weights of :func:`in_groups`, or for their parts of ``vector``."""
+    decayed, kept, moved = ([*each.values()] for each in grouped)
+    others: list[list[Tensor]] = [[*decayed], [*kept], [*moved]]
+    if vector is not None:
+        runs = [len(each) for each in (decayed, kept)]
+        pieces, matrices = flat.parts(vector, [*decayed, *kept, *moved], runs, len(moved))
+        others = [[piece] if count else [] for piece, count in zip(pieces, runs, strict=True)] + [matrices]
     return Muon(
-        others, last, muon_rate=params.muon_rate, group=group, lr=params.learning_rate, betas=params.betas,
-        eps=params.epsilon, weight_decay=params.weight_decay, fused=fused, foreach=not fused,
+        others[0], others[2], no_decay=others[1], muon_rate=params.muon_rate, group=group, lr=params.learning_rate,
+        betas=params.betas, eps=params.epsilon, weight_decay=params.weight_decay, fused=fused, foreach=not fused,
         capturable=group.device.type == "cuda" and fused,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from train_fixtures import COMPACT, DIT, UNET, run, tiny
 
 from components.networks import registry
-from components.train import guards
+from components.train import guards, state
 from components.train.optim import flat, muon
 from components.train.optim.muon import Muon
 
@@ -88,40 +88,69 @@ def steps(optimiser, weights, gradients):
         optimiser.step()
 
 
-def test_weights_in_one_vector_move_as_they_do_by_themselves():
-    shapes = [(24,), (32, 16, 3, 3), (5, 7), (16, 16, 3, 3)]
+@pytest.mark.parametrize("sizes", [(1, 1, 2), (2, 0, 2), (0, 2, 2), (1, 3, 0)])
+def test_weights_in_one_vector_move_as_they_do_by_themselves(sizes):
+    """In all groups: AdamW's with weight decay and without, and Muon's."""
+    shapes = [(24,), (5, 7), (32, 16, 3, 3), (16, 16, 3, 3)]
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
     gradients = [[torch.randn(s, generator=torch.Generator().manual_seed(9 + i)) for s in shapes] for i in range(4)]
-    kept = {"lr": 1e-2, "muon_rate": 3e-2, "weight_decay": 0.1, "fused": True}
 
     def fresh():
         out = [torch.nn.Parameter(each.clone()) for each in start]
-        for weight in out[1::2]:
-            weight.data = weight.data.to(memory_format=torch.channels_last) if weight.dim() == 4 else weight.data
-        return [out[0], out[2], out[1], out[3]]
+        out[2].data = out[2].data.to(memory_format=torch.channels_last)
+        return out
 
-    order = [[each[0], each[2], each[1], each[3]] for each in gradients]
+    def by(decayed, kept, moved):
+        return Muon(decayed, moved, no_decay=kept, lr=1e-2, muon_rate=3e-2, weight_decay=0.1, fused=True)
+
+    def in_one(weights):
+        pieces, matrices = flat.parts(vector, weights, sizes[:2], sizes[2])
+        return by(*([piece] if size else [] for piece, size in zip(pieces, sizes[:2], strict=True)), matrices)
+
     plain, other = fresh(), fresh()
     for weight in plain:
         weight.grad = torch.zeros_like(weight)
-    one = Muon(plain[:2], plain[2:], **kept)
-    steps(one, plain, order)
+    first, second = sizes[0], sizes[0] + sizes[1]
+    one = by(plain[:first], plain[first:second], plain[second:])
+    steps(one, plain, gradients)
     vector = flat.flatten(other)
-    head, matrices = flat.halves(vector, other, 2)
-    two = Muon([head], matrices, **kept)
-    steps(two, other, order[:2])
+    two = in_one(other)
+    steps(two, other, gradients[:2])
     # Stored as the state of single weights, and read again by an optimiser over the vector.
-    saved = flat.spread(two.state_dict(), other)
-    again = Muon([head], matrices, **kept)
-    again.load_state_dict(flat.gathered(saved, other, vector))
-    steps(again, other, order[2:])
+    counts = [size for size in sizes if size]
+    saved = flat.spread(two.state_dict(), other, counts)
+    again = in_one(other)
+    again.load_state_dict(flat.gathered(saved, other, vector, counts))
+    steps(again, other, gradients[2:])
     for a, b in zip(plain, other, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-    first, last = one.state_dict(), flat.spread(again.state_dict(), other)
+    first, last = one.state_dict(), flat.spread(again.state_dict(), other, counts)
     assert first["param_groups"] == last["param_groups"]
+    assert first["state"].keys() == last["state"].keys()
     for number, moments in first["state"].items():
         for name, value in moments.items():
             torch.testing.assert_close(last["state"][number][name], value, rtol=1e-5, atol=1e-6, msg=f"{number} {name}")
+
+
+@pytest.mark.parametrize("kind", [UNET, COMPACT, DIT | {"width": 32}], ids=lambda kind: kind["kind"])
+def test_weight_decay_reaches_matrices_and_kernels_alone(kind):
+    """Without a gradient nothing else moves a weight."""
+    params = tiny(network=kind, onnx=kind is COMPACT, weight_decay=0.5, learning_rate=0.1, muon_rate=0.2)
+    network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(1)
+            weight.grad = torch.zeros_like(weight)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    decayed, kept, moved = ([*group.values()] for group in state.in_groups(network, params))
+    Muon(decayed, moved, no_decay=kept, lr=0.1, muon_rate=0.2, weight_decay=0.5).step()
+    tables = {f"{name}.weight" for name, part in network.named_modules() if isinstance(part, torch.nn.Embedding)}
+    assert tables
+    shares = {name: float((weight.detach() / before[name]).mean()) for name, weight in network.named_parameters()}
+    still = {name for name, share in shares.items() if share == 1}
+    assert still == tables | {name for name, weight in before.items() if weight.dim() == 1}
+    rest = {round(share, 3) for name, share in shares.items() if name not in still}
+    assert rest == {0.95, 0.9}, "AdamW's and Muon's, each by its learning rate"
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)])

@@ -8,6 +8,7 @@ gradient; here both are plain vectors.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -49,14 +50,18 @@ def like(vector: Tensor, weight: Tensor) -> Tensor:
     return vector.as_strided(weight.shape, weight.stride(), _offset(weight))
 
 
-def halves(vector: nn.Parameter, weights: list[nn.Parameter], matrices: int) -> tuple[Tensor, list[Tensor]]:
-    """``vector`` up to the last ``matrices`` of ``weights``, and each of those as a matrix.
+def parts(
+    vector: nn.Parameter, weights: list[nn.Parameter], runs: Sequence[int], matrices: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """``vector`` in pieces for ``runs`` of so many of ``weights``, and each of the last ``matrices`` as a matrix.
 
     All are parameters that are views of ``vector``, with gradients that are views of its gradient.
     """
-    kept = weights[len(weights) - matrices :]
-    end = _offset(kept[0]) if kept else len(vector)
-    return _view(vector, 0, (end,)), [_view(vector, _offset(each), rows(each)) for each in kept]
+    assert sum(runs) + matrices == len(weights)
+    edges = [0, *itertools.accumulate(runs)]
+    at = [*map(_offset, weights), len(vector)]
+    whole: list[Tensor] = [_view(vector, at[first], (at[end] - at[first],)) for first, end in itertools.pairwise(edges)]
+    return whole, [_view(vector, _offset(each), rows(each)) for each in weights[len(weights) - matrices :]]
 
 
 def rows(weight: Tensor) -> tuple[int, int]:
@@ -64,33 +69,28 @@ def rows(weight: Tensor) -> tuple[int, int]:
     return weight.shape[0], weight.numel() // weight.shape[0]
 
 
-def spread(state: dict[str, Any], weights: list[nn.Parameter]) -> dict[str, Any]:
-    """The state of an optimiser over the :func:`halves` of ``weights``, as if it were over each weight by itself.
+def spread(state: dict[str, Any], weights: list[nn.Parameter], sizes: Sequence[int]) -> dict[str, Any]:
+    """The state of an optimiser over the :func:`parts` of ``weights``, as if it were over each weight by itself.
 
-    That is how checkpoints hold it, whatever the device.
+    That is how checkpoints hold it, whatever the device.  ``sizes``: how many of ``weights`` each of its groups has.
     """
-    apart = len(weights) - _matrices(state)
-
-    def moments(number: int, weight: nn.Parameter) -> dict[str, Tensor]:
-        at, start = (0, _offset(weight)) if number < apart else (1 + number - apart, 0)
+    found = {}
+    for number, (at, start, _) in enumerate(_places(state, weights, sizes)):
         known = state["state"].get(at, {}).items()
-        return {name: _part(value, weight, start) if value.dim() else value for name, value in known}
+        if known:
+            found[number] = {
+                name: _part(value, weights[number], start) if value.dim() else value for name, value in known
+            }
+    return {"state": found, "param_groups": _groups(state, sizes)}
 
-    parts = {number: moments(number, weight) for number, weight in enumerate(weights)} if state["state"] else {}
-    return {"state": parts, "param_groups": _groups(state, apart, len(weights))}
 
-
-def gathered(state: dict[str, Any], weights: list[nn.Parameter], vector: Tensor) -> dict[str, Any]:
-    """The inverse of :func:`spread`: the state of an optimiser over the halves of ``vector``, that of ``weights``."""
-    matrices = _matrices(state)
-    apart = len(weights) - matrices
-    head = _offset(weights[apart]) if matrices else len(vector)
+def gathered(
+    state: dict[str, Any], weights: list[nn.Parameter], vector: Tensor, sizes: Sequence[int]
+) -> dict[str, Any]:  # fmt: skip
+    """The inverse of :func:`spread`: the state of an optimiser over the parts of ``vector``, that of ``weights``."""
+    places = _places(state, weights, sizes, end=len(vector))
     found: dict[int, dict[str, Tensor]] = {}
-    for number, weight in enumerate(weights):
-        at, start = 0, _offset(weight)
-        shape: tuple[int, ...] = (head,)
-        if number >= apart:
-            at, start, shape = 1 + number - apart, 0, rows(weight)
+    for number, (at, start, shape) in enumerate(places):
         for name, value in state["state"].get(number, {}).items():
             known = found.setdefault(at, {})
             if not value.dim():
@@ -98,8 +98,31 @@ def gathered(state: dict[str, Any], weights: list[nn.Parameter], vector: Tensor)
                 continue
             if name not in known:
                 known[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
-            _part(known[name], weight, start).copy_(value)
-    return {"state": found, "param_groups": _groups(state, 1, 1 + matrices)}
+            _part(known[name], weights[number], start).copy_(value)
+    own = [size if group["muon"] else 1 for group, size in zip(state["param_groups"], sizes, strict=True)]
+    return {"state": found, "param_groups": _groups(state, own)}
+
+
+def _places(
+    state: dict[str, Any], weights: list[nn.Parameter], sizes: Sequence[int], *, end: int = 0
+) -> list[tuple[int, int, tuple[int, ...]]]:
+    """For each of ``weights``: which part holds it, where in that part's memory it begins, and the part's shape.
+
+    ``end``: of the whole vector, for the shape of the last part.
+    """
+    found: list[tuple[int, int, tuple[int, ...]]] = []
+    at = 0
+    for group, size in zip(state["param_groups"], sizes, strict=True):
+        own = weights[len(found) : len(found) + size]
+        if group["muon"]:
+            found += [(at + number, 0, rows(weight)) for number, weight in enumerate(own)]
+            at += size
+            continue
+        first, after = _offset(own[0]), weights[len(found) + size :]
+        shape = ((_offset(after[0]) if after else end) - first,)
+        found += [(at, _offset(weight) - first, shape) for weight in own]
+        at += 1
+    return found
 
 
 def restrided(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any]:
@@ -126,14 +149,13 @@ def _part(moment: Tensor, weight: Tensor, start: int) -> Tensor:
     return moment.as_strided(weight.shape, weight.stride(), start)
 
 
-def _matrices(state: dict[str, Any]) -> int:
-    """How many weights the second group of an optimiser has."""
-    return sum(len(group["params"]) for group in state["param_groups"][1:])
-
-
-def _groups(state: dict[str, Any], apart: int, end: int) -> list[dict[str, Any]]:
-    numbers = [list(range(apart)), list(range(apart, end))]
-    return [{**group, "params": own} for group, own in zip(state["param_groups"], numbers, strict=False)]
+def _groups(state: dict[str, Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """The groups of ``state`` with so many parameters each, numbered on from group to group."""
+    edges = [0, *itertools.accumulate(sizes)]
+    return [
+        {**group, "params": list(range(first, end))}
+        for group, (first, end) in zip(state["param_groups"], itertools.pairwise(edges), strict=True)
+    ]
 
 
 def _view(vector: nn.Parameter, start: int, shape: tuple[int, ...]) -> nn.Parameter:

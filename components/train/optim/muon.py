@@ -56,7 +56,10 @@ def _plain(method: Callable[..., Any]) -> Any:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW on ``others``, Muon on ``matrices``; a step changes nothing where attribute ``found_inf`` is 1."""
+    """AdamW on ``others`` and ``no_decay``, Muon on ``matrices``; weight decay does not reach ``no_decay``.
+
+    A step changes nothing where attribute ``found_inf`` is 1.
+    """
 
     add_param_group = _plain(torch.optim.AdamW.add_param_group)
     load_state_dict = _plain(torch.optim.AdamW.load_state_dict)
@@ -64,17 +67,20 @@ class Muon(torch.optim.AdamW):
     zero_grad = _plain(torch.optim.AdamW.zero_grad)
 
     def __init__(
-        self, others: Sequence[Tensor], matrices: Sequence[Tensor], *, muon_rate: float, group: Group | None = None,
-        **adam: Any,
+        self, others: Sequence[Tensor], matrices: Sequence[Tensor], *, muon_rate: float,
+        no_decay: Sequence[Tensor] = (), group: Group | None = None, **adam: Any,
     ) -> None:  # fmt: skip
         """``muon_rate``: the learning rate of ``matrices``; ``adam``: arguments of AdamW.
 
         On the CPU the ranks of ``group`` share the work of orthogonalising; GPUs each do all of it, which is faster
         than the exchange.
         """
-        groups: list[dict[str, Any]] = [{"params": list(others), "muon": False}]
-        groups += [{"params": list(matrices), "muon": True, "lr": muon_rate}] if matrices else []
-        super().__init__(groups, **adam)
+        groups: list[dict[str, Any]] = [
+            {"params": list(others), "muon": False},
+            {"params": list(no_decay), "muon": False, "weight_decay": 0.0},
+            {"params": list(matrices), "muon": True, "lr": muon_rate},
+        ]
+        super().__init__([group for group in groups if group["params"]], **adam)
         for each in self.param_groups:
             each["peak"] = each["lr"]
         self._group = group if group and group.size > 1 and group.device.type == "cpu" else None
