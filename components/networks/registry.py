@@ -113,6 +113,14 @@ def recompute(network: nn.Module) -> None:
     kept.enable_gradient_checkpointing(functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
 
 
+def called_apart(network: nn.Module) -> list[nn.Module]:
+    """Parts of a block that ``network`` calls outside of it as well: the embedding of a DiT's first block."""
+    if type(network).__name__ != "DiTTransformer2DModel":
+        return []
+    blocks: Any = network
+    return [blocks.transformer_blocks[0].norm1.emb]
+
+
 def labels(network: nn.Module) -> int:
     """How many class labels ``network`` takes, the one for no label among them; 0: it takes none."""
     config: Any = network.config

@@ -12,9 +12,10 @@ import torch
 from checkouts import python_path
 from safetensors.torch import load_file
 from torch import distributed, nn
-from train_fixtures import COMPACT, UNET, make_pack, tiny
+from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components.dataset import tensors
+from components.networks import registry
 from components.train import checkpoint, state
 from components.train.distributed import sharding
 from components.train.distributed.ranks import Group
@@ -87,6 +88,25 @@ def test_an_averaged_network_computes_with_the_weights_that_it_has_now(alone):
         for weight in kept:
             weight.to_local().zero_()
         assert not average(torch.ones(1, 4)).any()
+
+
+@pytest.mark.parametrize("kind", [UNET, COMPACT, DIT], ids=lambda kind: kind["kind"])
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_sharded_network_computes_what_it_computed_whole(alone, kind, learns):
+    """Also where it calls a part of a block by itself, as a DiT does."""
+    params = tiny(network=kind, onnx=kind is COMPACT)
+    network = registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    given = registry.examples(network, torch.tensor([3.0, 500.0]))
+    with torch.no_grad():
+        wanted = network(**given).sample
+    sharding.shard(network.requires_grad_(learns), alone, learns=learns)
+    found = network(**given).sample
+    torch.testing.assert_close(found.detach(), wanted)
+    if learns:
+        found.square().mean().backward()
+        assert all(weight.grad is not None for weight in network.parameters())
 
 
 def test_whole_tensors_are_kept_where_they_are_wanted_and_cut_into_memory_of_their_own(alone):

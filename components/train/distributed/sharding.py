@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from components.networks import registry
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
@@ -24,15 +26,16 @@ def shard(network: nn.Module, group: Group, *, learns: bool = True) -> None:
     """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
     It comes on the CPU: FSDP moves a block to the device when it cuts it, so no device ever holds all of it.  A block's
-    weights are gathered before it computes and freed after it.  Those of the root stay until the backward pass, or are
-    freed as well where the network never ``learns``: nothing else would make it gather them anew.
+    weights are gathered before it computes and freed after it; so are those of a part that the network calls by itself.
+    Those of the root stay until the backward pass, or are freed as well where the network never ``learns``: nothing
+    else would make it gather them anew.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     network.to(memory_format=torch.contiguous_format)  # FSDP takes no other
     mesh = init_device_mesh(group.device.type, (group.size,))
-    for block in _blocks(network):
+    for block in (*registry.called_apart(network), *_blocks(network)):
         fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh, reshard_after_forward=None if learns else True)
 
