@@ -47,15 +47,16 @@ class Schedule:
     @functools.cached_property
     def sigmas(self) -> Tensor:
         """Sigma of each of 1,000 steps, ascending, float32 (1000,); of a continuous one, equal steps of what it is
-        continuous in: log sigma, or a flow's time."""
+        continuous in: log sigma, or a flow's time.  On the CPU, also where a network is built on another device."""
         if self.discrete:
             squared = alphas_cumprod(self.name)
             return ((1 - squared) / squared).sqrt()
         if self.name == "logit_normal":
-            time = torch.arange(1, TIMESTEPS + 1, dtype=torch.float64) / (TIMESTEPS + 1)
+            time = torch.arange(1, TIMESTEPS + 1, dtype=torch.float64, device="cpu") / (TIMESTEPS + 1)
             return (time / (1 - time)).float()
         low, high = VE_SIGMAS if self.name == "exponential" else EDM_SIGMAS
-        return torch.logspace(math.log10(low), math.log10(high), TIMESTEPS, dtype=torch.float64).float()
+        ends = math.log10(low), math.log10(high)
+        return torch.logspace(*ends, TIMESTEPS, dtype=torch.float64, device="cpu").float()
 
     @property
     def low(self) -> float:
@@ -128,7 +129,7 @@ def schedule(name: names.Schedule) -> Schedule:
 def alphas_cumprod(name: str) -> Tensor:
     """alpha**2 of each timestep of a discrete schedule, float32 (1000,), not to be changed; as diffusers has it."""
     if name == "linear":
-        betas = torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float32)
+        betas = torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float32, device="cpu")
     else:
 
         def bar(time: float) -> float:
@@ -137,6 +138,7 @@ def alphas_cumprod(name: str) -> Tensor:
         betas = torch.tensor(
             [min(1 - bar((i + 1) / TIMESTEPS) / bar(i / TIMESTEPS), 0.999) for i in range(TIMESTEPS)],
             dtype=torch.float32,
+            device="cpu",
         )
     return torch.cumprod(1.0 - betas, dim=0)
 

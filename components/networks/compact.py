@@ -64,7 +64,8 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         super().__init__()
         self.gradient_checkpointing = False  # what enable_gradient_checkpointing of ModelMixin sets
         self.schedule = schedule(schedule_name)
-        self.schedule.sigma_of(torch.ones(1))  # makes and keeps its table now, and not during an ONNX or compile trace
+        # Makes and keeps its table now, and not during an ONNX or compile trace.
+        self.schedule.sigma_of(torch.ones(1, device="cpu"))
         self.out_channels = in_channels
         longest = sample_size if isinstance(sample_size, int) else max(sample_size)
         folded = in_channels * fold**2

@@ -40,6 +40,11 @@ def added(network: nn.Module, params: LoraParams | None, seed: int) -> nn.Module
         return inject_adapter_in_model(config, network)
 
 
+def size_when_merged(network: nn.Module) -> int:
+    """How many weights ``network`` has without its adapters."""
+    return sum(weight.numel() for name, weight in network.named_parameters() if ".lora_" not in name)
+
+
 def merge(network: nn.Module) -> dict[str, Tensor]:
     """Put the adapters of ``network`` into its weights and take them out; what they were, by peft's names."""
     found = {

@@ -1,20 +1,32 @@
 """Checkpoints: the state of a training on disk, written whole or not at all and verified when read.
 
 A file is called ``<images seen, 12 digits>-<first 16 hex digits of its SHA-256>.pt``, which shows whether it is
-damaged, and holds only tensors and plain data: it is loaded with ``weights_only=True``.
+damaged, and holds only tensors and plain data: it is loaded with ``weights_only=True``.  That of a sharded training is
+a folder, called by the SHA-256 of all ``NAME.sha256`` in it: the parts of each rank as safetensors, and :data:`REST`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from components.base import files
+from components.base.errors import UserError
+from components.train.distributed import parts
+from components.train.distributed.ranks import Group
 
+REST = "rest.pt"
+"""What a checkpoint in parts holds besides them."""
+
+_SUM = ".sha256"
+_ALONE = Group(0, 1, torch.device("cpu"))
 _log = logging.getLogger(__name__)
 
 
@@ -30,11 +42,62 @@ def save(folder: Path, images_seen: int, state: dict[str, Any], *, keep: int, ap
     path = folder / f"{images_seen:012d}-{files.sha256(temporary)[:16]}.pt"
     temporary.replace(path)
     files.sync(folder)
-    far = max((images for images in map(_images, _newest_first(folder)) if images_seen - images >= apart), default=0)
-    for old in _newest_first(folder)[keep:]:
-        if _images(old) < far:  # the one at ``far`` stays: a spike may have to go back to it
-            old.unlink()
+    _prune(path, images_seen, keep, apart)
     return path
+
+
+def save_parts(
+    folder: Path, images_seen: int, state: dict[str, Any], group: Group, *, keep: int, apart: int = 0
+) -> None:  # fmt: skip
+    """As :func:`save`, of a ``state`` with sharded tensors: every rank of ``group`` calls it and writes its own."""
+    temporary, first = folder / f".{images_seen:012d}{files.BESIDE}new", group.rank == 0
+    if first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    group.wait()
+    rest = parts.write(temporary, state)  # returns when all have written
+    if first:
+        torch.save(rest, temporary / REST)
+    group.wait()
+    for path in _share(temporary, group):
+        files.sync(path)
+        path.with_name(path.name + _SUM).write_text(files.sha256(path), "utf-8")
+    group.wait()
+    if first:
+        for path in temporary.glob(f"*{_SUM}"):
+            files.sync(path)
+        files.sync(temporary)
+        path = folder / f"{images_seen:012d}-{_digest(temporary)[:16]}"
+        if path.is_dir():  # of a run that was killed right after it
+            shutil.rmtree(temporary)
+        else:
+            temporary.replace(path)
+        files.sync(folder)
+        _prune(path, images_seen, keep, apart)
+    group.wait()
+
+
+def _share(folder: Path, group: Group) -> list[Path]:
+    """The files of a checkpoint in parts that this rank looks after."""
+    return sorted(path for path in folder.iterdir() if path.suffix != _SUM)[group.rank :: group.size]
+
+
+def _digest(folder: Path) -> str:
+    """The SHA-256 of what a checkpoint in parts says of its files."""
+    lines = (path.name.encode() + b" " + path.read_bytes() + b"\n" for path in sorted(folder.glob(f"*{_SUM}")))
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+def _prune(newest: Path, images_seen: int, keep: int, apart: int) -> None:
+    """Remove the checkpoints that ``newest``, of ``images_seen``, replaces."""
+    known = _newest_first(newest.parent)
+    far = max((images for images in map(_images, known) if images_seen - images >= apart), default=0)
+    for old in known[keep:]:
+        if _images(old) < far:  # the one at ``far`` stays: a spike may have to go back to it
+            _remove(old)
+    for twin in known:  # parts of equal tensors differ in the order of what is said of them
+        if _images(twin) == images_seen and twin != newest:
+            _remove(twin)
 
 
 class Pause:
@@ -61,32 +124,62 @@ class Pause:
 
 
 def load(
-    folder: Path, device: torch.device | str = "cpu", *, most: int | None = None, mapped: bool = False
-) -> dict[str, Any] | None:
+    folder: Path, device: torch.device | str = "cpu", *, most: int | None = None, mapped: bool = False,
+    group: Group = _ALONE, like: Callable[[dict[str, Any]], Any] = lambda saved: None,
+) -> dict[str, Any] | None:  # fmt: skip
     """The newest undamaged state in ``folder``, of at most ``most`` images; None when there is none.
 
     ``mapped``: tensors on the CPU are read from the file when they are used, and keep it open.  Damaged checkpoints are
-    removed with a warning.
+    removed with a warning.  All ranks of ``group`` call it, and get the same one.  Of what one in parts says without
+    them, ``like`` makes the tree of tensors as which this rank's are cut (:func:`.parts.read`); None: all are whole.
     """
-    if not folder.is_dir():
+    path = _newest(folder, group, most)
+    if path is None:
         return None
-    for left in folder.glob(f".*{files.BESIDE}*"):
-        left.unlink()
-    for path in _newest_first(folder):
-        if most is not None and _images(path) > most:
-            continue
-        if files.sha256(path)[:16] == path.stem.split("-")[1]:
-            return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
-        _log.warning("checkpoint %s is damaged: going back to the one before", path.name)
-        path.unlink()
-    return None
+    whole = not path.is_dir()
+    state: dict[str, Any] = torch.load(
+        path if whole else path / REST, map_location=device, weights_only=True, mmap=mapped
+    )  # fmt: skip
+    return state if whole else parts.read(path, state, like(state))
+
+
+def _newest(folder: Path, group: Group, most: int | None) -> Path | None:
+    """The newest undamaged checkpoint; the ranks share the work of looking at it."""
+    if group.rank == 0 and folder.is_dir():
+        files.sweep(folder)
+    group.wait()
+    known = [path for path in _newest_first(folder) if most is None or _images(path) <= most]
+    for path in [*known, None]:
+        images = float(_images(path) if path else -1)
+        if float(group.sum(torch.tensor([images], dtype=torch.float64))) != group.size * images:
+            raise UserError(f"the ranks see different checkpoints in {folder}: it must be a shared folder")
+        if path is None or not group.sum(torch.tensor([float(_damaged(path, group))])):
+            return path
+        if group.rank == 0:
+            _log.warning("checkpoint %s is damaged: going back to the one before", path.name)
+            _remove(path)
+    raise AssertionError("None is the last")
+
+
+def _damaged(path: Path, group: Group) -> bool:
+    """Whether this rank's share of the checkpoint at ``path`` is not what was written."""
+    wanted = path.stem.split("-")[1]
+    if not path.is_dir():
+        return group.rank == 0 and files.sha256(path)[:16] != wanted
+    if group.rank == 0 and _digest(path)[:16] != wanted:
+        return True
+    sums = sorted(path.glob(f"*{_SUM}"))[group.rank :: group.size]
+    return any(
+        not (part := each.with_suffix("")).is_file() or files.sha256(part).encode() != each.read_bytes()
+        for each in sums
+    )
 
 
 def forget(folder: Path, beyond: int) -> None:
     """Remove the checkpoints of more than ``beyond`` images."""
     for path in _newest_first(folder):
         if _images(path) > beyond:
-            path.unlink()
+            _remove(path)
 
 
 def _images(path: Path) -> int:
@@ -94,4 +187,14 @@ def _images(path: Path) -> int:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("????????????-????????????????.pt"), reverse=True)
+    name = "????????????-????????????????"
+    return sorted([*folder.glob(f"{name}.pt"), *folder.glob(name)], reverse=True)
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir():
+        path.unlink()
+        return
+    gone = path.with_name(f".{path.name}{files.BESIDE}gone")  # at once, so that no half of it is ever looked at
+    path.replace(gone)
+    shutil.rmtree(gone)

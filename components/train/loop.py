@@ -6,6 +6,7 @@ What a step does is in step.py, what it is fed in feed.py, what guards it in gua
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -183,9 +184,8 @@ class Training:
                 early = f"stopped at image {state.images_seen}: " if self._impatient() else ""
                 words = "%sthe weights are those after %d images, of the best x0 error, %.4f"
                 _log.info(words, early, best.images_seen, best.error)
-        state.averages.first = sharding.gathered(
-            state.average, lambda: build(self.params, self.pixels, self.job.start), keep=self.group.rank == 0
-        )
+        make = functools.partial(build, self.params, self.pixels, self.job.start)
+        state.averages.first = sharding.gathered(state.average, make, keep=self.group.rank == 0)
         flat.part(state.average)
         return state
 
@@ -199,11 +199,13 @@ class Training:
             averages.store(folder, state.averages, seen, write=write, dtype=torch.float32)
 
     def _save(self) -> None:
-        """Write a checkpoint (rank 0)."""
-        state, apart, first = self.state, (guards.SKIPPED - 1) * self.params.batch, self.group.rank == 0
-        packed = state.pack(keep=first) if first or state.sharded else {}
-        if first:
-            checkpoint.save(self.job.folder, state.images_seen, packed, keep=self.params.keep, apart=apart)
+        """Write a checkpoint: rank 0, or sharded each rank its part of it."""
+        state, folder, keep = self.state, self.job.folder, self.params.keep
+        apart = (guards.SKIPPED - 1) * self.params.batch
+        if state.sharded:
+            checkpoint.save_parts(folder, state.images_seen, state.pack(), self.group, keep=keep, apart=apart)
+        elif self.group.rank == 0:
+            checkpoint.save(folder, state.images_seen, state.pack(), keep=keep, apart=apart)
 
     def _stopped(self) -> NoReturn:
         """End for the signal on which the ranks agreed."""
@@ -252,17 +254,11 @@ def _resume(job: Job, state: State, group: Group, *, most: int | None = None) ->
     """Become the last whole checkpoint (of at most ``most`` images), if there is one; every rank the same."""
     # Where the weights are elsewhere, or a part of them is here, they go there from the file, one after the other.
     mapped = state.sharded or group.device.type != "cpu"
-    saved = checkpoint.load(job.folder, most=most, mapped=mapped) if group.rank == 0 else None
-    group.wait()  # rank 0 removes what is damaged before the others look
-    if group.rank:
-        saved = checkpoint.load(job.folder, most=most, mapped=mapped)
-    images = saved["images_seen"] if saved else -1
-    if group.sum(torch.tensor([float(images)])) != group.size * images:
-        raise UserError(f"the ranks see different checkpoints in {job.folder}: it must be a shared folder")
+    saved = checkpoint.load(job.folder, most=most, mapped=mapped, group=group, like=state.alike)
     if saved:
         state.unpack(saved)
         if group.rank == 0:
-            _log.info("going on from the checkpoint after %d images", images)
+            _log.info("going on from the checkpoint after %d images", state.images_seen)
     return bool(saved)
 
 

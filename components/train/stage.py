@@ -53,8 +53,7 @@ def train(
         state = loop.fit(job, group)
         group.wait()
     # The other ranks have ended: none waits, with a limit, while this one exports.
-    adapters = lora.merge(state.average)
-    parameters = sum(weight.numel() for weight in state.average.parameters())
+    parameters = lora.size_when_merged(state.average)
     checks = [line["x0_error"] for line in state.history if "x0_error" in line]
     error = checks[-1] if checks else None
     if state.best.weights:
@@ -78,6 +77,7 @@ def train(
             parameters=parameters, error=error,
         )  # fmt: skip
         stored = folder / averages.FOLDER
+        adapters = lora.merge(state.average)
         _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters, guide)
         shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]

@@ -89,7 +89,8 @@ def network(page: Path | None, built: nn.Module, objective: Objective, header: H
         if not path.is_file() or files.sha256(path) != wanted.get("sha256"):
             raise UserError(f"{path}: missing, or not what {page.name} says: `dvc checkout`, `dvc pull`, or run "
                             f"`stillroom start {content['model']}` again")  # fmt: skip
-    found = read(content["model"], folder)
+    # Of a network without memory, of one rank of several that share the weights, the shapes are enough.
+    found = read(content["model"], folder, weights=not next(built.parameters()).is_meta)
     _check(found, built, objective, header)
     return found.network
 
@@ -117,8 +118,11 @@ def warn_of_levels(page: Path | None, objective: Objective) -> None:
         )  # fmt: skip
 
 
-def read(model: str, folder: Path) -> Start:
-    """The network in pipeline folder ``folder`` and its objective; UserError when it is none that can be trained on."""
+def read(model: str, folder: Path, *, weights: bool = True) -> Start:
+    """The network in pipeline folder ``folder`` and its objective; UserError when it is none that can be trained on.
+
+    Without ``weights`` those are left as they come.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -137,7 +141,8 @@ def read(model: str, folder: Path) -> Start:
     notes = _json(folder / NOTES) if (folder / NOTES).is_file() else None
     try:
         found = registry.read(_json(kept / CONFIG) or {})
-        found.load_state_dict(load_file(kept / WEIGHTS))
+        if weights:
+            found.load_state_dict(load_file(kept / WEIGHTS))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{model}: its network cannot be read ({first})") from None

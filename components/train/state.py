@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import math
 from dataclasses import dataclass, field
@@ -98,21 +99,18 @@ class State:
         """Whether the weights lie in one vector."""
         return self.weights[0] is not self.learning[0]
 
-    def pack(self, *, keep: bool = True) -> dict[str, Any]:
-        """As plain data and whole tensors, alike for every device and number of ranks.
-
-        Sharded, every rank calls it, and one is to ``keep`` what it gives: see :func:`sharding.whole`.
-        """
+    def pack(self) -> dict[str, Any]:
+        """As plain data and tensors, alike for every device; sharded, with the parts of this rank."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
         if self.in_one:
             parts["optimiser"] = flat.spread(parts["optimiser"], self.learning, self.sizes)
-        return sharding.whole(parts, keep=keep) | {name: copy.copy(getattr(self, name)) for name in _VALUES}
+        return parts | {name: copy.copy(getattr(self, name)) for name in _VALUES}
 
     def unpack(self, saved: dict[str, Any]) -> None:
-        """Become what :meth:`pack` gave."""
+        """Become what :meth:`pack` gave, or what :meth:`alike` had read of it."""
         parts = {name: saved[name] for name in _PARTS}
         if self.sharded:
-            parts = self._cut(parts)
+            parts = sharding.cut(parts, self.alike(parts))
         elif self.in_one:
             parts["optimiser"] = flat.gathered(parts["optimiser"], self.learning, self.weights[0], self.sizes)
         else:
@@ -141,15 +139,18 @@ class State:
             setattr(self, name, copy.copy(values[name]))
         self.sums = self.sums.cpu().clone()
 
-    def _cut(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """This rank's share of whole tensors."""
-        average = self.average.state_dict()
-        return parts | {
-            "network": sharding.cut(parts["network"], self.network.state_dict()),
-            "averages": sharding.cut(parts["averages"], self.averages.state_dict()),
-            "optimiser": sharding.cut_moments(parts["optimiser"], self.weights),
-            "best": parts["best"] | {"weights": sharding.cut(parts["best"]["weights"], average)},
+    def alike(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """The sharded tensors as which those of ``saved``, as :meth:`pack` gives it, are cut: none without sharding."""
+        if not self.sharded:
+            return {}
+        moments = {
+            number: {name: self.weights[number] for name, value in parts.items() if value.dim()}
+            for number, parts in saved["optimiser"]["state"].items()
         }
+        return {
+            "network": self.network.state_dict(), "averages": self.averages.state_dict(),
+            "optimiser": {"state": moments}, "best": {"weights": self.average.state_dict()},
+        }  # fmt: skip
 
 
 _PARTS = ("network", "averages", "optimiser", "scaler", "guard", "best")
@@ -164,13 +165,12 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     if params.sharding == "full" and not shard:
         _log.info("train.sharding full: one rank has nobody to share weights with, so they are not sharded")
     in_one = not shard and in_one_vector(group.device)
-    network = build(params, pixels, page)
+    make = functools.partial(build, params, pixels, page)
     if shard:
-        sharding.shard(network, group)
-        average = build(params, pixels, page)  # the same again, when the CPU no longer holds the first
-        sharding.shard(average, group, learns=False)
+        network = sharding.begun(make, group)
+        average = sharding.averaged(network, make, group)
     else:
-        network.to(group.device)
+        network = make().to(group.device)
         if not in_one:
             network.to(memory_format=registry.memory_format(network))
         average = copy.deepcopy(network)
@@ -193,7 +193,10 @@ def in_one_vector(device: torch.device) -> bool:
 
 
 def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None) -> nn.Module:
-    """The network with its first weights, on the CPU; ``page`` is data/start.json."""
+    """The network with its first weights, on the CPU; ``page`` is data/start.json.
+
+    Inside ``torch.device("meta")`` it has none, and no file of weights is read.
+    """
     header = pixels.header
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)

@@ -12,50 +12,15 @@ import sys
 import time
 
 import pytest
-from train_fixtures import contents, make_pack, tiny
+import torch
+from forked import Forked, import_sharding
+from safetensors.torch import load_file
+from train_fixtures import DIT, contents, make_pack, tiny
 
 from components.train import loop, stage
 from components.train.distributed import ranks
 
 MOMENTS = {signal.SIGKILL: 20, signal.SIGTERM: 10}
-
-
-class Forked:
-    """What :mod:`components.train.distributed.ranks` needs of a Popen, for a process that runs ``work`` and is gone."""
-
-    def __init__(self, work):
-        self.returncode = None
-        self.pid = os.fork()
-        if self.pid:
-            return
-        code = 1
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            work()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        finally:
-            os._exit(code)
-
-    def wait(self, timeout=None):
-        end = time.monotonic() + (timeout or 200)
-        while self.poll() is None:
-            assert time.monotonic() < end, "waited too long"
-            time.sleep(0.002)
-        return self.returncode
-
-    def poll(self):
-        if self.returncode is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-            if found:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def kill(self):
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
 
 
 def rank(number, size, meeting, command, inherited):
@@ -117,16 +82,35 @@ def test_a_training_stopped_at_random_moments_ends_in_the_same_bytes(packs, tmp_
     began = time.monotonic()
     assert training(plain, params, packs).wait() == 0
     longest = (time.monotonic() - began) / 8
-    while interrupted(stopped, params, packs, number, longest) < MOMENTS[number] // 2:
+    while interrupted(stopped, params, packs, number, longest, MOMENTS[number]) < MOMENTS[number] // 2:
         shutil.rmtree(stopped)  # the machine is less busy now, and the moments came too late to show anything
         longest /= 3
     assert contents(stopped / "model") == contents(plain / "model")
 
 
-def interrupted(folder, params, packs, number, longest):
-    """Train into ``folder``, with signal ``number`` ``longest`` seconds after a start at most; how often."""
+@pytest.mark.slow(20)
+def test_a_sharded_training_killed_at_random_moments_ends_in_the_same_bytes_and_learns_what_one_rank_learns(
+    packs, tmp_path
+):  # fmt: skip
+    import_sharding()
+    params = tiny(images=64, ranks=2, sharding="full", network=DIT, checkpoint_images=8, validations=2,
+                  ema_half_lives=[0.06, 0.2], ema_snapshots=1, patience=5)  # fmt: skip
+    plain, stopped, one = (tmp_path / name for name in ("plain", "stopped", "one"))
+    began = time.monotonic()
+    assert training(plain, params, packs).wait() == 0
+    longest = time.monotonic() - began
+    assert interrupted(stopped, params, packs, signal.SIGKILL, longest, 3)
+    assert contents(stopped / "model") == contents(plain / "model")
+    assert training(one, params.model_copy(update={"ranks": 1}), packs).wait() == 0
+    found, wanted = (load_file(next((folder / "model").glob("*/diffusion*"))) for folder in (plain, one))
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)
+
+
+def interrupted(folder, params, packs, number, longest, most):
+    """Train into ``folder``, with signal ``number`` ``longest`` seconds after a start, ``most`` times; how often."""
     chance, times = random.Random(), 0
-    for _ in range(5 * MOMENTS[number]):
+    for _ in range(5 * most):
         process = training(folder, params, packs)
         time.sleep(chance.random() * longest)
         if process.poll() is not None:
@@ -139,7 +123,7 @@ def interrupted(folder, params, packs, number, longest):
             assert time.monotonic() - asked < 60, "a process outlives the training that started it"
             time.sleep(0.002)
         times += code != 0
-        if times == MOMENTS[number] or (folder / "model").exists():
+        if times == most or (folder / "model").exists():
             break
     if not (folder / "model").exists():
         assert training(folder, params, packs).wait() == 0

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from checkouts import python_path
+from forked import in_pairs
 from safetensors.torch import load_file
 from torch import distributed, nn
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components.dataset import tensors
 from components.networks import registry
-from components.train import checkpoint, state
+from components.train import state
 from components.train.distributed import sharding
 from components.train.distributed.ranks import Group
 from components.train.stage import train
@@ -71,6 +72,9 @@ class Blocks(nn.Module):
         return self.last(self.blocks[0](x))
 
 
+KINDS = [UNET, COMPACT, DIT | {"width": 32}]
+
+
 @pytest.fixture
 def alone():
     """A group of one rank, whose collective calls are real."""
@@ -90,7 +94,7 @@ def test_an_averaged_network_computes_with_the_weights_that_it_has_now(alone):
         assert not average(torch.ones(1, 4)).any()
 
 
-@pytest.mark.parametrize("kind", [UNET, COMPACT, DIT], ids=lambda kind: kind["kind"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["kind"])
 @pytest.mark.parametrize("learns", [True, False])
 def test_a_sharded_network_computes_what_it_computed_whole(alone, kind, learns):
     """Also where it calls a part of a block by itself, as a DiT does."""
@@ -109,22 +113,65 @@ def test_a_sharded_network_computes_what_it_computed_whole(alone, kind, learns):
         assert all(weight.grad is not None for weight in network.parameters())
 
 
-def test_whole_tensors_are_kept_where_they_are_wanted_and_cut_into_memory_of_their_own(alone):
+def test_whole_tensors_are_cut_into_memory_of_their_own(alone):
     network = Blocks()
-    wanted = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    whole = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     sharding.shard(network, alone)
-    tree = {"weights": [network.state_dict()], "step": torch.tensor(3.0), "name": "x"}
-    found = sharding.whole(tree)
-    torch.testing.assert_close(found["weights"][0], wanted, rtol=0, atol=0)
-    dropped = sharding.whole(tree, keep=False)
-    assert dropped == {"weights": [dict.fromkeys(wanted)], "step": None, "name": "x"}
+    tree = {"weights": [network.state_dict()], "name": "x"}
+    found = {"weights": [whole], "step": torch.tensor(3.0), "name": "x"}
     back = sharding.cut(found, tree)
     for name, weight in tree["weights"][0].items():
         part = back["weights"][0][name]
         assert part.placements == weight.placements and part.shape == weight.shape
         torch.testing.assert_close(part.to_local(), weight.to_local(), rtol=0, atol=0)
-        assert part.to_local().untyped_storage().data_ptr() != found["weights"][0][name].untyped_storage().data_ptr()
+        assert part.to_local().untyped_storage().data_ptr() != whole[name].untyped_storage().data_ptr()
     assert back["step"].data_ptr() != found["step"].data_ptr(), "else it keeps a file mapped"
+    assert sharding.cut(tree, tree)["weights"][0]["last.weight"] is tree["weights"][0]["last.weight"]
+
+
+class Uneven(nn.Module):
+    """A block whose rows two ranks cannot share evenly, one row that one of them has, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.last = nn.ModuleList([nn.Linear(4, 5)]), nn.Linear(5, 1)
+        self.register_buffer("shift", torch.randn(3), persistent=False)
+
+    def forward(self, x):
+        return self.last(self.blocks[0](x)) + self.shift
+
+
+def uneven():
+    torch.manual_seed(5)
+    return Uneven()
+
+
+def begins(group):
+    """The first rank builds it once with weights, the second never does."""
+    with_weights = []
+
+    def build():
+        network = uneven()
+        with_weights.append(not network.last.weight.is_meta)
+        return network
+
+    network = sharding.begun(build, group)
+    average = sharding.averaged(network, build, group)
+    assert with_weights == [True, False, False][group.rank :]
+    for sharded in (network, average):
+        rows = [weight.to_local().shape[0] for weight in sharded.parameters()]
+        assert rows == [[3, 3, 1, 1], [2, 2, 0, 0]][group.rank]
+        whole = sharding.gathered(sharded, build, keep=group.rank == 0)
+        assert whole.last.weight.is_meta == bool(group.rank)
+        if group.rank == 0:
+            torch.testing.assert_close(whole.state_dict(), uneven().state_dict(), rtol=0, atol=0)
+        assert torch.equal(sharded.shift, uneven().shift)
+        x = torch.ones(2, 4)
+        torch.testing.assert_close(sharded(x), uneven()(x))
+
+
+def test_the_first_rank_alone_ever_holds_a_network_whole(tmp_path):
+    in_pairs(begins, tmp_path)
 
 
 def test_a_rank_alone_is_told_that_it_shares_with_nobody(packs, caplog):
@@ -151,25 +198,3 @@ def test_two_ranks_under_torchrun_learn_what_one_learns(tmp_path, kind, sharding
     for name, weight in weights(tmp_path / "two").items():
         torch.testing.assert_close(weight, wanted[name], rtol=0.05, atol=4e-3, msg=name)
     assert checks(tmp_path / "two") == pytest.approx(checks(one), rel=0.01)
-
-
-@pytest.mark.slow(45)
-def test_a_sharded_checkpoint_is_whole(tmp_path):
-    params = tiny(images=16, validations=1, network=COMPACT, onnx=True, ranks=2, sharding="full",
-                  checkpoint_images=8)  # fmt: skip
-    packs = make_pack(tmp_path / "packs")
-    done = torchrun(tmp_path, params, packs, "stop")
-    assert done.returncode, "it was to end before it wrote a model"
-    (folder,) = (path for path in (tmp_path / "scratch").iterdir() if path.is_dir())
-    saved = checkpoint.load(folder)
-    assert saved["images_seen"] == 16
-    shapes = {name: weight.shape for name, weight in saved["network"].items()}
-    assert {name: weight.shape for name, weight in saved["averages"]["first"].items()} == shapes
-    moments = [part["exp_avg"].shape for part in saved["optimiser"]["state"].values()]
-    assert moments == list(shapes.values())
-    done = torchrun(tmp_path, params, packs)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "going on from the checkpoint after 16 images" in done.stderr
-    written = weights(tmp_path)
-    assert written.keys() == shapes.keys()
-    assert all(torch.equal(weight, saved["averages"]["first"][name]) for name, weight in written.items())

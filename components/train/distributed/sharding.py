@@ -1,18 +1,21 @@
 """Networks that do not fit one device: weights, gradients, optimiser and averages sharded over the ranks (FSDP2).
 
-Checkpoints hold whole tensors, so that a training can go on with another number of ranks or without sharding.
+No rank ever holds such a network whole but the first, on the CPU, while it begins and when the model is written.
+Checkpoints are in parts: parts.py.
 
 FSDP takes longer to import than half of torch: only :func:`shard` imports it, and without it nothing is sharded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from components.networks import registry
 
@@ -22,13 +25,60 @@ if TYPE_CHECKING:
 from components.train.distributed.ranks import Group
 
 
+def begun(build: Callable[[], nn.Module], group: Group) -> nn.Module:
+    """The network that ``build`` makes, sharded.  Every rank has to make this call.
+
+    The first rank builds it on the CPU and hands out its weights, one tensor after the other.  Each rank builds it on
+    torch's meta device, where weights have a shape and no memory, and has memory for its own parts alone.
+    """
+    source = build() if group.rank == 0 else nn.Module()
+    network = _empty(build, group)
+    known = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            _scatter(known.get(name), weight, group.device)
+        for name, buffer in network.named_buffers():  # equal on all ranks
+            if group.rank == 0:
+                buffer.copy_(known[name])
+            dist.broadcast(buffer, 0)
+    return network
+
+
+def averaged(network: nn.Module, build: Callable[[], nn.Module], group: Group) -> nn.Module:
+    """A second network with the weights of ``network``, which :func:`begun` made by ``build``; it never learns."""
+    other = _empty(build, group, learns=False)
+    with torch.no_grad():
+        for mine, theirs in ((other.parameters(), network.parameters()), (other.buffers(), network.buffers())):
+            for to, value in zip(mine, theirs, strict=True):
+                _local(to).copy_(_local(value))
+    return other
+
+
+def _empty(build: Callable[[], nn.Module], group: Group, *, learns: bool = True) -> nn.Module:
+    """What ``build`` makes, sharded, with memory for this rank's parts, in which nothing is written yet."""
+    with torch.device("meta"):
+        network = build()
+    shard(network, group, learns=learns)
+    return network.to_empty(device=group.device)
+
+
+def _scatter(whole: Tensor | None, like: Tensor, device: torch.device) -> None:
+    """Fill the parts of ``like`` on all ranks with those of ``whole``, which the first rank has."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    # What the others give says the shape and is not read.
+    given = torch.empty(like.shape, dtype=like.dtype, device=device) if whole is None else whole.detach().to(device)
+    part = distribute_tensor(given.contiguous(), like.device_mesh, like.placements)
+    like.to_local().copy_(part.to_local())
+
+
 def shard(network: nn.Module, group: Group, *, learns: bool = True) -> None:
     """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
-    It comes on the CPU: FSDP moves a block to the device when it cuts it, so no device ever holds all of it.  A block's
-    weights are gathered before it computes and freed after it; so are those of a part that the network calls by itself.
-    Those of the root stay until the backward pass, or are freed as well where the network never ``learns``: nothing
-    else would make it gather them anew.
+    A block's weights are gathered before it computes and freed after it; so are those of a part that the network calls
+    by itself.  Those of the root stay until the backward pass, or are freed as well where the network never
+    ``learns``: nothing else would make it gather them anew.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -46,7 +96,8 @@ def is_sharded(network: nn.Module) -> bool:
     return fsdp is not None and isinstance(network, fsdp.FSDPModule)
 
 
-def _is_cut(part: object) -> TypeGuard[DTensor]:
+def is_cut(part: object) -> TypeGuard[DTensor]:
+    """Whether ``part`` is a tensor of which each rank has its own rows."""
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(part, tensors.DTensor)
 
@@ -62,27 +113,14 @@ def _blocks(network: nn.Module, *, listed: bool = False) -> Iterator[nn.Module]:
             yield part
 
 
-def whole(tree: Any, *, keep: bool = True) -> Any:
-    """``tree`` of dicts, lists and tensors with every sharded tensor whole, on the CPU, one gathered after the other.
-
-    A collective call: every rank has to make it.  Those that do not ``keep`` the tensors get None in their place.
-    """
-    if isinstance(tree, Tensor):
-        found = tree.full_tensor() if _is_cut(tree) else tree
-        return (found.cpu() if _is_cut(tree) else found) if keep else None
-    if isinstance(tree, dict):
-        return {name: whole(part, keep=keep) for name, part in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(whole(part, keep=keep) for part in tree)
-    return tree
-
-
 def cut(tree: Any, like: Any) -> Any:
     """``tree`` of whole tensors, equal on every rank, each sharded as its counterpart in ``like`` is.
 
-    Nothing of ``tree``, which may be mapped from a file, is part of what is returned.
+    No whole tensor of ``tree``, which may be mapped from a file, is part of what is returned.
     """
-    if _is_cut(like):
+    if is_cut(tree):
+        return tree
+    if is_cut(like):
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         # FSDP's parts are contiguous, those of a checkpoint may be channels-last.  No rank sends anything.
@@ -99,30 +137,27 @@ def cut(tree: Any, like: Any) -> Any:
     return tree
 
 
-def cut_moments(state: dict[str, Any], weights: Sequence[Tensor]) -> dict[str, Any]:
-    """The whole state of an optimiser over ``weights``, with its moments sharded as the weights are."""
-    cut_state = {
-        number: {name: cut(part, weights[number] if part.shape == weights[number].shape else None)
-                 for name, part in parts.items()}
-        for number, parts in state["state"].items()
-    }  # fmt: skip
-    return {**state, "state": cut_state}
-
-
 def norm(value: Tensor) -> Tensor:
     """The gradient norm over all ranks, a scalar, from what ``clip_grad_norm_`` returns."""
-    return value.full_tensor() if _is_cut(value) else value
+    return value.full_tensor() if is_cut(value) else value
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module], *, keep: bool) -> nn.Module:
     """``network`` as a module that is not sharded: itself, or its weights in a new one that ``build`` makes.
 
-    A collective call: every rank has to make it.  Ranks that do not ``keep`` the weights get those of ``build``.
+    A collective call: every rank has to make it.  Ranks that do not ``keep`` the weights get shapes without memory.
     """
     if not is_sharded(network):
         return network
-    weights = whole(network.state_dict(), keep=keep)
-    out = build().eval().requires_grad_(False)
-    if keep:
-        out.load_state_dict(weights)
+    with contextlib.nullcontext() if keep else torch.device("meta"):
+        out = build().eval().requires_grad_(False)
+    own = out.state_dict()
+    for name, weight in network.state_dict().items():  # one after the other
+        value = weight.full_tensor() if is_cut(weight) else weight
+        if keep:
+            own[name].copy_(value)
     return out
+
+
+def _local(weight: Tensor) -> Tensor:
+    return weight.to_local() if is_cut(weight) else weight
