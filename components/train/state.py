@@ -167,7 +167,7 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     in_one = not shard and in_one_vector(group.device)
     make = functools.partial(build, params, pixels, page)
     if shard:
-        network = sharding.begun(make, group)
+        network = sharding.begun(make, group, precision=params.precision)
         average = sharding.averaged(network, make, group)
     else:
         network = make().to(group.device)

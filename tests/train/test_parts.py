@@ -69,7 +69,7 @@ def saved(tmp_path_factory):
     checkpoint.save(folder / "kept", 8, state(built(), 8), keep=9)
 
     def work(group):
-        wanted = state(sharding.begun(built, group))
+        wanted = state(sharding.begun(built, group, precision="fp32"))
         checkpoint.save_parts(folder / "kept", 16, wanted, group, keep=9)
         like = zeroed(wanted)
         same(checkpoint.load(folder / "kept", group=group, like=lambda saved: like), wanted)
@@ -134,7 +134,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     def save():
         distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
         torch.set_num_threads(1)
-        wanted = state(sharding.begun(built, ALONE))
+        wanted = state(sharding.begun(built, ALONE, precision="fp32"))
         checkpoint.save_parts(folder, 16, wanted, ALONE, keep=1)
 
     import_sharding()

@@ -16,6 +16,7 @@ from torch import distributed, nn
 from train_fixtures import COMPACT, DIT, UNET, make_pack, tiny
 
 from components.dataset import tensors
+from components.networks import precision as arithmetic
 from components.networks import registry
 from components.train import state
 from components.train.distributed import sharding
@@ -129,6 +130,39 @@ def test_whole_tensors_are_cut_into_memory_of_their_own(alone):
     assert sharding.cut(tree, tree)["weights"][0]["last.weight"] is tree["weights"][0]["last.weight"]
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["kind"])
+def test_in_bf16_weights_are_gathered_as_such_and_what_is_computed_is_the_same(alone, kind):
+    """As autocast alone computes it, but for norms and tables, whose weights are rounded too."""
+    params = tiny(network=kind, onnx=kind is COMPACT)
+
+    def learned(network):
+        source = torch.Generator().manual_seed(1)
+        image, noise = (torch.randn(4, 3, 8, 8, generator=source) for _ in range(2))
+        sigma, condition = torch.rand(4, generator=source) + 0.1, {"label": torch.tensor([0, 1, 2, 3])}
+        with arithmetic.autocast(alone.device, "bf16"):
+            losses = params.objective_at(0.5).loss(network, image, noise, sigma, condition, "plain")
+        losses.mean().backward()
+        return losses.detach(), {name: weight.grad for name, weight in network.named_parameters()}
+
+    plain, sharded = (
+        registry.build(params.network, schedule_name="cosine", shape=(3, 8, 8), classes=3) for _ in range(2)
+    )
+    for weight in plain.parameters():  # what starts at zero has no gradient behind it
+        torch.nn.init.normal_(weight, std=0.05)
+    sharded.load_state_dict(plain.state_dict())
+    seen = []
+    table = next(part for part in sharded.modules() if isinstance(part, nn.Embedding))
+    table.register_forward_hook(lambda part, given, came: seen.append((given[0].dtype, came.dtype)))
+    sharding.shard(sharded, alone, precision="bf16")
+    (wanted, theirs), (found, ours) = learned(plain), learned(sharded)
+    assert set(seen) == {(torch.int64, torch.bfloat16)}, "gathered in half as many bytes"
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
+    assert {gradient.dtype for gradient in ours.values()} == {torch.float32}, "the optimiser's own weights stay exact"
+    whole = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
+    for name, gradient in ours.items():
+        assert float((gradient.full_tensor() - theirs[name]).norm() / whole) < 0.01, name
+
+
 class Uneven(nn.Module):
     """A block whose rows two ranks cannot share evenly, one row that one of them has, and a buffer."""
 
@@ -155,7 +189,7 @@ def begins(group):
         with_weights.append(not network.last.weight.is_meta)
         return network
 
-    network = sharding.begun(build, group)
+    network = sharding.begun(build, group, precision="fp32")
     average = sharding.averaged(network, build, group)
     assert with_weights == [True, False, False][group.rank :]
     for sharded in (network, average):

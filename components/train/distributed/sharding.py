@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from components.networks import precision as arithmetic
 from components.networks import registry
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 from components.train.distributed.ranks import Group
 
 
-def begun(build: Callable[[], nn.Module], group: Group) -> nn.Module:
-    """The network that ``build`` makes, sharded.  Every rank has to make this call.
+def begun(build: Callable[[], nn.Module], group: Group, *, precision: str) -> nn.Module:
+    """The network that ``build`` makes, sharded, to learn in ``precision``.  Every rank has to make this call.
 
     The first rank builds it on the CPU and hands out its weights, one tensor after the other.  Each rank builds it on
     torch's meta device, where weights have a shape and no memory, and has memory for its own parts alone.
     """
     source = build() if group.rank == 0 else nn.Module()
-    network = _empty(build, group)
+    network = _empty(build, group, precision=precision)
     known = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -46,7 +47,7 @@ def begun(build: Callable[[], nn.Module], group: Group) -> nn.Module:
 
 def averaged(network: nn.Module, build: Callable[[], nn.Module], group: Group) -> nn.Module:
     """A second network with the weights of ``network``, which :func:`begun` made by ``build``; it never learns."""
-    other = _empty(build, group, learns=False)
+    other = _empty(build, group, precision="fp32", learns=False)
     with torch.no_grad():
         for mine, theirs in ((other.parameters(), network.parameters()), (other.buffers(), network.buffers())):
             for to, value in zip(mine, theirs, strict=True):
@@ -54,11 +55,11 @@ def averaged(network: nn.Module, build: Callable[[], nn.Module], group: Group) -
     return other
 
 
-def _empty(build: Callable[[], nn.Module], group: Group, *, learns: bool = True) -> nn.Module:
+def _empty(build: Callable[[], nn.Module], group: Group, *, precision: str, learns: bool = True) -> nn.Module:
     """What ``build`` makes, sharded, with memory for this rank's parts, in which nothing is written yet."""
     with torch.device("meta"):
         network = build()
-    shard(network, group, learns=learns)
+    shard(network, group, precision=precision, learns=learns)
     return network.to_empty(device=group.device)
 
 
@@ -73,21 +74,27 @@ def _scatter(whole: Tensor | None, like: Tensor, device: torch.device) -> None:
     like.to_local().copy_(part.to_local())
 
 
-def shard(network: nn.Module, group: Group, *, learns: bool = True) -> None:
+def shard(network: nn.Module, group: Group, *, precision: str = "fp32", learns: bool = True) -> None:
     """Shard ``network`` over the ranks in place: each block of a module list by itself, the rest with the root.
 
     A block's weights are gathered before it computes and freed after it; so are those of a part that the network calls
     by itself.  Those of the root stay until the backward pass, or are freed as well where the network never
-    ``learns``: nothing else would make it gather them anew.
+    ``learns``: nothing else would make it gather them anew.  In ``precision`` bf16 they are gathered in bf16, half as
+    many bytes, and gradients are added up in float32; the optimiser's weights are float32 always.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     network.to(memory_format=torch.contiguous_format)  # FSDP takes no other
     mesh = init_device_mesh(group.device.type, (group.size,))
+    policy = MixedPrecisionPolicy()
+    if arithmetic.resolve(group.device, precision) == "bf16":
+        # Autocast decides for each operation, as it does without sharding.  The inputs stay as they are: a timestep of
+        # 999 is none in bf16.
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in (*registry.called_apart(network), *_blocks(network)):
-        fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh, reshard_after_forward=None if learns else True)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy, reshard_after_forward=None if learns else True)
 
 
 def is_sharded(network: nn.Module) -> bool:
