@@ -140,15 +140,23 @@ class Objective:
             return 1 / sigma**2 + 1 / self.sigma_data**2
         return 1 / (sigma**2 + self.sigma_data**2)
 
-    def note(self) -> dict[str, str | float]:
+    def note(self) -> dict[str, Any]:
         """As plain data, for stillroom.json; :func:`noted` reads it."""
-        return {"kind": self.kind, "schedule": self.schedule.name, "sigma_data": self.sigma_data}
+        ends = self.schedule.own_ends
+        own = {"sigmas": list(ends)} if ends else {}
+        return {"kind": self.kind, "schedule": self.schedule.name, "sigma_data": self.sigma_data, **own}
 
 
-def objective(kind: names.Objective, name: names.Schedule, sigma_data: float = SIGMA_DATA) -> Objective:
-    """The objective ``kind`` on schedule ``name``; ValueError when no stock scheduler samples the two together."""
+def objective(
+    kind: names.Objective, name: names.Schedule, sigma_data: float = SIGMA_DATA,
+    ends: tuple[float, float] | None = None,
+) -> Objective:  # fmt: skip
+    """The objective ``kind`` on schedule ``name``; ValueError when no stock scheduler samples the two together.
+
+    ``ends`` of the noise levels: see :func:`.schedule.schedule`.
+    """
     names.check(kind, name)
-    return Objective(kind, schedule(name), sigma_data)
+    return Objective(kind, schedule(name, ends), sigma_data)
 
 
 def noted(note: Mapping[str, Any]) -> Objective:
@@ -161,7 +169,15 @@ def noted(note: Mapping[str, Any]) -> Objective:
     sigma_data = number(note.get("sigma_data", SIGMA_DATA), "sigma_data")
     if not low <= sigma_data <= high:
         raise ValueError(f"sigma_data {sigma_data:g} is not in {low:g}..{high:g}")
-    return objective(kind, note["schedule"], sigma_data)
+    return objective(kind, note["schedule"], sigma_data, _ends(note.get("sigmas")))
+
+
+def _ends(found: Any) -> tuple[float, float] | None:
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != 2:
+        raise ValueError(f"sigmas {found!r:.40} of the objective must be the smallest and the largest")
+    return number(found[0], "one of sigmas"), number(found[1], "one of sigmas")
 
 
 def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:

@@ -26,9 +26,6 @@ SPACINGS: dict[names.Spacing, str] = {
 }
 """How noise levels can be spaced, and who does."""
 
-LOW, HIGH = 0.02, 80.0
-"""Ends of the noise levels that are visited, where the schedule has them."""
-
 RHO = 7.0
 
 
@@ -78,8 +75,7 @@ def draw(
 
 
 def log_spaced(steps: int, low: float, high: float) -> list[float]:
-    """``steps`` falling sigmas between the ends of a schedule, equally spaced in log sigma."""
-    low, high = _ends(low, high)
+    """``steps`` falling sigmas from ``high`` to ``low``, equally spaced in log sigma."""
     if steps == 1:
         return [high]
     return torch.logspace(math.log10(high), math.log10(low), steps, dtype=torch.float64).tolist()
@@ -88,8 +84,8 @@ def log_spaced(steps: int, low: float, high: float) -> list[float]:
 def spaced(kind: names.Spacing, steps: int, schedule: Schedule) -> list[float]:
     """``steps`` falling sigmas within ``schedule``, spaced as :data:`SPACINGS` tells of ``kind``."""
     if kind == "log" or steps == 1:
-        return log_spaced(steps, schedule.low, schedule.high)
-    low, high = _ends(schedule.low, schedule.high)
+        return log_spaced(steps, *schedule.visited)
+    low, high = schedule.visited
     if kind == "karras":
         roots = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps, dtype=torch.float64)
         return (roots**RHO).tolist()
@@ -105,7 +101,3 @@ def _index(known: Tensor, value: float) -> Tensor:
     above = torch.searchsorted(known, torch.tensor(value, dtype=known.dtype)).clamp(1, len(known) - 1)
     low, high = known[above - 1], known[above]
     return above - 1 + (value - low) / (high - low)
-
-
-def _ends(low: float, high: float) -> tuple[float, float]:
-    return max(low, LOW), min(high, HIGH)

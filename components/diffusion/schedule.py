@@ -33,11 +33,24 @@ EDM_SIGMAS = (0.002, 80.0)
 """Ends of Karras et al. 2022, arXiv:2206.00364, table 1."""
 
 
+ENDS: dict[str, tuple[float, float]] = {"exponential": VE_SIGMAS, "log_normal": EDM_SIGMAS}
+"""Ends of sigma of the schedules that could have others."""
+
+ENDS_RANGE = (1e-6, 1e6)
+"""Of the ends that can be computed with: float32 holds the squares."""
+
+VISITED = (0.02, 80.0)
+"""Ends of the noise levels that samplers visit, where the schedule has them."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """One of the five; see :func:`schedule`."""
 
     name: names.Schedule
+    ends: tuple[float, float] | None = None
+    """Smallest and largest sigma, where they could be others: those of :data:`ENDS`, or of a model that was begun
+    elsewhere."""
 
     @property
     def discrete(self) -> bool:
@@ -54,9 +67,9 @@ class Schedule:
         if self.name == "logit_normal":
             time = torch.arange(1, TIMESTEPS + 1, dtype=torch.float64, device="cpu") / (TIMESTEPS + 1)
             return (time / (1 - time)).float()
-        low, high = VE_SIGMAS if self.name == "exponential" else EDM_SIGMAS
-        ends = math.log10(low), math.log10(high)
-        return torch.logspace(*ends, TIMESTEPS, dtype=torch.float64, device="cpu").float()
+        assert self.ends is not None, "schedule() has set it"
+        low, high = (math.log10(end) for end in self.ends)
+        return torch.logspace(low, high, TIMESTEPS, dtype=torch.float64, device="cpu").float()
 
     @property
     def low(self) -> float:
@@ -67,6 +80,17 @@ class Schedule:
     def high(self) -> float:
         """The largest sigma."""
         return float(self.sigmas[-1])
+
+    @property
+    def own_ends(self) -> tuple[float, float] | None:
+        """Its ends where they are not those of its paper, else None."""
+        return None if self.ends == ENDS.get(self.name) else self.ends
+
+    @property
+    def visited(self) -> tuple[float, float]:
+        """The smallest and the largest sigma that samplers visit; from its own largest where it has ends of its own."""
+        low, high = VISITED
+        return max(self.low, low), self.high if self.own_ends else min(self.high, high)
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The timestep of ``sigma`` (B,) for the network, float32 (B,): the number that diffusers' schedulers give.
@@ -114,15 +138,26 @@ class Schedule:
         return {}
 
 
-@functools.cache
-def schedule(name: names.Schedule) -> Schedule:
+def schedule(name: names.Schedule, ends: tuple[float, float] | None = None) -> Schedule:
     """The schedule of that name; equal ones are one object.
+
+    ``ends``: the smallest and the largest sigma of an exponential or log-normal one, in :data:`ENDS_RANGE`, None for
+    those of the paper; ValueError where there is no such schedule.
 
     ``linear``: Ho et al. 2020, arXiv:2006.11239, section 4; ``cosine``: Nichol and Dhariwal 2021, arXiv:2102.09672,
     equation 17; ``exponential``: geometric sigmas, Song et al. 2021, arXiv:2011.13456, equation 31; ``log_normal``:
     Karras et al. 2022, arXiv:2206.00364; ``logit_normal``: Esser et al. 2024, arXiv:2403.03206, equation 19.
     """
-    return Schedule(name)
+    if ends is not None:
+        least, most = ENDS_RANGE
+        if name not in ENDS or not least <= ends[0] < ends[1] <= most:
+            raise ValueError(f"noise levels of a schedule {name} from {ends[0]:g} to {ends[1]:g}")
+    return _schedule(name, ends or ENDS.get(name))
+
+
+@functools.cache
+def _schedule(name: names.Schedule, ends: tuple[float, float] | None) -> Schedule:
+    return Schedule(name, ends)
 
 
 @functools.cache

@@ -39,4 +39,4 @@ def write(evaluation: Path, model: Path, loaded: Denoiser, way: sweep.Way | None
     (folder / "README.md").write_text(card.with_knee((model / "README.md").read_text("utf-8"), drawing), "utf-8")
     if onnx:
         (folder / portable.FOLDER).mkdir()
-        portable.write_levels(folder, loaded.objective, samplers.log_spaced(way.steps, schedule.low, schedule.high))
+        portable.write_levels(folder, loaded.objective, samplers.log_spaced(way.steps, *schedule.visited))

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.diffusion import names
 from components.diffusion.objective import SIGMA_DATA, Objective, objective
-from components.diffusion.schedule import EDM_SIGMAS, TIMESTEPS, VE_SIGMAS
+from components.diffusion.schedule import EDM_SIGMAS, TIMESTEPS
 
 PREDICTIONS: dict[names.Objective, str] = {
     "eps": "epsilon",
@@ -21,14 +21,15 @@ def stock(objective: Objective) -> Any:
     """A scheduler of diffusers (a SchedulerMixin) whose ``step`` takes what a network of ``objective`` predicts."""
     from components.networks.hf import diffusers
 
+    low, high = objective.schedule.ends or EDM_SIGMAS  # discrete ones take none
     if objective.kind == "edm":
         return diffusers.EDMDPMSolverMultistepScheduler(
-            sigma_min=EDM_SIGMAS[0], sigma_max=EDM_SIGMAS[1], sigma_data=objective.sigma_data,
+            sigma_min=low, sigma_max=high, sigma_data=objective.sigma_data,
             prediction_type="epsilon",
             sigma_schedule="exponential",  # equal steps of log sigma; Karras' own spread Gaussians 9 % too wide in 16
         )  # fmt: skip
     if objective.schedule.name == "exponential":
-        return diffusers.ScoreSdeVeScheduler(sigma_min=VE_SIGMAS[0] / 2, sigma_max=VE_SIGMAS[1] / 2)  # pixels in [0, 1]
+        return diffusers.ScoreSdeVeScheduler(sigma_min=low / 2, sigma_max=high / 2)  # pixels in [0, 1]
     if objective.kind == "flow":
         # From time 0.999, the last that training meets; FlowMatchEulerDiscreteScheduler starts at 1, takes twice the
         # steps for the same spread, and has not what the pipelines for labels call.
@@ -59,19 +60,6 @@ def pipeline(objective: Objective, *, labelled: bool) -> str:
     return "ConsistencyModelPipeline" if labelled or objective.kind == "edm" else "DDPMPipeline"
 
 
-def levels(config: dict[str, Any]) -> tuple[float, float] | None:
-    """The ends of sigma that a scheduler_config.json names, for pixels in [-1, 1]; None where the schedule has its own.
-
-    A config that leaves them out has the defaults of diffusers.
-    """
-    name = str(config.get("_class_name"))
-    if name == "ScoreSdeVeScheduler":  # pixels in [0, 1]
-        return 2 * float(config.get("sigma_min", 0.01)), 2 * float(config.get("sigma_max", 1348.0))
-    if name.startswith("EDM"):
-        return float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))
-    return None
-
-
 def derived(config: dict[str, Any]) -> Objective:
     """The objective of a network whose scheduler_config.json is ``config``; ValueError says what is not known here.
 
@@ -80,11 +68,11 @@ def derived(config: dict[str, Any]) -> Objective:
     name = str(config.get("_class_name"))
     steps = config.get("num_train_timesteps", TIMESTEPS)
     if name == "ScoreSdeVeScheduler":
-        return objective("eps", "exponential")
+        return objective("eps", "exponential", ends=_ends(config))
     if name.startswith("EDM"):
         if config.get("prediction_type", "epsilon") != "epsilon":
             raise ValueError(f"{name} with prediction_type {config['prediction_type']!r}, not epsilon")
-        return objective("edm", "log_normal", float(config.get("sigma_data", SIGMA_DATA)))
+        return objective("edm", "log_normal", float(config.get("sigma_data", SIGMA_DATA)), _ends(config))
     if steps != TIMESTEPS:
         raise ValueError(f"num_train_timesteps {steps!r}, not {TIMESTEPS}")
     predicted = config.get("prediction_type", "epsilon")
@@ -100,3 +88,13 @@ def derived(config: dict[str, Any]) -> Objective:
     if config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
         raise ValueError("trained_betas or rescale_betas_zero_snr")
     return objective(kinds[predicted], schedules[betas[0]])
+
+
+def _ends(config: dict[str, Any]) -> tuple[float, float]:
+    """The ends of sigma that the config of a score or EDM scheduler names, for pixels in [-1, 1].
+
+    A config that leaves them out has the defaults of diffusers.
+    """
+    if str(config.get("_class_name")) == "ScoreSdeVeScheduler":  # pixels in [0, 1]
+        return 2 * float(config.get("sigma_min", 0.01)), 2 * float(config.get("sigma_max", 1348.0))
+    return float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))

@@ -157,6 +157,8 @@ def levels(objective: dict[str, Any], steps: int) -> list[dict[str, float]]:
     kind, schedule, data = objective["kind"], objective["schedule"], objective.get("sigma_data", 0.5)
     table = _log_sigmas(schedule) if schedule in ("linear", "cosine") else None
     low, high = _ENDS if table is None else (max(_ENDS[0], math.exp(table[0])), min(_ENDS[1], math.exp(table[-1])))
+    if own := objective.get("sigmas"):  # of a model whose training began elsewhere
+        low, high = max(_ENDS[0], own[0]), own[1]
     found = []
     for s in [high] if steps == 1 else np.geomspace(high, low, steps).tolist():
         flat, edm = 1 / math.sqrt(1 + s * s), s * s + data * data

@@ -92,8 +92,13 @@ class Feed:
     they are gathered from the pack, with ``params.loaders`` by processes of their own ahead of time.
     """
 
-    def __init__(self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group) -> None:
+    def __init__(
+        self, params: TrainParams, pixels: tensors.Pixels, rows: Tensor, group: Group,
+        levels: schedule.Schedule | None = None,
+    ) -> None:  # fmt: skip
+        """``levels``: the schedule between whose ends noise levels are drawn; None: that of ``params``."""
         self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
+        self._levels = levels or schedule.schedule(params.schedule)
         self._plan = order.DrawPlan(
             seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
         )
@@ -153,7 +158,7 @@ class Feed:
     def _sent(self, drawn: order.Draw) -> _Ahead:
         device, header = self.group.device, self.pixels.header
         ids = self.pixels.class_ids[self.rows[drawn.positions]].masked_fill(drawn.dropped, -1)
-        sigma = self.params.sigma_distribution.sigma(drawn.share, schedule.schedule(self.params.schedule))
+        sigma = self.params.sigma_distribution.sigma(drawn.share, self._levels)
         condition = conditions.of_classes(ids, len(header.classes) or None)
         places, positions, sigma = (tensors.sent(each, device) for each in (drawn.places, drawn.positions, sigma))
         return _Ahead(

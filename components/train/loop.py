@@ -24,6 +24,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.samples import pack
 from components.train import averages, checkpoint, guards, history, sheets, stopping
+from components.train import start as beginning
 from components.train.accumulate import OutOfMemory
 from components.train.captured import Steps
 from components.train.distributed import sharding
@@ -79,8 +80,9 @@ class Training:
         self.job, self.params, self.group, self.signals = job, job.params, group, signals
         self.pixels = tensors.Pixels(job.pixels)
         rows = torch.tensor(list(pack.read_split(job.splits, "train")))
+        objective = beginning.objective(job.start, job.params.objective_at(self.pixels.header.spec.sigma_data))
         # Loaders are forked before this process has threads and buffers that they would share.
-        self.feed = Feed(job.params, self.pixels, rows, group)
+        self.feed = Feed(job.params, self.pixels, rows, group, objective.schedule)
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
         self.state = start(job.params, self.pixels, group, job.start)
         resumed = _resume(job, self.state, group)

@@ -45,7 +45,7 @@ def train(
     begun = beginning.noted(start)
     if params.lora and not begun:
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
-    beginning.warn_of_levels(start, params.objective_at(header.spec.sigma_data))
+    beginning.say_levels(start, beginning.objective(start, params.objective_at(header.spec.sigma_data)))
     folder = scratch / key(params, pixels, splits, start)
     compiling.keep_in(scratch.with_name("compiled"))
     job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
@@ -139,8 +139,7 @@ def _write(
         if params.lora:
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
-            schedule = state.objective.schedule
-            sigmas = samplers.log_spaced(params.steps, schedule.low, schedule.high)
+            sigmas = samplers.log_spaced(params.steps, *state.objective.schedule.visited)
             portable.write(folder, state.average, state.objective, sigmas, guide)
             serving.write(folder, notes)
         (folder / "README.md").write_text(words, "utf-8")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base import files
 from components.base.errors import UserError
+from components.diffusion.schedule import SIGMAS
 from components.model import schedulers
 from components.networks import registry
 
@@ -95,27 +95,30 @@ def network(page: Path | None, built: nn.Module, objective: Objective, header: H
     return found.network
 
 
-def sigma_data(page: Path | None, header: Header) -> float:
-    """That of the data; of an EDM network that training starts from, the one that it was preconditioned with."""
-    if page is not None and noted(page) is not None:
-        begun = schedulers.derived(_json(page.with_suffix("") / SCHEDULER) or {})
-        if begun.kind == "edm":
-            return begun.sigma_data
-    return header.spec.sigma_data
+def objective(page: Path | None, own: Objective) -> Objective:
+    """``own``, that of the parameters and the data; for a score or EDM network that training starts from, as it was.
+
+    Such a network knows the noise levels between the ends that its scheduler has, and an EDM one has the sigma_data
+    that it was preconditioned with.
+    """
+    if page is None or noted(page) is None:
+        return own
+    theirs = schedulers.derived(_json(page.with_suffix("") / SCHEDULER) or {})
+    if (theirs.kind, theirs.schedule.name) != (own.kind, own.schedule.name) or theirs.schedule.ends is None:
+        return own
+    data = theirs.sigma_data if theirs.kind == "edm" else own.sigma_data
+    return replace(own, schedule=theirs.schedule, sigma_data=data)
 
 
-def warn_of_levels(page: Path | None, objective: Objective) -> None:
-    """Say when the model that training starts from had noise levels between other ends than ``objective`` has."""
-    content = noted(page)
-    if page is None or content is None:
+def say_levels(page: Path | None, objective: Objective) -> None:
+    """Log the ends of the noise levels where they are those of the start, and warn when x0 errors lie beyond them."""
+    content, ends = noted(page), objective.schedule.own_ends
+    if content is None or ends is None:
         return
-    theirs = schedulers.levels(_json(page.with_suffix("") / SCHEDULER) or {})
-    ours = (objective.schedule.low, objective.schedule.high)
-    if theirs and any(not math.isclose(*pair, rel_tol=1e-3) for pair in zip(theirs, ours, strict=True)):
-        _log.warning(
-            "start %s: it knows noise levels from %g to %g; it is trained, and sampled, from %g to %g",
-            content["model"], *theirs, *ours,
-        )  # fmt: skip
+    _log.info("start %s: trained and sampled at its own noise levels, %g to %g", content["model"], *ends)
+    if ends[0] > SIGMAS[0] or ends[1] < SIGMAS[-1]:
+        _log.warning("start %s: x0 errors are measured at %g to %g, which its noise levels, %g to %g, do not hold",
+                     content["model"], SIGMAS[0], SIGMAS[-1], *ends)  # fmt: skip
 
 
 def read(model: str, folder: Path, *, weights: bool = True) -> Start:
@@ -136,7 +139,7 @@ def read(model: str, folder: Path, *, weights: bool = True) -> Start:
     scheduler = _json(folder / SCHEDULER) or {}
     try:
         objective = schedulers.derived(scheduler)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{model}: its scheduler has {error}, which cannot be trained here") from None
     notes = _json(folder / NOTES) if (folder / NOTES).is_file() else None
     try:

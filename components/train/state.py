@@ -181,7 +181,7 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     optimiser = _optimiser(params, grouped, weights[0] if in_one else None, group, fused=not shard or cuda)
     scaler = torch.amp.GradScaler(group.device.type, init_scale=2.0**12, enabled=params.precision == "fp16")
     averages = Averages(average, params.ema_half_lives, names=list(named), in_one=in_one)
-    objective = params.objective_at(beginning.sigma_data(page, pixels.header))
+    objective = beginning.objective(page, params.objective_at(pixels.header.spec.sigma_data))
     guard = Guard(params.guard, params.batch)
     sizes = [len(group) for group in grouped if group]
     return State(network, objective, learning, sizes, weights, averages, optimiser, scaler, guard, ranks=group.size)

@@ -103,6 +103,45 @@ def test_edm_is_scaled_by_the_measured_deviation_of_the_data(std):
     assert schedulers.derived({"_class_name": type(stock).__name__, **stock.config}) == objective
 
 
+@pytest.mark.parametrize(("kind", "name"), [("edm", "log_normal"), ("eps", "exponential")])
+def test_a_schedule_between_other_ends_is_that_in_every_way(kind, name):
+    """In training, in sampling, in what is written for us and for diffusers."""
+    own, usual = objectives.objective(kind, name, ends=(0.05, 160.0)), objectives.objective(kind, name)
+    assert own != usual
+    named = own.schedule
+    assert (named.low, named.high) == pytest.approx((0.05, 160.0))
+    shares = torch.tensor([0.0005, 0.9995])
+    for distribution in (SigmaDistribution("schedule"), SigmaDistribution("normal", 0.0, 9.0)):
+        torch.testing.assert_close(distribution.sigma(shares, named), torch.tensor([0.05, 160.0]))
+    for spacing in samplers.SPACINGS:
+        sigmas = samplers.spaced(spacing, 4, named)
+        assert (sigmas[0], sigmas[-1]) == pytest.approx((160.0, 0.05), rel=1e-5), spacing
+    assert noted(own.note()) == own
+    stock = schedulers.stock(own)
+    assert schedulers.derived({"_class_name": type(stock).__name__, **stock.config}) == own
+    assert objectives.objective(kind, name, ends=usual.schedule.ends) == usual
+    assert "sigmas" not in usual.note()
+
+
+def test_below_what_samplers_visit_other_ends_do_not_pull_them_down():
+    assert schedule.schedule("log_normal", (0.001, 20.0)).visited == pytest.approx((0.02, 20.0))
+    assert schedule.schedule("exponential").visited == pytest.approx((0.02, 80.0))
+
+
+@pytest.mark.parametrize("ends", [(1.0, 0.5), (0.0, 80.0), (0.02, float("inf")), (0.02, float("nan"))])
+def test_ends_that_are_none_are_refused(ends):
+    with pytest.raises(ValueError, match="noise levels of a schedule log_normal from"):
+        schedule.schedule("log_normal", ends)
+    with pytest.raises(ValueError, match="noise levels of a schedule cosine from"):
+        schedule.schedule("cosine", (0.02, 80.0))
+
+
+@pytest.mark.parametrize("found", [[1.0], "ab", [0.5, "x"], {"0": 1, "1": 2}])
+def test_a_note_of_ends_that_are_none_is_refused(found):
+    with pytest.raises(ValueError, match="sigmas"):
+        noted({"kind": "edm", "schedule": "log_normal", "sigmas": found})
+
+
 def test_a_note_from_before_it_was_measured_means_a_half():
     assert noted({"kind": "edm", "schedule": "log_normal"}).sigma_data == 0.5
 
@@ -172,7 +211,7 @@ def test_the_saved_sampler_draws_the_gaussian_that_a_perfect_denoiser_knows(mean
 def test_our_sampler_draws_it_for_every_objective(kind, name):
     objective = objectives.objective(kind, name)
     network = perfect(objective, 0.5, 0.1)
-    sigmas = samplers.log_spaced(16, objective.schedule.low, objective.schedule.high)
+    sigmas = samplers.log_spaced(16, *objective.schedule.visited)
 
     def denoise(x, sigma):
         return objective.denoise(network, x, torch.full((len(x),), sigma), {})

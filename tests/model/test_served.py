@@ -18,6 +18,7 @@ from train_fixtures import COMPACT, DIT, contents, make_pack, served_pictures, t
 from components.diffusion import names, samplers
 from components.diffusion import objective as objectives
 from components.diffusion.noise import generator
+from components.diffusion.schedule import ENDS
 from components.model import grid, portable, sampling, served
 from components.train.stage import train
 
@@ -36,9 +37,10 @@ def test_its_noise_is_torch_s(shape):
     ("kind", "name"), [(kind, name) for kind, some in names.SCHEDULES.items() for name in some], ids=str
 )
 @pytest.mark.parametrize("steps", [1, 2, 37])
-def test_its_levels_are_those_of_the_objective_at_any_number_of_steps(kind, name, steps):
-    objective = objectives.objective(kind, name, 0.3)
-    sigmas = samplers.log_spaced(steps, objective.schedule.low, objective.schedule.high)
+@pytest.mark.parametrize("ends", [None, (0.001, 300.0)])
+def test_its_levels_are_those_of_the_objective_at_any_number_of_steps(kind, name, steps, ends):
+    objective = objectives.objective(kind, name, 0.3, ends if name in ENDS else None)
+    sigmas = samplers.log_spaced(steps, *objective.schedule.visited)
     wanted = portable.coefficients(objective, sigmas)
     found = served.levels(json.loads(json.dumps(objective.note())), steps)
     assert [list(one) for one in found] == [list(one) for one in wanted]

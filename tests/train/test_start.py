@@ -1,6 +1,7 @@
 """Starting points: from a folder that Stillroom or diffusers wrote, and a clear line where it does not fit."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, tiny
 
 from components.base.errors import UserError
 from components.diffusion import objective as objectives
+from components.diffusion import samplers
 from components.diffusion.names import SCHEDULES
 from components.model import denoiser, sampling, schedulers
 from components.networks import registry
@@ -100,21 +102,48 @@ def test_the_objective_is_read_from_other_schedulers_too(scheduler, kind):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "kind", "name", "words"),
+    ("scheduler", "kind", "name", "ends", "words"),
     [
-        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=1348.0), "eps", "exponential",
-         "from 0.02 to 2696; it is trained, and sampled, from 0.02 to 100"),
-        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0), "eps", "exponential", ""),
-        (diffusers.EDMEulerScheduler(sigma_max=160.0), "edm", "log_normal", "from 0.002 to 160; it is trained"),
-        (diffusers.EDMEulerScheduler(), "edm", "log_normal", ""),
-        (diffusers.FlowMatchEulerDiscreteScheduler(), "flow", "logit_normal", ""),
+        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=1348.0), "eps", "exponential", (0.02, 2696.0),
+         ["trained and sampled at its own noise levels, 0.02 to 2696"]),
+        (diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0), "eps", "exponential", (0.02, 100.0), []),
+        (diffusers.EDMEulerScheduler(sigma_max=10.0, sigma_data=1.0), "edm", "log_normal", (0.002, 10.0),
+         ["0.002 to 10", "x0 errors are measured at 0.05 to 20, which its noise levels, 0.002 to 10, do not hold"]),
+        (diffusers.EDMEulerScheduler(), "edm", "log_normal", (0.002, 80.0), []),
+        (diffusers.FlowMatchEulerDiscreteScheduler(), "flow", "logit_normal", None, []),
     ],
 )  # fmt: skip
-def test_noise_levels_that_only_the_start_knows_are_said(tmp_path, page, caplog, scheduler, kind, name, words):
+def test_noise_levels_of_the_start_are_obeyed_and_said(tmp_path, page, caplog, scheduler, kind, name, ends, words):
     start.take("theirs", foreign(tmp_path / "theirs", scheduler), page)
-    start.warn_of_levels(page, objectives.objective(kind, name))
-    start.warn_of_levels(None, objectives.objective(kind, name))
-    assert (words in caplog.text and "start theirs" in caplog.text) if words else not caplog.text
+    own = objectives.objective(kind, name, 0.3)
+    found = start.objective(page, own)
+    assert (found.kind, found.schedule.name, found.schedule.ends) == (kind, name, ends)
+    assert found.sigma_data == (scheduler.config.sigma_data if kind == "edm" else 0.3)
+    assert start.objective(None, own) == own
+    with caplog.at_level(logging.INFO):
+        start.say_levels(page, found)
+        start.say_levels(None, own)
+    assert [words in line for words, line in zip(words, caplog.messages, strict=True)] == [True] * len(words)
+
+
+def test_a_start_with_its_own_noise_levels_is_trained_and_drawn_at_them(packs, page, tmp_path, monkeypatch):
+    theirs = diffusers.ScoreSdeVeScheduler(sigma_min=0.1, sigma_max=600.0)
+    start.take("theirs", foreign(tmp_path / "theirs", theirs), page)
+    met = []
+    monkeypatch.setattr(
+        objectives.Objective, "loss", lambda self, *given, true=objectives.Objective.loss: (
+            met.append(given[3]), true(self, *given))[1],
+    )  # fmt: skip
+    params = tiny(images=256, validations=1, objective="eps", schedule="exponential", learning_rate=1e-6)
+    model = run(tmp_path, params, packs, page)
+    sigmas = torch.cat(met)
+    assert len(sigmas) == 256
+    assert 0.2 <= float(sigmas.min()) < 0.25
+    assert 1000 < float(sigmas.max()) <= 1200
+    loaded = sampling.load(model)
+    assert samplers.spaced("log", 4, loaded.objective.schedule)[::3] == pytest.approx([1200, 0.2])
+    written = json.loads((model / "scheduler" / "scheduler_config.json").read_text())
+    assert (written["sigma_min"], written["sigma_max"]) == (0.1, 600.0)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +151,7 @@ def test_noise_levels_that_only_the_start_knows_are_said(tmp_path, page, caplog,
     [(diffusers.DDPMScheduler(beta_schedule="scaled_linear"), "beta_schedule 'scaled_linear'"),
      (diffusers.DDPMScheduler(num_train_timesteps=500), "num_train_timesteps 500"),
      (diffusers.EDMEulerScheduler(prediction_type="v_prediction"), "prediction_type 'v_prediction', not epsilon"),
+     (diffusers.EDMEulerScheduler(sigma_max=0.001), "noise levels of a schedule log_normal from 0.002 to 0.001"),
      (diffusers.DDIMScheduler(rescale_betas_zero_snr=True), "rescale_betas_zero_snr")],
 )  # fmt: skip
 def test_a_schedule_that_is_none_of_ours_is_named(tmp_path, page, scheduler, wanted):
