@@ -5,6 +5,7 @@ Shapes: N rows of the pack, B images of a batch, H, W, C of an image; samples of
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,16 @@ class Pixels:
         ]  # fmt: skip
         self._batch: Tensor | None = None
         self._starts = torch.tensor([0, *(rows for _, rows in self.header.shards)]).cumsum(0)
+
+    def numbered(self, classes: Sequence[str]) -> Tensor:
+        """The class id of each row as ``classes`` numbers them, (N,) int64; matched by name, -1 for all others."""
+        found = [classes.index(name) if name in classes else -1 for name in self.header.classes]
+        return torch.tensor([*found, -1])[self.class_ids]  # the last one is for class id -1
+
+    def number(self, classes: Sequence[str]) -> None:
+        """Have these classes from now on, numbered as ``classes`` does."""
+        self.class_ids = self.numbered(classes)
+        self.header = dataclasses.replace(self.header, classes=tuple(classes))
 
     def _check_classes(self, folder: Path) -> None:
         rows, classes = self.header.rows, len(self.header.classes)

@@ -144,8 +144,7 @@ def check(
 
 def known_classes(denoiser: sampling.Denoiser, pixels: tensors.Pixels) -> Tensor:
     """The class ids of a pack's rows as ``denoiser`` numbers them, (N,) int64; matched by name, -1 for the others."""
-    numbers = [denoiser.classes.index(name) if name in denoiser.classes else -1 for name in pixels.header.classes]
-    return torch.tensor([*numbers, -1])[pixels.class_ids]  # the last one is for class id -1
+    return pixels.numbered(denoiser.classes)
 
 
 def _open(model: str) -> None:
