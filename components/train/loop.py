@@ -15,15 +15,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from components.base import events
 from components.base.errors import UserError
+from components.base.params import Params
 from components.dataset import tensors
 from components.samples import pack
-from components.train import averages, checkpoint, guards, history, sheets, stopping
+from components.train import aims, averages, checkpoint, guards, history, sheets, stopping
 from components.train import start as beginning
 from components.train.accumulate import OutOfMemory
 from components.train.captured import Steps
@@ -53,12 +54,31 @@ class Job:
     folder: Path
     start: Path | None = None
     """data/start.json, or None to start from nothing."""
+    tuning: aims.Tuning | None = None
+    """How the network of ``start`` becomes a student of few steps; None: it learns to denoise."""
+
+    @property
+    def what(self) -> str:
+        """What the progress line calls it."""
+        return "distil" if self.tuning else "train"
 
     def command(self) -> list[str]:
         """Arguments of Python that start one more rank of this job."""
         named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start")}
         paths = {name: str(path.absolute()) for name, path in named.items() if path}
-        return ["-m", "components.train.loop", json.dumps({"params": self.params.model_dump(mode="json"), **paths})]
+        models = {name: getattr(self, name) for name in ("params", "tuning")}
+        plain = {name: model.model_dump(mode="json") for name, model in models.items() if model}
+        return ["-m", "components.train.loop", json.dumps(plain | paths)]
+
+    @classmethod
+    def told(cls, argument: str) -> Job:
+        """The job whose :meth:`command` ends in ``argument``."""
+        fields: dict[str, Any] = json.loads(argument)
+        kinds: dict[str, type[Params]] = {"params": TrainParams, "tuning": aims.Tuning}
+        for name, value in fields.items():
+            kind = kinds.get(name)
+            fields[name] = kind.model_validate_json(json.dumps(value)) if kind else Path(value)
+        return cls(**fields)
 
 
 def fit(job: Job, group: Group) -> State:
@@ -79,6 +99,8 @@ class Training:
     def __init__(self, job: Job, group: Group, signals: stopping.Signals) -> None:
         self.job, self.params, self.group, self.signals = job, job.params, group, signals
         self.pixels = tensors.Pixels(job.pixels)
+        if job.tuning:
+            self.pixels.number(job.tuning.classes)
         rows = torch.tensor(list(pack.read_split(job.splits, "train")))
         objective = beginning.objective(job.start, job.params.objective_at(self.pixels.header.spec.sigma_data))
         # Loaders are forked before this process has threads and buffers that they would share.
@@ -87,7 +109,7 @@ class Training:
         self.state = start(job.params, self.pixels, group, job.start)
         resumed = _resume(job, self.state, group)
         before = (self.state.ranks, self.state.micro)
-        self.step = Step(job.params, self.state, group)
+        self.step = Step(job.params, self.state, group, self._aim())
         self.steps = Steps(self.step, self.feed)
         if resumed:
             self._taken_over(before)
@@ -113,7 +135,7 @@ class Training:
             for times in (count, params.ema_snapshots)
         )
         saved, pause = state.images_seen, checkpoint.Pause(self.group.device.type == "cuda" and self.group.size == 1)
-        with _progress(self.group, total, state.images_seen) as progress:
+        with _progress(self.group, self.job.what, total, state.images_seen) as progress:
             while True:
                 seen = state.images_seen
                 line, check = seen % line_every == 0 or seen == total, seen in checks and state.checked != seen
@@ -128,7 +150,10 @@ class Training:
                     self.stop = history.validate(state, params, self.checked, self.pixels, self.group, self._poll)
                     state.checked = state.checked if self.stop else seen
                     if not self.stop:
-                        sheets.draw(state, params, self.pixels.header, self.samples, self.group, self.signals.any)
+                        sheets.draw(
+                            state, params, self.pixels.header, self.samples, self.group, self.signals.any,
+                            sigmas=self.job.tuning.sigmas if self.job.tuning else None,
+                        )  # fmt: skip
                 if kept and not self.stop:
                     self._keep(seen in snapshots)
                 over = seen == total or self._impatient()
@@ -146,6 +171,13 @@ class Training:
                     self.speed.advance(params.batch, seen=state.images_seen)
                     note = ", ".join(filter(None, (history.in_words(state), self.speed.note)))
                     progress.advance(state.images_seen - progress.done, note=note)
+
+    def _aim(self) -> aims.Aim | None:
+        """What the steps make small, None: the usual."""
+        if self.job.tuning is None:
+            return None
+        guide = build(self.params, self.pixels, self.job.start).to(self.group.device)
+        return aims.Consistency(self.job.tuning, self.state.objective, self.state.network, guide)
 
     def _one(self) -> None:
         """One step."""
@@ -265,21 +297,19 @@ def _resume(job: Job, state: State, group: Group, *, most: int | None = None) ->
 
 
 @contextlib.contextmanager
-def _progress(group: Group, total: int, start: int) -> Iterator[events.Progress | None]:
+def _progress(group: Group, what: str, total: int, start: int) -> Iterator[events.Progress | None]:
     if group.rank:
         yield None
         return
-    with events.Progress(total, what="train", start=start) as progress:
+    with events.Progress(total, what=what, start=start) as progress:
         yield progress
 
 
 def _follow() -> None:
     """Be one more rank of the job in the first argument."""
-    fields = json.loads(sys.argv[1])
-    params = TrainParams.model_validate_json(json.dumps(fields.pop("params")))
-    job = Job(params=params, **{name: Path(value) for name, value in fields.items()})
+    job = Job.told(sys.argv[1])
     logging.disable(logging.INFO)
-    with together(params.ranks, job.folder, []) as group:
+    with together(job.params.ranks, job.folder, []) as group:
         try:
             fit(job, group)
             group.wait()

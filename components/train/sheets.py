@@ -30,11 +30,13 @@ class _Stopped(Exception):
 
 
 def draw(
-    state: State, params: TrainParams, header: Header, folder: Path, group: Group, stopped: Callable[[], bool]
-) -> None:
+    state: State, params: TrainParams, header: Header, folder: Path, group: Group, stopped: Callable[[], bool],
+    sigmas: tuple[float, ...] | None = None,
+) -> None:  # fmt: skip
     """Write ``<images seen>.png`` to ``folder`` and tell of it, on rank 0 and where the samples are pictures.
 
-    ``params.sheet`` pictures, of one class after the other; number i is drawn from the same noise at each check.
+    ``params.sheet`` pictures, of one class after the other; number i is drawn from the same noise at each check, at
+    the noise levels ``sigmas``, None for those of the sampler.
     Where that fails, or once ``stopped``, there is none: the training goes on, as it does without somebody watching.
     """
     if not params.sheet or group.rank or state.sharded or not header.spec.pixels:
@@ -50,7 +52,8 @@ def draw(
     model = sampling.Denoiser(
         network=state.average, device=group.device, engine="torch", objective=state.objective,
         weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
-        sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None, sigmas=None,
+        sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
+        sigmas=sigmas,
     )  # fmt: skip
     ids = [at % len(classes) if classes else -1 for at in range(params.sheet)]
     path = folder / f"{state.images_seen:012d}.png"

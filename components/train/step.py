@@ -5,7 +5,6 @@ Shapes: B images of this rank's part of the batch.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from components.diffusion import conditions
 from components.networks import precision, registry
-from components.train import accumulate, guards, throughput
+from components.train import accumulate, aims, guards, throughput
 from components.train.compiling import Compiling
 from components.train.distributed import sharding
 from components.train.distributed.ranks import Group
@@ -29,6 +28,8 @@ class Numbers(NamedTuple):
 
     pace: float | Tensor
     """The share of the learning rates."""
+    gap: float | Tensor
+    """What the aim's losses need (:meth:`components.train.aims.Aim.gap`)."""
     shares: Sequence[float | Tensor]
     """What the new weights count in each average, 0..1."""
     arrived: Sequence[float | Tensor]
@@ -36,19 +37,20 @@ class Numbers(NamedTuple):
 
     def listed(self) -> Tensor:
         """All of them, (N,), on the CPU."""
-        return torch.tensor([self.pace, *self.shares, *self.arrived])
+        return torch.tensor([self.pace, self.gap, *self.shares, *self.arrived])
 
     def of(self, values: Tensor) -> Numbers:
         """The same numbers as views of ``values``, which has the form of :meth:`listed`."""
-        pace, *shares = values.unbind()
-        return Numbers(pace, shares[: len(self.shares)], shares[len(self.shares) :])
+        pace, gap, *shares = values.unbind()
+        return Numbers(pace, gap, shares[: len(self.shares)], shares[len(self.shares) :])
 
 
 class Step:
-    """The step of one rank on ``state``."""
+    """The step of one rank on ``state``, towards ``aim``; None: denoising."""
 
-    def __init__(self, params: TrainParams, state: State, group: Group) -> None:
+    def __init__(self, params: TrainParams, state: State, group: Group, aim: aims.Aim | None = None) -> None:
         self.params, self.state, self.group = params, state, group
+        self.aim = aim or aims.Denoising(state.objective, params.weighting)
         share = params.batch // group.size
         found = state.micro if group.device.type == "cuda" and params.micro_batch == "auto" else 0
         self.micro = min(found, share) or accumulate.size(params.micro_batch, share, group, self._attempt)
@@ -74,7 +76,8 @@ class Step:
         """Those of the next step; ``arrived``: whether SIGTERM and SIGINT were received."""
         params, seen = self.params, self.state.images_seen
         shares = self.state.averages.shares(seen + params.batch, params.batch)
-        return Numbers(params.pace(seen), shares, [float(each) for each in arrived])
+        gap = self.aim.gap(seen / (params.total_steps * params.batch))
+        return Numbers(params.pace(seen), gap, shares, [float(each) for each in arrived])
 
     def take(self, batch: Batch, numbers: Numbers) -> Tensor:
         """All that the device does in a step: its row, and the weights moved."""
@@ -100,7 +103,7 @@ class Step:
 
     def _step(self, batch: Batch, numbers: Numbers) -> Tensor:
         state = self.state
-        losses = self._backward(batch)
+        losses = self._backward(batch, numbers.gap)
         state.scaler.unscale_(state.optimiser)
         norm = sharding.norm(nn.utils.clip_grad_norm_(state.weights, self.params.gradient_clip))
         # Equal on all ranks already; its mean makes sure that they decide alike.
@@ -108,18 +111,12 @@ class Step:
         self._move(row, numbers)
         return row
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch, gap: float | Tensor) -> Tensor:
         """Loss of each image, (B,), its gradients added to those of the parameters."""
-        params = self.params
 
         def losses(piece: slice) -> Tensor:
-            part = batch.part(piece)
-            # At sampling no augmentation labels are given, which is the same as zeros.
-            model = self.model if part.done is None else functools.partial(self.model, augment_labels=part.done)
-            with precision.autocast(self.group.device, params.precision):
-                return self.state.objective.loss(
-                    model, part.image, part.noise, part.sigma, part.condition, params.weighting
-                )
+            with precision.autocast(self.group.device, self.params.precision):
+                return self.aim.losses(self.model, batch.part(piece), gap)
 
         found = accumulate.backward(self.model, losses, len(batch.sigma), self.micro, self.state.scaler.scale)
         if self.state.in_one:
@@ -145,7 +142,7 @@ class Step:
             nothing = torch.zeros(count, dtype=torch.int64, device=device)
             condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
             with precision.autocast(device, self.params.precision):
-                losses = state.objective.loss(state.network, image, image, sigma, condition, self.params.weighting)
+                losses = self.aim.losses(state.network, Batch(image, image, sigma, condition), self.aim.gap(0.0))
             state.scaler.scale(losses.mean()).backward()
             state.optimiser.rehearse()
         finally:

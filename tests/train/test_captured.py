@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from train_fixtures import AUGMENT, COMPACT, DIT, UNET, tiny
+from train_fixtures import AUGMENT, CLASSES, COMPACT, DIT, UNET, tiny
 
 from components.dataset import counters, tensors
 from components.samples import pack
-from components.train import captured, feed, state
+from components.train import aims, captured, feed, state
 from components.train.accumulate import OutOfMemory
 from components.train.distributed.ranks import Group
 from components.train.step import Step
@@ -66,7 +66,13 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(counters, "_root", torch.sqrt)  # numpy's is none of torch's operations
 
 
-def steps(packs, **params):
+def consistency(begun):
+    """The aim of `stillroom distil`, which changes on the way: the gap halves after 32 of 64 images."""
+    tuning = aims.Tuning(gap=0.25, halvings=1, guidance=1.5, sigmas=(80.0, 1.0), classes=CLASSES)
+    return aims.Consistency(tuning, begun.objective, begun.network, copy.deepcopy(begun.network))
+
+
+def steps(packs, aim=lambda begun: None, **params):
     params = tiny(batch=4, images=64, warmup_images=40, ema_half_lives=[0.1, 0.2], ema_snapshots=1, **params)
     pixels, splits = packs
     pixels = tensors.Pixels(pixels)
@@ -74,7 +80,7 @@ def steps(packs, **params):
     begun.optimiser.asks = False
     taped.state = begun
     rows = torch.tensor(list(pack.read_split(splits, "train")))
-    return captured.Steps(Step(params, begun, ALONE), feed.Feed(params, pixels, rows, ALONE))
+    return captured.Steps(Step(params, begun, ALONE, aim(begun)), feed.Feed(params, pixels, rows, ALONE))
 
 
 def walk(taken, first, last):
@@ -101,6 +107,19 @@ def test_replayed_steps_move_what_steps_move(packs, as_on_a_gpu, monkeypatch, ne
     for part in ("network", "averages"):
         torch.testing.assert_close(one[part], other[part], rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(one["optimiser"]["state"], other["optimiser"]["state"], rtol=1e-3, atol=1e-5)
+
+
+def test_replayed_steps_of_a_distillation_move_what_its_steps_move(packs, as_on_a_gpu, monkeypatch):
+    augment = {**AUGMENT, "rotate": 9.0, "label": True}
+    chosen = {"network": COMPACT, "onnx": True, "aim": consistency, "augment": augment}
+    replayed = steps(packs, **chosen)
+    found = walk(replayed, 0, 11)
+    assert replayed._graph is not None
+    monkeypatch.setattr(captured, "possible", lambda step: False)
+    plain = steps(packs, **chosen)
+    torch.testing.assert_close(found, walk(plain, 0, 11), rtol=1e-4, atol=1e-4)
+    one, other = replayed.step.state.pack(), plain.step.state.pack()
+    torch.testing.assert_close(one["network"], other["network"], rtol=1e-3, atol=1e-5)
 
 
 def test_a_replayed_step_that_is_not_finite_moves_nothing(packs, as_on_a_gpu):

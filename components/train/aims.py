@@ -1,0 +1,108 @@
+"""What a step of training makes small: the squared error of the clean image, or a model's inconsistency.
+
+Shapes: B images of this rank's share.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.base.params import Params
+from components.diffusion import conditions, consistency
+from components.diffusion.names import Weighting
+from components.diffusion.objective import Objective, along
+from components.train.feed import Batch
+
+Network = Callable[..., Any]
+
+
+class Aim(Protocol):
+    """What a step makes small."""
+
+    def gap(self, done: float) -> float:
+        """A number that the losses need and that changes on the way, after the share ``done``, 0..1, of the images."""
+        ...
+
+    def losses(self, model: Network, batch: Batch, gap: float | Tensor) -> Tensor:
+        """Of each image, (B,); ``model`` is the network that learns, in whatever it is wrapped."""
+        ...
+
+
+class Tuning(Params):
+    """How a denoiser becomes a student of few steps; see :class:`Consistency`."""
+
+    gap: float = Field(gt=0, le=1, description="between the noise levels of a pair at the start, as a share, 0..1")
+    halvings: int = Field(ge=0, le=16, description="of the gap, evenly over the training, 0..16")
+    guidance: float = Field(ge=0, le=50, description="with which the denoiser samples; the student needs none, 0..50")
+    sigmas: tuple[float, ...] = Field(min_length=1, description="falling noise levels at which the student draws")
+    classes: tuple[str, ...] = Field(description="of the denoiser, in its order")
+
+
+class Denoising:
+    """The weighted squared error of the network's prediction: training as such."""
+
+    def __init__(self, objective: Objective, weighting: Weighting) -> None:
+        self.objective, self.weighting = objective, weighting
+
+    def gap(self, done: float) -> float:
+        """Not needed."""
+        return 0.0
+
+    def losses(self, model: Network, batch: Batch, gap: float | Tensor) -> Tensor:
+        """See :meth:`components.diffusion.objective.Objective.loss`."""
+        return self.objective.loss(
+            told(model, batch.done), batch.image, batch.noise, batch.sigma, batch.condition, self.weighting
+        )
+
+
+def told(network: Network, done: Tensor | None) -> Network:
+    """``network``, told what augmentation has ``done`` to the images where it takes that.
+
+    At sampling no augmentation labels are given, which is the same as zeros.
+    """
+    return network if done is None else functools.partial(network, augment_labels=done)
+
+
+class Consistency:
+    """The inconsistency of a network: how far its answers at two points of a path are apart.
+
+    The path runs as the frozen ``guide``, the network before its first step, leads with its guidance (Ho and Salimans
+    2022, arXiv:2207.12598), which the student so learns with it (Meng et al. 2023, arXiv:2210.03142, section 3.1).
+    """
+
+    def __init__(self, tuning: Tuning, objective: Objective, network: nn.Module, guide: nn.Module) -> None:
+        self.tuning, self.objective, self.network = tuning, objective, network
+        self.guide = guide.eval().requires_grad_(False)
+        self._null = len(tuning.classes) or None
+
+    def gap(self, done: float) -> float:
+        """Of a pair's noise levels, as a share of the upper one where that is high; it halves at even distances."""
+        halvings = self.tuning.halvings
+        return self.tuning.gap / 2 ** min(halvings, int(done * (halvings + 1)))
+
+    def losses(self, model: Network, batch: Batch, gap: float | Tensor) -> Tensor:
+        """See :func:`components.diffusion.consistency.losses`."""
+        sigma, condition = batch.sigma, batch.condition
+        lower = consistency.earlier(sigma, gap)
+        x = batch.image + along(sigma, batch.noise) * batch.noise
+        with torch.no_grad():
+            before = torch.lerp(self._clean(x, batch), x, along(lower / sigma, x))
+            target = consistency.answer(self.objective, told(self.network, batch.done), before, lower, condition)
+        return consistency.losses(self.objective, told(model, batch.done), x, sigma, target, lower, condition)
+
+    def _clean(self, x: Tensor, batch: Batch) -> Tensor:
+        """What the path at ``x`` leads to."""
+        guidance = self.tuning.guidance
+        if self._null is None or guidance == 1:
+            return batch.image
+        both = conditions.joined([batch.condition, conditions.without(batch.condition, self._null)])
+        guide = told(self.guide, None if batch.done is None else batch.done.repeat(2, 1))
+        found = self.objective.denoise(guide, torch.cat([x, x]), batch.sigma.repeat(2), both)
+        with_label, without = found.chunk(2)
+        return torch.lerp(without, with_label, guidance)
