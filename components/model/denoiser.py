@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def save(folder: Path, network: nn.Module, objective: Objective, notes: dict[str, Any]) -> None:
-    """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals."""
+def save(
+    folder: Path, network: nn.Module, objective: Objective, notes: dict[str, Any], scheduler: Any = None
+) -> None:  # fmt: skip
+    """Write ``network``, its sampler and ``notes`` (stillroom.json) into ``folder``; equal bytes for equals.
+
+    ``scheduler``: of diffusers, for a student; None for the stock one of a denoiser.
+    """
     from components.networks.hf import diffusers
 
     save_network(folder, network)
     kind = type(network).__name__
-    scheduler = schedulers.stock(objective)
+    jumps = scheduler is not None
+    scheduler = scheduler or schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
     index = {
-        "_class_name": schedulers.pipeline(objective, labelled=registry.labels(network) > 0),
+        "_class_name": schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
         "unet": ["diffusers", kind],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from components.diffusion import names
 from components.diffusion.objective import SIGMA_DATA, Objective, objective
@@ -46,6 +49,27 @@ def stock(objective: Objective) -> Any:
         # Equal steps of log sigma. Equal steps of time leave Gaussians of std 0.1 at 0.6 of their width after 12.
         use_lu_lambdas=True,
     )
+
+
+def jumping(objective: Objective) -> Any:
+    """A scheduler of diffusers that draws with a student of that objective, by jumps; None where it has none.
+
+    Its own noise levels are equal steps of the timestep from 999; :func:`timesteps` are better ones.
+    """
+    from components.networks.hf import diffusers
+
+    if not objective.schedule.discrete:
+        return None
+    return diffusers.LCMScheduler(
+        num_train_timesteps=TIMESTEPS, beta_schedule=BETAS[objective.schedule.name], beta_start=1e-4, beta_end=0.02,
+        prediction_type=PREDICTIONS[objective.kind], original_inference_steps=TIMESTEPS,
+    )  # fmt: skip
+
+
+def timesteps(objective: Objective, sigmas: Sequence[float]) -> list[int]:
+    """The timesteps at which :func:`jumping` draws as a student does at ``sigmas``, the first of them pure noise."""
+    found = objective.schedule.timestep(torch.tensor(sigmas[1:], dtype=torch.float64))
+    return [TIMESTEPS - 1, *(round(each) for each in found.tolist())]
 
 
 def pipeline(objective: Objective, *, labelled: bool) -> str:

@@ -104,8 +104,9 @@ class Served:
 
     @property
     def _sampler(self) -> str:
-        """Euler's method for a student that was distilled for it, and DPM-Solver++(2M) for all others."""
-        return "euler" if self.notes.get("sampler") == "euler" else "dpmpp_2m"
+        """That of a student, jumps or in older ones Euler's method, and DPM-Solver++(2M) for all others."""
+        own = self.notes.get("sampler")
+        return own if own in ("consistency", "euler") else "dpmpp_2m"
 
     @property
     def _push(self) -> float:
@@ -126,7 +127,7 @@ class Served:
         none = None if ids is None else np.full(len(ids), null)
         pulled = ids is not None and guidance != 1 and bool((ids != null).any())
         before, last = None, 0.0
-        for one, after in zip(levels, [*levels[1:], None], strict=True):
+        for at, (one, after) in enumerate(zip(levels, [*levels[1:], None], strict=True)):
             clean = self._clean(self.network, x, one, ids)
             if pulled:
                 free = self._clean(self.network, x, one, none)
@@ -136,6 +137,10 @@ class Served:
                 clean = weak + self._push * (clean - weak)
             if after is None:
                 return ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1").transpose(0, 2, 3, 1)
+            if self._sampler == "consistency":
+                fresh = np.stack([noise(seed, number, shape, at) for number in numbers])
+                x = clean + np.float32(after["sigma"]) * fresh
+                continue
             step = math.log(one["sigma"] / after["sigma"])
             ahead = clean
             if before is not None and self._sampler == "dpmpp_2m":  # Lu et al. 2022, arXiv:2211.01095, algorithm 2
@@ -188,9 +193,12 @@ def _log_sigmas(schedule: str) -> Any:
     return np.log((1 - kept) / kept) / 2
 
 
-def noise(seed: int, number: int, shape: Sequence[int]) -> Any:
-    """The noise that picture ``number`` of ``seed`` begins as, float32 CHW: torch.randn's, by the same generator."""
-    digest = hashlib.sha256(f"{seed}/sample/{number}".encode()).digest()
+def noise(seed: int, number: int, shape: Sequence[int], *step: int) -> Any:
+    """The noise that picture ``number`` of ``seed`` begins as, or that its ``step`` adds, float32 CHW.
+
+    It is torch.randn's, by the same generator.
+    """
+    digest = hashlib.sha256("/".join(map(str, (seed, "sample", number, *step))).encode()).digest()
     source = np.random.RandomState((int.from_bytes(digest[:8], "little") >> 1) & 0xFFFFFFFF)
     size = math.prod(shape)
 

@@ -5,16 +5,19 @@ and the scheduler are those that diffusers makes of the folder.  Pixels are inde
 in [-1, 1]; 24,576 of them are compared with as many true draws.
 """
 
+import json
+
 import diffusers
 import pytest
 import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
+from components.diffusion import consistency
 from components.diffusion import objective as objectives
 from components.diffusion.names import SCHEDULES
 from components.diffusion.objective import Objective
-from components.model import denoiser, sampling
+from components.model import denoiser, sampling, schedulers
 from components.networks import registry
 from components.train.stage import train
 
@@ -104,6 +107,33 @@ def test_a_coefficient_that_is_a_tenth_off_is_seen(tmp_path, monkeypatch, kind, 
     pipe = perfect(exported(tmp_path, kind, name), objectives.objective(kind, name), "two components")
     with pytest.raises(AssertionError):
         check(drawn(pipe, STEPS[type(pipe).__name__]), KNOWN["two components"])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "name", "classes"), [("v", "cosine", 2), ("v", "linear", 0), ("x0", "cosine", 0), ("eps", "linear", 0)]
+)
+def test_the_exported_pipeline_of_a_perfect_student_draws_in_few_jumps(tmp_path, kind, name, classes, steps):
+    """It answers the end of the path through x, which a Gaussian has exactly."""
+    objective, (mean, std) = objectives.objective(kind, name), (0.2, 0.2)
+    unet = registry.build(tiny().network, schedule_name=name, shape=(3, 8, 8), classes=classes)
+    denoiser.save(tmp_path, unet, objective, {}, schedulers.jumping(objective))
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+
+    def answer(sample, timestep, class_labels, return_dict):
+        sigma = objective.schedule.sigma_of(timestep.reshape(-1)).double().view(-1, 1, 1, 1)
+        x = sample.double() / objective.c_in(sigma)
+        found = mean + (x - mean) * std / (std**2 + sigma**2).sqrt()
+        return (((found - objective.c_skip(sigma) * x) / objective.c_out(sigma)).float(),)
+
+    pipe.unet.forward = answer
+    jumps = schedulers.timesteps(objective, consistency.sigmas(steps, objective.schedule))
+    assert len(jumps) == steps and jumps[0] == 999
+    pixels = drawn(pipe, None, timesteps=jumps, class_labels=[0] * 128 if classes else None)
+    assert float(pixels.mean()) == pytest.approx(mean, abs=MEAN)
+    assert float(pixels.std()) == pytest.approx(std, rel=SPREAD)
+    config = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
+    assert schedulers.derived(config) == objective, "a student is a start like any model"
 
 
 def test_labels_pass_through_the_exported_pipeline(tmp_path):

@@ -133,6 +133,18 @@ def test_a_distilled_model_has_one_number_of_steps(model, tmp_path):
         one.predict(["left"], {"steps": 3})
 
 
+def test_a_student_that_jumps_is_drawn_as_stillroom_draws_it(model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    sigmas = [80.0, 5.0, 0.5]
+    edit(folder / "stillroom.json", sampler="consistency", sigmas=sigmas, steps=3, guidance=1.0)
+    loaded = sampling.load(folder)
+    portable.write_levels(folder, loaded.objective, sigmas)
+    drawn = served.Served(folder)._draw(["left", None], served.Served(folder).levels, 5, range(7, 9))
+    wanted = sampling.sample(loaded, [0, -1], seed=5, start=7).numpy()
+    assert abs(drawn.astype(int) - wanted).max() <= 1
+
+
 def test_a_file_that_the_manifest_does_not_promise_is_not_drawn_from(model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
