@@ -16,8 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypedDict
-from unittest import mock
+from typing import TypedDict
 
 import numpy as np
 import recorded_training
@@ -29,12 +28,11 @@ from components.clean import alignment, embedding, fingerprints, keypoints, pair
 from components.decode import images
 from components.diffusion.objective import objective
 from components.distil import student
-from components.distil.params import DistilParams
 from components.embed import vectors
-from components.networks import precision
 from components.resize import scaling
-from components.samples import spec
+from components.train import aims
 from components.train import stage as train
+from components.train.feed import Batch
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = Path(__file__).parent / "algorithms.json"
@@ -252,23 +250,23 @@ class _Denoiser(torch.nn.Module):
 
 
 def _distil() -> Result:
-    params = DistilParams(seed=0, images=32, batch=8, steps=2, substeps=3, learning_rate=0.05, gradient_clip=1.0,
-                          ema_half_life=0.2, checkpoint_images=32, samples=4)  # fmt: skip
-    master: Any = SimpleNamespace(
-        objective=objective("v", "cosine"), weighting="plain", network=_Denoiser(), guidance=1.5, guide=None,
-        autoguidance=1.0, classes=("a", "b"), null_class=2, spec=spec.image((3, 8, 8)),
-    )  # fmt: skip
-    pictures = torch.from_numpy(np.stack([picture(f"distil {number}", 8) for number in range(12)]))
-    images: Any = SimpleNamespace(
-        header=SimpleNamespace(classes=("b", "c"), spec=master.spec), class_ids=torch.arange(12) % 3 - 1,
-        gather=pictures.__getitem__,
-    )  # fmt: skip
-    learner = student._started(params, master, Path("none"), torch.device("cpu"))
-    sigmas = student.noise_levels(params.steps, master.objective.schedule)
-    with mock.patch.object(precision, "resolve", lambda *_: "fp32"):  # bf16, where a CPU has it, rounds too much
-        losses = [student._step(params, master, learner, images, torch.arange(12), sigmas) for _ in range(4)]
-    weights = [10 * weight.detach().numpy() for weight in learner.average.parameters()]
-    return _result(near=[np.array(losses), np.array(sigmas), *weights])
+    tuning = aims.Tuning(gap=0.5, halvings=2, guidance=1.5, sigmas=(80.0, 1.0), classes=("a", "b"))
+    network, guide = _Denoiser(), _Denoiser()
+    with torch.no_grad():
+        guide.kernel.neg_()
+    aim = aims.Consistency(tuning, objective("v", "cosine"), network, guide)
+    image, unit = (
+        torch.from_numpy(noise(name, 12, 3, 8, 8).copy()).float() / 128 - 1 for name in ("distil", "distil noise")
+    )
+    sigma = torch.logspace(-1.9, 1.9, 12)
+    batch = Batch(image, unit, sigma, {"label": torch.arange(12) % 3})
+    found = []
+    for done in (0.0, 0.5, 0.99):
+        losses = aim.losses(network, batch, aim.gap(done))
+        network.zero_grad()
+        losses.mean().backward()
+        found += [losses.detach().numpy(), *(10 * weight.grad.numpy() for weight in network.parameters())]
+    return _result(near=found)
 
 
 CASES: dict[Algorithm, Callable[[], Result]] = {

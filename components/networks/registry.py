@@ -48,6 +48,20 @@ def build(
     return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels)
 
 
+def params(network: nn.Module) -> dict[str, Any]:
+    """Section ``train.network`` of params.yaml for a network as ``network``, as plain data."""
+    kind = next(kind for kind, each in NETWORKS.items() if each.class_name == type(network).__name__)
+    config: Any = network.config
+    if kind == "unet":
+        return {"kind": kind, "widths": [*config.block_out_channels], "layers_per_block": config.layers_per_block}
+    if kind == "dit":
+        heads, width = config.num_attention_heads, config.attention_head_dim
+        return {"kind": kind, "patch": config.patch_size, "width": heads * width, "depth": config.num_layers,
+                "heads": heads}  # fmt: skip
+    return {"kind": kind, "widths": [*config.widths], "layers": config.layers, "fold": config.fold,
+            "skip_sigma": config.skip_sigma}  # fmt: skip
+
+
 def read(config: dict[str, Any]) -> nn.Module:
     """The network, weights unset, that a config.json describes; ValueError when its class is none of ours."""
     name = config.get("_class_name")

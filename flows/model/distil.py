@@ -9,6 +9,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.distil.params import DistilParams
 from components.pipeline import STATE
+from components.train.params import TrainParams
 from flows.model.sample import model_folder
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -18,7 +19,7 @@ REPORT = "distilled.json"
 
 def distil(state: State, model: str, out: Path, *, images: int | None, steps: int | None, dry_run: bool) -> None:
     """Teach a student of ``model`` on the data of this checkout, write it to ``out`` and print the comparison."""
-    params = params_with(state.root, images=images, steps=steps)
+    params, train = params_with(state.root, images=images, steps=steps)
     pixels, splits = state.root / "data/pixels", state.root / "data/splits"
     for path in (pixels, splits):
         if not path.is_dir():
@@ -38,17 +39,19 @@ def distil(state: State, model: str, out: Path, *, images: int | None, steps: in
               f"in {params.images:,} images", flush=True)  # fmt: skip
         if dry_run:
             return
+        scratch = state.root / STATE / "distil"
         done = student.distil(
-            params, teacher=folder, pixels=pixels, splits=splits, student=out, scratch=state.root / STATE / "distil"
-        )
+            params, train, teacher=folder, pixels=pixels, splits=splits, student=out, scratch=scratch
+        )  # fmt: skip
         found = compared.compared(folder, out, pixels=pixels, splits=splits, samples=params.samples, seed=params.seed)
     text = json.dumps({"model": name, **found, **done}, indent=1, allow_nan=False)
     files.write_text(out / REPORT, text + "\n")
     print("\n".join([*compared.lines(found), f"{out}: draws in {params.steps} steps; {REPORT} in it holds the scores"]))
 
 
-def params_with(root: Path, *, images: int | None, steps: int | None) -> DistilParams:
-    """Section ``distil`` of params.yaml with the values of the command line."""
-    section = dict(config.read(root / config.FILE).get("distil") or {})
+def params_with(root: Path, *, images: int | None, steps: int | None) -> tuple[DistilParams, TrainParams]:
+    """Section ``distil`` of params.yaml with the values of the command line, and section ``train``."""
+    sections = config.read(root / config.FILE)
+    section = dict(sections.get("distil") or {})
     section |= {name: value for name, value in (("images", images), ("steps", steps)) if value is not None}
-    return config.section({"distil": section}, "distil", DistilParams)
+    return config.section({"distil": section}, "distil", DistilParams), config.section(sections, "train", TrainParams)
