@@ -250,7 +250,7 @@ class _Denoiser(torch.nn.Module):
 
 
 def _distil() -> Result:
-    tuning = aims.Tuning(gap=0.5, halvings=2, guidance=1.5, sigmas=(80.0, 1.0), classes=("a", "b"))
+    tuning = aims.Tuning(gap=0.5, halvings=2, guidance=1.5, autoguidance=1.0, sigmas=(80.0, 1.0), classes=("a", "b"))
     network, guide = _Denoiser(), _Denoiser()
     with torch.no_grad():
         guide.kernel.neg_()

@@ -18,11 +18,13 @@ from torch import Tensor
 from components.diffusion import samplers
 from components.diffusion.conditions import Condition
 from components.diffusion.objective import Objective, along
-from components.diffusion.samplers import LOW
-from components.diffusion.schedule import Schedule
+from components.diffusion.schedule import VISITED, Schedule
 
 STEEP = 8.0
 """k of Geng et al. 2024, their mapping function: at low noise a pair is 1 + k / 2 times as far apart, for its level."""
+
+LOW = VISITED[0]
+"""The noise level below which a picture counts as clean."""
 
 HUBER = 0.00054
 """c of the pseudo-Huber loss, of root mean squares: Song and Dhariwal 2023, arXiv:2310.14189, section 3.3."""

@@ -36,11 +36,11 @@ def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, sample
             if name == "teacher":
                 hurried = measure.samples(run, class_ids, seed=seed, steps=few)
                 described["hurried"] = measure.described(run, hurried, f"features in {few} steps")
-                found["hurried"] = {"steps": few, "guidance": model.guidance}
+                found["hurried"] = {"steps": few, "guidance": model.guidance, "autoguidance": model.autoguidance}
             errors = measure.errors(run, pixels, rows["test"], seed=seed)
             real = measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features")
         found[name] = {
-            "steps": model.steps, "guidance": model.guidance,
+            "steps": model.steps, "guidance": model.guidance, "autoguidance": model.autoguidance,
             "x0_error": scores.mean_intervals(errors, times=REPLICATES, confidence=CONFIDENCE, seed=seed)[-1],
         }  # fmt: skip
     found |= {"samples": samples, "seed": seed, "confidence": CONFIDENCE}

@@ -49,6 +49,8 @@ def distil(
     folder = scratch / key(settings, tuning, teacher, pixels, splits)
     page = folder / "start.json"
     beginning.take(teacher.name, teacher, page)
+    if master.guide is not None:
+        shutil.copytree(teacher / registry.GUIDE, page.with_suffix("") / registry.GUIDE)
     compiling.keep_in(scratch.with_name("compiled"))
     job = loop.Job(params=settings, pixels=pixels, splits=splits, folder=folder, start=page, tuning=tuning)
     try:
@@ -74,6 +76,7 @@ def training(params: DistilParams, train: TrainParams, master: sampling.Denoiser
         "muon_rate": params.rate * train.muon_rate, "network": registry.params(master.network),
         "objective": objective.kind, "schedule": objective.schedule.name, "weighting": master.weighting,
         "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "onnx": True, "patience": None,
+        "guide": None, "autoguidance": 1.0,
         "ema_half_lives": train.ema_half_lives[:1], "ema_snapshots": 0, "lora": None, "sharding": "none",
     }  # fmt: skip
     return config.section({"train": {**train.model_dump(mode="json"), **changed}}, "train", TrainParams)
@@ -82,7 +85,8 @@ def training(params: DistilParams, train: TrainParams, master: sampling.Denoiser
 def tuned(params: DistilParams, master: sampling.Denoiser) -> aims.Tuning:
     """What the aim of the loop needs."""
     return aims.Tuning(
-        gap=params.gap, halvings=params.halvings, guidance=float(master.guidance), classes=master.classes,
+        gap=params.gap, halvings=params.halvings, guidance=float(master.guidance),
+        autoguidance=float(master.autoguidance), classes=master.classes,
         sigmas=tuple(consistency.sigmas(params.steps, master.objective.schedule)),
     )  # fmt: skip
 
@@ -91,7 +95,8 @@ def key(settings: TrainParams, tuning: aims.Tuning, teacher: Path, pixels: Path,
     """16 hex digits for all that decides the outcome: parameters, teacher, data, the algorithms and their libraries."""
     known = [stage.key(settings, pixels, splits), tuning.model_dump(mode="json"), ALGORITHM.key()]
     digest = hashlib.sha256(json.dumps(known).encode())
-    for path in (_weights(teacher), _weights(teacher).with_name("config.json"), teacher / "stillroom.json"):
+    paths = [_weights(teacher), _weights(teacher).with_name("config.json"), teacher / "stillroom.json"]
+    for path in paths + [_weights(teacher / registry.GUIDE)] * (teacher / registry.GUIDE).is_dir():
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
 
@@ -101,9 +106,10 @@ def _write(
 ) -> None:  # fmt: skip
     notes = files.read_json_object(teacher / "stillroom.json", "train or pull the model again")
     changed = {
-        "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "sigmas": list(tuning.sigmas),
-        "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": notes["guidance"],
-                      **params.model_dump(mode="json")},
+        "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "autoguidance": 1.0,
+        "sigmas": list(tuning.sigmas),
+        "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": master.guidance,
+                      "autoguidance": master.autoguidance, **params.model_dump(mode="json")},
     }  # fmt: skip
     stock = schedulers.jumping(master.objective)
     loads = stock and (teacher / "model_index.json").is_file()
@@ -133,8 +139,8 @@ tags: [diffusion, denoiser, consistency, stillroom, distilled]
 
 Made by consistency tuning (Easy Consistency Tuning, arXiv:2406.14548) in {images} images from a denoiser whose weights
 have the SHA-256 {distilled[teacher]}.
-The denoiser's guidance of {distilled[guidance]:g} is learnt with it, so sample without any. `distilled.json` holds the
-scores of both, `history.jsonl` the course of the tuning.
+The denoiser's guidance of {distilled[guidance]:g} and autoguidance of {distilled[autoguidance]:g} are learnt with it,
+so sample without any. `distilled.json` holds the scores of both, `history.jsonl` the course of the tuning.
 
 At any noise level of x = image + sigma * noise, its answer D(x, sigma) is one image, where a denoiser's is the mean of
 all images that may be behind x. It draws at sigma {sigmas}: the answer to pure noise at the first, then at each other

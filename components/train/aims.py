@@ -40,6 +40,7 @@ class Tuning(Params):
     gap: float = Field(gt=0, le=1, description="between the noise levels of a pair at the start, as a share, 0..1")
     halvings: int = Field(ge=0, le=16, description="of the gap, evenly over the training, 0..16")
     guidance: float = Field(ge=0, le=50, description="with which the denoiser samples; the student needs none, 0..50")
+    autoguidance: float = Field(ge=1, le=50, description="the same of the push away from its guide, 1..50")
     sigmas: tuple[float, ...] = Field(min_length=1, description="falling noise levels at which the student draws")
     classes: tuple[str, ...] = Field(description="of the denoiser, in its order")
 
@@ -72,13 +73,18 @@ def told(network: Network, done: Tensor | None) -> Network:
 class Consistency:
     """The inconsistency of a network: how far its answers at two points of a path are apart.
 
-    The path runs as the frozen ``guide``, the network before its first step, leads with its guidance (Ho and Salimans
-    2022, arXiv:2207.12598), which the student so learns with it (Meng et al. 2023, arXiv:2210.03142, section 3.1).
+    The path runs as the frozen ``teacher``, the network before its first step, leads with its guidance and away from
+    its ``guide``, if it has one (:func:`components.model.sampling.guided`), which the student so learns with it (Meng
+    et al. 2023, arXiv:2210.03142, section 3.1).
     """
 
-    def __init__(self, tuning: Tuning, objective: Objective, network: nn.Module, guide: nn.Module) -> None:
+    def __init__(
+        self, tuning: Tuning, objective: Objective, network: nn.Module, teacher: nn.Module,
+        guide: nn.Module | None = None,
+    ) -> None:  # fmt: skip
         self.tuning, self.objective, self.network = tuning, objective, network
-        self.guide = guide.eval().requires_grad_(False)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.guide = guide and guide.eval().requires_grad_(False)
         self._null = len(tuning.classes) or None
 
     def gap(self, done: float) -> float:
@@ -98,11 +104,20 @@ class Consistency:
 
     def _clean(self, x: Tensor, batch: Batch) -> Tensor:
         """What the path at ``x`` leads to."""
-        guidance = self.tuning.guidance
-        if self._null is None or guidance == 1:
+        pull, push = self.tuning.guidance, self.tuning.autoguidance
+        pulled, pushed = self._null is not None and pull != 1, self.guide is not None and push != 1
+        if not pulled and not pushed:
             return batch.image
-        both = conditions.joined([batch.condition, conditions.without(batch.condition, self._null)])
-        guide = told(self.guide, None if batch.done is None else batch.done.repeat(2, 1))
-        found = self.objective.denoise(guide, torch.cat([x, x]), batch.sigma.repeat(2), both)
-        with_label, without = found.chunk(2)
-        return torch.lerp(without, with_label, guidance)
+        sigma, condition, free = batch.sigma, batch.condition, conditions.without(batch.condition, self._null)
+        if pulled:
+            both = conditions.joined([condition, free])
+            teacher = told(self.teacher, None if batch.done is None else batch.done.repeat(2, 1))
+            with_label, without = self.objective.denoise(teacher, torch.cat([x, x]), sigma.repeat(2), both).chunk(2)
+            found = torch.lerp(without, with_label, pull)
+        else:
+            found = self.objective.denoise(told(self.teacher, batch.done), x, sigma, condition)
+        if not pushed:
+            return found
+        assert self.guide is not None
+        weak = self.objective.denoise(told(self.guide, batch.done), x, sigma, free)
+        return torch.lerp(weak, found, push)

@@ -176,8 +176,11 @@ class Training:
         """What the steps make small, None: the usual."""
         if self.job.tuning is None:
             return None
-        guide = build(self.params, self.pixels, self.job.start).to(self.group.device)
-        return aims.Consistency(self.job.tuning, self.state.objective, self.state.network, guide)
+        teacher = build(self.params, self.pixels, self.job.start).to(self.group.device)
+        guide = beginning.guide(self.job.start)
+        return aims.Consistency(
+            self.job.tuning, self.state.objective, self.state.network, teacher, guide and guide.to(self.group.device)
+        )
 
     def _one(self) -> None:
         """One step."""

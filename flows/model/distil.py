@@ -35,7 +35,8 @@ def distil(state: State, model: str, out: Path, *, images: int | None, steps: in
         teacher = sampling.load(folder)
         if out.resolve() == folder.resolve():
             raise UserError(f"{out}: is the teacher's own folder: give another --out")
-        print(f"{name or model}: {teacher.steps} steps with guidance {teacher.guidance:g}, to {params.steps} without, "
+        print(f"{name or model}: {teacher.steps} steps with guidance {teacher.guidance:g} and autoguidance "
+              f"{teacher.autoguidance:g}, to {params.steps} without, "
               f"in {params.images:,} images", flush=True)  # fmt: skip
         if dry_run:
             return

@@ -134,7 +134,7 @@ def test_two_ranks_make_the_student_that_one_makes(made, whole, tmp_path):
 
 
 def test_another_rank_is_told_of_the_tuning(tmp_path):
-    tuning = aims.Tuning(gap=0.5, halvings=1, guidance=1.5, sigmas=(80.0, 1.0), classes=("left",))
+    tuning = aims.Tuning(gap=0.5, halvings=1, guidance=1.5, autoguidance=1.0, sigmas=(80.0, 1.0), classes=("left",))
     folders = {name: tmp_path / name for name in ("pixels", "splits", "folder", "start")}
     job = loop.Job(params=TRAIN, tuning=tuning, **folders)
     assert loop.Job.told(job.command()[-1]) == job

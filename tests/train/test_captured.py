@@ -68,7 +68,7 @@ def as_on_a_gpu(monkeypatch):
 
 def consistency(begun):
     """The aim of `stillroom distil`, which changes on the way: the gap halves after 32 of 64 images."""
-    tuning = aims.Tuning(gap=0.25, halvings=1, guidance=1.5, sigmas=(80.0, 1.0), classes=CLASSES)
+    tuning = aims.Tuning(gap=0.25, halvings=1, guidance=1.5, autoguidance=1.0, sigmas=(80.0, 1.0), classes=CLASSES)
     return aims.Consistency(tuning, begun.objective, begun.network, copy.deepcopy(begun.network))
 
 
