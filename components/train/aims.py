@@ -25,6 +25,9 @@ Network = Callable[..., Any]
 class Aim(Protocol):
     """What a step makes small."""
 
+    work: float
+    """Of a step, as a share of what denoising the same images takes."""
+
     def gap(self, done: float) -> float:
         """A number that the losses need and that changes on the way, after the share ``done``, 0..1, of the images."""
         ...
@@ -47,6 +50,8 @@ class Tuning(Params):
 
 class Denoising:
     """The weighted squared error of the network's prediction: training as such."""
+
+    work = 1.0
 
     def __init__(self, objective: Objective, weighting: Weighting) -> None:
         self.objective, self.weighting = objective, weighting
@@ -86,6 +91,11 @@ class Consistency:
         self.teacher = teacher.eval().requires_grad_(False)
         self.guide = guide and guide.eval().requires_grad_(False)
         self._null = len(tuning.classes) or None
+        self._pulled = self._null is not None and tuning.guidance != 1
+        self._pushed = guide is not None and tuning.autoguidance != 1
+        # In calls: forward and backward, three; the lower point; the teacher, without the label too; its guide.
+        led = (1 + self._pulled + self._pushed) if self._pulled or self._pushed else 0
+        self.work = (3 + 1 + led) / 3
 
     def gap(self, done: float) -> float:
         """Of a pair's noise levels, as a share of the upper one where that is high; it halves at even distances."""
@@ -104,20 +114,17 @@ class Consistency:
 
     def _clean(self, x: Tensor, batch: Batch) -> Tensor:
         """What the path at ``x`` leads to."""
-        pull, push = self.tuning.guidance, self.tuning.autoguidance
-        pulled, pushed = self._null is not None and pull != 1, self.guide is not None and push != 1
-        if not pulled and not pushed:
+        if not self._pulled and not self._pushed:
             return batch.image
         sigma, condition, free = batch.sigma, batch.condition, conditions.without(batch.condition, self._null)
-        if pulled:
+        if self._pulled:
             both = conditions.joined([condition, free])
             teacher = told(self.teacher, None if batch.done is None else batch.done.repeat(2, 1))
             with_label, without = self.objective.denoise(teacher, torch.cat([x, x]), sigma.repeat(2), both).chunk(2)
-            found = torch.lerp(without, with_label, pull)
+            found = torch.lerp(without, with_label, self.tuning.guidance)
         else:
             found = self.objective.denoise(told(self.teacher, batch.done), x, sigma, condition)
-        if not pushed:
+        if self.guide is None or not self._pushed:
             return found
-        assert self.guide is not None
         weak = self.objective.denoise(told(self.guide, batch.done), x, sigma, free)
-        return torch.lerp(weak, found, push)
+        return torch.lerp(weak, found, self.tuning.autoguidance)

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 from components.base import events
 from components.base.errors import UserError
 from components.base.params import Params
 from components.dataset import tensors
+from components.networks import registry
 from components.samples import pack
 from components.train import aims, averages, checkpoint, guards, history, sheets, stopping
 from components.train import start as beginning
@@ -121,8 +123,8 @@ class Training:
             sheets.warn_of_none(job.params, self.state, self.pixels.header)
         self.stop = 0
         self.speed = Throughput(
-            lambda: operations(self.state), group.device, precision=job.params.precision, ranks=group.size,
-            remembered=job.folder.parent.with_name("peaks.json"),
+            lambda: self.step.aim.work * operations(self.state), group.device, precision=job.params.precision,
+            ranks=group.size, remembered=job.folder.parent.with_name("peaks.json"),
         )  # fmt: skip
 
     def run(self) -> State:
@@ -176,11 +178,18 @@ class Training:
         """What the steps make small, None: the usual."""
         if self.job.tuning is None:
             return None
-        teacher = build(self.params, self.pixels, self.job.start).to(self.group.device)
+        teacher = self._beside(build(self.params, self.pixels, self.job.start))
         guide = beginning.guide(self.job.start)
         return aims.Consistency(
-            self.job.tuning, self.state.objective, self.state.network, teacher, guide and guide.to(self.group.device)
+            self.job.tuning, self.state.objective, self.state.network, teacher, guide and self._beside(guide)
         )
+
+    def _beside(self, network: nn.Module) -> nn.Module:
+        """``network``, which does not learn, where the one lies that does."""
+        network.to(self.group.device)
+        if not self.state.in_one:
+            network.to(memory_format=registry.memory_format(network))
+        return network
 
     def _one(self) -> None:
         """One step."""

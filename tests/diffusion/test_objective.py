@@ -183,6 +183,15 @@ def test_levels_fall_where_their_distribution_says(share, mean, std):
     assert not named.low < float(time) < named.high or float(time / (1 + time)) == pytest.approx(share, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["cosine", "logit_normal"])
+def test_a_schedule_first_asked_for_on_the_meta_device_has_its_numbers(name):
+    """It is kept for the whole process, and networks are built there without memory for their weights."""
+    schedule.alphas_cumprod.cache_clear()
+    with torch.device("meta"):
+        found = schedule.Schedule(name).sigmas
+    assert torch.equal(found, schedule.Schedule(name).sigmas)
+
+
 def test_a_schedules_own_levels_are_its_steps_alike():
     named = schedule.schedule("cosine")
     shares = (torch.arange(1000) + 0.5) / 1000

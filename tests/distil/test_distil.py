@@ -263,7 +263,7 @@ def test_wishes_on_the_line_are_checked_like_params_yaml(checkout):
 
 def test_a_dry_run_writes_nothing(made, checkout, capsys):
     flows.model.distil.distil(checkout, str(made[2]), checkout.root / "few", images=None, steps=None, dry_run=True)
-    assert "12 steps with guidance 1.5, to 2 without, in 48 images" in capsys.readouterr().out
+    assert "12 steps with guidance 1.5 and autoguidance 1, to 2 without, in 48 images" in capsys.readouterr().out
     assert not (checkout.root / "few").exists()
 
 

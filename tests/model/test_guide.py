@@ -20,7 +20,7 @@ from components.distil import student
 from components.distil.params import DistilParams
 from components.model import engines, sampling, served
 from components.networks import registry
-from components.train import aims, averages, feed, step
+from components.train import averages, step
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
@@ -127,19 +127,6 @@ def test_the_lines_of_the_card_draw_our_pictures_by_onnx_alone(model, tmp_path):
     drawn = torch.from_numpy(np.load(tmp_path / "images.npy")).permute(0, 2, 3, 1)
     wanted = sampling.sample(model, [0, 1, 2, 0], seed=0, precision="fp32")
     assert (drawn.int() - wanted.int()).abs().max() <= 1
-
-
-def test_a_student_is_led_along_the_path_that_its_teacher_draws(model):
-    """Consistency tuning learns both kinds of guidance."""
-    ours = sampling.load(model)
-    tuning = aims.Tuning(
-        gap=0.5, halvings=1, guidance=2.0, autoguidance=2.5, sigmas=(80.0,), classes=ours.classes
-    )  # fmt: skip
-    aim = aims.Consistency(tuning, ours.objective, ours.network, ours.network, ours.guide)
-    x, at = torch.randn(2, 3, 8, 8), torch.full((2,), 0.7)
-    batch = feed.Batch(x, torch.zeros_like(x), at, conditions.of_classes(torch.tensor([0, 2]), 3))
-    wanted = sampling.guided(ours, [0, 2], 2.0, 2.5, "fp32")(x, 0.7)
-    torch.testing.assert_close(aim._clean(x, batch), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_student_of_a_guided_teacher_draws_without(model, packs, tmp_path):
