@@ -257,13 +257,13 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 def _iterated(x: Tensor) -> Tensor:
     """The iteration on a batch (K, m, n), m <= n, in m x m matrices: its factors are polynomials of X X'."""
-    a, b, c = COEFFICIENTS
-    x = _unit(x)
-    one = torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
     gram = x @ x.mT
-    turn = factor = a * one + b * gram + c * (gram @ gram)
+    # X is not divided by its norm, whose square is the trace: the small matrices are, which saves two passes over X.
+    size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-24).rsqrt()[:, None, None]
+    gram *= size.square()
+    turn = factor = _polynomial(gram)
     for _ in range(STEPS - 1):
         gram = turn @ gram @ turn
-        turn = a * one + b * gram + c * (gram @ gram)
+        turn = _polynomial(gram)
         factor = turn @ factor
-    return factor @ x
+    return (factor * size) @ x
