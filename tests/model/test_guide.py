@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from train_fixtures import COMPACT, DIT, UNET, contents, make_pack, served_pictures, tiny
+from train_fixtures import COMPACT, UNET, contents, make_pack, served_pictures, tiny
 
 from components.base.errors import UserError
 from components.diffusion import conditions
@@ -24,8 +24,8 @@ from components.train import averages, step
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
-KINDS = {"compact": COMPACT, "unet": UNET, "dit": DIT}
-GUIDED = {"guide": 0.25, "autoguidance": 2.5, "onnx": True, "images": 128}
+KINDS = {"compact": COMPACT, "unet": UNET}
+GUIDED = {"guide": 0.25, "autoguidance": 2.5, "images": 64, "validations": 1}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def trained(folder, packs, **changes):
 @pytest.fixture(scope="module", params=list(KINDS))
 def model(request, packs, tmp_path_factory):
     guidance = 1.0 if request.param == "unet" else 2.0
-    return trained(tmp_path_factory.mktemp("model"), packs, network=KINDS[request.param], guidance=guidance)
+    return trained(tmp_path_factory.mktemp("model"), packs, network=KINDS[request.param], guidance=guidance, onnx=True)
 
 
 def test_the_guide_is_the_average_after_its_share_of_the_images(packs, tmp_path):
@@ -55,9 +55,13 @@ def test_the_guide_is_the_average_after_its_share_of_the_images(packs, tmp_path)
     assert not all(torch.equal(got[name], last[name]) for name in got)
 
 
-@pytest.mark.parametrize("stop", [3, 12], ids=["before the guide", "after it"])
-def test_a_training_that_was_stopped_keeps_the_same_guide(packs, tmp_path, monkeypatch, stop):
-    plain = trained(tmp_path / "plain", packs)
+@pytest.fixture(scope="module")
+def plain(packs, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("plain"), packs)
+
+
+@pytest.mark.parametrize("stop", [1, 6], ids=["before the guide", "after it"])
+def test_a_training_that_was_stopped_keeps_the_same_guide(plain, packs, tmp_path, monkeypatch, stop):
     steps, work = [], step.Step.__call__
 
     def stopping(self, *arguments):
@@ -131,10 +135,10 @@ def test_the_lines_of_the_card_draw_our_pictures_by_onnx_alone(model, tmp_path):
 
 def test_a_student_of_a_guided_teacher_draws_without(model, packs, tmp_path):
     pixels, splits = packs
-    params = DistilParams(seed=0, images=16, steps=2, gap=0.5, halvings=1, rate=0.1, samples=4)
+    params = DistilParams(seed=0, images=8, steps=2, gap=0.5, halvings=1, rate=0.1, samples=4)
     own = registry.params(sampling.load(model).network)
     student.distil(
-        params, tiny(**GUIDED | {"network": own}), teacher=model, pixels=pixels, splits=splits,
+        params, tiny(**GUIDED | {"network": own, "onnx": True}), teacher=model, pixels=pixels, splits=splits,
         student=tmp_path / "student", scratch=tmp_path / "scratch",
     )  # fmt: skip
     drawn = sampling.load(tmp_path / "student")
@@ -155,8 +159,8 @@ def test_another_half_life_keeps_the_guide(packs, tmp_path):
 
 
 @pytest.fixture
-def copy(model, tmp_path):
-    shutil.copytree(model, tmp_path / "copy")
+def copy(plain, tmp_path):
+    shutil.copytree(plain, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -186,7 +190,9 @@ def test_notes_that_name_one_without_a_guide(copy):
         sampling.load(copy)
 
 
-def test_onnx_without_the_guide_s_form(copy):
+def test_onnx_without_the_guide_s_form(model, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
     (copy / engines.ONNX_GUIDE).unlink()
     with pytest.raises(UserError, match=r"onnx/guide\.onnx: not there"):
         sampling.load(copy, engine="onnx")
@@ -205,6 +211,6 @@ def test_parameters_that_contradict(changes, words):
 
 def test_a_training_that_ends_before_the_guide_has_none(packs, tmp_path, caplog):
     caplog.set_level("WARNING")
-    model = trained(tmp_path, packs, guide=0.9, patience=1, validations=16, learning_rate=1e-12, muon_rate=0.0)
-    assert "ended before image 112, so there is none" in caplog.text
+    model = trained(tmp_path, packs, guide=0.9, patience=1, validations=8, learning_rate=1e-12, muon_rate=0.0)
+    assert "ended before image 56, so there is none" in caplog.text
     assert not (model / registry.GUIDE).exists() and sampling.load(model).autoguidance == 1
