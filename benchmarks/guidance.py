@@ -30,9 +30,8 @@ STEPS = 16
 WAYS = [
     Way(steps=STEPS, sampler=sampler, guidance=pull, autoguidance=push)
     for sampler, pull, push in (
-        ("dpmpp_2m", 2.5, 1.0), ("dpmpp_2m", 1.5, 1.0), ("dpmpp_2m", 1.0, 1.5), ("dpmpp_2m", 1.0, 2.0),
-        ("dpmpp_2m", 1.0, 2.5), ("dpmpp_2m", 1.0, 3.0), ("dpmpp_2m", 1.5, 2.0), ("dpmpp_2m_sde", 2.5, 1.0),
-        ("dpmpp_2m_sde", 1.0, 2.0), ("dpmpp_2m_sde", 1.0, 2.5),
+        ("dpmpp_2m", 2.5, 1.0), ("dpmpp_2m", 1.0, 2.5), ("dpmpp_2m", 1.0, 2.0), ("dpmpp_2m", 1.5, 2.0),
+        ("dpmpp_2m_sde", 2.5, 1.0), ("dpmpp_2m_sde", 1.0, 2.5), ("dpmpp_2m", 1.0, 3.0), ("dpmpp_2m", 1.5, 1.0),
     )
 ]  # fmt: skip
 """The first is the peer."""
