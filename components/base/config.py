@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.base import plain
@@ -96,12 +96,12 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
 def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel], Any]:
     """The key at ``loc`` as params.yaml has it, the model that owns it, and its field (None when unknown)."""
     shown, owner, field = name, model, None
-    variants: dict[str, type[BaseModel]] = {}
+    variants: dict[str, type[BaseModel] | None] = {}
     for part in loc:
         if isinstance(part, int):
             shown += f"[{part}]"
         elif part in variants:  # pydantic puts the kind into the path; params.yaml does not
-            owner, variants = variants[part], {}
+            owner, variants = variants[part] or owner, {}
         else:
             shown += f".{part if len(part) <= 100 else part[:97] + '...'}"
             field = owner.model_fields.get(part)
@@ -109,8 +109,12 @@ def _place(name: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> tup
     return shown, owner, field
 
 
-def _variants(annotation: Any) -> dict[str, type[BaseModel]]:
-    """The models that a field holds a choice of, by their ``kind``."""
+def _variants(annotation: Any) -> dict[str, type[BaseModel] | None]:
+    """The models that a field holds a choice of, by their ``kind`` or tag; None for a plain value with a tag."""
+    tags = [part.tag for part in get_args(annotation) if isinstance(part, Tag)]
+    if tags:
+        plain_or_model = get_args(annotation)[0]
+        return {tags[0]: plain_or_model if issubclass(plain_or_model, BaseModel) else None}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
         return dict.fromkeys(get_args(kind.annotation), annotation) if kind else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from components.base.params import Params, explained
 from components.diffusion import names
@@ -32,6 +32,12 @@ class WayParams(Params):
     autoguidance: float = Field(ge=1, le=50, description="push away from the guide; 1 is none, 1..50")
 
 
+_Way = Annotated[
+    Annotated[int, Field(ge=1, le=1000), Tag("steps")] | Annotated[WayParams, Tag("way")],
+    Discriminator(lambda given: "way" if isinstance(given, dict | WayParams) else "steps"),
+]
+
+
 class EvaluateParams(Params):
     """How much is measured."""
 
@@ -47,7 +53,7 @@ class EvaluateParams(Params):
         description="samples that come this much nearer to a training image than 95 of 100 held-out images (of their "
         "class, if it has 20) are memorised, too; a share of that distance, 0..1, 0 for memorised_rmse alone",
     )  # fmt: skip
-    sweep: tuple[Annotated[int, Field(ge=1, le=1000)] | WayParams, ...] = Field(
+    sweep: tuple[_Way, ...] = Field(
         max_length=40,
         description="numbers of sampling steps, each 1..1000, or ways of drawing, to draw 128 pictures in and compare; "
         "[] = off; the cheapest that is not worse than the best beyond chance is scored, and registered in place of "

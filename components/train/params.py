@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from components.base.params import Params
+from components.base.params import Params, explained
 from components.dataset.params import AugmentParams
 from components.diffusion import names
 from components.networks.params import LoraParams, NetworkParams
@@ -148,37 +148,35 @@ class TrainParams(Params):
     @model_validator(mode="after")
     def _agree(self) -> TrainParams:
         if self.batch % self.ranks:
-            raise ValueError(f"batch {self.batch} is not a multiple of ranks {self.ranks}")
+            raise explained(f"batch {self.batch} is not a multiple of ranks {self.ranks}")
         if self.images < self.batch:
-            raise ValueError(f"images {self.images} is less than one batch of {self.batch}")
+            raise explained(f"images {self.images} is less than one batch of {self.batch}")
         if len(self.ema_half_lives) > 1 and not self.ema_snapshots:
-            raise ValueError(
+            raise explained(
                 "several ema_half_lives are of use with ema_snapshots above 0 alone: give one, or store them"
             )
         if self.guide is None and self.autoguidance != 1:
-            raise ValueError(f"autoguidance {self.autoguidance:g} needs a guide: set guide to 0.125, or it to 1")
+            raise explained(f"autoguidance {self.autoguidance:g} needs a guide: set guide to 0.125, or it to 1")
         if self.guide is not None and self.lora is not None:
-            raise ValueError("guide: none is kept of adapters (lora): set it to null, and autoguidance to 1")
+            raise explained("guide: none is kept of adapters (lora): set it to null, and autoguidance to 1")
         if self.sharding == "full" and self.precision == "fp16":
-            raise ValueError("sharding full needs precision bf16 or fp32, not fp16")
+            raise explained("sharding full needs precision bf16 or fp32, not fp16")
         return self
 
     @model_validator(mode="after")
     def _sampled(self) -> TrainParams:
         names.check(self.objective, self.schedule)
         if self.augment.labelled and self.network.kind != "compact":
-            raise ValueError(
+            raise explained(
                 f"augment.label needs network.kind compact, which takes augmentation labels, not {self.network.kind}: "
                 "take augment.label false"
             )
         if self.network.kind == "compact" and self.objective != "v":
-            raise ValueError(f"network compact predicts v, not {self.objective}")
+            raise explained(f"network compact predicts v, not {self.objective}")
         if self.network.kind == "dit" and self.schedule == "exponential":
-            raise ValueError(
-                "network dit cannot tell the noise levels of schedule exponential apart: take network unet"
-            )
+            raise explained("network dit cannot tell the noise levels of schedule exponential apart: take network unet")
         if self.network.kind == "compact" and not self.onnx:
-            raise ValueError("onnx false, but nobody could run network compact without our code: set it to true")
+            raise explained("onnx false, but nobody could run network compact without our code: set it to true")
         return self
 
     def objective_at(self, sigma_data: float) -> Objective:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from train_fixtures import COMPACT, make_pack, tiny
 
-from components.base import processes
+from components.base import config, processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.evaluate import measure, stage, sweep
@@ -97,6 +97,19 @@ def test_a_sweep_of_ways_takes_the_cheapest_that_is_near_and_shows_its_label(mad
     assert noisy["change"]["low"] > 0 and (table["knee"]["guidance"], table["knee"]["autoguidance"]) == (2.0, 1.0)
     assert numbers["sweep_knee_calls"] == 8
     assert numbers["sweep_kid_4_dpmpp_2m_guidance_1_autoguidance_2"] == pytest.approx(own["value"])
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [([0], r"sweep\[0\] should be greater than or equal to 1, not 0"), (["a"], r"sweep\[0\] should be a valid integer"),
+     ([8, {"steps": 16}], r"sweep\[1\]\.sampler is missing"),
+     ([{"steps": 16, "sampler": "dpm", "guidance": 1.0, "autoguidance": 1.0}], r"sweep\[0\]\.sampler should be 'ddpm'"),
+     ([{"steps": 16, "sampler": "ddim", "guidance": 1.0, "autoguidanc": 2.0}], "did you mean 'autoguidance'")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_way_is_named_at_its_place(sweep, words):
+    section = {**PARAMS.model_dump(mode="json"), "sweep": sweep}
+    with pytest.raises(UserError, match=words):
+        config.section({"evaluate": section}, "evaluate", stage.EvaluateParams)
 
 
 def test_a_way_that_cannot_be_is_refused_before_anything_is_drawn(made, tmp_path, alone, monkeypatch):
