@@ -25,7 +25,7 @@ def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, sample
     behind each KID.  The x0 error of a student is larger by what its answers, single pictures, differ from the mean.
     """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
-    class_ids = class_mix(measure.known_classes(sampling.load(teacher), images)[rows["train"]].tolist(), samples)
+    class_ids = class_mix(images.numbered(sampling.load(teacher).classes)[rows["train"]].tolist(), samples)
     found: dict[str, Any] = {}
     described: dict[str, torch.Tensor] = {}
     few = sampling.load(student).steps

@@ -33,8 +33,8 @@ def write(evaluation: Path, model: Path, loaded: Denoiser, way: sweep.Way | None
     denoiser.write_json(folder / "stillroom.json", {**notes, **asdict(way)})
     onnx = (model / portable.FOLDER).is_dir()
     drawing = lines.Drawing(
-        network=registry.kind(model), objective=loaded.objective, spec=loaded.spec, classes=len(loaded.classes),
-        steps=way.steps, guidance=way.guidance, autoguidance=way.autoguidance, onnx=onnx,
+        network=registry.kind(loaded.network), objective=loaded.objective, spec=loaded.spec,
+        classes=len(loaded.classes), steps=way.steps, guidance=way.guidance, autoguidance=way.autoguidance, onnx=onnx,
     )  # fmt: skip
     (folder / "README.md").write_text(card.with_knee((model / "README.md").read_text("utf-8"), drawing), "utf-8")
     if onnx:

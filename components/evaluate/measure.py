@@ -142,11 +142,6 @@ def check(
         raise UserError(f"{model}: its samples are of kind {ours}, those of the pack of kind {theirs}: {advice}")
 
 
-def known_classes(denoiser: sampling.Denoiser, pixels: tensors.Pixels) -> Tensor:
-    """The class ids of a pack's rows as ``denoiser`` numbers them, (N,) int64; matched by name, -1 for the others."""
-    return pixels.numbered(denoiser.classes)
-
-
 def _open(model: str) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
@@ -164,7 +159,7 @@ def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, Any])
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     """The errors of one task; images of a class that the denoiser does not know are measured without a label."""
     denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
-    class_ids = known_classes(denoiser, images)[rows]
+    class_ids = images.numbered(denoiser.classes)[rows]
     chosen, device = images.gather(rows), denoiser.device
     parts = x0_error.measure(
         functools.partial(denoiser.objective.denoise, denoiser.network),

@@ -55,9 +55,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     found, tables = _measured(params, wanted, model, pixels, rows, class_ids, extra_ids)
     film_ids, chosen = _film_classes(train_ids), sweep.knee(found.sweep)
     way = chosen or sweep.own(denoiser)
-    film, sigmas = sampling.film(
-        denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, **(asdict(chosen) if chosen else {})
-    )
+    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, **asdict(way))
     table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
@@ -94,9 +92,9 @@ def _measured(
     floor = order[: len(class_ids)].tolist()
     with measure.workers(model) as run:
         held_out = measure.described(run, real, "held-out features")
-        points = sweep.swept(params, run, sampling.load(model), class_ids, held_out, pixels=pixels, rows=rows["train"])
-        chosen = sweep.knee(points)
-        way = asdict(chosen) if chosen else {}
+        denoiser = sampling.load(model)
+        points = sweep.swept(params, run, denoiser, class_ids, held_out, pixels=pixels, rows=rows["train"])
+        way = asdict(sweep.knee(points) or sweep.own(denoiser))
         made = measure.samples(run, class_ids, seed=params.seed, **way)
         fake = measure.described(run, made, "features of samples")
         trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],

@@ -118,9 +118,9 @@ def _steps_alone(found: Sequence[Way], usual: Way) -> bool:
 def _learnt(run: measure.Run, pixels: Path, rows: Sequence[int]) -> tuple[Tensor, Tensor] | None:
     """The classifier; None without labels."""
     images, count = tensors.Pixels(pixels), min(LEARNT, len(rows))
-    some = [rows[at * len(rows) // count] for at in range(count)]
     if not images.header.classes:
         return None
+    some = [rows[at * len(rows) // count] for at in range(count)]
     features = measure.described_rows(run, pixels, some, "training features for the sweep")
     moments = classifier.Moments(len(images.header.classes), features.shape[1])
     moments.add(features, images.class_ids[some])
@@ -130,10 +130,11 @@ def _learnt(run: measure.Run, pixels: Path, rows: Sequence[int]) -> tuple[Tensor
 def knee(points: Sequence[dict[str, Any]]) -> Way | None:
     """The way of the fewest calls that is not worse than the best one beyond chance; None without points.
 
-    Only ways that agree with the label no less than the model's own, beyond chance, are looked at.
+    Only ways that agree with the label no less than the model's own, beyond chance, are looked at; of ways of as many
+    calls it is the one of the least distance.
     """
     fine = [point for point in _faithful(points) if point["change"]["low"] <= 0]
-    return min(map(_way, fine), key=lambda way: way.calls, default=None)
+    return _way(min(fine, key=lambda point: (point["calls"], point["value"]))) if fine else None
 
 
 def _way(point: Mapping[str, Any]) -> Way:

@@ -30,8 +30,9 @@ class Recipe:
     constant_until: float
     """Share of the images after which the learning rate falls in a line."""
     final_rate: float
-    fall: str
     """Share of the learning rate at the end."""
+    fall: str
+    """linear or cosine."""
     weight_decay: float
     gradient_clip: float
     precision: str

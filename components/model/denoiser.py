@@ -24,7 +24,6 @@ def save(
     from components.networks.hf import diffusers
 
     save_network(folder, network)
-    kind = type(network).__name__
     jumps = scheduler is not None
     scheduler = scheduler or schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
@@ -32,21 +31,17 @@ def save(
         "_class_name": schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
-        "unet": ["diffusers", kind],
+        "unet": ["diffusers", type(network).__name__],
     }
-    if kind == "UNet2DModel":  # DiTPipeline wants an autoencoder, and diffusers does not know the compact network
+    if registry.kind(network) == "unet":  # DiTPipeline wants an autoencoder, and diffusers has no compact network
         write_json(folder / "model_index.json", index)
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
 
 
 def save_network(folder: Path, network: nn.Module) -> None:
     """Write ``network`` alone, into the subfolder of ``folder`` where pipelines of diffusers have it."""
-    kind = type(network).__name__
     model: Any = network  # a ModelMixin of diffusers
-    model.save_pretrained(
-        folder / next(each.folder for each in registry.NETWORKS.values() if each.class_name == kind),
-        safe_serialization=True,
-    )
+    model.save_pretrained(folder / registry.NETWORKS[registry.kind(network)].folder, safe_serialization=True)
 
 
 def write_json(path: Path, data: object) -> None:

@@ -84,15 +84,12 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     """The denoiser in ``folder``; UserError when it is missing, incomplete or damaged, or its files contradict."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no model there: run stage 'train', or `dvc pull`")
-    found, config = (
-        files.read_json_object(path, "train or pull the model again")
-        for path in (folder / "stillroom.json", registry.folder(folder) / registry.CONFIG)
-    )
+    found = files.read_json_object(folder / "stillroom.json", "train or pull the model again")
     device = torch.device(device)
     chosen = engines.choose(engine, folder, device)
     try:
-        network = _network(folder, config)
-        guide = _guide(folder)
+        place = folder / registry.GUIDE
+        network, guide = _network(folder), _network(place) if place.is_dir() else None
         said = notes.read(found, network, guide)
         network = _placed(network, folder / engines.ONNX, chosen, device)
         guide = guide and _placed(guide, folder / engines.ONNX_GUIDE, chosen, device)
@@ -104,24 +101,13 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     return Denoiser(network=network, guide=guide, device=device, engine=chosen, **said)
 
 
-def _network(folder: Path, config: dict[str, Any]) -> nn.Module:
-    """The network that ``config`` describes with the weights in ``folder``; any exception when they are damaged."""
-    from safetensors.torch import load_file
-
-    network = registry.read(config)
-    network.load_state_dict(load_file(registry.folder(folder) / registry.WEIGHTS))
+def _network(folder: Path) -> nn.Module:
+    """The network in ``folder``; any exception when it is damaged."""
+    network = registry.load(registry.folder(folder) / registry.CONFIG)
     for name, weight in network.state_dict().items():
         if not bool(torch.isfinite(weight).all()):
             raise ValueError(f"weight {name} is not finite")
     return network
-
-
-def _guide(folder: Path) -> nn.Module | None:
-    """The guide of the model in ``folder``, if it has one; any exception when it is damaged."""
-    place = folder / registry.GUIDE
-    if not place.is_dir():
-        return None
-    return _network(place, files.read_json_object(registry.folder(place) / registry.CONFIG, "pull the model again"))
 
 
 def _placed(network: nn.Module, onnx: Path, engine: str, device: torch.device) -> nn.Module:

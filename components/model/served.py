@@ -57,6 +57,8 @@ class Served:
             if path.is_file() else None
             for path in (folder / "onnx/model.onnx", folder / "onnx/guide.onnx")
         )  # fmt: skip
+        if self._push != 1 and self.guide is None:
+            raise ValueError("onnx/guide.onnx: not there, but autoguidance needs it: pull the version again")
         weights = next(folder.glob("*/diffusion_pytorch_model.safetensors"))
         self.origin = {"model": _name(folder), "weights": _sha256(weights)}
 

@@ -8,8 +8,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from components.base import files
 from components.base.errors import UserError
 from components.networks.params import CompactParams, DitParams, NetworkParams, UnetParams
 
@@ -50,15 +51,14 @@ def build(
 
 def params(network: nn.Module) -> dict[str, Any]:
     """Section ``train.network`` of params.yaml for a network as ``network``, as plain data."""
-    kind = next(kind for kind, each in NETWORKS.items() if each.class_name == type(network).__name__)
-    config: Any = network.config
-    if kind == "unet":
-        return {"kind": kind, "widths": [*config.block_out_channels], "layers_per_block": config.layers_per_block}
-    if kind == "dit":
+    own, config = kind(network), cast(Any, network).config
+    if own == "unet":
+        return {"kind": own, "widths": [*config.block_out_channels], "layers_per_block": config.layers_per_block}
+    if own == "dit":
         heads, width = config.num_attention_heads, config.attention_head_dim
-        return {"kind": kind, "patch": config.patch_size, "width": heads * width, "depth": config.num_layers,
+        return {"kind": own, "patch": config.patch_size, "width": heads * width, "depth": config.num_layers,
                 "heads": heads}  # fmt: skip
-    return {"kind": kind, "widths": [*config.widths], "layers": config.layers, "fold": config.fold,
+    return {"kind": own, "widths": [*config.widths], "layers": config.layers, "fold": config.fold,
             "skip_sigma": config.skip_sigma}  # fmt: skip
 
 
@@ -72,10 +72,18 @@ def read(config: dict[str, Any]) -> nn.Module:
     return network
 
 
-def kind(model: Path) -> str:
-    """``train.network.kind`` of the network in a model folder that can be loaded."""
-    name = json.loads((folder(model) / CONFIG).read_text("utf-8"))["_class_name"]
-    return next(kind for kind, each in NETWORKS.items() if each.class_name == name)
+def load(config: Path) -> nn.Module:
+    """The network of a config.json, with the weights beside it; any exception when either is damaged or hostile."""
+    from safetensors.torch import load_file
+
+    network = read(files.read_json_object(config, "train or pull the model again"))
+    network.load_state_dict(load_file(config.with_name(WEIGHTS)))
+    return network
+
+
+def kind(network: nn.Module) -> str:
+    """``train.network.kind`` of ``network``."""
+    return next(kind for kind, each in NETWORKS.items() if each.class_name == type(network).__name__)
 
 
 def modules(model: Path) -> list[str]:

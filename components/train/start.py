@@ -97,15 +97,8 @@ def network(page: Path | None, built: nn.Module, objective: Objective, header: H
 
 def guide(page: Path | None) -> nn.Module | None:
     """The guide that was put beside the network of ``page``, if one was (:mod:`components.distil.student`)."""
-    from safetensors.torch import load_file
-
     folder = page and page.with_suffix("") / registry.GUIDE
-    if folder is None or not folder.is_dir():
-        return None
-    kept = registry.folder(folder)
-    found = registry.read(_json(kept / CONFIG) or {})
-    found.load_state_dict(load_file(kept / WEIGHTS))
-    return found
+    return registry.load(registry.folder(folder) / CONFIG) if folder and folder.is_dir() else None
 
 
 def objective(page: Path | None, own: Objective) -> Objective:

@@ -18,7 +18,6 @@ from components.diffusion import consistency
 from components.distil import compared
 from components.distil import student as distil
 from components.distil.params import DistilParams
-from components.evaluate import measure
 from components.model import sampling
 from components.networks import registry
 from components.train import aims, checkpoint, loop
@@ -186,7 +185,7 @@ def test_a_teacher_of_other_images_is_refused(made, tmp_path):
 def test_classes_go_by_name_and_an_unknown_one_is_none(made, tmp_path):
     pixels, _ = make_pack(tmp_path / "other", classes=("both", "cats", "left"))
     images = tensors.Pixels(pixels)
-    found = measure.known_classes(sampling.load(made[2]), images)
+    found = images.numbered(sampling.load(made[2]).classes)
     assert dict(zip(images.class_ids.tolist(), found.tolist(), strict=True)) == {
         -1: -1, 0: 2, 1: -1, 2: 0
     }  # fmt: skip

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import torch
+from evaluate_fixtures import PARAMS, run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,29 +33,6 @@ from components.train.stage import train
 pytestmark = pytest.mark.numeric
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
-PARAMS = stage.EvaluateParams(
-    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=(), judges=()
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(pixels, splits, model) of a tiny training."""
-    folder = tmp_path_factory.mktemp("made")
-    pixels, splits = make_pack(folder)
-    train(tiny(), pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
-    return pixels, splits, folder / "model"
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """All in this process: no time is spent on starting others."""
-    monkeypatch.setattr(processes, "cores", lambda: 1)
-
-
-def run(made, folder, params=PARAMS):
-    pixels, splits, model = made
-    return stage.evaluate(params, pixels=pixels, splits=splits, model=model, evaluation=folder / "evaluation")
 
 
 @pytest.fixture(scope="module")

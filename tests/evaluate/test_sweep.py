@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from train_fixtures import COMPACT, make_pack, tiny
+from evaluate_fixtures import PARAMS, run
+from train_fixtures import COMPACT, tiny
 
-from components.base import config, processes
+from components.base import config
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.evaluate import measure, stage, sweep
@@ -15,30 +16,6 @@ from components.samples import pack
 from components.train.stage import train
 
 pytestmark = pytest.mark.numeric
-
-PARAMS = stage.EvaluateParams(
-    seed=0, samples=10, replicates=20, confidence=0.9, memorised_rmse=0.02, memorised_ratio=0.5, sweep=(), judges=()
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(pixels, splits, model) of a tiny training."""
-    folder = tmp_path_factory.mktemp("made")
-    pixels, splits = make_pack(folder)
-    train(tiny(), pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
-    return pixels, splits, folder / "model"
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """All in this process: no time is spent on starting others."""
-    monkeypatch.setattr(processes, "cores", lambda: 1)
-
-
-def run(made, folder, params=PARAMS):
-    pixels, splits, model = made
-    return stage.evaluate(params, pixels=pixels, splits=splits, model=model, evaluation=folder / "evaluation")
 
 
 def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, alone, monkeypatch):

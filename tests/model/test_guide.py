@@ -194,6 +194,8 @@ def test_onnx_without_the_guide_s_form(model, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
     (copy / engines.ONNX_GUIDE).unlink()
+    with pytest.raises(ValueError, match=r"onnx/guide\.onnx: not there"):
+        served.Served(copy)
     with pytest.raises(UserError, match=r"onnx/guide\.onnx: not there"):
         sampling.load(copy, engine="onnx")
     assert sampling.load(copy).engine == "torch"
