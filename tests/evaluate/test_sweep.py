@@ -76,6 +76,15 @@ def test_a_sweep_of_ways_takes_the_cheapest_that_is_near_and_shows_its_label(mad
     assert numbers["sweep_kid_4_dpmpp_2m_guidance_1_autoguidance_2"] == pytest.approx(own["value"])
 
 
+def test_of_ways_of_as_many_calls_the_nearest_is_the_knee():
+    near = {"low": -0.1, "high": 0.1}
+    points = [
+        {**WAYS[0].model_dump(), "calls": calls, "value": value, "change": {"value": 0, **near}, "steps": steps}
+        for steps, calls, value in ((3, 8, 2.0), (4, 8, 1.5), (5, 12, 1.0))
+    ]
+    assert sweep.knee(points).steps == 4
+
+
 @pytest.mark.parametrize(
     ("sweep", "words"),
     [([0], r"sweep\[0\] should be greater than or equal to 1, not 0"), (["a"], r"sweep\[0\] should be a valid integer"),
