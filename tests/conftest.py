@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -104,12 +105,16 @@ def first_run():
 def finished(first_run, tmp_path_factory):
     """A checkout in which `stillroom run` has been run once, and what it printed; not to be changed.
 
-    Each process has a copy of the one that was made.
+    Each process has a copy of the one that was made, and looks at its end whether a test ran something in it: others,
+    which count what is there, would break where they come later and pass where they come first.
     """
     folder = tmp_path_factory.mktemp("whole") / "checkout"
     shutil.copytree(first_run / "checkout", folder, symlinks=True)
     printed = json.loads((first_run / "printed.json").read_text())
-    return folder, subprocess.CompletedProcess(command("run"), 0, **printed)
+    yield folder, subprocess.CompletedProcess(command("run"), 0, **printed)
+    with sqlite3.connect(f"file:{folder}/.stillroom/prefect/prefect.db?mode=ro", uri=True) as database:
+        runs = [row[0] for row in database.execute("select name from flow_run")]
+    assert len(runs) == 1, f"a test ran a flow in the checkout that tests share; make a copy: {runs}"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -46,9 +47,10 @@ def wait_for(condition, seconds: float = 90.0):
 
 
 @pytest.fixture
-def served(finished):
-    """`stillroom serve` in the finished checkout, which nothing to do leaves as it is; its Prefect's address."""
-    folder, _ = finished
+def served(finished, tmp_path):
+    """`stillroom serve` in a copy of the finished checkout, whose Prefect notes its runs; that one's address."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(finished[0], folder, symlinks=True)
     with_prefect(folder)
     assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     State(folder).servers.unlink()  # `serve` starts its own
