@@ -17,6 +17,7 @@ def other():
     return "fp32" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "bf16"
 
 
+@pytest.mark.slow(4)
 def test_auto_is_what_the_environment_says_and_torch_is_not_imported_for_it(monkeypatch):
     wanted = other()
     monkeypatch.setenv(hardware.NAME, wanted)

@@ -1,6 +1,7 @@
 """The layout of the code, held against its own files: rooms, arrows of import that only go down, small files."""
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def imports(path: Path) -> set[str]:
 
 
 MODULES = {name(path) for path in SOURCES if path.stem != "__init__"}
-GRAPH = {name(path): imports(path) for path in SOURCES if path.stem != "__init__"}
+
+
+@functools.cache  # not where the tests are collected: each process does that, and one needs it
+def imported() -> dict[str, set[str]]:
+    """What each module of ours imports."""
+    return {name(path): imports(path) for path in SOURCES if path.stem != "__init__"}
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -78,7 +84,7 @@ def test_a_circle_is_found_where_there_is_one():
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    assert circle(GRAPH) == []
+    assert circle(imported()) == []
 
 
 def test_every_room_has_its_place_in_the_order():
@@ -88,14 +94,14 @@ def test_every_room_has_its_place_in_the_order():
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_imports_only_rooms_below_its_own(module):
     place = ROOMS.index(room(module))
-    wrong = {other for other in GRAPH[module] if ROOMS.index(room(other)) > place}
+    wrong = {other for other in imported()[module] if ROOMS.index(room(other)) > place}
     assert not wrong, f"{module} imports {sorted(wrong)}, which stand above it"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_imports_no_other_stage(stage):
     others = {f"components.{other}" for other in STAGES if other != stage}
-    mine = {other for module in GRAPH if room(module) == f"components.{stage}" for other in GRAPH[module]}
+    mine = {other for module, found in imported().items() if room(module) == f"components.{stage}" for other in found}
     assert not {room(other) for other in mine} & others
 
 

@@ -123,6 +123,7 @@ def test_the_readme_s_consumer_asks_for_no_name_and_writes_its_pictures(finished
     assert left(home / "tmp") == []
 
 
+@pytest.mark.slow(4)
 def test_onnx_runtime_is_kept_quiet_whatever_comes_first(tmp_path):
     code = "from components.model import portable; import onnxruntime"
     env = new_user(tmp_path) | {"PYTHONPATH": str(Path(portable.__file__).parents[2])}

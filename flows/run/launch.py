@@ -25,6 +25,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         processes.stoppable(),
         snapshot.begun(state.root, exits.note),  # the process that child.run starts works from it too
     ):
+        schema.check(state.root)  # before the work too: a slip of the pen is told in a moment
         engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)

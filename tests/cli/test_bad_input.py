@@ -42,6 +42,14 @@ def refused(folder: Path, *arguments: str) -> str:
     return errors[0].removeprefix("error: ")
 
 
+def collect(folder: Path, *, look: bool = True) -> subprocess.CompletedProcess[str]:
+    """The stage by itself, after a look at the source."""
+    if look:
+        assert stillroom(folder, "look").returncode == 0
+    line = [command()[0], "-m", "components", "collect"]
+    return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
 def test_a_missing_archive(checkout):
     point(checkout, "pictures.zip")
     assert "pictures.zip" in refused(checkout, "run")
@@ -96,8 +104,7 @@ def test_hostile_names_in_an_archive_are_refused_by_name_and_the_rest_goes_on(ch
     with zipfile.ZipFile(checkout / "source.zip", "a") as archive:
         archive.writestr("../outside.png", b"x")
         archive.writestr("/etc/absolute.png", b"x")
-    done = subprocess.run(["dvc", "repro", "collect"], cwd=checkout, capture_output=True, text=True, check=False,
-                          env=environment() if stillroom(checkout, "look").returncode == 0 else None)  # fmt: skip
+    done = collect(checkout)
     assert done.returncode == 0, done.stderr
     table = pandas.read_parquet(checkout / "data/raw/refused.parquet")
     assert {"../outside.png", "/etc/absolute.png"} <= set(table["source_key"])
@@ -116,14 +123,12 @@ def test_a_link_in_a_tar_is_refused_by_name(checkout):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     point(checkout, "source.tar")
-    assert stillroom(checkout, "look").returncode == 0
-    done = subprocess.run(
-        ["dvc", "repro", "collect"], cwd=checkout, env=environment(), check=False, capture_output=True
-    )
+    done = collect(checkout)
     assert done.returncode == 0, done.stderr
     assert "link.png" in set(pandas.read_parquet(checkout / "data/raw/refused.parquet")["source_key"])
 
 
+@pytest.mark.slow(10)
 def test_a_source_without_one_good_image_stops_with_the_reason(checkout):
     with zipfile.ZipFile(checkout / "source.zip", "w") as archive:
         archive.writestr("a.png", b"\x89PNG\r\n\x1a\n broken")
@@ -136,9 +141,8 @@ def test_a_source_that_changed_after_the_look_is_noticed(checkout):
     assert stillroom(checkout, "look").returncode == 0
     with zipfile.ZipFile(checkout / "source.zip", "a") as archive:
         archive.writestr("new.png", b"x")
-    done = subprocess.run(["dvc", "repro", "collect"], cwd=checkout, env=environment(), capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    assert done.returncode != 0
+    done = collect(checkout, look=False)
+    assert done.returncode == 2
     assert "stillroom look" in done.stderr
 
 
@@ -198,8 +202,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_disk):
 def test_a_stage_on_a_full_disk_is_one_line(small_disk):
     assert stillroom(small_disk, "look").returncode == 0
     fill(small_disk, 4096)
-    done = subprocess.run([command()[0], "-m", "components", "collect"], cwd=small_disk, env=environment(), check=False,
-                          capture_output=True, text=True)  # fmt: skip
+    done = collect(small_disk, look=False)
     assert done.returncode == 2
     assert "the disk is full" in done.stderr and "Traceback" not in done.stderr
     assert not (small_disk / "data/raw").exists() or not list((small_disk / "data/raw").glob("*beside*"))

@@ -7,10 +7,8 @@ in [-1, 1]; 24,576 of them are compared with as many true draws.
 
 import json
 
-import diffusers
 import pytest
 import torch
-from diffusers.models.unets.unet_2d import UNet2DOutput
 from train_fixtures import make_pack, tiny
 
 from components.diffusion import consistency
@@ -59,6 +57,8 @@ def perfect(pipe, objective, what):
     """``pipe`` with the answers that a perfect training of ``objective`` ends in, in place of its network's."""
     known = torch.tensor(KNOWN[what], dtype=torch.float64)
 
+    from diffusers.models.unets.unet_2d import UNet2DOutput
+
     def answer(sample, timestep, class_labels=None, return_dict=True):
         sigma = objective.schedule.sigma_of(timestep.reshape(-1)).double().view(-1, 1, 1, 1)
         x = (sample.double() - objective.c_shift) / objective.c_in(sigma)
@@ -84,10 +84,17 @@ def check(pixels, known):
     assert energy_distance(pixels, true) < ENERGY
 
 
+def loaded(folder):
+    """The pipeline that diffusers, imported here because it takes seconds, makes of ``folder``."""
+    import diffusers
+
+    return diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+
+
 def exported(folder, kind, name, classes=0):
     unet = registry.build(tiny().network, schedule_name=name, shape=(3, 8, 8), classes=classes)
     denoiser.save(folder, unet, objectives.objective(kind, name), {})
-    return diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    return loaded(folder)
 
 
 @pytest.mark.parametrize("what", KNOWN)
@@ -97,6 +104,7 @@ def test_the_exported_pipeline_draws_what_a_perfect_network_knows(tmp_path, kind
     check(drawn(pipe, STEPS[type(pipe).__name__]), KNOWN[what])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coefficient", ["c_in", "c_out", "c_skip"])
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_a_coefficient_that_is_a_tenth_off_is_seen(tmp_path, monkeypatch, kind, name, coefficient):
@@ -118,7 +126,7 @@ def test_the_exported_pipeline_of_a_perfect_student_draws_in_few_jumps(tmp_path,
     objective, (mean, std) = objectives.objective(kind, name), (0.2, 0.2)
     unet = registry.build(tiny().network, schedule_name=name, shape=(3, 8, 8), classes=classes)
     denoiser.save(tmp_path, unet, objective, {}, schedulers.jumping(objective))
-    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    pipe = loaded(tmp_path)
 
     def answer(sample, timestep, class_labels, return_dict):
         sigma = objective.schedule.sigma_of(timestep.reshape(-1)).double().view(-1, 1, 1, 1)
@@ -149,6 +157,8 @@ def test_labels_pass_through_the_exported_pipeline(tmp_path):
 
 @pytest.mark.parametrize("steps", [31, 100])
 def test_a_flow_goes_through_the_flow_schedulers_of_diffusers_too(tmp_path, steps):
+    import diffusers
+
     pipe = perfect(
         exported(tmp_path, "flow", "logit_normal"), objectives.objective("flow", "logit_normal"), "two components"
     )
@@ -180,7 +190,7 @@ def test_what_was_trained_is_sampled_here(trained):
 def test_what_was_trained_is_sampled_by_diffusers(trained):
     found = {}
     for folder in sorted(trained.iterdir()):
-        pipe = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        pipe = loaded(folder)
         pixels = drawn(pipe, 4, 2)
         assert pixels.shape == (2, 8, 8, 3) and pixels.std() > 0
         found[folder.name] = type(pipe).__name__

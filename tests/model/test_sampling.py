@@ -176,10 +176,12 @@ print(type(pipe).__name__, type(pipe.unet).__name__, pipe.scheduler.config.predi
     return by_a_stranger(lines + code, Path("/"))[-2:]
 
 
+@pytest.mark.slow(8)
 def test_the_lines_of_the_model_card_work_with_diffusers_alone(strangers):
     assert strangers[0] == "(4, 3, 8, 8) torch.uint8 1"
 
 
+@pytest.mark.slow
 def test_diffusers_loads_the_folder_as_a_pipeline_and_swaps_its_scheduler(strangers):
     assert strangers[1].split() == ["ConsistencyModelPipeline", "UNet2DModel", "v_prediction"]
 

@@ -13,6 +13,7 @@ from components.networks import hf
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow(6)
 def test_the_networks_are_imported_without_what_none_needs_and_it_is_found_afterwards():
     code = """if True:
         import importlib.util, sys

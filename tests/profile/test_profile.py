@@ -133,6 +133,7 @@ def test_a_pack_of_other_verdicts_is_refused(made):
         profile(PARAMS, **made)
 
 
+@pytest.mark.slow(6)
 def test_a_profile_of_known_pictures_starts_without_torch(made):
     params = {"embedding": "efficientnet_lite0", "images": 10}
     profile(ProfileParams(**params), **made)

@@ -67,6 +67,7 @@ def test_shrinking_is_smooth():
     assert abs(small.astype(float).mean() - 127.5) < 3 and small.std() < 20
 
 
+@pytest.mark.slow(8)
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch):
     folder(tmp_path, {f"{n:03d}.png": png(n, 24) for n in range(130)})
     monkeypatch.setattr(parallel, "workers", lambda: 1)

@@ -67,6 +67,7 @@ def checkout(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow(6)
 def test_dvc_runs_the_stage_and_keeps_its_metrics(checkout):
     edit(checkout, "census", factor=2)
     assert "Running stage 'census'" in run(checkout, "dvc", "repro", "--single-item", "census")

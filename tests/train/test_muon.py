@@ -238,6 +238,7 @@ def test_the_few_kernels_of_a_gpu_move_matrices_where_those_of_the_cpu_do(shape,
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow(4)
 def test_a_step_does_not_import_torchs_compiler():
     code = """if True:
         import sys, torch
