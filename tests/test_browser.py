@@ -77,6 +77,7 @@ def test_without_one_a_test_is_skipped_and_where_it_is_required_it_fails(program
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("required", ["0", "1"])
 def test_a_run_without_one_ends_in_one_line_that_says_how_to_get_one(tmp_path, required):
     (tmp_path / "test_it.py").write_text(

@@ -101,6 +101,7 @@ def greedy(batch):
     return [len(bytearray(2**30 if item == 3 else 10)) for item in batch]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_an_item_that_takes_too_long_is_told_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
@@ -153,6 +154,7 @@ def test_few_batches_are_read_ahead(two_workers):
     results.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_run_that_is_left_in_the_middle_ends_at_once(two_workers):
     for _ in range(3):

@@ -222,6 +222,7 @@ def many():
     return files | {"l.png": encoded(large), "m.png": encoded(large[8:])}
 
 
+@pytest.mark.slow(6)
 def test_verdicts_are_the_same_with_facts_without_with_workers_and_in_refreshes(tmp_path, monkeypatch):
     files = many()
     names = sorted(files)

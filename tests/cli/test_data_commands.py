@@ -78,7 +78,10 @@ TOUCHES = {
 }
 
 
-@pytest.mark.parametrize("touch", TOUCHES)
+QUICK = ("nothing", "a parameter", "code", "a file lost from the cache")
+
+
+@pytest.mark.parametrize("touch", [pytest.param(t, marks=() if t in QUICK else pytest.mark.slow) for t in TOUCHES])
 def test_what_is_stale_is_what_dvc_says(mine, touch):
     stale(mine)  # a memory of the state before must not hide the change
     TOUCHES[touch](mine)

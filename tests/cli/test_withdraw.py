@@ -138,6 +138,7 @@ def test_it_does_not_come_back_and_a_second_time_nothing_happens(done, tmp_path)
     assert [row["reason"] for row in refused].count("withdrawn") == 3
 
 
+@pytest.mark.slow
 def test_a_withdrawal_that_was_killed_is_ended_by_the_next(tmp_path, monkeypatch):
     root = copied(tmp_path / "checkout")
 

@@ -43,6 +43,7 @@ def owner(seed=0):
     return private, private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed():
     private, line = owner()
     text = signed.statement("denoiser", 3, "ab" * 32)

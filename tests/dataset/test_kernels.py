@@ -24,6 +24,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow(8)
 def test_the_kernel_s_numbers_are_those_of_the_cpu_bit_for_bit():
     done = subprocess.run(
         [sys.executable, "-c", COMPARE], env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

@@ -198,6 +198,7 @@ def test_a_distillation_that_breaks_down_says_so(made, tmp_path, monkeypatch):
         run(made, tmp_path, wanted(images=160))
 
 
+@pytest.mark.slow
 def test_the_comparison_holds_both_with_intervals(made, whole, monkeypatch):
     monkeypatch.setattr(processes, "cores", lambda: 1)
     pixels, splits, teacher = made

@@ -69,6 +69,7 @@ def test_a_clone_fetches_what_was_made(origin, said, capsys):
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_without_a_remote_one_line_says_what_is_made_again(origin, said):
     root = clone(origin, remote_too=False)
     engine.bring_back(root)
@@ -77,6 +78,7 @@ def test_without_a_remote_one_line_says_what_is_made_again(origin, said):
     assert fetch.missing(root) == MADE + LATER
 
 
+@pytest.mark.slow
 def test_what_the_remote_has_lost_is_made_again(origin, said):
     root = clone(origin)
     digest = engine.output(engine.lock(root), "describe", "reports/data.html")
@@ -86,6 +88,7 @@ def test_what_the_remote_has_lost_is_made_again(origin, said):
     assert engine.stale(root)[0] == "describe"
 
 
+@pytest.mark.slow
 def test_what_would_be_made_otherwise_is_not_fetched_but_what_grows_is(origin, said):
     root = clone(origin)
     edit(root, "collect", max_bytes=2**20)
@@ -103,6 +106,7 @@ def test_deleted_outputs_come_back_from_the_cache(origin, said):
     assert made(origin) == before and said == []
 
 
+@pytest.mark.slow
 def test_a_remote_that_cannot_be_asked_is_an_error(origin, said):
     root = clone(origin)
     (root / ".dvc/config.local").write_text(
@@ -113,6 +117,7 @@ def test_a_remote_that_cannot_be_asked_is_an_error(origin, said):
     assert fetch.missing(root) == MADE + LATER
 
 
+@pytest.mark.slow
 def test_a_dvc_yaml_that_came_with_images_is_not_read_by_hand_either(tmp_path):
     root = data_checkout.copied(tmp_path / "checkout")
     (root / "images").mkdir()

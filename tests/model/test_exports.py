@@ -179,6 +179,7 @@ def trained(tmp_path_factory):
     return root / "models"
 
 
+@pytest.mark.slow(6)
 def test_what_was_trained_is_sampled_here(trained):
     for folder in sorted(trained.iterdir()):
         model = sampling.load(folder)
@@ -187,6 +188,7 @@ def test_what_was_trained_is_sampled_here(trained):
         assert pictures.float().std() > 0, folder.name
 
 
+@pytest.mark.slow(6)
 def test_what_was_trained_is_sampled_by_diffusers(trained):
     found = {}
     for folder in sorted(trained.iterdir()):

@@ -156,6 +156,7 @@ def test_a_file_that_the_manifest_does_not_promise_is_not_drawn_from(model, tmp_
         served.Served(folder)
 
 
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("model", ["compact"], indirect=True)
 def test_mlflow_loads_the_folder_without_our_code_or_torch_and_leaves_it_as_it_was(model, tmp_path):
     before = contents(model)

@@ -95,6 +95,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(begun, tmp_path, monkeypatch, 
     assert contents(run(tmp_path, often, packs, page)) == contents(model)
 
 
+@pytest.mark.slow
 def test_adapters_of_another_half_life_are_those_of_a_training_with_it(begun, tmp_path):
     packs, _, page, _ = begun
     short = {"lora": LORA, "validations": 1}

@@ -89,6 +89,7 @@ def test_half_lives_are_lengths_as_the_paper_gives_them(half_life, deviation):
     assert averages.relative_deviation(half_life) == pytest.approx(deviation, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_made_again_with_another_half_life(tmp_path):
     pixels, splits = make_pack(tmp_path / "packs")
 

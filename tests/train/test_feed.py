@@ -56,7 +56,10 @@ def feeds(packs, monkeypatch, *, held, device=META, **params):
 MOVED = {**AUGMENT, "rotate": 10.0, "crop": 0.2, "colour": {**COLOUR, "hue": 0.1}}
 
 
-@pytest.mark.parametrize(("held", "augment", "copies"), [(True, AUGMENT, 0), (True, MOVED, 0), (False, AUGMENT, 1)])
+@pytest.mark.parametrize(
+    ("held", "augment", "copies"),
+    [(True, AUGMENT, 0), pytest.param(True, MOVED, 0, marks=pytest.mark.slow), (False, AUGMENT, 1)],
+)
 @pytest.mark.parametrize("network", [COMPACT, UNET, DIT], ids=lambda network: network["kind"])
 def test_a_step_copies_the_images_alone_and_not_even_them_where_the_device_holds_them(
     packs, monkeypatch, held, augment, copies, network

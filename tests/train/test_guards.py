@@ -155,6 +155,7 @@ def test_a_spike_goes_back_leaves_its_window_out_and_names_the_images(packs, spi
     assert max(line["loss"] for line in lines(files) if "loss" in line and line["step"] > 64) < 50
 
 
+@pytest.mark.slow(6)
 def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_path, monkeypatch, spiked):
     poison(monkeypatch, {160})
     true_save, calls = checkpoint.save, []
@@ -261,6 +262,7 @@ class Watched(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_the_best_weights_survive_a_stop(packs, tmp_path, monkeypatch):
     params = tiny(images=160, validations=5, patience=4, checkpoint_images=32)
     monkeypatch.setattr(x0_error, "geo", lambda errors: next(scripted))

@@ -71,6 +71,7 @@ def test_a_sheet_that_cannot_be_written_or_drawn_does_not_end_the_training(tmp_p
     assert "no sheet after 32 images: CUDA out of memory" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_training_stopped_while_it_draws_a_sheet_draws_no_further_and_goes_on(tmp_path, packs, monkeypatch):
     _, whole = run(tmp_path / "whole", tiny(sheet=2), packs)
     real, steps = sampling.sample, []
