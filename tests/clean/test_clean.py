@@ -250,6 +250,7 @@ def test_what_is_known_is_not_computed_again(tmp_path, monkeypatch):
     assert digests(tmp_path / "data/clean") == before
 
 
+@pytest.mark.slow(8)
 def test_a_verdict_that_is_kept_is_of_the_same_distance(tmp_path, monkeypatch):
     """Up to max_distance bits apart a crop is not moved about when it does not fit at all; past it, it is."""
     monkeypatch.setattr(parallel, "workers", lambda: 1)  # each would import torch
