@@ -8,11 +8,15 @@ them.  All functions are pure.  They take a profile, which is data/profile/profi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.contract.params import ContractParams
+
+FEW = 10
+"""Images of a source or label below which losing some of them says nothing."""
+_NONE_BEFORE = "no pipeline run is registered yet to compare it with"
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,20 @@ class Clause:
     involved: tuple[str, ...] = ()
 
 
-def judge(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> list[Clause]:
+def judge(
+    profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams, *, sources: Collection[str]
+) -> list[Clause]:
     """Check every clause on ``profile``.
 
-    ``before`` is the profile of the last registered pipeline run, None when there is none.
+    ``before`` is the profile of the last registered pipeline run, None when there is none; ``sources`` are the names
+    that params.yaml lists.
     """
     return [
         _min_images(profile, params),
         _max_rejected(profile, params),
         _labels(profile, params),
         _min_class(profile, params),
+        _max_lost(profile, before, params, sources),
         _max_shift(profile, before, params),
     ]
 
@@ -101,10 +109,41 @@ def _min_class(profile: Mapping[str, Any], params: ContractParams) -> Clause:
     return Clause("min_class", wanted, f"the smallest label has {found[0][1]:,}", bool(who), who)
 
 
+def _max_lost(
+    profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams, sources: Collection[str]
+) -> Clause:
+    """A source that params.yaml lists no more was taken out by somebody, and is no loss."""
+    wanted = "any loss" if params.max_lost is None else f"at most {params.max_lost:.1%} of a source or label"
+    if before is None:
+        return Clause("max_lost", wanted, _NONE_BEFORE, False)
+    now = {name: source["kept"] for name, source in profile["sources"].items()}
+    then = {name: source["kept"] for name, source in before["sources"].items() if name in sources}
+    lost = [(1 - now.get(name, 0) / count, f"source {name}: {count:,} then, {now.get(name, 0):,} now")
+            for name, count in then.items() if count >= FEW]  # fmt: skip
+    labels = profile["labels"]
+    lost += [(1 - labels.get(name, 0) / count, f"label {name!r}: {count:,} then, {labels.get(name, 0):,} now")
+             for name, count in before["labels"].items() if count >= FEW]  # fmt: skip
+    worst = max((share for share, _ in lost), default=0.0)
+    if worst <= 0:
+        return Clause("max_lost", wanted, "no source and no label has fewer images than then", False)
+    limit = 1.0 if params.max_lost is None else params.max_lost
+    who = tuple(words for share, words in sorted(lost, key=lambda one: -one[0]) if share > limit)
+    if who:
+        who += tuple(_more_rejected(profile, before))
+    return Clause("max_lost", wanted, f"a source or label has lost {worst:.1%} of its images", bool(who), who)
+
+
+def _more_rejected(profile: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """The reasons for which more was rejected than then: a damaged source is told as damaged."""
+    now, then = profile["rejected"], before["rejected"]
+    more = sorted(((now[name] - then.get(name, 0), name) for name in now), key=lambda one: (-one[0], one[1]))
+    return [f"rejected as {name}: {then.get(name, 0):,} then, {now[name]:,} now" for by, name in more if by > 0]
+
+
 def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> Clause:
     wanted = "any shift" if params.max_shift is None else f"at most {params.max_shift:g} spreads"
     if before is None:
-        return Clause("max_shift", wanted, "no pipeline run is registered yet to compare it with", False)
+        return Clause("max_shift", wanted, _NONE_BEFORE, False)
     if any(profile[key] != before[key] for key in ("embedding", "side")):
         both = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
         return Clause("max_shift", wanted, f"not to be compared: {both}", False)

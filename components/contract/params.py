@@ -16,6 +16,12 @@ class ContractParams(Params):
     )
     labels: tuple[str, ...] | None = Field(description="every label that is expected, and no other; null: any")
     min_class: int = Field(ge=0, le=10**12, description="kept images of the smallest label at least, 0..10^12")
+    max_lost: float | None = Field(
+        ge=0,
+        le=1,
+        description="share of the images of a source, and of a label, that were kept at the last registered pipeline "
+        "run and are not kept now at most, 0..1; null: any",
+    )
     max_shift: float | None = Field(
         ge=0,
         description="distance of the embedding's mean from that of the last registered pipeline run at most, in "

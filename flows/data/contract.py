@@ -11,6 +11,7 @@ from typing import Any
 
 from components.base import config, files
 from components.base.errors import UserError
+from components.collect.params import CollectParams
 from components.contract import page
 from components.contract.clauses import Clause, broken, judge, line
 from components.contract.params import ContractParams
@@ -39,10 +40,12 @@ def violations(root: Path) -> list[str]:
 
 
 def _clauses(root: Path) -> tuple[dict[str, Any], dict[str, Any] | None, list[Clause]]:
-    params = config.section(config.of(root), "contract", ContractParams)
+    sections = config.of(root)
+    params = config.section(sections, "contract", ContractParams)
+    sources = {source.name for source in config.section(sections, "collect", CollectParams).sources}
     now = _read((root / PROFILE).read_bytes())
     before = baseline(root)
-    return now, before, judge(now, before, params)
+    return now, before, judge(now, before, params, sources=sources)
 
 
 def baseline(root: Path) -> dict[str, Any] | None:

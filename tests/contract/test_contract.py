@@ -22,7 +22,11 @@ from flows.data import contract
 from flows.history import decisions, ledger, store
 from flows.history.store import PipelineRun
 
-WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_shift": 0.5}
+WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_lost": 0.5,
+          "max_shift": 0.5}  # fmt: skip
+COLLECT = {"max_bytes": 1024, "sources": [{"name": name, "kind": "files", "location": name, "licence": "x",
+                                        "matte": "#ffffff", "text_column": None, "label_column": None,
+                                        "group_column": None} for name in "ab"]}  # fmt: skip
 GOOD = {
     "format": 1, "images": 400, "came_in": 440, "rejected_share": 40 / 440,
     "rejected": {"damaged": 10, "duplicate": 30},
@@ -37,13 +41,17 @@ def params(**changes) -> ContractParams:
     return ContractParams.model_validate_json(json.dumps({**WANTED, **changes}))
 
 
+def judged(profile: dict, before: dict | None = None, *, sources=("a", "b"), **changes) -> list[Clause]:
+    return judge(profile, before, params(**changes), sources=sources)
+
+
 def broken_lines(profile: dict, before: dict | None = None, **changes) -> list[str]:
-    return [line(clause) for clause in broken(judge({**GOOD, **profile}, before, params(**changes)))]
+    return [line(clause) for clause in broken(judged({**GOOD, **profile}, before, **changes))]
 
 
 def test_a_good_data_set_keeps_every_clause():
     assert broken_lines({}) == broken_lines({}, GOOD) == []
-    assert [clause.name for clause in judge(GOOD, None, params())] == list(WANTED)
+    assert [clause.name for clause in judged(GOOD)] == list(WANTED)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +97,36 @@ def test_a_shift_names_the_source_that_moved_and_the_labels_that_changed():
     assert message.startswith(
         "contract.max_shift: the mean has moved by 0.75 spreads (source new: 1.50 spreads from then"
     )
-    (clause,) = broken(judge({**GOOD, **now}, GOOD, params()))
+    (clause,) = broken(judged({**GOOD, **now}, GOOD))
     assert "label 'birds': 300 then, 200 now" in clause.involved
     assert broken_lines(now, GOOD, max_shift=0.8) == broken_lines(now, GOOD, max_shift=None) == broken_lines(now) == []
+
+
+def test_a_ruined_source_names_itself_its_labels_and_what_it_was_rejected_for():
+    ruined = {**GOOD["sources"], "b": {"kept": 20, "rejected": 110, "embedded": 20, "mean": [0.0, 0.0]}}
+    now = {"images": 320, "labels": {"birds": 280, "fish": 40}, "sources": ruined,
+           "rejected": {"damaged": 90, "duplicate": 30}}  # fmt: skip
+    (message,) = broken_lines(now, GOOD)
+    assert message == (
+        "contract.max_lost: a source or label has lost 80.0% of its images (source b: 100 then, 20 now), "
+        "wanted at most 50.0% of a source or label"
+    )
+    (clause,) = broken(judged({**GOOD, **now}, GOOD))
+    assert clause.involved[1:] == ("label 'fish': 100 then, 40 now", "rejected as damaged: 10 then, 90 now")
+    assert broken_lines(now, GOOD, max_lost=None) == broken_lines(now, GOOD, max_lost=0.8) == broken_lines(now) == []
+
+
+def test_a_source_that_is_gone_is_lost_and_one_that_was_taken_out_is_not():
+    now = {"images": 300, "sources": {"a": GOOD["sources"]["a"]}}
+    assert "source b: 100 then, 0 now" in broken_lines(now, GOOD)[0]
+    assert broken_lines(now, GOOD, sources=("a",)) == []
+    assert "label 'fish': 100 then, 0 now" in broken_lines(now | {"labels": {"birds": 300}}, GOOD, sources=("a",),
+                                                           labels=None)[0]  # fmt: skip
+
+
+def test_of_few_images_a_loss_says_nothing():
+    few = {**GOOD, "labels": {"birds": 300, "fish": 9}}
+    assert broken_lines({"labels": {"birds": 300}}, few, labels=None) == []
 
 
 def test_what_chance_gives_is_no_shift():
@@ -104,13 +139,13 @@ def test_what_chance_gives_is_no_shift():
 def test_another_embedding_cannot_be_compared():
     before = {**GOOD, "embedding": "efficientnet_lite0", "mean": [9.0] * 1280}
     assert broken_lines({}, before) == []
-    assert "not to be compared: efficientnet_lite0 at 32 px then" in judge(GOOD, before, params())[-1].found
+    assert "not to be compared: efficientnet_lite0 at 32 px then" in judged(GOOD, before)[-1].found
 
 
 def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
     labels = {SCRIPT: 200, BREAKOUT: 200}
     now = {**GOOD, "labels": labels, "sources": {SCRIPT: GOOD["sources"]["a"]}, "rejected_share": 0.9}
-    clauses = judge(now, GOOD, params())
+    clauses = judged(now, GOOD)
     page = tmp_path / "contract.html"
     page.write_text(contractpage.render(clauses, now, GOOD), "utf-8")
     with Browser() as browser:
@@ -119,7 +154,8 @@ def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
     assert view.console == view.requests == [] and view.overflow <= 0
     for clause in clauses:
         assert clause.wanted in view.text
-    assert "2 of 5 rules of the data contract are broken: contract.max_rejected, contract.labels" in view.text
+    broken_here = "contract.max_rejected, contract.labels, contract.max_lost"
+    assert f"3 of 6 rules of the data contract are broken: {broken_here}" in view.text
     assert SCRIPT in view.text and re.search(r"fish\s+100\s+0\s+0\.0 %", view.text)
 
 
@@ -135,7 +171,7 @@ def root(tmp_path):
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--allow-empty", "-m", "x")
     (tmp_path / ".stillroom").mkdir()
-    (tmp_path / "params.yaml").write_text(f"contract: {json.dumps(WANTED)}\n")
+    (tmp_path / "params.yaml").write_text(f"contract: {json.dumps(WANTED)}\ncollect: {json.dumps(COLLECT)}\n")
     put(tmp_path, GOOD)
     return tmp_path
 
