@@ -4,13 +4,15 @@
   one, ``.txt`` (caption) and ``.cls`` (number of the label, see classes in README.md).
 - Parquet: ``data/train-00000-of-00001.parquet`` with Hugging Face's features in the schema: ``image`` is an image,
   ``label`` a ClassLabel.  A reader without `datasets` sees struct{bytes, path} and a number.
-- Imagefolder: ``train/SHA256.jpg`` and ``train/metadata.csv``; `datasets` reads its labels as text
+- Imagefolder: ``train/LABEL/SHA256.jpg`` and ``train/metadata.csv``; images without a label lie in ``train`` itself.
+  torchvision's ``ImageFolder`` of one split finds the labels as its classes; `datasets` reads them as text
   (``.class_encode_column("label")`` numbers them).
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -29,7 +31,10 @@ Images = Iterator[tuple[Row, bytes]]
 
 COLUMNS = ("label", "text", "licence", "source", "source_key", "group", "group_key", "sha256", "split")
 """What is exported with each image, in this order."""
+TITLE = "# Images exported from Stillroom"
+"""A line of the README.md of every export, by which one is known."""
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next file begins
+_LONGEST = 200  # bytes of a folder's name, of the 255 that file systems take
 _GROUP_BYTES = 16 * 2**20  # image bytes of a row group, so that a reader can take few
 
 
@@ -76,18 +81,45 @@ def parquet(folder: Path, split: str, images: Images, rows: Sequence[Row], class
 
 
 def imagefolder(folder: Path, split: str, images: Images, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    """A folder of one split with its metadata.csv."""
+    """A folder of one split with one for each label in it, and its metadata.csv."""
     (folder / split).mkdir()
+    folders = label_folders(classes)
+    for name in sorted({folders[row["label"]] for row in rows if row["label"] is not None}):
+        (folder / split / name).mkdir()
     with (folder / split / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
         columns = [name for name in COLUMNS if name != "split"]
         table.writerow(["file_name", *columns])
         for row, data in images:
-            name = f"{row['name']}.{row['suffix']}"
+            within = f"{folders[row['label']]}/" if row["label"] is not None else ""
+            name = f"{within}{row['name']}.{row['suffix']}"
             handle = os.open(folder / split / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             with os.fdopen(handle, "wb") as image:
                 image.write(data)
             table.writerow([name, *("" if row[key] is None else row[key] for key in columns)])
+
+
+def label_folders(labels: Sequence[str]) -> dict[str, str]:
+    """The name of a folder for each label: letters and digits stay, what a file system may trip over becomes %XX.
+
+    No two are the same, whether or not the file system tells capital letters from small ones.
+    """
+    found = {label: _file_name(label) for label in labels}
+    often = Counter(name.casefold() for name in found.values())
+    return {label: name if often[name.casefold()] == 1 else f"{name}-{_digest(label)}" for label, name in found.items()}
+
+
+def _file_name(label: str) -> str:
+    kept = "".join(c if c.isalnum() or c in " -_" else _escaped(c) for c in label).strip(" ") or _escaped(label)
+    return kept if len(kept.encode()) <= _LONGEST else f"{kept[: _LONGEST // 4]}-{_digest(label)}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def card(splits: Mapping[str, Sequence[Row]], classes: Sequence[str], layout: str) -> str:
@@ -97,7 +129,7 @@ def card(splits: Mapping[str, Sequence[Row]], classes: Sequence[str], layout: st
     head = {"license": "other", "tags": ["stillroom"]}
     lines = [
         "---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", "",
-        "# Images exported from Stillroom", "",
+        TITLE, "",
         f"{len(rows)} images as {layout}; names are the SHA-256 of the original files.", "",
         "| split | images |", "|---|---|", *(f"| {name} | {len(each)} |" for name, each in splits.items()), "",
         "| source | licence | images |", "|---|---|---|",

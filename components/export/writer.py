@@ -71,9 +71,11 @@ def plan(*, raw: Path, clean: Path, splits: Path, pixels: Path, wanted: Sequence
     return Plan(chosen, pack.read_header(pixels).classes)
 
 
-def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, size: str) -> dict[str, int]:
-    """Write ``made`` into folder ``target``, which must be new or empty; images, files and bytes written."""
-    check(target)
+def export(
+    made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, size: str, overwrite: bool = False
+) -> dict[str, int]:
+    """Write ``made`` into folder ``target`` (see `check`); images, files and bytes written."""
+    check(target, overwrite=overwrite)
     if not made.images:
         raise UserError(f"{', '.join(made.splits)}: no kept image in these splits: name another with --split")
     load = _packed(pixels) if size == "pixels" else _originals(raw)
@@ -92,12 +94,25 @@ def export(made: Plan, target: Path, *, raw: Path, pixels: Path, layout: str, si
         return {"images": made.images, "files": len(written), "bytes": sum(path.stat().st_size for path in written)}
 
 
-def check(target: Path) -> None:
-    """UserError unless ``target`` is new or an empty folder."""
+def check(target: Path, *, overwrite: bool) -> None:
+    """UserError unless ``target`` is new, an empty folder or, with ``overwrite``, an earlier export."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: not a folder: name a new or an empty one with --to")
     if target.is_dir() and any(target.iterdir()):
-        raise UserError(f"{target}: is not empty: name a new or an empty folder with --to, or remove it")
+        exported = _is_export(target)
+        if not overwrite:
+            advice = "add --overwrite to replace this export" if exported else "or remove it"
+            raise UserError(f"{target}: is not empty: name a new or an empty folder with --to, {advice}")
+        if not exported:
+            raise UserError(f"{target}: holds something else than an export, which --overwrite does not remove: "
+                            "name a new or an empty folder with --to")  # fmt: skip
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return formats.TITLE in (folder / "README.md").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _originals(raw: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:

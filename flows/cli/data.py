@@ -168,11 +168,12 @@ def export(
         Literal["original", "pixels"],
         typer.Option(help="original: the files' own bytes; pixels: what training sees, as PNG."),
     ] = "original",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --to.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")] = False,
 ) -> None:
     """Export the kept images with label, caption, licence, source, group and SHA-256 for other tools."""
     from flows.data import export
 
     wanted = tuple(dict.fromkeys(each.value for each in split)) if split else ("train", "val", "test")
-    request = export.Request(to=to.absolute(), layout=layout, splits=wanted, rev=rev, size=size)
+    request = export.Request(to=to.absolute(), layout=layout, splits=wanted, rev=rev, size=size, overwrite=overwrite)
     typer.echo(export.export(enter(directory), request, dry_run=dry_run))

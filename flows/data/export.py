@@ -21,11 +21,12 @@ class Request:
     splits: tuple[str, ...]
     rev: str
     size: str
+    overwrite: bool
 
 
 def export(state: State, request: Request, *, dry_run: bool) -> str:
     """Write what ``request`` asks for; what was (or would be) written, in one line."""
-    writer.check(request.to)
+    writer.check(request.to, overwrite=request.overwrite)
     revision = revisions.resolve(state, request.rev)
     with stoppable(), revisions.opened(state, revision) as here:
         made = writer.plan(raw=here.raw, clean=here.clean, splits=here.splits, pixels=here.pixels,
@@ -35,5 +36,5 @@ def export(state: State, request: Request, *, dry_run: bool) -> str:
         if dry_run:
             return f"would write {what}, {size(made.bytes)} of originals) to {request.to}"
         done = writer.export(made, request.to, raw=here.raw, pixels=here.pixels,
-                                layout=request.layout, size=request.size)  # fmt: skip
+                                layout=request.layout, size=request.size, overwrite=request.overwrite)  # fmt: skip
     return f"wrote {what}): {done['files']:,} files, {size(done['bytes'])} in {request.to}"

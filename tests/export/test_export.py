@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import re
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from checkouts import tree
 from data_checkout import HOSTILE, built
 from data_fixtures import digests, gather
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from components.base.errors import UserError
@@ -22,7 +26,7 @@ EVERY = ("train", "val", "test", "quarantine")
 
 
 def write(target, layout, **changes):
-    asked = {"to": target, "layout": layout, "splits": EVERY, "rev": "now", "size": "original"}
+    asked = {"to": target, "layout": layout, "splits": EVERY, "rev": "now", "size": "original", "overwrite": False}
     return export.export(State(built()), export.Request(**{**asked, **changes}), dry_run=False)
 
 
@@ -75,6 +79,44 @@ def test_hugging_face_reads_the_imagefolder(written, kept, datasets):
     assert isinstance(found["train"].class_encode_column("label").features["label"], datasets.ClassLabel)
 
 
+def test_torchvision_finds_the_labels_of_a_split_of_the_imagefolder(written, kept):
+    from torchvision.datasets import ImageFolder
+
+    found = Counter()
+    for split in ("train", "val", "test"):
+        folder = ImageFolder(written / "imagefolder" / split)
+        named = {
+            formats.label_folders([label])[label]: label
+            for label in sorted({text for text, _ in kept.values() if text})
+        }
+        assert set(folder.classes) <= set(named)
+        for path, at in folder.samples:
+            label = named[folder.classes[at]]
+            found[label] += 1
+            assert kept[Path(path).stem][0] == label
+    assert found == Counter(label for label, _ in kept.values() if label is not None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "folders"),
+    [
+        (["cat", "dog house", "Vögel", "鳥"], ["cat", "dog house", "Vögel", "鳥"]),
+        (["..", "a/b", "/etc", ".hidden"], ["%2E%2E", "a%2Fb", "%2Fetc", "%2Ehidden"]),
+        (["100%", "100%25", "\x1b[31m", " ", "a "], ["100%25", "100%2525", "%1B%5B31m", "%20", "a"]),
+        (["CON:", "tab\t"], ["CON%3A", "tab%09"]),
+    ],
+)
+def test_a_label_becomes_a_name_that_every_file_system_takes(labels, folders):
+    assert list(formats.label_folders(labels).values()) == folders
+
+
+@given(st.lists(st.text(min_size=1, max_size=300), max_size=8, unique=True))
+def test_no_two_labels_share_a_folder(labels):
+    names = list(formats.label_folders(labels).values())
+    assert len({name.casefold() for name in names}) == len(labels)
+    assert all("/" not in name and name not in ("", ".", "..") and len(name.encode()) <= 255 for name in names)
+
+
 def test_webdataset_reads_the_shards(written, kept):
     import webdataset
 
@@ -95,7 +137,7 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
             assert (data[:2] == b"\xff\xd8") == name.endswith(".jpg")
     assert found == {name: name for name in kept}
     names = [path.name for layout in writer.LAYOUTS for path in (written / layout).rglob("*")]
-    assert not [name for name in names if "script" in name or "cmd" in name]
+    assert all(re.fullmatch(r"[\w %.-]+", name, re.ASCII) for name in names)
 
 
 BACK = {
@@ -139,7 +181,7 @@ def test_shards_end_when_they_are_full_and_names_say_how_many(kept, tmp_path, mo
 
 def test_pixels_are_what_training_sees(kept, tmp_path):
     write(tmp_path / "out", "imagefolder", size="pixels", splits=("val",))
-    images = sorted((tmp_path / "out/val").glob("*.png"))
+    images = sorted((tmp_path / "out/val").rglob("*.png"))
     assert images
     assert {Image.open(path).size for path in images} == {(16, 16)}
     assert {path.stem for path in images} <= set(kept)
@@ -154,8 +196,20 @@ def test_a_target_that_holds_something_is_refused_and_left_alone(tmp_path):
         with pytest.raises(UserError, match="new or an empty"):
             write(tmp_path / name, "parquet")
     assert (tmp_path / "full/mine.txt").read_text() == "mine"
+    for name in ("full", "file", "link"):
+        with pytest.raises(UserError, match="new or an empty"):
+            write(tmp_path / name, "parquet", overwrite=True)
+    assert (tmp_path / "full/mine.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert "wrote now" in write(tmp_path / "empty", "webdataset", splits=("test",))
+
+
+def test_an_earlier_export_is_replaced_when_that_is_asked_for(tmp_path):
+    write(tmp_path / "out", "parquet")
+    with pytest.raises(UserError, match="add --overwrite to replace this export"):
+        write(tmp_path / "out", "imagefolder")
+    write(tmp_path / "out", "imagefolder", overwrite=True)
+    assert not (tmp_path / "out/data").exists() and (tmp_path / "out/train/metadata.csv").is_file()
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
@@ -169,7 +223,9 @@ def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_dry_run_writes_nothing(tmp_path):
-    asked = export.Request(to=tmp_path / "out", layout="parquet", splits=("train",), rev="HEAD", size="original")
+    asked = export.Request(
+        to=tmp_path / "out", layout="parquet", splits=("train",), rev="HEAD", size="original", overwrite=False
+    )
     assert "would write HEAD" in export.export(State(built()), asked, dry_run=True)
     assert list(tmp_path.iterdir()) == []
 
