@@ -61,6 +61,11 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
     if taken:
         raise UserError(f"--name {request.name}: params.yaml has a source '{taken[0]}': give this one another name")
     location, moved = _locate(state.root, request.location)
+    there = _place(state.root, location)
+    for source in known.sources:
+        if _place(state.root, source.location) == there:
+            raise UserError(f"{visible(location)}: source '{source.name}' reads it already: `stillroom run` takes in "
+                            "what is new there")  # fmt: skip
     kind, why = (request.kind, "") if request.kind else detect.kind(state.root, location)
     entry = _entry(request, location, kind, root=state.root)
     whole = {**sections, "collect": {**sections["collect"], "sources": [*sections["collect"]["sources"], entry]}}
@@ -173,6 +178,11 @@ def _locate(root: Path, location: str) -> tuple[str, str]:
     full = Path(location).resolve()
     relative = str(full.relative_to(root)) if full.is_relative_to(root) else str(full)
     return relative, f"; written as {visible(os.fspath(relative))}, relative to the project's folder"
+
+
+def _place(root: Path, location: str) -> str:
+    """What two names of one place have in common."""
+    return location.rstrip("/") if "://" in location else str((root / location).resolve())
 
 
 def _node(mapping: Any, key: str) -> Any:

@@ -59,12 +59,25 @@ def test_a_comment_that_follows_the_last_source_still_stands_before_what_it_spea
 
 
 def test_two_are_added_one_after_the_other_and_a_name_is_taken_once(root):
-    folder(root, {"a.png": png(1)}, "one")
+    for at, name in enumerate(("one", "two", "three")):
+        folder(root, {"a.png": png(at)}, name)
     added(root, "one")
-    added(root, "one", name="other")
+    added(root, "two", name="other")
     assert [source.name for source in collect_section(root).sources[1:]] == ["mine", "other"]
     with pytest.raises(UserError, match=r"--name MINE: params\.yaml has a source 'mine'"):
-        added(root, "one", name="MINE")
+        added(root, "three", name="MINE")
+
+
+def test_a_place_that_is_a_source_already_is_said_whatever_it_is_called(root, monkeypatch):
+    folder(root, {"a.png": png(1)}, "one")
+    (root / "link").symlink_to("one")
+    added(root, "one")
+    before = (root / "params.yaml").read_bytes()
+    monkeypatch.chdir(root.parent)
+    for location in ("one/", str(root / "one"), f"{root.name}/one", "link", "./one"):
+        with pytest.raises(UserError, match=r": source 'mine' reads it already: `stillroom run` takes in what is new"):
+            added(root, location, name="other")
+    assert (root / "params.yaml").read_bytes() == before
 
 
 def test_a_dry_run_and_an_error_write_nothing(root):
