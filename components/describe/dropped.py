@@ -46,10 +46,12 @@ def rejected(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
 
 def withdrawn(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     """Images that are no longer members: gone from their source, or taken out by hand."""
-    title = "Withdrawn"
+    title = "Gone and withdrawn"
     rows = data.images[data.images["verdict"] == "withdrawn"]
     if not len(rows):
-        return Section("withdrawn", title, [page.empty("No image was withdrawn.")])
+        return Section(
+            "withdrawn", title, [page.empty("Every image is still in its source, and none was withdrawn by hand.")]
+        )
     by_hand = rows["shard"] == ""
     body: list[Child] = [
         page.note("They are not used, but keep their place in the order of arrival, so that no other image of their "

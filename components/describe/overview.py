@@ -39,11 +39,17 @@ class Limits:
     per_class: int
 
 
+_LEFT = ("gone", "withdrawn")
+"""Why an image that was taken in is not used any more: its source has it no more, or somebody withdrew it."""
+
+
 def summary(data: Evidence) -> Child:
     """The first screen: one sentence and the numbers that matter most."""
     images = data.images
     verdicts = images["verdict"].value_counts()
-    kept, rejected, withdrawn = (int(verdicts.get(name, 0)) for name in ("kept", "rejected", "withdrawn"))
+    kept, rejected = (int(verdicts.get(name, 0)) for name in ("kept", "rejected"))
+    left = images.loc[images["verdict"] == "withdrawn", "reason"].value_counts()
+    gone, by_hand = (int(left.get(name, 0)) for name in _LEFT)
     sources = images["source"].nunique()
     splits = split_counts(data)
     sentence = (
@@ -61,7 +67,7 @@ def summary(data: Evidence) -> Child:
             ("Not imported", page.count(len(data.refused)), "files that are no usable image"),
             ("Rejected", page.count(rejected), f"{page.share(data.rejected_share, 1)} of what came in was rejected "
                                                "or not imported"),
-            ("Withdrawn", page.count(withdrawn), "no longer in their source; not used"),
+            ("Gone", page.count(gone), f"no longer in their source; {by_hand:,} more were withdrawn by hand"),
             ("Kept", page.count(kept), f"{data.header.spec.size} pixels each"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
@@ -75,12 +81,12 @@ def came_in(data: Evidence, limits: Limits) -> Section:
     """Sources and licences with their counts, refusals and bytes, and where the images went."""
     images = data.images
     rows = _sources(data, limits)
-    header = ["Source", "Licence", "Matte", "Images", "Bytes", "Kept", "Rejected", "Withdrawn", "Not imported",
-              "Labelled", "Captioned"]  # fmt: skip
+    header = ["Source", "Licence", "Matte", "Images", "Bytes", "Kept", "Rejected", "Gone", "Withdrawn",
+              "Not imported", "Labelled", "Captioned"]  # fmt: skip
     body: list[Child] = [
         page.note("One row for each source, licence and matte (the colour that transparency is laid on). An image "
                   "that came twice under two names counts twice. Files that were not imported are listed below."),
-        page.table(header, rows[: limits.rows], caption="Sources", numbers=range(3, 11), total=len(rows)),
+        page.table(header, rows[: limits.rows], caption="Sources", numbers=range(3, 12), total=len(rows)),
     ]  # fmt: skip
     if images["licence"].nunique() > 1:
         body.append(_licences(data, limits))
@@ -99,11 +105,12 @@ def came_in(data: Evidence, limits: Limits) -> Section:
 
 def _sources(data: Evidence, limits: Limits) -> list[list[Child]]:
     images = data.images
-    flags = {name: images["verdict"] == name for name in ("kept", "rejected", "withdrawn")}
+    flags = {name: images["verdict"] == name for name in ("kept", "rejected")}
+    flags |= {name: (images["verdict"] == "withdrawn") & (images["reason"] == name) for name in _LEFT}
     counted = images.assign(**flags, labelled=images["label"].notna(), texts=images["text"].notna())
     sums = counted.groupby(["source", "licence", "matte"], dropna=False, sort=True).agg(
         images=("arrival", "size"), bytes=("size", "sum"), kept=("kept", "sum"), rejected=("rejected", "sum"),
-        withdrawn=("withdrawn", "sum"), labelled=("labelled", "sum"), texts=("texts", "sum"),
+        gone=("gone", "sum"), withdrawn=("withdrawn", "sum"), labelled=("labelled", "sum"), texts=("texts", "sum"),
     )  # fmt: skip
     refused_by = data.refused["source"].value_counts().to_dict()
     rows = []
@@ -111,11 +118,11 @@ def _sources(data: Evidence, limits: Limits) -> list[list[Child]]:
         rows.append([
             cut(source, limits.characters), cut(licence, limits.characters) or "(none given)", _swatch(matte),
             page.count(row.images), page.size(row.bytes), page.count(row.kept), page.count(row.rejected),
-            page.count(row.withdrawn), page.count(refused_by.pop(source, 0)), page.share(row.labelled, row.images),
-            page.share(row.texts, row.images),
+            page.count(row.gone), page.count(row.withdrawn), page.count(refused_by.pop(source, 0)),
+            page.share(row.labelled, row.images), page.share(row.texts, row.images),
         ])  # fmt: skip
     # A source without any image is listed too, with the files that were not imported.
-    rows += [[cut(source, limits.characters), "–", "–", *["0"] * 5, page.count(number), "–", "–"]
+    rows += [[cut(source, limits.characters), "–", "–", *["0"] * 6, page.count(number), "–", "–"]
              for source, number in sorted(refused_by.items())]  # fmt: skip
     return rows
 

@@ -17,6 +17,10 @@ def stages() -> tuple[Stage, ...]:
     return PIPELINE[: 1 + PIPELINE.index(stage("describe"))]
 
 
+STATES = ("kept", "rejected", "gone", "withdrawn")
+"""What an image that came in is: used, left out, in its source no more, or withdrawn by hand."""
+
+
 def status(state: State) -> dict[str, Any]:
     """Images by verdict, by source and by split, and which data stages are stale; plain data."""
     fresh = Freshness(state.root, state.folder / "fresh.json")
@@ -29,7 +33,7 @@ def status(state: State) -> dict[str, Any]:
         fresh.save()
     numbers = {name: _metrics(state, name) for name in ("collect", "split")}
     return {
-        "images": {name: sum(source[name] for source in sources) for name in ("kept", "rejected", "withdrawn")},
+        "images": {name: sum(source[name] for source in sources) for name in STATES},
         "refused": numbers["collect"].get("refused", 0),
         "sources": sources,
         "splits": {name: numbers["split"].get(name, 0) for name in ("train", "val", "test", "quarantine")},
@@ -61,7 +65,7 @@ def lines(found: dict[str, Any]) -> str:
 
 
 def _verdicts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{counts[name]:,} {name}" for name in ("kept", "rejected", "withdrawn"))
+    return ", ".join(f"{counts[name]:,} {name}" for name in STATES)
 
 
 def _sources(state: State) -> list[dict[str, Any]]:
@@ -71,16 +75,16 @@ def _sources(state: State) -> list[dict[str, Any]]:
 
     path = state.root / "data/clean/verdicts.parquet"
     try:
-        table = pq.read_table(path, columns=["source", "licence", "verdict"], use_threads=False)
+        table = pq.read_table(path, columns=["source", "licence", "verdict", "reason"], use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}): `dvc checkout` restores it") from None
     counts = Counter(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for (name, licence, verdict), number in sorted(counts.items()):
-        entry = found.setdefault((name, licence), {"name": name, "licence": licence,
-                                                   "kept": 0, "rejected": 0, "withdrawn": 0})  # fmt: skip
-        entry[verdict] += number
-    return list(found.values())
+    for (name, licence, verdict, reason), number in counts.items():
+        entry = found.setdefault((name, licence), {"name": name, "licence": licence, **dict.fromkeys(STATES, 0)})
+        # Of the verdict `withdrawn` the reason says whether the source has it no more or somebody withdrew it.
+        entry[reason if verdict == "withdrawn" else verdict] += number
+    return [found[key] for key in sorted(found)]
 
 
 def _contract(state: State, fresh: Freshness) -> list[str] | None:

@@ -103,12 +103,12 @@ def test_a_memory_that_cannot_be_written_costs_time_and_nothing_else(mine):
 
 def test_status_counts_images_sources_and_splits(checkout):
     found = status.status(State(checkout))
-    assert found["images"] == {"kept": 25, "rejected": 2, "withdrawn": 0}
+    assert found["images"] == {"kept": 25, "rejected": 2, "gone": 0, "withdrawn": 0}
     assert [source["name"] for source in found["sources"]] == ["noto-emoji"]
     assert sum(found["splits"].values()) == 25
     assert found["stale"] == []
     out = run("status", "-C", str(checkout)).output
-    assert "27 collected: 25 kept, 2 rejected, 0 withdrawn" in out
+    assert "27 collected: 25 kept, 2 rejected, 0 gone, 0 withdrawn" in out
     assert json.loads(run("status", "-C", str(checkout), "--json").output) == found
 
 
