@@ -15,6 +15,8 @@ LONGEST = 280
 _DEPTH, _DIGITS, _SIZE = 40, 40, 10_000_000
 _NODE = 10  # what a node adds to the size, beside its characters
 _SCALARS = {"str", "int", "float", "bool", "null"}
+CONFLICT = "begins a conflict of a merge (<<<<<<<): keep what is right of both sides, and delete the marks of git"
+_CONFLICT = re.compile(r"^<{7} ", re.MULTILINE)
 # What YAML does not allow, and a byte order mark, which is of use as the first character alone.
 _BAD = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
@@ -28,6 +30,8 @@ def load(text: str, name: str) -> Any:
 def _loaded(text: str, name: str) -> Any:
     from ruamel.yaml import YAML, YAMLError  # DVC's own parser, so that both see the same values
 
+    if line := conflicted(text):
+        raise failure(name, f"line {line} {CONFLICT}")
     bad = _BAD.search(text, 1 if text.startswith("\ufeff") else 0)
     if bad:
         before = text[: bad.start()]
@@ -51,6 +55,12 @@ def _loaded(text: str, name: str) -> Any:
     if repr(ours) != repr(theirs):
         raise failure(name, "DVC reads other values in it: leave out lines that start with %, and tags such as !!int")
     return ours
+
+
+def conflicted(text: str) -> int:
+    """The number of the first line that git writes where two branches changed the same lines; 0 without one."""
+    mark = _CONFLICT.search(text)
+    return text.count("\n", 0, mark.start()) + 1 if mark else 0
 
 
 def failure(name: str, text: str) -> UserError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.base import files
+from components.base import files, plain
 from components.base.errors import UserError
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -37,7 +37,10 @@ class Tombstone:
 def read(path: Path) -> dict[str, Tombstone]:
     """The tombstones by SHA-256, the first line of each (none without the file); UserError names a bad line."""
     found: dict[str, Tombstone] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.is_file() else (), start=1):
+    text = path.read_text("utf-8") if path.is_file() else ""
+    if at := plain.conflicted(text):
+        raise UserError(f"{path}:{at}: {plain.CONFLICT}")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:

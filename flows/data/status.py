@@ -111,5 +111,6 @@ def _metrics(state: State, name: str) -> dict[str, Any]:
 
 
 def _withdrawn(state: State) -> int:
-    path = state.root / "data/withdrawn.jsonl"
-    return sum(1 for line in path.read_bytes().splitlines() if line.strip()) if path.is_file() else 0
+    from components.samples import withdrawn
+
+    return len(withdrawn.names(state.root / "data/withdrawn.jsonl"))

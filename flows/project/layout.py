@@ -31,10 +31,15 @@ __pycache__/
 _GITATTRIBUTES = """\
 # What lies here is hashed: no line ends are converted.
 * -text
-dvc.lock linguist-generated
-dvc.yaml linguist-generated
-algorithms/*.json linguist-generated
-params.schema.json linguist-generated
+# Where two branches both changed a file. Lines are only added to the first: it has those of both. The others are made
+# by `stillroom run`: git keeps this branch's and calls it a conflict, `git add` ends that, and a run makes it right.
+data/withdrawn.jsonl merge=union
+data/source.json -merge linguist-generated
+metrics/*.json -merge linguist-generated
+dvc.lock -merge linguist-generated
+dvc.yaml -merge linguist-generated
+algorithms/*.json -merge linguist-generated
+params.schema.json -merge linguist-generated
 """
 _DVCIGNORE = """\
 # DVC reads every dvc.yaml below this folder, and `dvc repro -P` runs it: only the project's own counts, not one that

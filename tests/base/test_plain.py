@@ -35,6 +35,7 @@ LAUGHS = "a: &b0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ('"\\ud800"', r"line 2, column 6 holds a character that cannot be seen, '\ud800'"),
         ("x\x1by", "line 2, column 7 holds U+001B, which cannot be seen"),
         ("x\0", "line 2, column 7 holds U+0000, which cannot be seen"),
+        ("1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> other", "line 3 begins a conflict of a merge"),
         ("x\n\ufeffother: 1", "line 3, column 1 holds U+FEFF, which cannot be seen"),
         ("1\n[x, y]: 1", "line 3, column 1 is a key that is of the kind seq"),
         ("1\n{x: y}: 1", "line 3, column 1 is a key that is of the kind map"),

@@ -254,3 +254,38 @@ def test_nobody_who_reads_a_project_is_sent_to_make_or_to_our_repository(content
     for path, text in content.items():
         if not path.endswith((".json", ".zip")):
             assert not re.search(rb"`make\b|Makefile|^make ", text, re.MULTILINE), path
+
+
+def test_two_branches_that_withdraw_and_run_merge_into_what_a_run_makes_right(tmp_path, content):
+    """The record has the lines of both; what a run makes is one side's, without git's marks, and a conflict."""
+
+    def commit(**files):
+        for path, text in files.items():
+            place = tmp_path / path.replace("__", "/").replace("_", ".")
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(text)
+        git(tmp_path, "add", "--all")
+        git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "x")
+
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / ".gitattributes").write_bytes(content[".gitattributes"])
+    commit(data__withdrawn_jsonl="first\n", dvc_lock="a: 1\n", metrics__clean_json="{1}\n")
+    git(tmp_path, "checkout", "--quiet", "-b", "other")
+    commit(data__withdrawn_jsonl="first\ntheirs\n", dvc_lock="a: 2\n", metrics__clean_json="{2}\n")
+    git(tmp_path, "checkout", "--quiet", "main")
+    commit(data__withdrawn_jsonl="first\nours\n", dvc_lock="a: 3\n", metrics__clean_json="{3}\n")
+    merged = subprocess.run(["git", "merge", "other"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert merged.returncode == 1
+    assert sorted((tmp_path / "data/withdrawn.jsonl").read_text().split()) == ["first", "ours", "theirs"]
+    assert ((tmp_path / "dvc.lock").read_text(), (tmp_path / "metrics/clean.json").read_text()) == ("a: 3\n", "{3}\n")
+    shown = git(tmp_path, "status", "--porcelain").splitlines()
+    assert sorted(shown) == ["M  data/withdrawn.jsonl", "UU dvc.lock", "UU metrics/clean.json"]
+
+
+def test_the_repository_merges_as_a_project_does(content):
+    def rules(text):
+        return {line for line in text.splitlines() if " merge" in line or " -merge" in line}
+
+    ours = rules((Path(__file__).resolve().parents[2] / ".gitattributes").read_text())
+    theirs = rules(content[".gitattributes"].decode())
+    assert theirs - ours == {"algorithms/*.json -merge linguist-generated"} and ours < theirs

@@ -47,6 +47,14 @@ def test_a_bad_line_is_an_error_that_names_file_and_line(tmp_path, reader, line,
         reader(path)
 
 
+def test_a_conflict_of_a_merge_is_named_where_it_begins(tmp_path):
+    path = tmp_path / "withdrawn.jsonl"
+    mine, theirs = (json.dumps({**LINE, "sha256": each * 64}) for each in "de")
+    path.write_text(f"{json.dumps(LINE)}\n<<<<<<< HEAD\n{mine}\n=======\n{theirs}\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=r"withdrawn\.jsonl:2: begins a conflict of a merge .*both sides"):
+        withdrawn.read(path)
+
+
 def test_the_command_that_the_error_names_brings_the_file_back(tmp_path, monkeypatch):
     path = tmp_path / "data/withdrawn.jsonl"
     path.parent.mkdir()
