@@ -12,6 +12,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}  # what a 
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 BROKEN = "its colour profile is broken or of another kind, and was left out"
+LONG = "its colour profile is too long, and was left out"
 
 
 def to_rgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:

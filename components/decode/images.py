@@ -11,7 +11,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from components.base.algorithms import Algorithm
 from components.decode import colour, containers, jpeg, png
@@ -19,13 +19,14 @@ from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["ALGORITHM", "FORMATS", "Damaged", "Picture", "decode", "lost"]
 
-ALGORITHM = Algorithm("decode", 1, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
+ALGORITHM = Algorithm("decode", 2, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
 
 Image.MAX_IMAGE_PIXELS = None  # ours is a parameter and is checked before anything is decoded
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+PngImagePlugin.MAX_TEXT_CHUNK = png.LONGEST  # what is longer is taken out before Pillow sees it
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -69,18 +70,21 @@ def _ink(pixels: np.ndarray) -> Image.Image:
 
 
 def _other(data: bytes, matte: str, max_pixels: int) -> Picture:
-    image = _open(data)
+    read, too_long = png.bare(data) if data.startswith(png.SIGNATURE) else (data, False)
+    image = _open(read)
     kind, mode = image.format or "", image.mode
     _check_size(*image.size, max_pixels)
     if wrong := png.trouble(data) if kind == "PNG" else containers.trouble(kind, data):
         raise Damaged("damaged", wrong)
-    turn = _turn(image)  # before load(), which can drop what the header said
-    if kind == "PNG" and png.deep_colour(data):
-        pixels, note = _deep_colour(data, image.info.get("icc_profile"), matte)
+    # Before the orientation: Image.getexif() can load by itself, and what it finds damaged no later load() tells
+    # again.  And load() turns a TIFF, after which its orientation is gone from what getexif() says.
+    image.load()
+    turn = _turn(image)
+    if kind == "PNG" and png.deep_colour(read):
+        pixels, note = _deep_colour(read, image.info.get("icc_profile"), matte)
     else:
-        image.load()
-        pixels, note = _to_rgb(image, data if kind == "PNG" else b"", matte)
-    return _made(pixels, turn, mode, kind, note)
+        pixels, note = _to_rgb(image, read if kind == "PNG" else b"", matte)
+    return _made(pixels, turn, mode, kind, note or (colour.LONG if too_long else ""))
 
 
 def _made(pixels: np.ndarray, turn: Image.Transpose | None, mode: str, kind: str, note: str) -> Picture:

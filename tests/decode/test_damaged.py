@@ -49,6 +49,18 @@ def test_a_png_with_too_few_rows_is_damaged_though_every_checksum_fits():
     assert why(handmade(4, height=8)) == "damaged"
 
 
+@pytest.mark.parametrize(
+    ("depth", "colour", "width"), [(8, 0, 1), (8, 2, 3), (8, 6, 4), (16, 0, 2), (16, 2, 6), (16, 6, 8)]
+)
+@pytest.mark.parametrize("notes", [b"", chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0\0\0\0\0")])
+def test_a_png_whose_rows_are_filtered_in_no_known_way_is_damaged(depth, colour, width, notes):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, depth, colour, 0, 0, 0))
+    for filters, right in ((b"\0" * 8, True), (b"\0\0\0\0\0\0\x09\0", False)):
+        rows = b"".join(bytes([each]) + bytes(range(8 * width)) for each in filters)
+        data = png_walk.SIGNATURE + header + notes + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        assert show(data).shape == (8, 8, 3) if right else why(data) == "damaged"
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (8, 8), (9, 17)])
 def test_interlaced_pngs_are_whole(width, height):
     # Raw size by the definition of Adam7: each pass holds the pixels whose (x, y) fall on its grid.

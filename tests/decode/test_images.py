@@ -189,14 +189,22 @@ def test_luma_and_chroma_in_a_tiff_are_shown_in_rgb():
     assert np.abs(found.astype(int) - pixels(1)).max() <= 4
 
 
+UPRIGHT = {
+    "JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "TIFF tiff_lzw": {}, "TIFF jpeg": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UPRIGHT)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_as_exif_says(orientation):
+def test_pictures_stand_as_exif_says(orientation, kind):
     array = np.zeros((16, 32, 3), np.uint8)
     array[:8, :8] = 255  # a bright corner, top left
     image = Image.fromarray(array)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = show(saved(image, "JPEG", exif=exif, quality=95))
+    form, _, compression = kind.partition(" ")
+    how = {"compression": compression} if compression else {}
+    found = show(saved(image, form, exif=exif, **UPRIGHT[kind], **how))
     assert found.shape[:2] == ((32, 16) if orientation >= 5 else (16, 32))
     top, left = found.shape[0] - 1, found.shape[1] - 1
     corner = {
@@ -218,3 +226,70 @@ def test_the_first_frame_counts():
         options = {"lossless": True} if kind == "WEBP" else {}
         data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         assert (show(data) == (255, 0, 0)).all(), kind
+
+
+def deep_animation(*shown, hidden_first):
+    """An APNG of 16 bits a colour: 4 x 1 pictures in the colours ``shown``, the first one a part of it or not."""
+    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
+    parts, number = [], 0
+    for at, colour in enumerate(shown):
+        body = zlib.compress(b"\0" + np.array([colour] * 4, ">u2").tobytes())
+        if at or not hidden_first:
+            control = struct.pack(">IIIIIHHBB", number, 4, 1, 0, 0, 1, 10, 0, 0)
+            parts.append(chunk(b"fcTL", control))
+            number += 1
+        if at:
+            body = struct.pack(">I", number) + body
+            number += 1
+        parts.append(chunk(b"fdAT" if at else b"IDAT", body))
+    count = struct.pack(">II", len(shown) - hidden_first, 0)
+    start = png_walk.SIGNATURE + chunk(b"IHDR", header) + chunk(b"acTL", count)
+    return start + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("hidden_first", [False, True])
+def test_the_first_frame_of_a_deep_animation_counts(hidden_first):
+    data = deep_animation([65_535, 0, 0], [0, 65_535, 0], [0, 0, 65_535], hidden_first=hidden_first)
+    assert show(data).tolist() == [[[255, 0, 0]] * 4]
+
+
+def with_part(data, kind, body):
+    """``data``, a PNG, with one more part behind its header."""
+    return data[:33] + chunk(kind, body) + data[33:]
+
+
+def notes(text):
+    """Every way in which a PNG can hold the notes ``text``, and as XMP."""
+    return {
+        "text": (b"tEXt", b"Comment\0" + text),
+        "packed text": (b"zTXt", b"Comment\0\0" + zlib.compress(text)),
+        "international text": (b"iTXt", b"Comment\0\0\0\0\0" + text),
+        "packed international text": (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(text)),
+        "xmp": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(text)),
+        "plain xmp": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text),
+        "exif": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)),
+    }
+
+
+@pytest.mark.parametrize("how", notes(b""))
+@pytest.mark.parametrize("size", [2**20 + 1, 2**21 + 1])
+def test_long_notes_in_a_png_are_no_damage(how, size, monkeypatch):
+    monkeypatch.setattr(png_walk, "LONGEST", 2**21)  # 16 MiB take longer
+    np.testing.assert_array_equal(show(with_part(encoded(pixels(1)), *notes(b" " * size)[how])), pixels(1))
+
+
+def test_a_long_profile_in_a_png_is_used_and_one_too_long_is_left_out_and_told(monkeypatch):
+    monkeypatch.setattr(png_walk, "LONGEST", 2**21)
+    swapped = profile("sRGB").replace(b"rXYZ", b"tmpX").replace(b"bXYZ", b"rXYZ").replace(b"tmpX", b"bXYZ")
+    long = encoded(pixels(1), icc_profile=swapped + bytes(2**20))
+    np.testing.assert_array_equal(show(long), show(encoded(pixels(1), icc_profile=swapped)))
+    picture = decode(encoded(pixels(1), icc_profile=swapped + bytes(png_walk.LONGEST)), WHITE, max_pixels=10**6)
+    np.testing.assert_array_equal(picture.pixels, pixels(1))
+    assert "profile is too long" in picture.note
+
+
+def test_the_orientation_in_the_notes_of_a_png_still_counts():
+    packet = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    wide = encoded(pixels(1)[:16])
+    assert show(wide).shape == (16, 32, 3)
+    assert show(with_part(wide, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)).shape == (32, 16, 3)
