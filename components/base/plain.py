@@ -71,30 +71,35 @@ def failure(name: str, text: str) -> UserError:
 
 @dataclass
 class _Walk:
-    """One look at every node, as often as aliases repeat it."""
+    """One look at every node, however often aliases repeat it."""
 
     name: str
-    size: int = 0
     above: list[Any] = field(default_factory=list)
+    known: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Size, once aliases are followed, and height of each node that was looked at; by id, as nodes have no hash."""
 
-    def check(self, node: Any, depth: int) -> None:
-        """UserError for the first thing at or below ``node`` that is no plain data."""
+    def check(self, node: Any, depth: int) -> tuple[int, int]:
+        """Size and height of ``node``; UserError for the first thing at or below it that is no plain data."""
         if any(node is one for one in self.above):
             raise self._at(node, "holds itself by an alias (*): write the value out")
-        if depth > _DEPTH:
+        size, height = self.known.get(id(node), (_NODE, 0))
+        if depth + height > _DEPTH:
             raise self._at(node, f"stands more than {_DEPTH} deep in lists and mappings")
-        self.size += _NODE
-        if self.size > _SIZE:
-            raise self._at(node, "makes the file too large once its aliases (*) are followed: write the values out")
-        children = self._scalar(node) if isinstance(node.value, str) else self._collection(node)
+        if id(node) in self.known:
+            return size, height
         self.above.append(node)
-        for child in children:
-            self.check(child, depth + 1)
+        for child in self._scalar(node) if isinstance(node.value, str) else self._collection(node):
+            below = self.check(child, depth + 1)
+            size, height = size + below[0], max(height, 1 + below[1])
         self.above.pop()
+        size += len(node.value) if isinstance(node.value, str) else 0
+        if size > _SIZE:
+            raise self._at(node, "makes the file too large once its aliases (*) are followed: write the values out")
+        self.known[id(node)] = size, height
+        return size, height
 
     def _scalar(self, node: Any) -> list[Any]:
         kind, shown = _kind(node), _cut(node.value)
-        self.size += len(node.value)
         if kind == "timestamp":
             raise self._at(node, f'is a date for YAML: put it in quotes, "{shown}"')
         if kind not in _SCALARS:

@@ -1,5 +1,7 @@
 """YAML that is no plain data ends in one line with its place; what is taken, DVC takes too."""
 
+import time
+
 import pytest
 from dvc.utils.serialize import load_yaml
 
@@ -54,6 +56,23 @@ def test_what_is_no_plain_data_is_one_line_with_its_place(tmp_path, value, line)
         config.read(path, name="params.yaml")
     message = str(caught.value)
     assert line in message and message.isprintable() and len(message) <= 300
+
+
+@pytest.mark.parametrize("section", ["clean: {min_side: *b9}", "clean: *b9", "x: 1"])
+def test_aliases_that_repeat_each_other_cost_no_time(tmp_path, section):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{LAUGHS}{section}\n", "utf-8")
+    started = time.process_time()
+    with pytest.raises(UserError, match="makes the file too large once its aliases"):
+        config.read(path)
+    assert time.process_time() - started < 0.5
+
+
+def test_an_alias_stands_as_deep_as_what_it_repeats(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"x: &x {'[' * 30}{']' * 30}\ny: {'[' * 15}*x{']' * 15}\n", "utf-8")
+    with pytest.raises(UserError, match="line 1, column 4 stands more than 40 deep"):
+        config.read(path)
 
 
 @pytest.mark.parametrize(
