@@ -20,7 +20,7 @@ Ledger = dict[str, dict[str, Any]]
 """What is known of each source, by its name."""
 
 NAME = "collected.json"
-FORMAT = 1  # raise it when the same source would give another result
+FORMAT = 2  # raise it when the same source would give another result
 
 
 def read(raw: Path) -> Ledger:

@@ -226,8 +226,8 @@ def test_a_hostile_zip_gives_only_what_is_safe(tmp_path):
     gather(tmp_path)
     assert set(members(tmp_path)) == {"ok.png", "twice.png"}
     assert refused(tmp_path) == {
-        "../up.png": "unsafe_name", "/etc/abs.png": "unsafe_name", "C:\\abs.png": "unsafe_name",
-        "a\\..\\..\\up.png": "unsafe_name", "bell\x07.png": "unsafe_name", "link.png": "link",
+        "../up.png": "unsafe_name", "/etc/abs.png": "unsafe_name", "C:/abs.png": "unsafe_name",
+        "a/../../up.png": "unsafe_name", "bell\x07.png": "unsafe_name", "link.png": "link",
         "device.png": "device", "bomb.png": "over_compressed", "big.png": "too_big", "twice.png": "duplicate_name",
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "source"]

@@ -70,14 +70,14 @@ def test_a_source_that_did_not_change_is_not_opened_again(tmp_path, monkeypatch)
 
 def refuse_reading(patch, path):
     """From now on only ``look`` may open ``path``."""
-    from components.collect.sources import archives
+    from components.collect.sources import zips
 
     def read(self, items):
         assert str(self.file) != str(path), "read again"
         return real(self, items)
 
-    real = archives.Zip.read
-    patch.setattr(archives.Zip, "read", read)
+    real = zips.Zip.read
+    patch.setattr(zips.Zip, "read", read)
 
 
 def test_only_new_files_of_a_folder_are_read(tmp_path, monkeypatch):

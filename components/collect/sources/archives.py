@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import itertools
 import lzma
-import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from components.base.errors import UserError
 from components.collect.sources.source import File, Item, Refusal, sift
+from components.collect.sources.zips import BOMB_BYTES, BROKEN, RATIO, Zip, damaged
 
-# Images are compressed already: whatever unpacks to more times its size than this is a bomb (deflate reaches 1,032).
-RATIO = 200
-BOMB_BYTES = 2**20  # below this many unpacked bytes (a member), or 1,024 times that (a tar.gz), no harm is done
 HEADER_BYTES = 2**20  # longest extended tar header taken in
 BLOCK = 512  # tar's unit
-_ZIP_HEADER = 30  # bytes of the header before a member of a zip
 Member = tuple[str, int, int, tuple[str, str] | None]
 """Name, size, where its bytes begin, and what is wrong with it (reason, detail)."""
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
-           NotImplementedError, RuntimeError)  # fmt: skip
+_BROKEN = (tarfile.TarError, *BROKEN)
 
 
 def open_archive(file: File, *, max_bytes: int) -> Zip | Tar:
@@ -54,36 +46,6 @@ def _is_tar(head: bytes) -> bool:
     except tarfile.HeaderError:
         return False
     return True
-
-
-class Zip:
-    """A zip archive."""
-
-    form = "zip"
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-        try:
-            self._zip = zipfile.ZipFile(file.open())
-        except _BROKEN as error:
-            raise _damaged(file, error) from None
-
-    def listing(self) -> tuple[list[Item], list[Refusal]]:
-        """Every regular member and every refusal, each sorted by key."""
-        members = [info for info in self._zip.infolist() if not info.is_dir()]
-        overlapping = _overlapping(members)
-        found = [(info.orig_filename, info.file_size, info, _zip_trouble(info, overlapping)) for info in members]
-        return sift(found)
-
-    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
-        """The bytes of ``items`` in the order given; a wrong checksum is a damaged archive."""
-        for item in items:
-            try:
-                with self._zip.open(item.location) as stream:
-                    data = stream.read()
-            except _BROKEN as error:
-                raise _damaged(self.file, error, item.key) from None
-            yield item, data
 
 
 class Tar:
@@ -122,7 +84,7 @@ class Tar:
                     raise tarfile.ReadError("no end marker")
                 stream.drain()
             except _BROKEN as error:
-                raise _damaged(self.file, error) from None
+                raise damaged(self.file, error) from None
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order in which they lie in the archive, which was listed before."""
@@ -136,7 +98,7 @@ class Tar:
                     yield item, data
                 stream.drain()
             except _BROKEN as error:
-                raise _damaged(self.file, error) from None
+                raise damaged(self.file, error) from None
 
     @contextmanager
     def _stream(self) -> Iterator[_LimitedStream]:
@@ -173,33 +135,6 @@ class _LimitedStream:
         return self._stream.tell()
 
 
-def _zip_trouble(info: zipfile.ZipInfo, overlapping: set[int]) -> tuple[str, str] | None:
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind == stat.S_IFLNK:
-        return "link", "a link"
-    if kind not in (0, stat.S_IFREG):
-        return "device", "a pipe, socket or device, not a file"
-    if info.flag_bits & 1:
-        return "encrypted", "encrypted: pack the images without a password"
-    if info.compress_type not in _METHODS:
-        return "unreadable", f"packed with method {info.compress_type}, which is not one of zip's common four"
-    if info.header_offset in overlapping:
-        return "overlap", "shares its bytes with another member"
-    if info.file_size > max(BOMB_BYTES, RATIO * info.compress_size):
-        return "over_compressed", f"{info.compress_size} bytes claim to unpack to {info.file_size}"
-    return None
-
-
-def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
-    """The offsets of members that run into the next one."""
-    ordered = sorted(members, key=lambda info: info.header_offset)
-    return {
-        one.header_offset
-        for one, next_one in itertools.pairwise(ordered)
-        if one.header_offset + _ZIP_HEADER + one.compress_size > next_one.header_offset
-    }
-
-
 def _tar_trouble(member: tarfile.TarInfo) -> tuple[str, str] | None:
     if member.issym() or member.islnk():
         return "link", "a link"
@@ -208,11 +143,6 @@ def _tar_trouble(member: tarfile.TarInfo) -> tuple[str, str] | None:
     if member.issparse():
         return "unreadable", "a sparse file"
     return None
-
-
-def _damaged(file: File, error: Exception, key: str = "") -> UserError:
-    where = f"{file} ({key})" if key else f"{file}"
-    return UserError(f"{where}: damaged or cut off ({error or type(error).__name__}): fetch the archive again")
 
 
 _PACKERS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.base.errors import UserError
-from components.collect.sources.source import Item, Refusal, printable, safe_key, why
+from components.collect.sources.source import Item, Refusal, sift, why
 
 
 class Location(NamedTuple):
@@ -56,19 +56,8 @@ class Folder:
 
     def listing(self) -> tuple[list[Item], list[Refusal]]:
         """Every regular file and every refusal, each sorted by key."""
-        items: list[Item] = []
-        refusals: list[Refusal] = []
-        for entry, shown in self._walk():
-            key, unsafe = safe_key(shown)
-            if unsafe:
-                refusals.append(Refusal(printable(shown), "unsafe_name", unsafe))
-                continue
-            found = self._inspect(entry, key)
-            if isinstance(found, Item):
-                items.append(found)
-            else:
-                refusals.append(found)
-        return sorted(items, key=lambda item: item.key), sorted(refusals, key=lambda refusal: refusal.key)
+        found = sorted(self._walk(), key=lambda each: each[1])
+        return sift((shown, *self._inspect(entry)) for entry, shown in found)
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order given."""
@@ -102,21 +91,23 @@ class Folder:
             except OSError as error:
                 raise UserError(f"{folder}: cannot be listed ({why(error)})") from None
 
-    def _inspect(self, entry: os.DirEntry[str], key: str) -> Item | Refusal:
-        path, found = entry.path, entry.stat(follow_symlinks=False)
+    def _inspect(self, entry: os.DirEntry[str]) -> tuple[int, Location, tuple[str, str] | None]:
+        """Size, place, and what is wrong with it (reason, detail)."""
+        path, found, trouble = entry.path, entry.stat(follow_symlinks=False), None
         if stat.S_ISLNK(found.st_mode):
             try:
                 target = Path(path).resolve(strict=True)
+                path, found = str(target), target.lstat()
             except (OSError, RuntimeError):
-                return Refusal(key, "link", "a link that points at nothing")
-            if not target.is_relative_to(self._real):
-                return Refusal(key, "link", "a link that leaves the source")
-            path, found = str(target), target.lstat()
-        if stat.S_ISDIR(found.st_mode):
-            return Refusal(key, "link", "a link to a folder")
-        if not stat.S_ISREG(found.st_mode):
-            return Refusal(key, "device", "a pipe, socket or device, not a file")
-        return Item(key, found.st_size, Location(path, _state(found)))
+                trouble = "link", "a link that points at nothing"
+            else:
+                if not target.is_relative_to(self._real):
+                    trouble = "link", "a link that leaves the source"
+        if trouble is None and stat.S_ISDIR(found.st_mode):
+            trouble = "link", "a link to a folder"
+        elif trouble is None and not stat.S_ISREG(found.st_mode):
+            trouble = "device", "a pipe, socket or device, not a file"
+        return found.st_size, Location(path, _state(found)), trouble
 
 
 def locate(location: str, root: Path, *, where: str) -> LocalFile | Folder:

@@ -11,10 +11,11 @@ from components.base.errors import UserError
 from components.collect.memory import Memory
 from components.collect.params import FilesSource
 from components.collect.sources import metadata
-from components.collect.sources.archives import Tar, Zip
+from components.collect.sources.archives import Tar
 from components.collect.sources.folders import Folder
 from components.collect.sources.remote import RemoteFolder
 from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey, role
+from components.collect.sources.zips import Zip
 
 
 class ImageFiles:

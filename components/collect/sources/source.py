@@ -7,6 +7,7 @@ twice becomes a ``Refusal``, which is listed; it is never opened.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
@@ -118,9 +119,13 @@ class Part(Protocol):
 
 
 def safe_key(name: str) -> tuple[str, str]:
-    """``name`` without empty and ``.`` parts, and what is unsafe about it ('' when nothing is)."""
+    """``name`` without empty and ``.`` parts, and what is unsafe about it ('' when nothing is).
+
+    Letters with marks are one character each (NFC): macOS takes them apart (NFD), and what names them may not.
+    """
     if len(name) <= LONGEST_NAME and _PLAIN.fullmatch(name):
         return name, ""
+    name = unicodedata.normalize("NFC", name)
     parts = name.replace("\\", "/").split("/")
     key = "/".join(part for part in name.split("/") if part not in ("", "."))
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
