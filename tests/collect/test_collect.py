@@ -14,6 +14,7 @@ from data_fixtures import collect_params, digests, folder, gather, png, tarred, 
 
 from components.base.errors import UserError
 from components.collect.look import look
+from components.collect.sources import archives
 from components.collect.stage import collect
 from components.samples import shards
 
@@ -323,6 +324,20 @@ def test_a_gzip_bomb_stops_early(tmp_path, monkeypatch):
     tarred(tmp_path / "source", {"a.png": png(1), "zeros.bin": bytes(8 * 2**20)}, "w:gz")
     with pytest.raises(UserError, match="unpacks to more than"):
         gather(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("name", ["zeros.bin", "zeros.png"])
+def test_what_a_bomb_steps_over_is_counted_as_what_it_reads(tmp_path, monkeypatch, mode, name):
+    monkeypatch.setattr(archives, "BOMB_BYTES", 1024)
+    opened = []
+    packers = [(lambda raw, opener=opener: opened.append(opener(raw)) or opened[-1], magic)
+               for opener, magic in archives._PACKERS]  # fmt: skip
+    monkeypatch.setattr(archives, "_PACKERS", packers)
+    tarred(tmp_path / "source", {"a.png": png(1), name: bytes(2**24), "z.png": png(2)}, mode)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        gather(tmp_path)
+    assert opened and opened[0].tell() <= 2**20 + 2**21 + 200 * (tmp_path / "source").stat().st_size
 
 
 def test_a_tar_header_that_claims_much_memory_is_refused(tmp_path):

@@ -79,8 +79,7 @@ class Tar:
                         data = content.read() if content else None
                         yield (member.name, member.size, member.offset_data, trouble), data
                 # tarfile takes a damaged or missing header for the end: the end is a block of zeros.
-                stream.seek(tar.offset)
-                if stream.read(BLOCK) != bytes(BLOCK):
+                if stream.last != bytes(BLOCK):
                     raise tarfile.ReadError("no end marker")
                 stream.drain()
             except _BROKEN as error:
@@ -112,7 +111,10 @@ class _LimitedStream:
     def __init__(self, file: File, raw: BinaryIO, opener: Callable[[BinaryIO], Any] | None, most: int) -> None:
         self._file = file
         self._stream = opener(raw) if opener else raw
+        self._unpacks = opener is not None
         self._most = most
+        self.last = b""
+        """What was read last."""
         self._limit = max(RATIO * file.size, 1024 * BOMB_BYTES)
 
     def read(self, size: int = -1) -> bytes:
@@ -121,6 +123,7 @@ class _LimitedStream:
         data = self._stream.read(size)
         if self._stream.tell() > self._limit:
             raise UserError(f"{self._file}: unpacks to more than {RATIO} times its size: a bomb, or not images")
+        self.last = data
         return data
 
     def drain(self) -> None:
@@ -129,7 +132,14 @@ class _LimitedStream:
             pass
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
+        if not self._unpacks:
+            return self._stream.seek(offset, whence)
+        # A packed stream unpacks all that it steps over, and asks nobody: so it is read here, where that is counted.
+        if whence or offset < self.tell():
+            raise ValueError("steps back in a packed stream, which would be unpacked again from its start")
+        while (left := offset - self.tell()) and self.read(min(left, HEADER_BYTES)):
+            pass
+        return self.tell()
 
     def tell(self) -> int:
         return self._stream.tell()
