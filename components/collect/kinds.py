@@ -11,11 +11,12 @@ from components.base.errors import UserError
 from components.collect.memory import Memory
 from components.collect.params import AnySource
 from components.collect.sources import folders, remote
-from components.collect.sources.archives import open_archive
+from components.collect.sources.archives import Tar, open_archive
 from components.collect.sources.folders import Folder
 from components.collect.sources.imagefiles import ImageFiles, add
 from components.collect.sources.remote import RemoteFolder
 from components.collect.sources.source import File, Part, Refusal, role
+from components.collect.sources.zips import Zip
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,15 @@ class Opened:
 def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | None, at: int, fetch: bool) -> Opened:
     """Source number ``at``, below ``root`` or in a store; UserError when it is not there or of another kind.
 
-    ``store`` is the folder of what kind urls downloads; with ``fetch`` what is missing there is downloaded first.
+    ``store`` is the folder of what kind urls downloads, and of copies of tars that lie in a store elsewhere; with
+    ``fetch`` what is missing of the downloads is downloaded first.
     """
     located = locate(source.location, root=root, at=at)
     if source.kind == "files":
-        tree = located if isinstance(located, Folder | RemoteFolder) else open_archive(located, max_bytes=max_bytes)
+        if isinstance(located, Folder | RemoteFolder):
+            tree: Folder | RemoteFolder | Zip | Tar = located
+        else:
+            tree = open_archive(located, max_bytes=max_bytes, copies=store)
         part = ImageFiles(tree, source, max_bytes=max_bytes)
         return Opened(part.form, {"": part})
     if source.kind == "parquet":
@@ -64,7 +69,10 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
     if source.kind == "webdataset":
         from components.collect.sources.webdataset import SUFFIXES, Samples
 
-        return _shards(located, SUFFIXES, source, lambda file, key: Samples(file, source, key=key, max_bytes=max_bytes))
+        return _shards(
+            located, SUFFIXES, source,
+            lambda file, key: Samples(file, source, key=key, max_bytes=max_bytes, copies=store),
+        )  # fmt: skip
     if isinstance(located, Folder | RemoteFolder):
         wanted = f"collect.sources[{at}].location in params.yaml"
         raise UserError(f"{source.location}: a folder, wanted a list of URLs ({wanted})")

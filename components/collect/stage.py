@@ -24,6 +24,7 @@ from components.collect.kinds import Opened, open_source
 from components.collect.ledger import Ledger
 from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
+from components.collect.sources import copies
 from components.collect.sources.source import Annotation, Item, Part, Refusal, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
@@ -69,6 +70,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     for name in erased:
         (raw / name).unlink()
     memory.save(all_seen=False)
+    copies.clear(scratch)
     return _numbers(index, refused, after)
 
 

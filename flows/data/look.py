@@ -23,7 +23,7 @@ def look_at_sources(state: State, *, say: Callable[[str], None]) -> None:
 
 
 def sources_changed(state: State, *, say: Callable[[str], None]) -> bool:
-    """Whether `look_at_sources` would write data/source.json; nothing is written, and no URL is fetched."""
+    """Whether `look_at_sources` would write data/source.json; no URL is fetched, and nothing written but copies."""
     found = look.fingerprint(_params(state), root=state.root, cache=state.looked, store=state.folder / "collect")
     _say(found, say)
     try:

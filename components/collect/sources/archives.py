@@ -9,9 +9,12 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from components.base.errors import UserError
+from components.collect.sources.copies import Copied
+from components.collect.sources.folders import LocalFile
 from components.collect.sources.source import File, Item, Refusal, sift
 from components.collect.sources.zips import BOMB_BYTES, BROKEN, RATIO, Zip, damaged
 
@@ -22,21 +25,29 @@ Member = tuple[str, int, int, tuple[str, str] | None]
 _BROKEN = (tarfile.TarError, *BROKEN)
 
 
-def open_archive(file: File, *, max_bytes: int) -> Zip | Tar:
-    """The zip or tar ``file``, recognised by its first bytes and not by its name."""
+def open_archive(file: File, *, max_bytes: int, copies: Path | None) -> Zip | Tar:
+    """The zip or tar ``file``, recognised by its first bytes and not by its name.
+
+    A tar in a store is copied to the folder ``copies`` when it is read first: it has no list of its members, so that
+    each listing reads all of it.
+    """
     with file.open() as stream:
         head = stream.read(BLOCK)
         if not head:
             raise UserError(f"{file}: empty: 0 bytes, wanted a folder, zip, tar or tar.gz")
         for opener, magic in _PACKERS:
             if head.startswith(magic):
-                return Tar(file, opener, max_bytes=max_bytes)
+                return Tar(_near(file, copies), opener, max_bytes=max_bytes)
         if _is_tar(head):  # before zip: a tar can end in a zip
-            return Tar(file, None, max_bytes=max_bytes)
+            return Tar(_near(file, copies), None, max_bytes=max_bytes)
         if zipfile.is_zipfile(stream):
             return Zip(file)
     cut = " (it starts like a zip that was cut off)" if head.startswith(b"PK") else ""
     raise UserError(f"{file}: not an archive{cut}: wanted a folder, zip, tar or tar.gz")
+
+
+def _near(file: File, copies: Path | None) -> File:
+    return file if copies is None or isinstance(file, LocalFile) else Copied(file, copies)
 
 
 def _is_tar(head: bytes) -> bool:

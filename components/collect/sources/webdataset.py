@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError, nearest
@@ -34,8 +36,9 @@ class Samples:
 
     form = "webdataset"
 
-    def __init__(self, file: File, source: WebdatasetSource, *, key: str, max_bytes: int) -> None:
-        self._file, self._source, self._key, self._max_bytes = file, source, key, max_bytes
+    def __init__(self, file: File, source: WebdatasetSource, *, key: str, max_bytes: int,
+                 copies: Path | None) -> None:  # fmt: skip
+        self._file, self._source, self._key, self._max_bytes, self._copies = file, source, key, max_bytes, copies
         names = ("text", "label", "group")
         columns = {name: getattr(source, f"{name}_column") for name in names}
         self._columns = {name: column.split(".") for name, column in columns.items() if column}
@@ -49,7 +52,7 @@ class Samples:
         """Its images, unread, and what the other members of their samples say."""
         blobs: dict[Any, bytes] = {}
         found = []
-        for member, data in self._tar().members(lambda name, size: _ends(name)[1] in self._texts and size <= MOST_TEXT):
+        for member, data in self._tar.members(lambda name, size: _ends(name)[1] in self._texts and size <= MOST_TEXT):
             found.append(member)
             if data is not None:
                 blobs[member[2]] = data
@@ -74,19 +77,20 @@ class Samples:
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order in which they lie in the shard."""
-        return self._tar().read(items) if items else iter(())
+        return self._tar.read(items) if items else iter(())
 
     def remember(self, item: Item, sha256: str, memory: Memory) -> None:
         """Nothing: a shard that did not change is not read again."""
 
+    @cached_property
     def _tar(self) -> Tar:
-        opened = open_archive(self._file, max_bytes=self._max_bytes)
+        opened = open_archive(self._file, max_bytes=self._max_bytes, copies=self._copies)
         if not isinstance(opened, Tar):
             raise UserError(f"{self._file}: a {opened.form}, wanted a tar (kind webdataset)")
         return opened
 
     def _count(self) -> int:
-        return sum(_is_image(member[0]) and not member[3] for member, _ in self._tar().members())
+        return sum(_is_image(member[0]) and not member[3] for member, _ in self._tar.members())
 
     def _group(
         self, items: list[Item], blobs: Mapping[Any, bytes], refusals: list[Refusal]
