@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 import time
+import traceback
 
 import pytest
 from fetching import MOST, PNG, drip, fetch, many, names, raw, refuse, why
@@ -15,6 +16,7 @@ from components.collect.web.download import MUTE, Download, Task
 from components.collect.web.exchange import PER_HOST, Client
 from components.collect.web.fetch import Fetcher, is_image, retry_after
 from components.collect.web.url import parse
+from components.collect.web.wire import Deadline, FetchError
 
 # what is taken
 
@@ -211,6 +213,29 @@ def test_a_robots_txt_that_cannot_be_read_closes_the_site_and_a_missing_one_does
     url = here.say("/a", PNG)
     assert (fetch(url, obey=True) == PNG) if allowed else (why(url, obey=True) == "robots")
     assert here.asked["/a"] == allowed
+
+
+def test_what_closes_a_site_is_told_of_each_url_and_kept_once(here):
+    here.say("/robots.txt", (503, {}, b""))
+    client = Client(private=True)
+    fetcher = Fetcher(client, seconds=5.0, attempts=1, most=MOST, obey=True, pause=lambda failed: 0.0)
+    lengths = []
+    for number in range(50):
+        with pytest.raises(FetchError, match=r"robots\.txt could not be read") as caught:
+            fetcher.fetch(parse(here.say(f"/{number}", PNG)))
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    client.close()
+    assert max(lengths) == lengths[1], "61,000 URLs behind one 503 took 93 MB"
+
+
+def test_a_name_without_address_is_told_of_each_url_and_kept_once():
+    client = Client(private=True, resolver=names())
+    lengths = []
+    for _ in range(50):
+        with pytest.raises(FetchError, match="unresolved") as caught:
+            client.get(parse("http://nowhere.example/"), Deadline(5.0), most=MOST)
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert max(lengths) == lengths[0]
 
 
 def test_a_server_that_says_noai_is_heard(here):

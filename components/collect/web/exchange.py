@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from components.collect.web.addresses import Address, ForbiddenError, Resolver, resolve
 from components.collect.web.url import Url
-from components.collect.web.wire import PIECE, Deadline, FetchError, StaleError, Wire
+from components.collect.web.wire import PIECE, Deadline, FetchError, StaleError, Wire, shared
 
 PER_HOST = 4  # connections to one host at once
 _IDLE = 64  # connections kept open for the next request
@@ -173,7 +173,7 @@ class Client:
                 # In its own thread: a call of the resolver cannot be broken off.
                 threading.Thread(target=self._resolve, args=(key, future), daemon=True).start()
         try:
-            return future.result(timeout=deadline.left())
+            return shared(future, deadline.left())
         except FutureTimeoutError:
             deadline.left()
             raise FetchError("unresolved", "its name was not resolved in time", again=True) from None

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from components.collect.web import robots
 from components.collect.web.exchange import Answer, Client
 from components.collect.web.url import Url
-from components.collect.web.wire import Deadline, FetchError
+from components.collect.web.wire import Deadline, FetchError, shared
 
 REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
@@ -70,7 +70,7 @@ class Fetcher:
                 future.set_result(self._read_rules(url.join("/robots.txt")))
             except BaseException as error:
                 future.set_exception(error)
-        if not future.result().allow(url.target):
+        if not shared(future).allow(url.target):
             raise FetchError("robots", "robots.txt asks not to fetch it")
 
     def _read_rules(self, url: Url) -> robots.Rules:

@@ -9,13 +9,16 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 from components.collect.web import robots
 from components.collect.web.url import Url
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing has it from Python 3.12 on
+
+Found = TypeVar("Found")
 
 PIECE = 64 * 1024  # bytes read at once
 _HEADERS = {
@@ -35,6 +38,18 @@ class FetchError(Exception):
         """Whether another try may succeed."""
         self.wait = wait
         """Seconds that the server asks clients to wait (Retry-After)."""
+
+    def another(self) -> FetchError:
+        """The same error to raise for another URL: each raise of one object makes its traceback longer, for good."""
+        return FetchError(self.reason, self.detail, again=self.again, wait=self.wait)
+
+
+def shared(future: Future[Found], timeout: float | None = None) -> Found:
+    """What ``future`` holds for many threads; a FetchError in it is raised anew for each."""
+    error = future.exception(timeout)
+    if isinstance(error, FetchError):
+        raise error.another()
+    return future.result()
 
 
 class Deadline:
