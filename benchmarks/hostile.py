@@ -19,6 +19,7 @@ from pathlib import Path
 from peers import machine
 
 from components.base import parallel
+from components.base.workers import Loss
 from components.decode import images
 
 MAX_PIXELS = 50_000_000
@@ -59,8 +60,8 @@ def _outcome(data: bytes, matte: str, max_pixels: int) -> tuple[str, str]:
     return "pixels", f"{picture.format} {picture.mode} {width} x {height} {picture.note}"
 
 
-def _lost(item: tuple[bytes, str], why: str) -> tuple[str, str]:
-    return "worker lost", images.lost(item, why)[1]
+def _lost(item: tuple[bytes, str], loss: Loss) -> tuple[str, str]:
+    return "worker lost", images.lost(item, loss)[1]
 
 
 def _read(source: Path) -> list[tuple[str, tuple[bytes, str]]]:

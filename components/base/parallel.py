@@ -40,9 +40,9 @@ def ordered(
     """``function`` of each batch, in order, from worker processes; a few batches are under way at a time.
 
     ``function`` must be picklable; a worker imports the modules ``preload`` first.  When a worker dies (the decoder
-    crashed, or a limit was reached) each item of its batch is tried again alone.  For an item that kills its worker
-    again the result is ``lost(item, why)``, with ``why`` beginning 'out of time', 'out of memory' or 'the decoder
-    crashed'; without ``lost`` it is a UserError.
+    crashed, or a limit was reached) each item of its batch is tried again alone, and where the machine stopped it
+    once more.  For an item that kills its worker again the result is ``lost(item, loss)``, where ``loss`` says why, and
+    whether that is a fact about the item; without ``lost`` it is a UserError.
     """
     if engine() == "ray":
         address = os.environ.get(ADDRESS) or on_ray.LOCAL

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import connection
 from typing import Any, Generic, TypeVar, cast
@@ -29,14 +30,31 @@ from components.base.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Function = Callable[[list[Item]], list[Result]]
-Lost = Callable[[Item, str], Result]
-"""The result for an item that killed its worker, from the item and the reason."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why an item has no result, in a few words, and whether the machine decided that and not the item.
+
+    A crash and a limit of memory come from the item's bytes, whenever it is tried.  That a worker was killed or took
+    too long comes from this machine at this moment: it must not be kept as a fact about the bytes.
+    """
+
+    why: str
+    by_machine: bool
+
+
+Lost = Callable[[Item, Loss], Result]
+"""The result for an item that killed its worker, from the item and the loss."""
 
 MEMORY = 4 * 2**30  # bytes a worker may take beyond what it has loaded; 50 million pixels take about one GiB
 SECONDS = 30.0  # processor time for a batch, and for an item alone; one more for each item
 BYTES_A_SECOND = 100_000.0  # and one more for each so many bytes
 WAITING = 20.0  # times as long by the clock: a worker may wait without computing, or the machine is busy
-_NO_MEMORY = f"out of memory: more than {MEMORY / 2**30:.0f} GiB"
+TRIES = 2  # of an item alone, where the machine decided that it has no result
+_NO_MEMORY = Loss(f"out of memory: more than {MEMORY / 2**30:.0f} GiB", by_machine=False)
+_KILLED = Loss("its decoder was killed: the machine was out of memory, or somebody stopped it", by_machine=True)
+_STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)  # the first by the kernel too
 
 
 def ordered(
@@ -134,15 +152,15 @@ class _Worker(Generic[Item, Result]):
             raise _WorkerDied(_NO_MEMORY)
         raise result
 
-    def _why(self) -> str:
+    def _why(self) -> Loss:
         self.process.join(10)
         code = self.process.exitcode
         if self._late or code == -signal.SIGXCPU:
-            return f"out of time: more than {allowed(self.batch):.0f} seconds"
-        if code == -signal.SIGKILL:  # the kernel kills so when memory runs out
-            return _NO_MEMORY
+            return Loss(f"out of time: more than {allowed(self.batch):.0f} seconds", by_machine=True)
+        if code is not None and -code in _STOPS:
+            return _KILLED
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        return f"the decoder crashed ({name})"
+        return Loss(f"the decoder crashed ({name})", by_machine=False)
 
     def end(self) -> None:
         """Kill the process."""
@@ -152,7 +170,11 @@ class _Worker(Generic[Item, Result]):
 
 
 class _WorkerDied(Exception):
-    """A worker died or ran out of memory: the message says of what."""
+    """A worker died or ran out of memory: ``loss`` says of what."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss.why)
+        self.loss = loss
 
 
 def allowed(batch: Sequence[object]) -> float:
@@ -211,21 +233,30 @@ def _one_by_one(
     worker = dead.another()
     results: list[Result] = []
     for item in dead.batch:
-        worker.give(-1, [item])
-        try:
-            results.extend(worker.take())
-        except _WorkerDied as death:
-            worker.end()
-            if lost is None:
-                raise UserError(
-                    f"a worker process died while it read images ({death}): run the same command again"
-                ) from None
-            worker = worker.another()
-            results.append(lost(item, str(death)))
-        except BaseException:
-            worker.end()
-            raise
+        for tries in range(1, TRIES + 1):
+            worker.give(-1, [item])
+            try:
+                results.extend(worker.take())
+                break
+            except _WorkerDied as death:
+                worker.end()
+                worker = worker.another()
+                if death.loss.by_machine and tries < TRIES:
+                    continue
+                if lost is None:
+                    worker.end()
+                    raise failure(death.loss) from None
+                results.append(lost(item, death.loss))
+                break
+            except BaseException:
+                worker.end()
+                raise
     return results, worker
+
+
+def failure(loss: Loss) -> UserError:
+    """The error of a stage that has no use for what it knows of the other items."""
+    return UserError(f"a worker process died while it read images ({loss.why}): run the same command again")
 
 
 def _work(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.base import parallel
+from components.base import parallel, workers
 from components.base.algorithms import Algorithm
 from components.base.events import Progress
 from components.clean import embedding, fingerprints, keypoints
@@ -43,9 +43,12 @@ class Known:
         self._details = self._store("image", DETAILS, names, prints)
         self._thumbs = self._store("thumb", THUMB, names, prints)
         self._corners = self._store("corners", keypoints.FEATURES, {}, corners)
-        self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
         self.details = np.zeros(len(index), DETAILS)
-        self.details[self.stored] = self._details.take(self._details.find(self.keys[self.stored]))
+        undecided = self._examine(partial(fingerprints.examine, max_pixels=max_pixels))
+        at = self._details.find(self.keys)
+        self.details[self.stored & (at >= 0)] = self._details.take(at[self.stored & (at >= 0)])
+        for position in np.flatnonzero(self.stored & (at < 0)).tolist():
+            self.details[position] = undecided[bytes(self.keys[position])]
 
     def thumbs(self, positions: np.ndarray) -> np.ndarray:
         """The thumbnails at ``positions``, uint8 (N, 32, 32, 3); black where the bytes are gone."""
@@ -84,21 +87,26 @@ class Known:
         _, first = np.unique(self.keys[positions].view("S32"), return_index=True)
         return positions[np.sort(first)]
 
-    def _examine(self, work: partial) -> None:
+    def _examine(self, work: partial) -> dict[bytes, np.void]:
+        """Keep what is found out about images that are not known; the DETAILS of those of which it may not be kept."""
+        undecided: dict[bytes, np.void] = {}
         unknown = (self._details.find(self.keys) < 0) | (self._thumbs.find(self.keys) < 0)
         missing = self._first(np.flatnonzero(unknown & self.stored))
         for at, found in self._work(work, missing, what="clean", lost=_lost):
             details = np.empty(len(found), DETAILS)
             for name in _SPLIT:
                 details[name] = found[name]
-            self._details.add(self.keys[at], details)
+            known = details["reason"] != images.UNDECIDED.encode()
+            undecided |= {bytes(self.keys[at[row]]): details[row] for row in np.flatnonzero(~known).tolist()}
+            self._details.add(self.keys[at[known]], details[known])
             thumbs = np.empty(len(found), THUMB)
             thumbs["thumb"] = found["thumb"]
-            self._thumbs.add(self.keys[at], thumbs)
+            self._thumbs.add(self.keys[at[known]], thumbs[known])
+        return undecided
 
     def _work(
         self, work: Callable[[list[Item]], Any], positions: np.ndarray, *, what: str,
-        lost: Callable[[Item, str], np.ndarray],
+        lost: Callable[[Item, workers.Loss], np.ndarray],
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
         """(positions, records) of ``work`` on the images at ``positions``, some thousands at a time."""
         if not len(positions):
@@ -126,15 +134,22 @@ class Known:
             yield positions[order[done:]], np.concatenate(parts)
 
 
-def _lost(item: tuple[bytes, str], why: str) -> np.ndarray:
+def _lost(item: Item, loss: workers.Loss) -> np.ndarray:
     fact = np.zeros((), fingerprints.FACTS)
-    fingerprints.refuse(fact, *images.lost(item, why))
+    fingerprints.refuse(fact, *images.lost(item, loss))
     return fact
 
 
-def _no_vector(_: tuple[bytes, str], __: str, *, kind: np.dtype) -> np.ndarray:
+def _no_vector(_: Item, loss: workers.Loss, *, kind: np.dtype) -> np.ndarray:
+    return _nothing(loss, kind)
+
+
+def _no_corners(_: Item, loss: workers.Loss) -> np.ndarray:
+    return _nothing(loss, keypoints.FEATURES)
+
+
+def _nothing(loss: workers.Loss, kind: np.dtype) -> np.ndarray:
+    """The record of an image that was decoded and has no features; UserError where another moment may give some."""
+    if loss.by_machine:  # its pairs would be decided without them, for good
+        raise workers.failure(loss)
     return np.zeros((), kind)
-
-
-def _no_corners(_: tuple[bytes, str], __: str) -> np.ndarray:
-    return np.zeros((), keypoints.FEATURES)

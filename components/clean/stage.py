@@ -22,7 +22,8 @@ from components.samples.withdrawn import Tombstone
 
 log = logging.getLogger(__name__)
 
-REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "withdrawn")
+REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "undecided",
+           "withdrawn")  # fmt: skip
 
 
 def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, facts: Path) -> dict[str, float]:

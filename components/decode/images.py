@@ -14,12 +14,15 @@ import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin
 
 from components.base.algorithms import Algorithm
+from components.base.workers import Loss
 from components.decode import colour, containers, jpeg, png
 from components.decode.picture import Damaged, Picture, one_line
 
-__all__ = ["ALGORITHM", "FORMATS", "Damaged", "Picture", "decode", "lost"]
+__all__ = ["ALGORITHM", "FORMATS", "UNDECIDED", "Damaged", "Picture", "decode", "lost"]
 
 ALGORITHM = Algorithm("decode", 2, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
+UNDECIDED = "undecided"
+"""The reason of an image that this machine could not decode at that moment."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
@@ -49,9 +52,12 @@ def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
             raise Damaged("format" if unread else "damaged", one_line(error)) from None
 
 
-def lost(item: tuple[bytes, str], why: str) -> tuple[str, str]:
-    """(reason, detail) of an image whose worker was lost: ``why`` comes from components.base.parallel."""
-    return ("too_large" if "memory" in why else "damaged"), f"{why}, on these {len(item[0])} bytes"
+def lost(item: tuple[bytes, str], loss: Loss) -> tuple[str, str]:
+    """(reason, detail) of an image whose worker was lost; UNDECIDED is no fact about its bytes, and is not kept."""
+    detail = f"{loss.why}, on these {len(item[0])} bytes"
+    if loss.by_machine:
+        return UNDECIDED, f"{detail}; it is tried again when the stage runs next"
+    return ("too_large" if "memory" in loss.why else "damaged"), detail
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Picture:

@@ -18,6 +18,7 @@ from components.samples import manifest, pack, shards
 
 UNSHOWABLE = {
     "damaged": "damaged", "not_an_image": "not an image", "format": "format", "too_large": "too large",
+    "undecided": "undecided",
 }  # fmt: skip
 """Reasons for a rejection that rule out a thumbnail (broken or too large images), and what stands in its place."""
 

@@ -20,6 +20,7 @@ REASONS = {
     "format": "An image, in a format that is not accepted.",
     "too_small": "Smaller than the least side that is accepted.",
     "too_large": "More pixels than are accepted. It was never decoded.",
+    "undecided": "Its decoder was stopped several times: out of time, or killed. It is tried again next time.",
     "withdrawn": "The same picture as one that was withdrawn by hand: it does not come back under another name.",
     "metadata_missing": "The metadata has no row for it.",
 }

@@ -30,8 +30,8 @@ def wrong(batch):
     raise KeyError(batch[0])
 
 
-def lost(item, why):
-    return f"lost {item.decode()}: {why}"
+def lost(item, loss):
+    return f"lost {item.decode()}: {loss.why}"
 
 
 @pytest.fixture(scope="module")

@@ -68,8 +68,8 @@ def test_one_batch_and_one_core_have_a_process_of_their_own_too(monkeypatch):
     assert list(parallel.ordered(slow_first, [])) == []
 
 
-def lost(item, why):
-    return f"{item}: {why}"
+def lost(item, loss):
+    return f"{item}: {loss.why}" + (", says the machine" if loss.by_machine else "")
 
 
 def run(function, batches):
@@ -80,6 +80,26 @@ def run(function, batches):
 def test_an_item_that_kills_its_worker_is_told_and_the_others_are_done(two_workers):
     wanted = [f"{n}: the decoder crashed (SIGSEGV)" if n == 13 else n * 10 for n in range(40)]
     assert run(deadly, in_batches(40)) == wanted
+
+
+def killed(batch):
+    """Somebody kills the worker at item 3, as often as the folder's name says."""
+    folder, items = Path(batch[0][0]), [item for _, item in batch]
+    if 3 in items and len(list(folder.iterdir())) < int(folder.name):
+        (folder / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return items
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_who_is_killed_is_tried_again_alone_and_only_then_given_up(tmp_path, two_workers, times):
+    folder = tmp_path / str(times)
+    folder.mkdir()
+    batches = [[(str(folder), item) for item in batch] for batch in in_batches(8)]
+    third = 3 if times < 1 + workers.TRIES else f"{(str(folder), 3)}: {workers._KILLED.why}, says the machine"
+    assert run(killed, batches) == [0, 1, 2, third, 4, 5, 6, 7]
+    assert len(list(folder.iterdir())) == min(times, 1 + workers.TRIES)
 
 
 def endless(batch):
@@ -106,9 +126,10 @@ def greedy(batch):
 def test_an_item_that_takes_too_long_is_told_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)
     monkeypatch.setattr(workers, "allowed", lambda batch: 0.6)
-    assert run(endless, in_batches(6)) == [0, 1, 2, "3: out of time: more than 1 seconds", 4, 5]
+    assert run(endless, in_batches(6)) == [0, 1, 2, "3: out of time: more than 1 seconds, says the machine", 4, 5]
+    monkeypatch.setattr(workers, "TRIES", 1)
     monkeypatch.setattr(workers, "WAITING", 1.0)  # by the clock: on a busy machine the others could take as long
-    assert run(waiting, [[3]]) == ["3: out of time: more than 1 seconds"]
+    assert run(waiting, [[3]]) == ["3: out of time: more than 1 seconds, says the machine"]
 
 
 def test_time_grows_with_the_items_and_their_bytes():
