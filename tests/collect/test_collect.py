@@ -198,7 +198,7 @@ def test_a_folder_shows_all_that_it_does_not_take(tmp_path, monkeypatch):
     listener.close()
     assert set(members(tmp_path)) == {"ok.png", "sub/in.png", "twin.png"}
     assert refused(tmp_path) == {
-        "notes.pdf": "not_an_image", "._ok.png": "not_an_image", "big.png": "too_big", "pipe.png": "device",
+        "notes.pdf": "not_an_image", "._ok.png": "litter", "big.png": "too_big", "pipe.png": "device",
         "s.png": "device", "out.png": "link", "gone.png": "link", "loop": "link", "\\udcff.png": "unsafe_name",
     }  # fmt: skip
     assert metrics["ignored"] == 2 and metrics["refused"] == 9

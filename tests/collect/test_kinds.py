@@ -229,7 +229,7 @@ def test_a_hostile_shard_gives_only_what_is_safe(tmp_path):
         "../up.png": "unsafe_name", "big.png": "too_big", "alone": "file_missing", "bad.png": "bad_text",
         "list.png": "bad_text", "odd.png": "bad_text", "long.txt": "too_big", "1.png": "duplicate_name",
         "x.npy": "not_an_image",
-        ".png": "not_an_image", "1.txt ": "not_an_image", "deep.png": "bad_text", "link.png": "link",
+        ".png": "litter", "1.txt ": "not_an_image", "deep.png": "bad_text", "link.png": "link",
         "fifo.txt": "device",
     }  # fmt: skip
     assert [key for (key,) in rows(tmp_path, "source_key")] == ["0.tar/1.png"]

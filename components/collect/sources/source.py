@@ -20,6 +20,9 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 # Text files that people put beside images: counted, not refused.
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
 PAPER_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
+# What programs leave beside people's files: previews, caches, bins, the other half of a macOS file.
+LITTER_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
+LITTER_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
 # Most names: no part is empty or begins with a dot, so no other check is needed.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
@@ -153,11 +156,19 @@ def suffix(key: str) -> str:
     return name[at:].lower() if 0 < at < len(name) - 1 else ""
 
 
+def litter(key: str) -> str:
+    """The file or the outermost folder in ``key`` that a program left there and hid ('' for none), by its name."""
+    parts = key.split("/")
+    for at, part in enumerate(parts):
+        names = LITTER_FOLDERS if at + 1 < len(parts) else LITTER_FILES
+        if part.startswith(".") or part.lower() in names:
+            return "/".join(parts[: at + 1])
+    return ""
+
+
 def role(key: str) -> str:
     """What a file's name says it is: ``image``, ``metadata``, ``paper`` (licence, readme) or ``other``."""
     name = key.rpartition("/")[2]
-    if name.startswith("._") or "__MACOSX" in key.split("/"):
-        return "other"  # macOS resource forks carry an image's suffix and are none
     end = suffix(name)
     if end in IMAGE_SUFFIXES:
         return "image"
@@ -167,13 +178,22 @@ def role(key: str) -> str:
 
 
 def sift(found: Iterable[tuple[str, int, Any, tuple[str, str] | None]]) -> tuple[list[Item], list[Refusal]]:
-    """(name, size, location, trouble) of every member into items and refusals; the first of a name counts."""
+    """(name, size, location, trouble) of every member into items and refusals; the first of a name counts.
+
+    Of what a program left a folder is one refusal, whatever is in it.
+    """
     items: dict[str, Item] = {}
     refusals = []
+    left: set[str] = set()
     for name, size, location, trouble in found:
         key, unsafe = safe_key(name)
         if unsafe:
             refusals.append(Refusal(printable(name), "unsafe_name", unsafe))
+        elif hidden := litter(key):
+            if hidden not in left:
+                what = "a file" if hidden == key else "a folder"
+                refusals.append(Refusal(hidden, "litter", f"{what} that a program left: hidden, or called as such are"))
+            left.add(hidden)
         elif trouble:
             refusals.append(Refusal(key, *trouble))
         elif key in items:

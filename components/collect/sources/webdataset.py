@@ -15,7 +15,17 @@ from components.collect.params import WebdatasetSource
 from components.collect.sources import metadata
 from components.collect.sources.archives import Tar, open_archive
 from components.collect.sources.imagefiles import of_file, too_big
-from components.collect.sources.source import IMAGE_SUFFIXES, Annotation, File, Item, Print, Refusal, Survey, sift
+from components.collect.sources.source import (
+    IMAGE_SUFFIXES,
+    Annotation,
+    File,
+    Item,
+    Print,
+    Refusal,
+    Survey,
+    litter,
+    sift,
+)
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 TEXTS = ("txt", "cls", "json")
@@ -90,7 +100,9 @@ class Samples:
         return opened
 
     def _count(self) -> int:
-        return sum(_is_image(member[0]) and not member[3] for member, _ in self._tar.members())
+        return sum(
+            _is_image(name) and not trouble and not litter(name) for (name, _, _, trouble), _ in self._tar.members()
+        )
 
     def _group(
         self, items: list[Item], blobs: Mapping[Any, bytes], refusals: list[Refusal]
