@@ -1,11 +1,17 @@
 """What is odd in a source, and costs no more than itself."""
 
+import json
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_fixtures import folder, gather, png, tarred, zipped
 
+from components.base.errors import UserError
 from components.collect.sources.source import litter
 from components.samples import shards
+
+TOLD = {"text_column": "text", "label_column": "label"}
 
 
 def labels(root):
@@ -55,3 +61,75 @@ NAMES = {
 @pytest.mark.parametrize("key", NAMES)
 def test_litter_is_known_by_its_name(key):
     assert litter(key) == NAMES[key]
+
+
+FOUR = {f"{n}.png": png(n) for n in range(1, 5)}
+NEXT = b"3.png,,z\n4.png,four,w\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "reasons"),
+    [
+        (b"2.png,two\n", {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b"2.png,two,y,more\n", {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b'2.png,"two,y\n', {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b'2.png,"two"2,y\n', {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b",two,y\n", {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b"\xff.png,two,y\n", {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+        (b"2.png,\xff,y\n", {"2.png": "bad_text"}),
+        (b"2.png,\0,y\n", {"2.png": "bad_text"}),
+        (b"2.png," + b"x" * 200_000 + b",y\n", {"metadata.csv line 3": "bad_row", "2.png": "metadata_missing"}),
+    ],
+)
+def test_a_bad_row_of_metadata_costs_its_image_alone(tmp_path, row, reasons):
+    folder(tmp_path, {**FOUR, "metadata.csv": b"file_name,text,label\n1.png,one,x\n" + row + NEXT})
+    gather(tmp_path, **TOLD)
+    assert labels(tmp_path) == {"1.png": "x", "3.png": "z", "4.png": "w"}
+    assert refused(tmp_path) == reasons
+
+
+@pytest.mark.parametrize(
+    ("row", "reasons"),
+    [
+        (b"{nope", {"metadata.jsonl line 2": "bad_row", "2.png": "metadata_missing"}),
+        (b"[1]", {"metadata.jsonl line 2": "bad_row", "2.png": "metadata_missing"}),
+        (b'{"text": "two"}', {"metadata.jsonl line 2": "bad_row", "2.png": "metadata_missing"}),
+        (b'{"file_name": "2.png", "text": ["two"]}', {"2.png": "bad_text"}),
+        (b'{"file_name": "2.png", "label": "\\ud800"}', {"2.png": "bad_text"}),
+    ],
+)
+def test_a_bad_line_of_json_costs_its_image_alone(tmp_path, row, reasons):
+    rest = b'{"file_name": "3.png", "text": "x"}\n{"file_name": "4.png", "label": "w"}'
+    lines = [b'{"file_name": "1.png", "text": "one", "label": "x"}', row, rest]
+    folder(tmp_path, {**FOUR, "metadata.jsonl": b"\n".join(lines)})
+    gather(tmp_path, **TOLD)
+    assert labels(tmp_path) == {"1.png": "x", "3.png": None, "4.png": "w"}
+    assert refused(tmp_path) == reasons
+
+
+def test_a_column_that_no_row_has_is_the_users_mistake(tmp_path):
+    folder(tmp_path, {"1.png": png(1), "metadata.jsonl": b'{"file_name": "1.png", "txt": "x"}\n{"file_name": "2.png"}'})
+    with pytest.raises(UserError, match=r"line 1: no column 'text'; did you mean 'txt'"):
+        gather(tmp_path, text_column="text", label_column=None)
+
+
+def test_many_quotes_that_nobody_closed_end_in_one_line(tmp_path):
+    rows = b"file_name,text,label\n1.png,a,b\n" + b'2.png,"x,y\n' * 1001
+    folder(tmp_path, {"1.png": png(1), "metadata.csv": rows})
+    with pytest.raises(UserError, match=r"line 10\d\d: not CSV"):
+        gather(tmp_path, **TOLD)
+
+
+def test_what_is_missing_is_no_text(tmp_path):
+    said = b'{"file_name": "1.png", "text": NaN, "label": NaN}\n{"file_name": "2.png", "text": "nan", "label": 7}'
+    folder(tmp_path, {"1.png": png(1), "2.png": png(2), "metadata.jsonl": said}, "one")
+    images = [{"bytes": png(n), "path": None} for n in (3, 4)]
+    features = {"label": {"_type": "ClassLabel", "names": ["a", "b"]}}
+    table = pa.table({"image": images, "kind": [float("nan"), 1.5], "label": pa.array([float("nan"), None])})
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    (tmp_path / "two").mkdir()
+    pq.write_table(table.replace_schema_metadata(meta), tmp_path / "two/0.parquet")
+    rows = {"kind": "parquet", "image_column": "image", "location": "two"}
+    gather(tmp_path, {"name": "one", "location": "one", **TOLD}, {**rows, "name": "two", "text_column": "kind"})
+    found = shards.read_index(tmp_path / "data/raw").to_pylist()
+    assert [(row["text"], row["label"]) for row in found] == [(None, None), ("nan", "7"), (None, None), ("1.5", None)]

@@ -63,6 +63,26 @@ def test_plain_text_has_a_url_a_line():
 
 
 @pytest.mark.parametrize(
+    ("name", "blob", "reasons"),
+    [
+        ("a.csv", b"url,t\nhttp://a/1,x\nhttp://a/2\nhttp://a/9,y\n", {"a.csv line 3": "bad_row"}),
+        ("a.csv", b"url,t\nhttp://a/1,x\nhttp://a/2,\0\nhttp://a/3,\xff\n",
+         {"http://a/2": "bad_text", "http://a/3": "bad_text"}),
+        ("a.csv", b'url,t\nhttp://a/1,x\nhttp://a/2,"y\nhttp://a/9,z\n', {"a.csv line 3": "bad_row"}),
+        ("a.csv", b"url,t\nhttp://a/1,x\nhttp://a/\xff,y\n", {"a.csv line 3": "bad_url"}),
+        ("a.jsonl", b'{"url": "http://a/1"}\n[1]\nnope\n{"url": "http://a/2", "t": ["x"]}\n{"t": "y"}\n',
+         {"a.jsonl line 2": "bad_row", "a.jsonl line 3": "bad_row", "http://a/2": "bad_text",
+          "a.jsonl line 5": "bad_url"}),
+        ("a.jsonl", b'{"url": "http://a/1", "t": NaN}', {}),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_told_and_costs_no_other_one(name, blob, reasons):
+    rows, refusals = read_list(name, blob, source(url_column="url", text_column="t"))
+    assert {each.key: each.reason for each in refusals} == reasons
+    assert [row.key for row in rows] == ["http://a/1"] + ["http://a/9"] * (b"/9" in blob)
+
+
+@pytest.mark.parametrize(
     ("name", "blob", "columns", "message"),
     [
         ("a.xlsx", b"", {}, "not a list of URLs"),
@@ -72,7 +92,6 @@ def test_plain_text_has_a_url_a_line():
         ("a.csv", b"\xff\xfe", {"url_column": "url"}, "not UTF-8"),
         ("a.csv", b"url\nhttp://a/", {}, "url_column is null"),
         ("a.jsonl", b"[1]", {"url_column": "url"}, "wanted an object"),
-        ("a.jsonl", b'{"url": "http://a/", "t": [1]}', {"url_column": "url", "text_column": "t"}, "wanted text"),
         ("a.parquet", b"PAR1" + bytes(50), {"url_column": "url"}, "not a Parquet table"),
         ("a.parquet", as_parquet(TABLE), {"url_column": "lnk"}, "no column 'lnk'; did you mean 'link'"),
         ("a.txt", b"http://a", {"url_column": "url"}, "has no columns"),

@@ -57,11 +57,13 @@ class ImageFiles:
             detail = "its name does not end like an image's that is read here"
             refusals.append(Refusal(item.key, "not_an_image", detail))
         has_metadata = bool(by_role["metadata"])
-        captions = self._captions(by_role["metadata"], refusals)
+        captions, unusable = self._captions(by_role["metadata"], refusals)
         images = []
         for item in by_role["image"]:
             if item.size > self._max_bytes:
                 refusals.append(too_big(item.key, item.size, self._max_bytes))
+            elif item.key in unusable and item.key not in captions:
+                continue  # refused with its row
             elif has_metadata and item.key not in captions:
                 refusals.append(Refusal(item.key, "metadata_missing", "no row of the metadata names this image"))
             else:
@@ -104,7 +106,8 @@ class ImageFiles:
     def _count(self) -> int:
         return sum(role(item.key) == "image" for item in self._listing[0])
 
-    def _captions(self, items: list[Item], refusals: list[Refusal]) -> dict[str, metadata.Caption]:
+    def _captions(self, items: list[Item], refusals: list[Refusal]) -> tuple[dict[str, metadata.Caption], set[str]]:
+        """What the metadata says of each image that it names, and which images it names in a way that is of no use."""
         for item in items:
             if item.size > self._max_bytes:
                 raise UserError(
@@ -112,18 +115,20 @@ class ImageFiles:
                     f"more than collect.max_bytes = {self._max_bytes}"
                 )
         captions: dict[str, metadata.Caption] = {}
+        unusable: set[str] = set()
         blobs = {item.key: blob for item, blob in self.read(items)}
         columns = {name: getattr(self._source, name) for name in ("text_column", "label_column", "group_column")}
         for key in sorted(blobs):
             for row in metadata.parse(key, blobs[key], **columns):
-                if row.unsafe:
-                    refusals.append(Refusal(row.key, "unsafe_name", f"{row.where}: {row.unsafe}"))
+                if row.reason:
+                    refusals.append(Refusal(row.key, row.reason, row.detail))
+                    unusable.add(row.key)
                 elif row.key in captions:
                     detail = f"{row.where}; what {captions[row.key].where} says counts"
                     refusals.append(Refusal(row.key, "metadata_twice", detail))
                 else:
                     captions[row.key] = row
-        return captions
+        return captions, unusable
 
 
 def of_file(file: File, memory: Memory, count: Callable[[], int]) -> Print:
@@ -154,5 +159,5 @@ def add(digest: hashlib._Hash, *fields: object) -> None:
 
 def _annotation(caption: metadata.Caption | None, key: str, of_folder: bool) -> Annotation:
     """Caption, label and group; without metadata the label is the name of the image's folder."""
-    label = key.rpartition("/")[0].rpartition("/")[2] or None if of_folder else caption.label if caption else None
-    return Annotation(caption.text, label, caption.group) if caption else Annotation(None, label, None)
+    said = caption.annotation if caption else Annotation()
+    return said._replace(label=key.rpartition("/")[0].rpartition("/")[2] or None) if of_folder else said

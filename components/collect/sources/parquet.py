@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.base.errors import UserError, nearest, printable
+from components.base.errors import UserError, printable
 from components.collect.memory import Memory
 from components.collect.params import ParquetSource
-from components.collect.sources import metadata
+from components.collect.sources import tables
 from components.collect.sources.imagefiles import of_file, too_big
 from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey, safe_key, why
 
@@ -50,7 +50,7 @@ class ParquetRows:
         for at in range(rows):
             try:
                 where = f"{self._key} row {at}"
-                values = {name: metadata.plain(column[at], where) for name, column in columns_by_name.items()}
+                values = {name: tables.plain(column[at], where) for name, column in columns_by_name.items()}
             except UserError as error:
                 refusals.append(Refusal(keys[at], "bad_text", str(error)))
                 continue
@@ -102,8 +102,7 @@ class ParquetRows:
         schema, source = parquet.schema_arrow, self._source
         for name in (source.image_column, source.text_column, source.label_column, source.group_column):
             if name is not None and name not in schema.names:
-                guess, there = nearest(name, schema.names), metadata.listed(schema.names)
-                raise UserError(f"{self._file}: no column '{name}'{guess}; it has {there}")
+                raise tables.no_column(str(self._file), name, schema.names)
         kind = schema.field(source.image_column).type
         fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
         if not _binary(fields.get("bytes", kind)):
@@ -166,7 +165,7 @@ def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
 
 
 def _named(value: object, names: list[str]) -> object:
-    if value is None or value == -1:  # how `datasets` says that there is no label
+    if value is None or value == -1 or value != value:  # -1 is how `datasets` says that there is no label
         return None
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]

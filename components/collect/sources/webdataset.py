@@ -12,7 +12,7 @@ from typing import Any
 from components.base.errors import UserError, nearest
 from components.collect.memory import Memory
 from components.collect.params import WebdatasetSource
-from components.collect.sources import metadata
+from components.collect.sources import tables
 from components.collect.sources.archives import Tar, open_archive
 from components.collect.sources.imagefiles import of_file, too_big
 from components.collect.sources.source import (
@@ -161,11 +161,11 @@ def _value(path: list[str], texts: dict[str, bytes]) -> str | None:
     except UnicodeDecodeError as error:
         raise UserError(f"'.{end}': not UTF-8 text ({error.reason} at byte {error.start})") from None
     if not keys:
-        return metadata.plain(text, f"'.{end}'")
+        return tables.plain(text, f"'.{end}'")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"'.{end}': not JSON ({error})") from None
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return metadata.plain(value, f"'{'.'.join(path)}'")
+    return tables.plain(value, f"'{'.'.join(path)}'")

@@ -80,6 +80,8 @@ def parse(text: str) -> Url:
         raise ValueError(f"longer than {LONGEST} characters")
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError("holds a control character")
+    if re.search(r"[\ud800-\udfff]", text):
+        raise ValueError("not UTF-8 text")
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -18,11 +18,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.base.errors import UserError, nearest
+from components.base.errors import UserError
 from components.base.events import Progress
 from components.collect.memory import Memory
 from components.collect.params import UrlsSource
-from components.collect.sources import metadata
+from components.collect.sources import tables
 from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey
 from components.collect.web.download import Download, Task
 from components.collect.web.exchange import Client
@@ -61,12 +61,11 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
     """The rows of the list ``name``, each URL once, and the lines that are no URL; UserError when it is no list."""
     rows: dict[str, Row] = {}
     refusals = []
-    for line, record in _records(name, blob, source):
+    for line, record, wrong in _records(name, blob, source):
         where = f"{name} line {line}"
-        text, label, group = (
-            metadata.plain(record[column], f"{where}, column '{column}'") if column else None
-            for column in (source.text_column, source.label_column, source.group_column)
-        )
+        if wrong:
+            refusals.append(Refusal(where, "bad_row", wrong))
+            continue
         address = record[source.url_column] if source.url_column else record[""]
         try:
             if not isinstance(address, str) or not address.strip():
@@ -76,6 +75,14 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
             refusals.append(Refusal(where, "bad_url", f"{error}"))
             continue
         key = url.shown
+        try:
+            text, label, group = (
+                tables.plain(record[column], f"{where}, column '{column}'") if column else None
+                for column in (source.text_column, source.label_column, source.group_column)
+            )
+        except UserError as error:
+            refusals.append(Refusal(key, "bad_text", str(error)))
+            continue
         if key in rows:
             refusals.append(Refusal(key, "url_twice", f"{where}; what {rows[key].where} says counts"))
         else:
@@ -193,8 +200,8 @@ def _settled(entry: Entry | None) -> bool:
     return entry is not None and (bool(entry.sha256) or entry.reason == "withdrawn")
 
 
-def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tuple[int, dict]]:
-    """The lines of a list with their numbers; in plain text the URL's column is called ''."""
+def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tables.Row]:
+    """The lines of a list; in plain text the URL's column is called ''."""
     suffix = Path(name).suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{name}: not a list of URLs: its name should end in {', '.join(SUFFIXES)}")
@@ -202,43 +209,29 @@ def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tuple[int, 
     if suffix == ".txt":
         if any(wanted):
             raise UserError(f"{name}: plain text has no columns: set {_columns(wanted)} to null in params.yaml")
-        for number, line in enumerate(metadata.decode(name, blob).splitlines(), start=1):
+        for number, line in enumerate(tables.decode(blob).splitlines(), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
-                yield number, {"": line}
+                yield number, {"": line}, ""
         return
     if not source.url_column:
         raise UserError(f"{name}: url_column is null: name the column that holds the URLs (params.yaml)")
-    if suffix == ".parquet":
-        yield from _parquet(name, blob, [column for column in wanted if column])
-        return
-    lines = metadata.csv_rows(name, blob) if suffix == ".csv" else metadata.jsonl_rows(name, blob)
-    for number, record in lines:
-        for column in filter(None, wanted):
-            if column not in record:
-                raise _missing(f"{name} line {number}", column, list(record))
-        yield number, record
+    columns = [column for column in wanted if column]
+    yield from _parquet(name, blob, columns) if suffix == ".parquet" else tables.rows(name, blob, columns)
 
 
-def _parquet(name: str, blob: bytes, wanted: list[str]) -> Iterator[tuple[int, dict]]:
+def _parquet(name: str, blob: bytes, wanted: list[str]) -> Iterator[tables.Row]:
     try:
         file = pq.ParquetFile(io.BytesIO(blob))
         for column in wanted:
             if column not in file.schema_arrow.names:
-                raise _missing(name, column, file.schema_arrow.names)
+                raise tables.no_column(name, column, file.schema_arrow.names)
         number = 0
         for batch in file.iter_batches(columns=sorted(set(wanted)), use_threads=False):
             for record in batch.to_pylist():
                 number += 1
-                yield number, record
+                yield number, record, ""
     except (pa.ArrowException, OSError, ValueError):
         raise UserError(f"{name}: not a Parquet table that can be read: write it again") from None
-
-
-def _missing(where: str, column: str, names: list[str]) -> UserError:
-    return UserError(
-        f"{where}: no column '{column}'{nearest(column, [str(name) for name in names])}; "
-        f"it has {metadata.listed([str(name) for name in names])} (params.yaml, section collect)"
-    )
 
 
 def _columns(wanted: list[str | None]) -> str:
