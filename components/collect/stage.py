@@ -24,7 +24,7 @@ from components.collect.kinds import Opened, open_source
 from components.collect.ledger import Ledger
 from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
-from components.collect.sources import copies
+from components.collect.sources import copies, webdataset
 from components.collect.sources.source import Annotation, Item, Part, Refusal, Survey
 from components.samples import shards
 from components.samples import withdrawn as record
@@ -98,6 +98,8 @@ def _plan(
         refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
         if not stays and not any(survey.items for survey in surveys.values()):
             raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
+        if source.kind == "webdataset" and not stays:  # what stays was taken in with the same columns
+            webdataset.check(source, surveys.values())
         plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys))
     return plans
 

@@ -1,5 +1,6 @@
 """What is odd in a source, and costs no more than itself."""
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -133,3 +134,42 @@ def test_what_is_missing_is_no_text(tmp_path):
     gather(tmp_path, {"name": "one", "location": "one", **TOLD}, {**rows, "name": "two", "text_column": "kind"})
     found = shards.read_index(tmp_path / "data/raw").to_pylist()
     assert [(row["text"], row["label"]) for row in found] == [(None, None), ("nan", "7"), (None, None), ("1.5", None)]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_shard_without_members_is_an_empty_shard(tmp_path, mode):
+    end = ".tar" if mode == "w" else ".tar.gz"
+    tarred(tmp_path / "empty", {}, mode)
+    folder(
+        tmp_path,
+        {
+            f"0{end}": (tmp_path / "empty").read_bytes(),
+            "1.tar": tarred(tmp_path / "made", {"1.png": png(1)}).read_bytes(),
+        },
+    )
+    gather(tmp_path, kind="webdataset", text_column=None, label_column=None)
+    assert set(labels(tmp_path)) == {"1.tar/1.png"}
+
+
+def test_a_shard_without_captions_has_images_without_captions(tmp_path):
+    told = {"1.png": png(1), "1.txt": b"one", "1.json": b'{"kind": "x"}'}
+    shards_ = {
+        f"{at}.tar": tarred(tmp_path / "made", files).read_bytes() for at, files in enumerate([told, {"2.png": png(2)}])
+    }
+    folder(tmp_path, shards_)
+    gather(tmp_path, kind="webdataset", text_column="txt", label_column="json.kind")
+    assert labels(tmp_path) == {"0.tar/1.png": "x", "1.tar/2.png": None}
+
+
+@pytest.mark.parametrize("paths", [["1", None, "2", None], ["3", "0", "1", None], ["1", "1", "0", "x"]])
+def test_no_row_is_called_by_the_number_of_another(tmp_path, paths):
+    (tmp_path / "source").mkdir()
+    table = pa.table(
+        {"image": [{"bytes": png(at), "path": path} for at, path in enumerate(paths)], "text": list("abcd")}
+    )
+    pq.write_table(table, tmp_path / "source/0.parquet")
+    gather(tmp_path, kind="parquet", image_column="image", text_column="text", label_column=None)
+    found = shards.read_index(tmp_path / "data/raw").to_pylist()
+    sha = {hashlib.sha256(png(at)).hexdigest(): text for at, text in enumerate("abcd")}
+    assert len({row["source_key"] for row in found}) == 4
+    assert all(sha[row["sha256"]] == row["text"] for row in found)

@@ -51,7 +51,12 @@ def _near(file: File, copies: Path | None) -> File:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether ``head`` is a tar header, by its checksum; tarfile.is_tarfile would read what the header claims."""
+    """Whether ``head`` is a tar header, by its checksum, or the end of a tar with nothing in it.
+
+    tarfile.is_tarfile would read what the header claims.
+    """
+    if head == bytes(BLOCK):
+        return True
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError:

@@ -137,10 +137,14 @@ class ParquetRows:
     def _keys(self, rows: int, paths: list[str | None]) -> list[str]:
         safe = [safe_key(path) if path else ("", "no name") for path in paths] or [("", "no name")] * rows
         times = Counter(key for key, _ in safe)
-        return [
-            f"{self._key}/{key}" if not unsafe and times[key] == 1 else f"{self._key}/{at}"
-            for at, (key, unsafe) in enumerate(safe)
-        ]
+        named = {at: key for at, (key, unsafe) in enumerate(safe) if not unsafe and times[key] == 1}
+        while True:  # a path such as "1" is no name where the row of that number has none
+            numbers = {str(at) for at in range(rows) if at not in named}
+            taken = [at for at, key in named.items() if key in numbers]
+            if not taken:
+                return [f"{self._key}/{named.get(at, at)}" for at in range(rows)]
+            for at in taken:
+                del named[at]
 
 
 class _Image:

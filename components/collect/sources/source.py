@@ -63,6 +63,8 @@ class Survey:
     annotations: list[Annotation]
     refusals: list[Refusal]
     ignored: int
+    texts: frozenset[str] = frozenset()
+    """Of samples in shards: the extensions of the texts that were asked for and are there."""
 
 
 class Print(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,8 +69,6 @@ class Samples:
         items, refusals = sift(found)
         refusals = [Refusal(f"{self._key}/{each.key}", each.reason, each.detail) for each in refusals]
         samples, ignored = self._group(items, blobs, refusals)
-        if samples:
-            self._check(samples)
         images, annotations = [], []
         for name, sample in samples.items():
             try:
@@ -83,7 +81,8 @@ class Samples:
             images += sample.images
             annotations += [annotation] * len(sample.images)
         order = sorted(range(len(images)), key=lambda at: images[at].key)
-        return Survey([images[at] for at in order], [annotations[at] for at in order], refusals, ignored)
+        there = frozenset(end for sample in samples.values() for end in sample.texts)
+        return Survey([images[at] for at in order], [annotations[at] for at in order], refusals, ignored, there)
 
     def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         """The bytes of ``items`` in the order in which they lie in the shard."""
@@ -130,12 +129,16 @@ class Samples:
                 refusals.append(Refusal(key, "not_an_image", "its extension is not one that is read here"))
         return samples, ignored
 
-    def _check(self, samples: dict[str, _Sample]) -> None:
-        """UserError when a column names an extension that no sample of the shard has."""
-        there = {end for sample in samples.values() for end in sample.texts}
-        for end in sorted(self._texts - there):
-            listed = ", ".join(sorted(there)) or "no text at all"
-            raise UserError(f"{self._file}: no member ends in '.{end}'{nearest(end, TEXTS)}; its samples have {listed}")
+
+def check(source: WebdatasetSource, surveys: Iterable[Survey]) -> None:
+    """UserError when a column names an extension that no sample of any shard has; one shard may lack it."""
+    there = frozenset[str]().union(*(survey.texts for survey in surveys))
+    columns = (source.text_column, source.label_column, source.group_column)
+    for end in sorted({column.split(".")[0] for column in columns if column} - there):
+        listed = ", ".join(sorted(there)) or "no text that was asked for"
+        raise UserError(
+            f"{source.location}: no member ends in '.{end}'{nearest(end, TEXTS)}; its samples have {listed}"
+        )
 
 
 def _ends(name: str) -> tuple[str, str]:
