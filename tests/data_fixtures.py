@@ -42,7 +42,9 @@ def png(seed: int, side: int = 32) -> bytes:
 
 
 SOURCE = {"name": "test", "kind": "files", "location": "source", "licence": "CC0-1.0", "matte": WHITE,
-          "text_column": "text", "label_column": "label", "group_column": None}  # fmt: skip
+          "text_column": None, "label_column": None, "group_column": None}  # fmt: skip
+TOLD = {"text_column": "text", "label_column": "label"}
+"""What a source says that has metadata."""
 
 
 def collect_params(*sources: dict, max_bytes: int = 2**20, **changes: object) -> CollectParams:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +23,7 @@ def killed(batch, **options):
 
 def endless(batch, **options):
     while any(data == PICTURE for data, _ in batch):
-        time.sleep(1)
+        pass
     return EXAMINE(batch, **options)
 
 
@@ -57,7 +56,7 @@ def test_what_the_machine_decided_is_listed_and_the_next_night_decides_anew(thre
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints, "examine", moment)
         if moment is endless:
-            patch.setattr(workers, "WAITING", 0.02)
+            patch.setattr(workers, "allowed", lambda batch: 0.6)
         assert judge(three)["undecided"] == 1
     reason, detail = reasons(three)["b.png"]
     assert reason == "undecided" and words in detail and f"{len(PICTURE)} bytes" in detail

@@ -33,7 +33,8 @@ def collect_section(root):
 
 def test_a_source_is_appended_and_every_other_character_stays(root):
     before = (root / "params.yaml").read_text("utf-8")
-    folder(root, {"b.png": png(1), "a/c.png": png(2), "notes.doc": b"x"}, "pictures")
+    told = b"file_name,label\nb.png,x\na/c.png,y\n"
+    folder(root, {"b.png": png(1), "a/c.png": png(2), "notes.doc": b"x", "metadata.csv": told}, "pictures")
     lines = added(root, "pictures", matte="#00ff00", licence="on: # no comment", label_column="label")
     after = (root / "params.yaml").read_text("utf-8")
     at = before.index("clean:\n")

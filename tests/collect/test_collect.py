@@ -10,7 +10,7 @@ import zipfile
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import collect_params, digests, folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, collect_params, digests, folder, gather, png, tarred, zipped
 
 from components.base.errors import UserError
 from components.collect.look import look
@@ -131,11 +131,11 @@ def test_captions_and_labels_come_from_the_metadata_and_follow_it(tmp_path, kind
 
     source = folder(tmp_path, {"images/1.png": png(1), "images/2.png": png(2)}) / "images"
     write("a, b", "x")
-    gather(tmp_path)
+    gather(tmp_path, **TOLD)
     annotations = [(row["text"], row["label"]) for row in index(tmp_path)]
     assert annotations == [("a, b", "x"), (None, None)]
     write("c", "y")
-    gather(tmp_path)
+    gather(tmp_path, **TOLD)
     assert [(row["text"], row["label"]) for row in index(tmp_path)] == [("c", "y"), (None, None)]
     assert len(index(tmp_path)) == 2
 
@@ -143,7 +143,7 @@ def test_captions_and_labels_come_from_the_metadata_and_follow_it(tmp_path, kind
 def test_metadata_and_files_that_do_not_meet_are_listed(tmp_path):
     rows = "file_name,text,label\na.png,A,x\ngone.png,B,x\n../up.png,C,x\na.png,again,x\n"
     folder(tmp_path, {"a.png": png(1), "b.png": png(2), "metadata.csv": rows.encode()})
-    gather(tmp_path)
+    gather(tmp_path, **TOLD)
     assert refused(tmp_path) == {
         "gone.png": "file_missing", "b.png": "metadata_missing", "../up.png": "unsafe_name", "a.png": "metadata_twice"
     }  # fmt: skip
@@ -175,7 +175,7 @@ def test_metadata_and_files_that_do_not_meet_are_listed(tmp_path):
 def test_hostile_metadata_is_one_line(tmp_path, name, blob, message):
     folder(tmp_path, {"a.png": png(1), name: blob})
     with pytest.raises(UserError, match=message) as caught:
-        gather(tmp_path)
+        gather(tmp_path, **TOLD)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     assert not (tmp_path / "data/raw").exists()
 

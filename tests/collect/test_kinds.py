@@ -9,7 +9,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import collect_params, folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, collect_params, folder, gather, png, tarred, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from components.collect.look import fingerprint
 from components.collect.memory import MEMORY
 from components.samples import shards
 
-PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image"}
+PARQUET = {"name": "hf", "kind": "parquet", "location": "hf", "image_column": "image", **TOLD}
 WEB = {"name": "wds", "kind": "webdataset", "location": "wds", "text_column": "txt", "label_column": "json.kind.name"}
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -270,16 +270,16 @@ def test_a_prefix_of_a_store_is_a_folder(memory, tmp_path):
     for key, data in FILES.items():
         memory.pipe(f"/bucket/set/{key}", data)
     folder(tmp_path, FILES, "local")
-    gather(tmp_path, {"location": "memory://bucket/set"})
+    gather(tmp_path, {"location": "memory://bucket/set", **TOLD})
     far = rows(tmp_path, "source_key", "sha256", "text", "label"), refused(tmp_path)
-    gather(tmp_path / "other", {"location": str(tmp_path / "local")})
+    gather(tmp_path / "other", {"location": str(tmp_path / "local"), **TOLD})
     assert far == (rows(tmp_path / "other", "source_key", "sha256", "text", "label"), refused(tmp_path / "other"))
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred, lambda path, files: tarred(path, files, "w:gz")])
 def test_an_object_of_a_store_is_an_archive(memory, tmp_path, pack):
     memory.pipe("/bucket/archive", pack(tmp_path / "here", FILES).read_bytes())
-    gather(tmp_path, {"location": "memory://bucket/archive"})
+    gather(tmp_path, {"location": "memory://bucket/archive", **TOLD})
     assert rows(tmp_path, "source_key", "text") == [("a/1.png", "one"), ("b/2.png", "two")]
 
 

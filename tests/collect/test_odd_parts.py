@@ -6,13 +6,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, folder, gather, png, tarred, zipped
 
 from components.base.errors import UserError
 from components.collect.sources.source import litter
 from components.samples import shards
-
-TOLD = {"text_column": "text", "label_column": "label"}
 
 
 def labels(root):
@@ -173,3 +171,14 @@ def test_no_row_is_called_by_the_number_of_another(tmp_path, paths):
     sha = {hashlib.sha256(png(at)).hexdigest(): text for at, text in enumerate("abcd")}
     assert len({row["source_key"] for row in found}) == 4
     assert all(sha[row["sha256"]] == row["text"] for row in found)
+
+
+@pytest.mark.parametrize("column", ["text_column", "label_column", "group_column"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_column_of_metadata_that_is_not_there_is_the_users_mistake(tmp_path, column, kind):
+    files = {"cats/1.png": png(1), ".git/metadata.csv": b"file_name"}
+    (zipped if kind == "zip" else folder)(*((tmp_path / "source", files) if kind == "zip" else (tmp_path, files)))
+    with pytest.raises(UserError, match=rf"^source: {column} of source 'test' ask for columns of metadata\.csv"):
+        gather(tmp_path, **{column: "kind"})
+    gather(tmp_path)
+    assert labels(tmp_path) == {"cats/1.png": "cats"}

@@ -5,7 +5,7 @@ import os
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import digests, folder, gather, png, zipped
+from data_fixtures import TOLD, digests, folder, gather, png, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,8 +111,8 @@ def spy(name, asked):
 @pytest.mark.parametrize("change", [{"licence": "MIT"}, {"matte": "#000000"}, {"label_column": None}])
 def test_what_params_yaml_says_of_an_unchanged_source_is_followed(tmp_path, change):
     folder(tmp_path, {"a/1.png": png(1), "metadata.csv": b"file_name,text,label\na/1.png,t,l\n"})
-    gather(tmp_path)
-    gather(tmp_path, **change)
+    gather(tmp_path, **TOLD)
+    gather(tmp_path, **{**TOLD, **change})
     wanted = {"licence": "CC0-1.0", "matte": "#ffffff", "label": "l"} | change
     wanted |= {"label": "a"} if wanted.pop("label_column", "") is None else {}
     assert rows(tmp_path, *wanted) == [tuple(wanted.values())]

@@ -14,7 +14,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import collect_params, png
+from data_fixtures import TOLD, collect_params, png
 from websites import reply, site, source
 
 from components.base.errors import UserError
@@ -282,7 +282,7 @@ def test_look_downloads_and_collect_reads_offline(tmp_path, monkeypatch):
         table = {"url": [*urls, bad], "text": list("abcd"), "label": list("xxyy"), "of": list("ggho")}
         where.write_bytes(as_csv(table))
         params = collect_params(
-            kind="urls", location="list.csv", url_column="url", group_column="of", seconds=5.0, attempts=1,
+            kind="urls", location="list.csv", url_column="url", group_column="of", **TOLD, seconds=5.0, attempts=1,
             private=True, obey=True,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ import zlib
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import folder, gather, png, zipped
+from data_fixtures import TOLD, folder, gather, png, zipped
 
 from components.base.errors import UserError
 from components.samples import shards
@@ -78,7 +78,7 @@ def test_folders_written_with_a_backslash_are_no_images(tmp_path):
 def test_names_that_take_letters_apart_meet_metadata_that_does_not(tmp_path, kind):
     files = {"Vo\u0308gel.png": png(1), "metadata.csv": "file_name,text,label\nVögel.png,t,bird\n".encode()}
     (zipped if kind == "zip" else folder)(*((tmp_path / "source", files) if kind == "zip" else (tmp_path, files)))
-    gather(tmp_path)
+    gather(tmp_path, **TOLD)
     assert labels(tmp_path) == {"Vögel.png": "bird"} and refused(tmp_path) == {}
 
 

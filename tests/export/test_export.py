@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from checkouts import tree
 from data_checkout import HOSTILE, built
-from data_fixtures import digests, gather
+from data_fixtures import TOLD, digests, gather
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -141,8 +141,8 @@ def test_originals_are_byte_for_byte_and_called_by_their_hash(written, kept):
 
 
 BACK = {
-    "imagefolder": {},
-    "parquet": {"kind": "parquet", "image_column": "image"},
+    "imagefolder": TOLD,
+    "parquet": {"kind": "parquet", "image_column": "image", **TOLD},
     "webdataset": {"kind": "webdataset", "text_column": "txt", "label_column": "json.label"},
 }
 

@@ -14,7 +14,7 @@ from components.collect.sources import metadata
 from components.collect.sources.archives import Tar
 from components.collect.sources.folders import Folder
 from components.collect.sources.remote import RemoteFolder
-from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey, role
+from components.collect.sources.source import METADATA_NAMES, Annotation, File, Item, Print, Refusal, Survey, role
 from components.collect.sources.zips import Zip
 
 
@@ -57,6 +57,8 @@ class ImageFiles:
             detail = "its name does not end like an image's that is read here"
             refusals.append(Refusal(item.key, "not_an_image", detail))
         has_metadata = bool(by_role["metadata"])
+        if not has_metadata:
+            self._check_columns()
         captions, unusable = self._captions(by_role["metadata"], refusals)
         images = []
         for item in by_role["image"]:
@@ -85,6 +87,16 @@ class ImageFiles:
         if not isinstance(self._tree, Zip | Tar):
             name, state, _ = self._tree.identity(item)
             memory.keep(name, state, [sha256])
+
+    def _check_columns(self) -> None:
+        """UserError when columns of a metadata file are asked for, which is not there."""
+        asked = [name for name in type(self._source).COLUMNS if getattr(self._source, name)]
+        if asked:
+            raise UserError(
+                f"{self._source.location}: {', '.join(asked)} of source '{self._source.name}' ask for columns of "
+                f"{' or '.join(METADATA_NAMES)}, and none is in it: add one, or set them to null in params.yaml "
+                "(then the label is the name of the image's folder)"
+            )
 
     @cached_property
     def _listing(self) -> tuple[list[Item], list[Refusal]]:
