@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,11 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def names(self) -> np.ndarray:
+        """The keys of all facts, type KEY."""
+        return self._names
 
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """The position of each key of ``wanted`` (type KEY) in the store, int64, -1 where it is not known."""
@@ -163,16 +168,34 @@ class Store:
         self._texts = self._names.view("S32")[self._order]
 
 
-def forget_everywhere(folder: Path, names: np.ndarray) -> int:
-    """Remove the facts of ``names`` of every kind and rule below ``folder``; how many there were."""
+def keep_only(folder: Path, names: np.ndarray, *, beside: Collection[str] = ()) -> int:
+    """Remove all facts but those of ``names``, whatever rule they were made by; how many there were.
+
+    A fact's name tells neither the image nor the rule, so those of an image cannot be looked for: what an earlier
+    matte, side or version left of it goes because it is of nothing that stays.  Kinds in ``beside`` stay whole: they
+    show nothing of an image.  Files that are no whole segments, which a kill or an older version left, go too.
+    """
     count = 0
     for rule in sorted(folder.glob("*/*/")):
-        segment = next((path for path in sorted(rule.glob("*.facts")) if path.stat().st_size > _HEAD), None)
-        if segment is None:
+        if rule.parent.name in beside:
             continue
-        with segment.open("rb") as stream:
-            rows = int.from_bytes(stream.read(_HEAD)[len(_MAGIC) : len(_MAGIC) + 8], "little")
-        if rows:  # of what the records are does not matter here, only how long they are
-            size = (segment.stat().st_size - _HEAD) // rows - KEY.itemsize
-            count += Store(folder, rule.parent.name, rule.name, np.dtype(f"V{max(1, size)}")).forget(names)
+        files.sweep(rule)
+        for size in sorted({_record_bytes(path) for path in rule.glob("*.facts")} - {0}):
+            store = Store(folder, rule.parent.name, rule.name, np.dtype(f"V{size}"))
+            count += store.forget(np.unique(store.names[~np.isin(store.names.view("S32"), names.view("S32"))]))
+        for path in rule.glob("*.facts"):
+            if not _record_bytes(path):
+                path.unlink()
+        if not any(rule.iterdir()):
+            rule.rmdir()
     return count
+
+
+def _record_bytes(path: Path) -> int:
+    """The size of each record of the segment at ``path``; 0 when it is none."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    rows = int.from_bytes(head[len(_MAGIC) : len(_MAGIC) + 8], "little")
+    if not head.startswith(_MAGIC) or not rows:
+        return 0
+    return max(0, (path.stat().st_size - _HEAD) // rows - KEY.itemsize)

@@ -14,22 +14,22 @@ PAGES = ("reports/changes.html", "reports/model.html", "reports/decision.html", 
 """Pages that may show an image and that no data stage writes again."""
 
 
-def fact_keys(state: State, rows: Sequence[dict[str, Any]]) -> list[bytes]:
-    """The keys of all facts about the images in ``rows``; to be asked while their pixels are still there."""
-    found = {facts.key(row["sha256"], row["matte"]) for row in rows}
-    names = {row["sha256"] for row in rows}
+SHOW_NOTHING = ("pair", "candidates")
+"""Kinds of facts that hold no picture, and no vector of one: numbers about two images."""
+
+
+def erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
+    """Remove all facts but those about the images in ``rows`` as they are now; returns how many records there were.
+
+    To be called when the data stages are up to date: stage `profile` knows a picture by the pixels in the pack.
+    """
+    stay = {facts.key(row["sha256"], row["matte"]) for row in rows}
     pixels = state.root / "data/pixels"
     if (pixels / "header.json").is_file():
         header = pack.read_header(pixels)
-        wanted = [row for row, name in enumerate(pack.read_keys(pixels)) if name in names]
-        for data in pack.read_rows(pixels, header, wanted):  # stage `profile` knows a picture by what it shows
-            found.add(facts.key(str(header.spec.stored_shape), hashlib.sha256(data).hexdigest()))
-    return sorted(found)
-
-
-def erase_facts(state: State, keys: Sequence[bytes]) -> int:
-    """Remove the facts under ``keys`` from every store; returns how many records there were."""
-    return facts.forget_everywhere(state.folder / "facts", facts.keys(keys))
+        for data in pack.read_rows(pixels, header, range(header.rows)):
+            stay.add(facts.key(str(header.spec.stored_shape), hashlib.sha256(data).hexdigest()))
+    return facts.keep_only(state.folder / "facts", facts.keys(sorted(stay)), beside=SHOW_NOTHING)
 
 
 def erase_downloads(state: State, names: set[str]) -> int:

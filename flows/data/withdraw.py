@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.base.errors import UserError
 from components.html.page import visible
@@ -60,6 +61,7 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
             say(f"nothing to do: {_images(len(asked))} withdrawn already")
             if request.dry_run:
                 return
+            _erase_facts(state, known.rows)  # a kill may have come between the stages and the facts
         if request.purge:
             _purge(state, say, sure)
         elif wanted:
@@ -126,20 +128,23 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
-    facts = erase.fact_keys(state, [row for row in known.rows if row["sha256"] in wanted])
     withdrawn.append(state.root / RECORD, known.tombstones(new, reason))
     say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
-    facts_erased = erase.erase_facts(state, facts)
-    gone = erase.remove_pages(state)
-    left = {row["sha256"] for row in catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
-            if row["sha256"] in wanted and not row["withdrawn"]}  # fmt: skip
+    rows = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
+    left = {row["sha256"] for row in rows if row["sha256"] in wanted and not row["withdrawn"]}
     assert not left, f"stage collect left {sorted(left)}"
+    facts_erased = _erase_facts(state, rows)
+    gone = erase.remove_pages(state)
     pages = ", ".join(gone) or "none"
     say("erased from data/raw, data/pixels and reports; "
         f"{facts_erased:,} facts and {downloads:,} downloaded files erased; pages removed: {pages}")  # fmt: skip
     say("models/ and the registered versions are unchanged: `stillroom run` trains without these images")
+
+
+def _erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
+    return erase.erase_facts(state, [row for row in rows if not row["withdrawn"]])
 
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:

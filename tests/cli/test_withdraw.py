@@ -11,6 +11,7 @@ from data_checkout import built, copied, members, refresh
 from data_fixtures import png
 
 from components.base.errors import UserError
+from components.base.files import BESIDE
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
 from flows.data import diff, materialise, withdraw
@@ -19,6 +20,8 @@ from flows.workspace.paths import State
 
 PLACES = ("data/raw", "data/clean", "data/pixels", "data/splits", "data/profile", "reports", ".stillroom")
 RECORD = "data/withdrawn.jsonl"
+THUMB = bytes(range(100, 200))
+"""Stands for a picture in a record of a fact."""
 
 
 def digest(data: bytes) -> str:
@@ -67,6 +70,12 @@ def done(tmp_path_factory):
     names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
     kind = facts.np.dtype([("x", "f4", (3,))])
     facts.Store(root / ".stillroom/facts", "made-up", "rule", kind).add(names, facts.np.ones(2, kind))
+    earlier = root / ".stillroom/facts/picture/of-an-earlier-side"
+    dark = facts.keys([facts.key(digest(png(seed)), "#000000") for seed in (3, 4)])
+    shown = facts.np.frombuffer(THUMB * 2, f"V{len(THUMB)}")
+    facts.Store(root / ".stillroom/facts", earlier.parent.name, earlier.name, shown.dtype).add(dark, shown)
+    for name in ("old.facts", f".x.facts{BESIDE}0123", "other.facts"):
+        (earlier / name).write_bytes(b"stillroom facts 0\n" * ("old" in name) + THUMB)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(materialise, "materialise", lambda state, say: refresh(state.root))
         lines = erase(root, digest(png(3))[:12].upper(), f"noto-emoji:{key}", digest(png(3)))
@@ -115,6 +124,31 @@ def test_facts_and_downloads_are_forgotten(done):
     names = facts.keys([facts.key(digest(png(seed)), "#ffffff") for seed in (3, 4)])
     assert [at >= 0 for at in store.find(names)] == [False, True]
     assert "1 downloaded file" in done.text
+
+
+def test_pictures_by_an_earlier_matte_side_or_version_are_forgotten(done):
+    assert holders(done.root, THUMB) == []
+    assert not (done.root / ".stillroom/facts/picture/of-an-earlier-side").exists(), "of nothing that stays"
+
+
+def test_the_other_images_keep_their_facts(done, tmp_path):
+    """A refresh after a withdrawal computes nothing anew."""
+    root = tmp_path / "checkout"
+    shutil.copytree(done.root, root, symlinks=True)
+    before = {name for name in tree(root / ".stillroom/facts") if name.endswith(".facts")}
+    assert {name.split("/")[0] for name in before} >= {"image", "thumb", "vectors"}
+    refresh(root)
+    assert {name for name in tree(root / ".stillroom/facts") if name.endswith(".facts")} == before
+
+
+def test_what_a_kill_left_of_the_facts_goes_the_next_time(done, tmp_path):
+    root = tmp_path / "checkout"
+    shutil.copytree(done.root, root, symlinks=True)
+    names = facts.keys([facts.key(digest(png(3)), "#ffffff")])
+    shown = facts.np.frombuffer(THUMB, f"V{len(THUMB)}")
+    facts.Store(root / ".stillroom/facts", "thumb", "rule", shown.dtype).add(names, shown)
+    assert erase(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
+    assert holders(root, THUMB) == []
 
 
 def test_it_says_what_it_did_and_what_it_cannot_reach(done):
