@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ from components.base.errors import UserError
 
 BESIDE = ".beside-"
 """Part of the name of a file or folder that is still being written; after a crash it can be deleted."""
+_WRITER = re.compile(re.escape(BESIDE) + r"([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
+_OLD = 86_400.0  # seconds after which nobody on another machine is still writing
 
 
 @contextlib.contextmanager
@@ -25,7 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
     On any exception ``path`` is as it was and the file beside it is gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
+    sweep(path.parent, path.name)
+    beside = beside_of(path)
     try:
         yield beside
         sync(beside)
@@ -40,7 +47,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``; at the end it replaces ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
-    beside = _beside(path)
+    beside = beside_of(path)
     beside.mkdir()
     try:
         yield beside
@@ -49,7 +56,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 sync(Path(folder, name))
             sync(Path(folder))
         if path.exists():  # rename(2) does not replace a folder that holds something
-            old = _beside(path)
+            old = beside_of(path)
             os.replace(path, old)
             os.replace(beside, path)
             shutil.rmtree(old)
@@ -89,10 +96,44 @@ def read_json_object(path: Path, advice: str, *, most: int | None = None) -> dic
     return found
 
 
-def sweep(folder: Path, name: str = "") -> None:
-    """Remove what a killed run left beside ``folder / name`` (or beside anything in ``folder``)."""
-    for left in sorted(folder.glob(f".{name or '*'}{BESIDE}*")):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+def sweep(folder: Path, name: str = "", *, whoever: bool = False) -> None:
+    """Remove what a killed run left beside ``folder / name`` (or beside anything in ``folder``).
+
+    What another process is writing stays, unless with ``whoever``: on this machine while that process lives, on
+    another one that shares the folder for a day.
+    """
+    begin, left = f".{name}{BESIDE}" if name else ".", []
+    with os.scandir(folder) as entries:
+        left = [entry for entry in entries if entry.name.startswith(begin) and BESIDE in entry.name]
+    for entry in sorted(left, key=lambda entry: entry.name):
+        with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
+            if whoever or not _being_written(entry):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
+
+
+def _being_written(entry: os.DirEntry[str]) -> bool:
+    found = _WRITER.search(entry.name)
+    if found is None:
+        return False
+    if found[1] != _here():
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime < _OLD
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@functools.cache
+def _here() -> str:
+    """8 hex digits that tell this machine, and this container, from others: those in which a process has its number."""
+    try:
+        numbered = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbered = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbered}".encode()).hexdigest()[:8]
 
 
 def sync(path: Path) -> None:
@@ -110,5 +151,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}{BESIDE}{secrets.token_hex(4)}")
+def beside_of(path: Path) -> Path:
+    """A new name beside ``path`` for what is still being written; ``sweep`` removes it once this process is gone."""
+    return path.with_name(f".{path.name}{BESIDE}{_here()}-{os.getpid()}-{secrets.token_hex(4)}")

@@ -179,7 +179,7 @@ def keep_only(folder: Path, names: np.ndarray, *, beside: Collection[str] = ()) 
     for rule in sorted(folder.glob("*/*/")):
         if rule.parent.name in beside:
             continue
-        files.sweep(rule)
+        files.sweep(rule, whoever=True)
         for size in sorted({_record_bytes(path) for path in rule.glob("*.facts")} - {0}):
             store = Store(folder, rule.parent.name, rule.name, np.dtype(f"V{size}"))
             count += store.forget(np.unique(store.names[~np.isin(store.names.view("S32"), names.view("S32"))]))

@@ -14,6 +14,8 @@ _GITIGNORE = f"""\
 /.venv/
 /.stillroom/
 __pycache__/
+# What is still being written, or was when its writer was killed.
+.*.beside-*
 # Outputs of the stages: DVC has them (dvc.lock), git has their hashes.
 /data/raw
 /data/clean

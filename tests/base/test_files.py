@@ -41,21 +41,60 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["pixels"]
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
-    script = """
-        import os, sys
-        from pathlib import Path
-        from components.base import files
-        with files.replacing_folder(Path(sys.argv[1])) as beside:
-            (beside / "half").write_text("half")
-            os.kill(os.getpid(), 9)
-    """
-    target = tmp_path / "pixels"
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(target)], check=False)
-    assert not target.exists() and len(os.listdir(tmp_path)) == 1
-    with files.replacing_folder(target) as beside:
-        (beside / "whole").write_text("whole")
-    assert os.listdir(tmp_path) == ["pixels"]
+HALF = """
+    import os, sys, time
+    from pathlib import Path
+    from components.base import files
+    with getattr(files, sys.argv[1])(Path(sys.argv[2])) as beside:
+        (beside / "half" if "folder" in sys.argv[1] else beside).write_text("half")
+        print(flush=True)
+        time.sleep(60)
+"""
+
+
+def half_written(how, target):
+    """A process that is in the middle of writing ``target``."""
+    script = [sys.executable, "-c", textwrap.dedent(HALF), how, str(target)]
+    writer = subprocess.Popen(script, stdout=subprocess.PIPE)
+    writer.stdout.read(1)
+    return writer
+
+
+def write(how, target):
+    with getattr(files, how)(target) as beside:
+        (beside / "whole" if "folder" in how else beside).write_text("whole")
+
+
+@pytest.mark.parametrize("how", ["replacing", "replacing_folder"])
+def test_what_a_killed_run_left_is_swept_by_the_next_and_what_another_writes_is_not(tmp_path, how):
+    target = tmp_path / "pixels[1]"  # no pattern of names
+    with half_written(how, target) as writer:
+        assert not target.exists() and len(os.listdir(tmp_path)) == 1
+        write(how, target)
+        assert len(os.listdir(tmp_path)) == 2, "it is still being written"
+        files.sweep(tmp_path)
+        assert len(os.listdir(tmp_path)) == 2
+        writer.kill()
+        writer.wait()
+    write(how, target)
+    assert os.listdir(tmp_path) == ["pixels[1]"]
+
+
+def test_what_another_machine_writes_is_left_for_a_day(tmp_path):
+    there = tmp_path / f".x{files.BESIDE}00000000-1-00000000"
+    there.write_text("half")
+    files.sweep(tmp_path)
+    assert there.exists()
+    os.utime(there, (1, 1))
+    files.sweep(tmp_path, "x")
+    assert not there.exists()
+
+
+def test_everything_is_swept_where_nobody_else_may_write(tmp_path):
+    with half_written("replacing", tmp_path / "x") as writer:
+        files.sweep(tmp_path, whoever=True)
+        assert os.listdir(tmp_path) == []
+        writer.kill()
 
 
 @pytest.mark.parametrize(

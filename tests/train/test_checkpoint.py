@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back, damage is seen, nothing piles up."""
 
+import hashlib
 import logging
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path, how, c
     blob = bytearray(path.read_bytes())
     blob[len(blob) // 2] ^= 1
     path.write_bytes({"flip": blob, "cut": blob[:-9], "empty": b""}[how])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.load(tmp_path)["images_seen"] == 16
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\3\4" + bytes(100)])
+def test_what_is_none_under_the_name_of_one_falls_back_to_the_one_before(tmp_path, content, caplog):
+    checkpoint.save(tmp_path, 16, state(16), keep=2)
+    path = checkpoint.save(tmp_path, 32, state(32), keep=2)
+    path.unlink()
+    (tmp_path / f"{path.name[:12]}-{hashlib.sha256(content).hexdigest()[:16]}.pt").write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load(tmp_path)["images_seen"] == 16
     assert "damaged" in caplog.text

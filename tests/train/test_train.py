@@ -267,7 +267,7 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(packs, tmp_path):
 def test_two_ranks_stop_together_and_learn_what_one_learns(packs, tmp_path):
     params = tiny(images=400, ranks=2, checkpoint_images=100000, validations=1)
     process = child(tmp_path, params, packs)
-    wait_for(lambda: list(tmp_path.rglob("ranks-*")))
+    wait_for(lambda: list(tmp_path.rglob(".ranks.beside-*")))
     wait_for(lambda: len(alive(tmp_path)) == 2)
     time.sleep(2)
     began = time.monotonic()

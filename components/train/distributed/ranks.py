@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 import components
+from components.base import files
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
 from components.train.distributed import shared
@@ -37,6 +37,9 @@ OUT_OF_MEMORY = 3
 
 _EVERY, _GRACE = 1.0, 30.0
 """Seconds between two looks at the other ranks, and those in which one may notice by itself that another failed."""
+
+_MEETING = "ranks"
+"""What the file is called through which the ranks find each other, with the name of its process (files.beside_of)."""
 
 _STORE, _RANK, _SIZE = "STILLROOM_RANKS_STORE", "STILLROOM_RANK", "STILLROOM_RANKS"
 _LEADER, _SHARED = "STILLROOM_LEADER", "STILLROOM_SHARED"
@@ -140,7 +143,8 @@ def _lead(size: int, scratch: Path, command: Sequence[str]) -> Iterator[Group]:
         yield Group(0, 1, _device(0))
         return
     scratch.mkdir(parents=True, exist_ok=True)
-    meeting = scratch / f"ranks-{secrets.token_hex(4)}"
+    files.sweep(scratch, _MEETING)
+    meeting = files.beside_of(scratch / _MEETING)
     children: list[subprocess.Popen] = []
     own: shared.Shared | None = None
     theirs: Sequence[Sequence[int]] = [()] * (size - 1)
