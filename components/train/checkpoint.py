@@ -11,6 +11,7 @@ import hashlib
 import logging
 import shutil
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,14 +166,23 @@ def _damaged(path: Path, group: Group) -> bool:
     """Whether this rank's share of the checkpoint at ``path`` is not what was written."""
     wanted = path.stem.split("-")[1]
     if not path.is_dir():
-        return group.rank == 0 and files.sha256(path)[:16] != wanted
-    if group.rank == 0 and _digest(path)[:16] != wanted:
+        return group.rank == 0 and (files.sha256(path)[:16] != wanted or not _readable(path))
+    if group.rank == 0 and (_digest(path)[:16] != wanted or not _readable(path / REST)):
         return True
     sums = sorted(path.glob(f"*{_SUM}"))[group.rank :: group.size]
     return any(
         not (part := each.with_suffix("")).is_file() or files.sha256(part).encode() != each.read_bytes()
         for each in sums
     )
+
+
+def _readable(path: Path) -> bool:
+    """Whether the file at ``path`` is one of torch's at all: a name may fit bytes that are none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError):
+        return False
 
 
 def forget(folder: Path, beyond: int) -> None:
