@@ -50,10 +50,11 @@ class Plan:
 def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
     """Bring images, captions and labels into Parquet shards that only grow, and list what was refused."""
     gone = set(record.names(withdrawn))
+    _refuse_lost_index(raw)
     memory = Memory(scratch / MEMORY)
     before = ledger.read(raw) if (raw / shards.INDEX).exists() and (raw / shards.REFUSED).exists() else {}
     plans = _plan(params, look, before, gone, memory, scratch)
-    raw.mkdir(parents=True, exist_ok=True)
+    _begin(raw)
     index, refused = Index(raw), Refused(raw)
     orphans = shards.clear_orphans(raw, index.columns["shard"])
     if orphans:
@@ -72,6 +73,22 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     memory.save(all_seen=False)
     copies.clear(scratch)
     return _numbers(index, refused, after)
+
+
+def _refuse_lost_index(raw: Path) -> None:
+    """UserError when there are shards and no index, as after an interrupted `dvc checkout`: they would be removed."""
+    if shards.present(raw) and not (raw / shards.INDEX).exists():
+        raise UserError(
+            f"{raw / shards.INDEX}: lost, and the shards beside it hold images that may be nowhere else: "
+            f"`dvc checkout` brings it back (to begin anew, remove {raw})"
+        )
+
+
+def _begin(raw: Path) -> None:
+    """Make an empty index before the first shard, so that shards without one always mean that it was lost."""
+    raw.mkdir(parents=True, exist_ok=True)
+    if not (raw / shards.INDEX).exists():
+        Index(raw).write(raw)
 
 
 def _plan(

@@ -86,9 +86,14 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.parquet"
 
 
+def present(raw: Path) -> list[str]:
+    """The file names of the shards in ``raw``, sorted; none where there is no such folder."""
+    return sorted(path.name for path in raw.iterdir() if _NAME.fullmatch(path.name)) if raw.is_dir() else []
+
+
 def following(raw: Path) -> int:
     """The number of the first shard after all that lie in ``raw``."""
-    return 1 + max((int(path.name[6:11]) for path in raw.iterdir() if _NAME.fullmatch(path.name)), default=-1)
+    return 1 + max((int(name[6:11]) for name in present(raw)), default=-1)
 
 
 def read_index(raw: Path) -> pa.Table:
@@ -100,7 +105,7 @@ def clear_orphans(raw: Path, known: Iterable[str]) -> list[str]:
     """Remove what a killed run left in ``raw``: half-written files, and shards that no index names."""
     files.sweep(raw)
     named = set(known)
-    orphans = sorted(path.name for path in raw.iterdir() if _NAME.fullmatch(path.name) and path.name not in named)
+    orphans = [name for name in present(raw) if name not in named]
     for name in orphans:
         (raw / name).unlink()
     return orphans

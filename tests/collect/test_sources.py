@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ from data_fixtures import TOLD, digests, folder, gather, png, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.base.errors import UserError
 from components.collect.memory import MEMORY
 from components.samples import shards
 
@@ -207,6 +209,34 @@ def test_the_other_shards_are_not_rewritten(tmp_path):
     gather(tmp_path)
     after = digests(tmp_path / "data/raw")
     assert after["shard-00000.parquet"] == before["shard-00000.parquet"] and "shard-00001.parquet" not in after
+
+
+def test_a_lost_index_deletes_no_shard(tmp_path):
+    source = folder(tmp_path, {"a.png": png(1), "b.png": png(2)})
+    gather(tmp_path)
+    (source / "a.png").unlink()
+    before = digests(tmp_path / "data/raw")
+    for lost in (["index.parquet"], ["refused.parquet"], ["collected.json"]):
+        for name in lost:
+            (tmp_path / "data/raw" / name).unlink()
+    with pytest.raises(UserError, match=r"index\.parquet: lost, and the shards beside it.*dvc checkout"):
+        gather(tmp_path)
+    assert digests(tmp_path / "data/raw") == {"shard-00000.parquet": before["shard-00000.parquet"]}
+    shutil.rmtree(tmp_path / "data/raw")
+    assert gather(tmp_path)["items"] == 1
+
+
+def test_a_first_collection_that_is_killed_is_begun_again(tmp_path, monkeypatch):
+    folder(tmp_path, {"a.png": png(1), "b.png": png(2)})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("components.collect.index.Refused.write", kill)
+        gather(tmp_path)
+    assert shards.present(tmp_path / "data/raw") == ["shard-00000.parquet"]
+    assert gather(tmp_path)["items"] == 2 and shards.present(tmp_path / "data/raw") == ["shard-00000.parquet"]
+
+
+def kill(*_):
+    raise Killed
 
 
 class Killed(BaseException):
