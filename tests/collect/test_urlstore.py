@@ -80,13 +80,36 @@ def test_a_journal_does_not_grow_for_ever(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "line", ["null", "[]", '"x"', "{}", '{"key":1}', '{"key":"a","sha256":5,"x":1}', "{" * 9999, "\xff"]
+    "line",
+    ["null", "[]", '"x"', "{}", '{"key":1}', '{"key":"a","x":1}', '{"key":"a","sha256":5}', "{" * 9999, "\xff", "\r"],
 )
-def test_a_line_that_makes_no_sense_costs_what_follows_it(tmp_path, line):
+@pytest.mark.parametrize("at", [1, 3, -1])
+def test_a_line_that_makes_no_sense_costs_itself_alone(tmp_path, line, at):
     journal = filled(tmp_path) / JOURNAL
-    journal.write_bytes(journal.read_bytes() + line.encode("latin-1") + b"\n")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines.insert(at, line.encode("latin-1") + b"\n")
+    journal.write_bytes(b"".join(lines))
     with Writer(tmp_path, name="web") as writer:
         assert len([entry for entry in writer.entries.values() if entry.sha256]) == 5
+        writer.put("http://a/new", b"new")
+    assert Store(tmp_path)._bad == 0, "the journal is written anew without it"
+    assert {key for key, entry in Store(tmp_path).entries.items() if entry.sha256} >= {"http://a/0", "http://a/new"}
+
+
+@given(at=st.integers(0, 700), bit=st.integers(0, 7))
+def test_a_flipped_bit_costs_two_urls_at_most_and_no_withdrawal(tmp_path_factory, at, bit):
+    folder = filled(tmp_path_factory.mktemp("store"))
+    with Writer(folder, name="web") as writer:
+        gone = writer.entries["http://a/4"].sha256
+        writer.erase([gone])
+    blob = bytearray((folder / JOURNAL).read_bytes())
+    blob[at % len(blob)] ^= 1 << bit
+    (folder / JOURNAL).write_bytes(blob)
+    with Writer(folder, name="web") as writer:
+        there = [writer.entries.get(f"http://a/{n}") for n in range(4)]
+        assert sum(entry is not None and writer.read(entry) == bytes([n]) * 50 for n, entry in enumerate(there)) >= 2
+        last = writer.entries.get("http://a/4", Entry())
+        assert not last.sha256 or writer.read(last) is None
 
 
 def test_two_writers_at_once_are_refused_in_one_line(tmp_path):

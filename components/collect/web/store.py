@@ -2,8 +2,9 @@
 
 ``journal.jsonl`` holds the last result of each key: the location of its bytes, or why there are none.
 ``pack-NNNNN.bin`` holds the bytes, equal ones once.  Bytes are written before their line: after a kill every line has
-its bytes, and a line that is cut off is dropped.  After a power cut the disk may hold a line without its bytes: when
-the store is opened, the lines after the last ``{"synced": true}`` are checked against their SHA-256.
+its bytes, and a line that is cut off is dropped; one that is damaged costs its URL alone.  After a power cut the disk
+may hold a line without its bytes: when the store is opened, the lines after the last ``{"synced": true}`` are checked
+against their SHA-256.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -45,6 +47,9 @@ class Entry:
     detail: str = ""
 
 
+_NOTHING = Entry()
+
+
 class Store:
     """A store, open for reading."""
 
@@ -54,8 +59,10 @@ class Store:
         self._doubtful: list[str] = []
         """Keys written after the last sync."""
         self._lines = 0
+        self._bad = 0
+        """Lines of the journal that cannot be read."""
         self._good = self._load()
-        """Bytes of the journal that are whole lines."""
+        """Bytes of the journal that are whole lines, readable or not."""
 
     def read(self, entry: Entry) -> bytes | None:
         """The bytes of ``entry``; None when their hash is wrong (a damaged disk)."""
@@ -73,16 +80,17 @@ class Store:
         except FileNotFoundError:
             return 0
         good = 0
-        for line in blob.splitlines(keepends=True):
+        for line in re.findall(rb"[^\n]*\n|[^\n]+", blob):
+            if not line.endswith(b"\n"):
+                break  # its writer was killed
             try:
-                if not line.endswith(b"\n"):
-                    raise ValueError("cut off")
                 self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError):
-                log.warning("%s: damaged from byte %d on; those images are fetched again", JOURNAL, good)
-                break
+            except (ValueError, TypeError, KeyError, RecursionError):
+                self._bad += 1
             good += len(line)
             self._lines += 1
+        if self._bad:
+            log.warning("%s: %d damaged lines; what they said is fetched again", JOURNAL, self._bad)
         return good
 
     def _take(self, record: dict) -> None:
@@ -94,7 +102,10 @@ class Store:
         if not isinstance(record, dict) or not isinstance(record.get("key"), str):
             raise ValueError("no entry")
         key = record.pop("key")
-        self.entries[key] = Entry(**record)
+        entry = Entry(**record)
+        if any(type(value) is not type(getattr(_NOTHING, name)) for name, value in record.items()):
+            raise ValueError("values of another type")
+        self.entries[key] = entry
         self._doubtful.append(key)
 
     def _pack(self, number: int) -> Path:
@@ -187,10 +198,12 @@ class Writer(Store):
     def _open_journal(self) -> None:
         """Open the journal behind its last whole line; rewrite it when most of its lines are out of date."""
         path = self.folder / JOURNAL
-        if self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful:
+        if self._bad or (self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful):
+            late = dict.fromkeys(self._doubtful)
+            sure = [_entry_line(*each) for each in self.entries.items() if each[0] not in late]
+            doubtful = [_entry_line(key, self.entries[key]) for key in late]
             with files.replacing(path) as beside, beside.open("wb") as stream:
-                lines = (_entry_line(*each) for each in self.entries.items())
-                stream.writelines([_line(_FORMAT), *lines, _line(_SYNCED)])
+                stream.writelines([_line(_FORMAT), *sure, _line(_SYNCED), *doubtful])
             self._good = path.stat().st_size
         self._journal = path.open("ab", buffering=0)  # unbuffered: a kill loses nothing
         self._journal.truncate(self._good)
