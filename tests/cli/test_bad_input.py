@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sqlite3
@@ -122,6 +123,10 @@ def test_a_link_in_a_tar_is_refused_by_name(checkout):
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
+        rows = b"file_name,text,label,base_codepoint\n" + b"".join(b"good-%d.png,,,\n" % at for at in range(3))
+        metadata = tarfile.TarInfo("metadata.csv")
+        metadata.size = len(rows)
+        archive.addfile(metadata, io.BytesIO(rows))
     point(checkout, "source.tar")
     done = collect(checkout)
     assert done.returncode == 0, done.stderr
