@@ -10,7 +10,13 @@ _MOST = 200  # characters of another library's error inside a line of ours
 
 
 class UserError(Exception):
-    """What is wrong, where, what came, what was wanted and what to do, in one line."""
+    """What is wrong, where, what came, what was wanted and what to do, in one line.
+
+    It may repeat names and labels that a file brought: what could steer a terminal is written out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("\n".join(map(printable, str(message).split("\n"))))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

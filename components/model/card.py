@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.base.errors import printable
 from components.diffusion.objective import Objective
 from components.model import lines, schedulers
 from components.samples.spec import SampleSpec
@@ -124,7 +125,7 @@ def text(
     weights, ``error`` the x0 error on validation images or None where it is not known.
     """
     kind, objective = _KINDS[recipe.network], recipe.objective
-    numbered = [f"{at} {' '.join(name.split())}" for at, name in enumerate(classes)]
+    numbered = [f"{at} {_plain(name)}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
     return _CARD.format(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
@@ -145,6 +146,12 @@ def text(
         )),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A label as it is shown in Markdown: no tag, link or image of its own, and nothing that steers a terminal."""
+    shown = printable(" ".join(name.split()))
+    return re.sub(r"[\\`*<>\[\]|]|&(?=#|\w+;)", lambda found: f"\\{found[0]}", shown)
 
 
 def with_knee(card: str, drawing: lines.Drawing) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base import events, files
-from components.base.errors import UserError
+from components.base.errors import UserError, printable
 from flows.registry import reference
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -92,7 +92,7 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         names = request.labels or denoiser.classes
         kinds = [denoiser.class_id(each) for each in names] or [-1]
         class_ids = [kinds[at % len(kinds)] for at in range(request.num)]
-        shown = ", then ".join(names[: request.num]) or "no labels"
+        shown = ", then ".join(map(printable, names[: request.num])) or "no labels"
         origin = _provenance(denoiser, planned, name, folder, request)
         if dry_run:
             _print_plan(denoiser, planned, request, outputs, shown)
