@@ -182,3 +182,20 @@ def test_a_column_of_metadata_that_is_not_there_is_the_users_mistake(tmp_path, c
         gather(tmp_path, **{column: "kind"})
     gather(tmp_path)
     assert labels(tmp_path) == {"cats/1.png": "cats"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_a_picture_whose_name_holds_control_characters_is_kept_and_its_name_written_out(tmp_path, kind):
+    files = {"a\x07\n.png": png(1), "b.png": png(2), "metadata.csv": b'file_name,label\n"a\x07\n.png",x\nb.png,y\n'}
+    if kind == "folder":
+        folder(tmp_path, files)
+    else:
+        (zipped if kind == "zip" else tarred)(tmp_path / "source", files)
+    gather(tmp_path, label_column="label")
+    assert labels(tmp_path) == {"a\\x07\\x0a.png": "x", "b.png": "y"} and refused(tmp_path) == {}
+
+
+def test_names_of_what_is_read_as_png_or_jpeg_are_images(tmp_path):
+    folder(tmp_path, {"a.apng": png(1), "b.MPO": png(2)})
+    gather(tmp_path)
+    assert set(labels(tmp_path)) == {"a.apng", "b.MPO"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.base.errors import UserError
-from components.collect.sources.source import Item, Refusal, sift, why
+from components.collect.sources.source import Item, Refusal, litter, role, safe_key, sift, why
 
 
 class Location(NamedTuple):
@@ -103,11 +103,18 @@ class Folder:
             else:
                 if not target.is_relative_to(self._real):
                     trouble = "link", "a link that leaves the source"
+                elif _is_picture(safe_key(target.relative_to(self._real).as_posix())[0]):
+                    trouble = "link", "a link to a picture that is in the source itself"
         if trouble is None and stat.S_ISDIR(found.st_mode):
             trouble = "link", "a link to a folder"
         elif trouble is None and not stat.S_ISREG(found.st_mode):
             trouble = "device", "a pipe, socket or device, not a file"
         return found.st_size, Location(path, _state(found)), trouble
+
+
+def _is_picture(key: str) -> bool:
+    """Whether a file of that name is taken in by itself."""
+    return role(key) == "image" and not litter(key)
 
 
 def locate(location: str, root: Path, *, where: str) -> LocalFile | Folder:

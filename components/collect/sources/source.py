@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from components.collect.memory import Memory
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 # Text files that people put beside images: counted, not refused.
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)
@@ -26,6 +26,8 @@ LITTER_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 LONGEST_NAME = 4096  # characters; PATH_MAX of Linux
 # Most names: no part is empty or begins with a dot, so no other check is needed.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Item(NamedTuple):
@@ -127,18 +129,18 @@ def safe_key(name: str) -> tuple[str, str]:
     """``name`` without empty and ``.`` parts, and what is unsafe about it ('' when nothing is).
 
     Letters with marks are one character each (NFC): macOS takes them apart (NFD), and what names them may not.
+    Control characters are written out, as ``\\x07``: they are no reason to leave a picture out.
     """
     if len(name) <= LONGEST_NAME and _PLAIN.fullmatch(name):
         return name, ""
     name = unicodedata.normalize("NFC", name)
     parts = name.replace("\\", "/").split("/")
     key = "/".join(part for part in name.split("/") if part not in ("", "."))
+    key = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", key)
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
         return key, "an absolute name"
     if ".." in parts:
         return key, "a name that leaves its folder"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        return key, "a name with control characters"
     if printable(name) != name:
         return key, "a name that is not UTF-8 text"
     if not key or len(key) > LONGEST_NAME:
