@@ -20,6 +20,7 @@ from websites import reply, site, source
 from components.base.errors import UserError
 from components.collect.look import look
 from components.collect.stage import collect
+from components.collect.web import urllist
 from components.collect.web.store import Store
 from components.collect.web.urllist import UrlList, fetch_all, read_list
 from components.samples import shards
@@ -59,7 +60,7 @@ def test_a_table_says_what_is_at_each_url(name, write):
 def test_plain_text_has_a_url_a_line():
     rows, refusals = read_list("a.txt", b"# mine\nhttp://a/1\r\n\n  http://a/2  \nhttp://a/1#x\nno url\n", source())
     assert [row.key for row in rows] == ["http://a/1", "http://a/2"]
-    assert [(each.key, each.reason) for each in refusals] == [("http://a/1", "url_twice"), ("a.txt line 6", "bad_url")]
+    assert {each.key: each.reason for each in refusals} == {"http://a/1": "url_twice", "a.txt line 6": "bad_url"}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,8 @@ def get(rows, store, *, max_bytes=10_000, **changes):
     return fetch_all(source(**changes), rows, store, max_bytes=max_bytes, pause=lambda failed: 0.0)
 
 
-def test_a_look_fetches_what_is_missing_and_tries_again_what_failed(tmp_path):
+def test_a_look_fetches_what_is_missing_and_tries_again_what_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(urllist, "_GONE_MILLISECONDS", 0)
     with site() as here:
         good = [here.say(f"/{at}.png", png(at, 8)) for at in range(5)]
         bad = here.say("/bad.png", (503, {}, b""), (503, {}, b""), (404, {}, b""), png(9, 8))
@@ -158,7 +160,63 @@ def test_nothing_depends_on_what_came_first(tmp_path):
         assert found[0] == found[1] == found[2]
 
 
-def test_the_digest_changes_with_whatever_collect_would_see(tmp_path):
+def test_what_is_gone_is_asked_for_once_a_week(tmp_path, monkeypatch):
+    with site() as here:
+        rows = rows_of(here.say("/a", png(1, 8)), here.say("/b", (404, {}, b"")), here.say("/c", (403, {}, b"")))
+        for _ in range(3):
+            get(rows, tmp_path)
+        assert (here.asked["/b"], here.asked["/c"]) == (1, 3)
+        monkeypatch.setattr(urllist.time, "time", lambda: 8 * 86_400 + 4e9)
+        get(rows, tmp_path)
+        assert here.asked["/b"] == 2
+
+
+def test_a_link_that_fails_now_so_and_now_so_is_one_state_of_the_data(tmp_path):
+    with site() as here:
+        flaky = here.say("/b", *((status, {}, b"") for status in (502, 503, 429, 500)), png(2, 8))
+        rows = rows_of(here.say("/a", png(1, 8)), flaky)
+        seen = []
+        for _ in range(5):
+            get(rows, tmp_path, attempts=1)
+            seen.append(UrlList(rows, [], tmp_path, name="web").sha256())
+        assert len(set(seen[:4])) == 1 and seen[4] != seen[0]
+
+
+def test_who_asks_to_come_back_much_later_starves_no_other_url_of_its_host(tmp_path):
+    with site() as here:
+        later = [here.say(f"/later/{at}", (503, {"Retry-After": "999"}, b"")) for at in range(3)]
+        good = [here.say(f"/{at}", png(at, 8)) for at in range(5)]
+        rows = rows_of(*later, *good)
+        for _ in range(4):
+            get(rows, tmp_path, attempts=1)
+        there = [item.key for item in UrlList(rows, [], tmp_path, name="web").listing()[0]]
+        assert there == sorted(good)
+
+
+LONG = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("name", ["hash", "key", "code", "s", "t", "oh"])
+def test_a_hidden_value_that_says_which_image_it_is_tells_them_apart(name):
+    rows = rows_of(*(f"http://a/x?{name}={LONG}{at}" for at in range(5)))
+    assert len({row.key for row in rows}) == 5
+    alone = rows_of(f"http://a/x?{name}={LONG}3")
+    assert alone[0].key == rows[3].key, "whatever else is in the list"
+    assert all(LONG not in row.key and "***" in row.key for row in rows)
+
+
+def test_a_secret_is_no_part_of_a_name_unless_it_alone_tells_images_apart():
+    signed = [rows_of(f"http://a/x?X-Amz-Signature={LONG}{at}")[0].key for at in range(2)]
+    assert signed == ["http://a/x?X-Amz-Signature=***"] * 2, "a signature that is renewed"
+    rows = rows_of(*(f"http://a/x?token={word}" for word in ("one", "two", "three")))
+    assert len({row.key for row in rows}) == 3
+    assert all(re.fullmatch(r"http://a/x\?token=\*\*\*[0-9a-f]{6}", row.key) for row in rows)
+    _, refusals = read_list("list.txt", b"http://me:one@a/x\nhttp://me:two@a/x\n", source())
+    assert [each.reason for each in refusals] == ["url_twice"]
+
+
+def test_the_digest_changes_with_whatever_collect_would_see(tmp_path, monkeypatch):
+    monkeypatch.setattr(urllist, "_GONE_MILLISECONDS", 0)
     with site() as here:
         url, bad = here.say("/a", png(1, 8)), here.say("/b", (404, {}, b""), (410, {}, b""), png(2, 8))
         rows = rows_of(url, bad)

@@ -45,6 +45,8 @@ class Entry:
     offset: int = 0
     reason: str = ""
     detail: str = ""
+    asked: int = 0
+    """When it was asked for last in vain, in milliseconds since 1970; 0: never, or it is not known."""
 
 
 _NOTHING = Entry()
@@ -160,9 +162,16 @@ class Writer(Store):
             self._locations[sha256] = entry
         self._add(key, entry)
 
-    def fail(self, key: str, reason: str, detail: str) -> None:
-        """Keep why ``key`` has no image; writes nothing when that is known."""
-        entry = Entry(reason=reason, detail=detail)
+    def fail(self, key: str, reason: str, detail: str, *, asked: int = 0, passing: bool = False) -> None:
+        """Keep why ``key`` has no image; writes nothing when that is known.
+
+        With ``passing``, as of a server that is busy, an earlier failure stays what is said of it: a link that fails
+        in one way today and in another tomorrow makes no new state of the data.
+        """
+        old = self.entries.get(key)
+        if passing and old is not None and not old.sha256 and old.reason not in ("damaged", _WITHDRAWN):
+            reason, detail = old.reason, old.detail
+        entry = Entry(reason=reason, detail=detail, asked=asked)
         if self.entries.get(key) != entry:
             self._add(key, entry)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 import functools
+import hmac
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 PORTS = {"http": 80, "https": 443}
 LONGEST = 8192  # characters; servers refuse longer ones
 HIDDEN = "***"
+_DIGITS, _FEW_DIGITS = 16, 6  # hexadecimal, of the digest of a value that looks random, and of any other
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
 _SAFE = "/%:@!$&'()*+,;=~-._[]"  # what stays as it is in a path; in a query "?" does, too
 _PLAIN = re.compile(r"[A-Za-z0-9/%:@!$&'()*+,;=~._\[\]-]*")
@@ -53,8 +56,27 @@ class Url:
 
     @property
     def shown(self) -> str:
-        """The address without credentials, with ``***`` for every value that looks secret; also its key."""
-        return self.origin + _redacted(self.target)
+        """The address without credentials, with ``***`` for every value that looks secret."""
+        return self.origin + _redacted(self.target, lambda _: HIDDEN)
+
+    def key(self, *, apart: bool = False) -> str:
+        """What the image there is called: ``shown``, where a digest stands for each value that may say which it is.
+
+        That is a value under a name such as ``hash`` or ``code``.  One that is surely a secret (``token``, a
+        signature) is renewed while the image stays, so it is no part of the name, unless with ``apart``.  The digest
+        is keyed by the rest of the address; of what a dictionary may hold it is too short to tell the value.
+        """
+        shown = self.shown
+
+        def mark(part: str) -> str:
+            name, _, value = part.partition("=")
+            random = bool(_RANDOM.fullmatch(value))
+            if not apart and not (random and _SHORT_NAMES.match(unquote(name).lower())):
+                return HIDDEN
+            digits = hmac.new(shown.encode(), part.encode(), "sha256").hexdigest()
+            return f"{HIDDEN}{digits[: _DIGITS if random else _FEW_DIGITS]}"
+
+        return self.origin + _redacted(self.target, mark)
 
     def __str__(self) -> str:
         return self.shown
@@ -129,19 +151,20 @@ def _basic(netloc: str) -> str | None:
     return "Basic " + base64.b64encode(unquote(credentials).encode()).decode() if at else None
 
 
-def _redacted(target: str) -> str:
-    """``target`` with its secret values hidden; also those after ``;`` in the path, such as jsessionid."""
-    path, mark, query = target.partition("?")
+def _redacted(target: str, mark: Callable[[str], str]) -> str:
+    """``target`` with ``mark(name=value)`` for each secret value; also after ``;`` in the path, as jsessionid."""
+    path, question, query = target.partition("?")
     head, *rest = path.split(";")
-    path = ";".join([head, *(_part(part) for part in rest)])
-    return path + mark + "".join(part if part in "&;" else _part(part) for part in re.split("([&;])", query))
+    path = ";".join([head, *(_part(part, mark) for part in rest)])
+    parts = re.split("([&;])", query)
+    return path + question + "".join(part if part in "&;" else _part(part, mark) for part in parts)
 
 
-def _part(part: str) -> str:
+def _part(part: str, mark: Callable[[str], str]) -> str:
     name, equals, value = part.partition("=")
     if not equals:
-        return HIDDEN if _VALUES.match(unquote(part)) else part
-    return f"{name}={HIDDEN}" if value and _is_secret(unquote(name).lower(), value) else part
+        return mark(part) if _VALUES.match(unquote(part)) else part
+    return f"{name}={mark(part)}" if value and _is_secret(unquote(name).lower(), value) else part
 
 
 def holds_secret(query: str) -> bool:

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import io
 import json
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +33,8 @@ from components.collect.web.url import Url, parse
 from components.collect.web.wire import FetchError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
+_GONE = ("HTTP 404", "HTTP 410")
+_GONE_MILLISECONDS = 7 * 86_400_000  # until what is gone is asked for again
 _NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")
 
 
@@ -41,7 +44,7 @@ class Row:
 
     url: Url = field(repr=False)
     key: str
-    """The image's name everywhere: the URL without its secrets."""
+    """The image's name everywhere: the URL without its secrets (Url.key)."""
     text: str | None
     label: str | None
     group: str | None
@@ -59,8 +62,8 @@ class Report:
 
 def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], list[Refusal]]:
     """The rows of the list ``name``, each URL once, and the lines that are no URL; UserError when it is no list."""
-    rows: dict[str, Row] = {}
-    refusals = []
+    found: list[Row] = []
+    refusals: list[Refusal] = []
     for line, record, wrong in _records(name, blob, source):
         where = f"{name} line {line}"
         if wrong:
@@ -74,20 +77,31 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
         except ValueError as error:  # the line's number, and not what stands there: it may hold a password
             refusals.append(Refusal(where, "bad_url", f"{error}"))
             continue
-        key = url.shown
         try:
             text, label, group = (
                 tables.plain(record[column], f"{where}, column '{column}'") if column else None
                 for column in (source.text_column, source.label_column, source.group_column)
             )
         except UserError as error:
-            refusals.append(Refusal(key, "bad_text", str(error)))
+            refusals.append(Refusal(url.key(), "bad_text", str(error)))
             continue
+        found.append(Row(url, url.key(), text, label, group, where))
+    return _named(found, refusals), refusals
+
+
+def _named(found: Sequence[Row], refusals: list[Refusal]) -> list[Row]:
+    """``found``, each address once; where several differ in a secret alone, that is what tells them apart."""
+    targets: dict[str, set[str]] = defaultdict(set)
+    for row in found:
+        targets[row.key].add(row.url.target)
+    rows: dict[str, Row] = {}
+    for row in found:
+        key = row.url.key(apart=len(targets[row.key]) > 1)
         if key in rows:
-            refusals.append(Refusal(key, "url_twice", f"{where}; what {rows[key].where} says counts"))
+            refusals.append(Refusal(key, "url_twice", f"{row.where}; what {rows[key].where} says counts"))
         else:
-            rows[key] = Row(url, key, text, label, group, where)
-    return list(rows.values()), refusals
+            rows[key] = replace(row, key=key)
+    return list(rows.values())
 
 
 def fetch_all(
@@ -101,14 +115,18 @@ def fetch_all(
     )
     fetched = failed = 0
     with Writer(store, name=source.name) as writer:
-        todo = [Task(row.key, row.url) for row in rows if not _settled(writer.entries.get(row.key))]
+        now, known = int(time.time() * 1000), writer.entries
+        # What was asked for longest ago or never comes first: who fails each time keeps nobody from being asked.
+        todo = sorted((Task(row.key, row.url) for row in rows if not _settled(known.get(row.key), now)),
+                      key=lambda task: known.get(task.key, Entry()).asked)  # fmt: skip
         kept = len(rows) - len(todo)
         progress = Progress(len(rows), what=f"fetch {source.name}", unit="URLs", start=kept)
         results = iter(Download(fetcher, todo, attempts=source.attempts, pause=pause))
         with contextlib.closing(client), contextlib.closing(results), progress:
             for task, result in results:
                 if isinstance(result, FetchError):
-                    writer.fail(task.key, result.reason, result.detail)
+                    asked = now if task.failed else known.get(task.key, Entry()).asked
+                    writer.fail(task.key, result.reason, result.detail, asked=asked, passing=result.passing)
                     failed += 1
                 else:
                     writer.put(task.key, result)
@@ -196,8 +214,11 @@ class UrlList:
         return digest.hexdigest()
 
 
-def _settled(entry: Entry | None) -> bool:
-    return entry is not None and (bool(entry.sha256) or entry.reason == "withdrawn")
+def _settled(entry: Entry | None, now: int) -> bool:
+    if entry is None:
+        return False
+    gone = entry.detail.startswith(_GONE) and now - entry.asked < _GONE_MILLISECONDS
+    return bool(entry.sha256) or entry.reason == "withdrawn" or gone
 
 
 def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tables.Row]:

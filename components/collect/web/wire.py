@@ -28,6 +28,9 @@ _HEADERS = {
 }
 
 
+_PASSING = ("http_5xx", "rate_limited", "timeout", "unreachable", "unresolved", "broken", "robots")
+
+
 class FetchError(Exception):
     """Why there is nothing at a URL: one word and one sentence, neither with anything secret in it."""
 
@@ -38,6 +41,11 @@ class FetchError(Exception):
         """Whether another try may succeed."""
         self.wait = wait
         """Seconds that the server asks clients to wait (Retry-After)."""
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may be gone with the next look, by what it is."""
+        return self.reason in _PASSING
 
     def another(self) -> FetchError:
         """The same error to raise for another URL: each raise of one object makes its traceback longer, for good."""
