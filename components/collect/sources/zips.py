@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import BinaryIO, cast
 
 from components.base.errors import UserError
@@ -58,7 +59,7 @@ class Zip:
             piece = _PIECE if item.location.compress_type in _METHODS[:2] else _SMALL_PIECE
             try:
                 with self._zip.open(item.location) as stream:
-                    data = b"".join(iter(lambda stream=stream, piece=piece: stream.read(piece), b""))
+                    data = b"".join(iter(partial(stream.read, piece), b""))
                 if len(data) != item.size:
                     raise EOFError("it is cut off")
             except BROKEN as error:
