@@ -19,7 +19,7 @@ from components.base.algorithms import Algorithm
 from components.clean import alignment, fingerprints, keypoints, search
 from components.clean.fingerprints import SIDE
 
-CANDIDATES = Algorithm("candidates", 1, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
+CANDIDATES = Algorithm("candidates", 2, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
 VERIFY = Algorithm(
     "verify", 1, ("numpy",), uses=(alignment.ALGORITHM, fingerprints.ALGORITHM, keypoints.ALGORITHM)
 )  # fmt: skip
@@ -65,16 +65,17 @@ Candidate = tuple[Look, Look, int, int]
 def candidates(hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int) -> np.ndarray:
     """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
-    ``hashes`` (N, 32) and the ``thumbs`` of those from ``since`` on.  Up to search.FLAT images every one is looked at;
-    the later ones look into lists that the first images have laid out for good, so that no pair ever changes.
+    ``hashes`` (N, 32) and the ``thumbs`` of those from ``since`` on.  Up to the block that image search.FLAT lies in
+    every one is looked at; the later ones look into lists that the first images have laid out for good, so that no
+    pair ever changes.
     """
     edges = [since, *range((since // _BLOCK + 1) * _BLOCK, len(hashes), _BLOCK), len(hashes)]
     blocks = [(start, end) for start, end in pairwise(edges) if start < end]
-    tasks = [
-        [(hashes[:end], thumbs[start - since : end - since], start)] for start, end in blocks if end <= search.FLAT
-    ]
+    # By where a block begins, whole or not: how many images there are so far must not decide how it is searched.
+    exact = [(start, end) for start, end in blocks if start // _BLOCK * _BLOCK < search.FLAT]
+    tasks = [[(hashes[:end], thumbs[start - since : end - since], start)] for start, end in exact]
     found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts] if tasks else []
-    rest = [block for block in blocks if block[1] > search.FLAT]
+    rest = blocks[len(exact) :]
     if rest:
         found += _far(hashes, thumbs, since, rest, radius)
     return np.concatenate(found) if found else np.empty(0, CANDIDATE)

@@ -1,5 +1,8 @@
 """Candidates are the same whoever asks when, and each verifier tells copies from other pictures."""
 
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from data_fixtures import encoded, pixels
@@ -128,3 +131,24 @@ def test_features_pair_an_image_with_the_nearest_before_it_at_once_and_in_steps(
     both = search.gathered([early, late])
     np.testing.assert_array_equal(both.a, whole.a)
     np.testing.assert_array_equal(both.b, whole.b)
+
+
+@pytest.mark.parametrize("flat", [200, 208, 215])
+def test_the_same_images_have_the_same_candidates_in_however_many_goes_they_came(monkeypatch, flat):
+    """Near FLAT a block was searched exactly or by lists, as it was full or not when it came."""
+    monkeypatch.setattr(search, "FLAT", flat)
+    monkeypatch.setattr(search, "Lists", partial(search.Lists, lists=5, probes=1))
+    monkeypatch.setattr(verify, "_BLOCK", 16)
+    monkeypatch.setattr(parallel, "ordered", lambda function, batches, **_: (function(batch) for batch in batches))
+    thumbs = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)
+    hashes = fingerprints.hashes(thumbs)
+
+    def found(*goes):
+        parts = [verify.candidates(hashes[:end], thumbs[start:end], start, 118) for start, end in pairwise(goes)]
+        return sorted(np.concatenate(parts)[["a", "b", "orientation", "distance"]].tolist())
+
+    once = found(0, 300)
+    assert once
+    for middle in (195, 200, 204, 209, 216, 230):
+        assert found(0, middle, 300) == once, middle
+    assert found(0, 201, 205, 210, 290, 300) == once
