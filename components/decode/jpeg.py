@@ -120,6 +120,23 @@ def _profile(parts: dict[tuple[int, int], bytes]) -> bytes:
     return b"".join(parts[at] for at in sorted(parts))
 
 
+def bare(data: bytes, exif: bytes) -> bytes:
+    """``data``, which decodes, up to the end of its first picture, with ``exif`` for all notes; profile and Adobe's
+    mark stay, which decide colours.
+    """
+    out = [data[:2]]
+    if exif:
+        out.append(_segment(0xE1, b"Exif\0\0" + exif))
+    for kind, at, body in _segments(data):
+        if kind == 0xDA:
+            end = next((found.end(1) for found in _MARKER.finditer(data, at + 2) if found[1] == b"\xd9"), len(data))
+            return b"".join([*out, data[at:end]])
+        is_profile = kind == 0xE2 and body.startswith(b"ICC_PROFILE\0")
+        if (not 0xE0 <= kind <= 0xEF and kind != 0xFE) or kind in (0xE0, 0xEE) or is_profile:
+            out.append(_segment(kind, body))
+    raise Damaged("damaged", "cut off in its header")
+
+
 def decode(data: bytes, header: Header) -> np.ndarray:
     """The pixels as they are stored, uint8 (H, W, 1, 3 or 4), CMYK as ink; Damaged when any of them is missing."""
     if header.huffman and len(data) * 512 < header.width * header.height:

@@ -16,6 +16,8 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
+from components.decode.picture import Damaged
+from components.decode.stripped import stripped
 from components.export import formats
 from components.samples import manifest, pack, shards
 
@@ -78,7 +80,7 @@ def export(
     check(target, overwrite=overwrite)
     if not made.images:
         raise UserError(f"{', '.join(made.splits)}: no kept image in these splits: name another with --split")
-    load = _packed(pixels) if size == "pixels" else _originals(raw)
+    load = _packed(pixels) if size == "pixels" else _originals(raw, bare=size == "stripped")
     with files.replacing_folder(target) as folder, Progress(made.images, what="export") as progress:
 
         def images(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -115,25 +117,35 @@ def _is_export(folder: Path) -> bool:
         return False
 
 
-def _originals(raw: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
-    """The raw bytes in the order of the rows, some tens of MiB at a time."""
+def _originals(raw: Path, *, bare: bool) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
+    """The raw bytes in the order of the rows, some tens of MiB at a time; with ``bare`` nothing but their pictures."""
 
     def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
         chunk: list[Row] = []
         for row in rows:
             chunk.append(row)
             if sum(each["size"] for each in chunk) >= _CHUNK_BYTES or len(chunk) >= 4096:
-                yield from _chunk(raw, chunk)
+                yield from _chunk(raw, chunk, bare)
                 chunk = []
-        yield from _chunk(raw, chunk)
+        yield from _chunk(raw, chunk, bare)
 
     return load
 
 
-def _chunk(raw: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+def _chunk(raw: Path, rows: list[Row], bare: bool) -> Iterator[tuple[Row, bytes]]:
     found = dict(shards.read_bytes(raw, [row["location"] for row in rows]))
     for at, row in enumerate(rows):
-        yield row, found.pop(at)
+        data = found.pop(at)
+        yield row, _stripped(data, row) if bare else data
+
+
+def _stripped(data: bytes, row: Row) -> bytes:
+    try:
+        return stripped(data)
+    except Damaged as damaged:
+        raise UserError(
+            f"{row['source']}:{row['source_key']}: {damaged.detail}: export with --size pixels, or withdraw it"
+        ) from None
 
 
 def _packed(pixels: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:

@@ -165,8 +165,11 @@ def export(
     ] = None,
     rev: Annotated[str, typer.Option(help=_REVISION)] = "now",
     size: Annotated[
-        Literal["original", "pixels"],
-        typer.Option(help="original: the files' own bytes; pixels: what training sees, as PNG."),
+        Literal["original", "stripped", "pixels"],
+        typer.Option(
+            help="original: the files' own bytes; stripped: these without GPS, EXIF, XMP, IPTC and comments; "
+            "pixels: what training sees, as PNG."
+        ),
     ] = "original",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export at --to.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")] = False,

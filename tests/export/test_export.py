@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.base.errors import UserError
+from components.decode.images import decode
+from components.decode.stripped import stripped
 from components.export import formats, writer
 from components.samples import manifest, shards
 from flows.data import export
@@ -236,3 +238,15 @@ def test_the_card_names_sources_licences_and_classes_as_text(written, kept):
     classes = json.loads(text.split("```json\n")[1].split("```")[0])
     assert HOSTILE in classes
     assert Counter(label for label, _ in kept.values() if label).keys() == set(classes)
+
+
+def test_stripped_files_show_what_the_originals_show(written, tmp_path):
+    write(tmp_path / "bare", "imagefolder", size="stripped")
+    names = sorted(path.relative_to(tmp_path / "bare") for path in (tmp_path / "bare").rglob("*.[jp][pn]g"))
+    assert names == sorted(
+        path.relative_to(written / "imagefolder") for path in (written / "imagefolder").rglob("*.[jp][pn]g")
+    )
+    for name in names:
+        old, new = ((folder / name).read_bytes() for folder in (written / "imagefolder", tmp_path / "bare"))
+        assert new == stripped(old) and (decode(new, "#ffffff", max_pixels=10**6).pixels
+                                         == decode(old, "#ffffff", max_pixels=10**6).pixels).all()  # fmt: skip
