@@ -45,35 +45,50 @@ def rule(params: Mapping[str, object], *, algorithms: Sequence[Algorithm], dtype
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+class _Segment:
+    """One file.  Each has an index of its own, so that a store that grows sorts what is new and not all again."""
+
+    def __init__(self, path: Path, names: np.ndarray, records: np.ndarray) -> None:
+        self.path, self.names, self.records = path, names, records
+        self._order = np.argsort(names.view("S32"), kind="stable")
+        self._texts = names.view("S32")[self._order]
+
+    def find(self, wanted: np.ndarray) -> np.ndarray:
+        """The place of each key of ``wanted`` (type KEY), int64, -1 where it is not here."""
+        # S drops zeros at the end: the comparison below is of all 32 bytes.
+        at = np.minimum(np.searchsorted(self._texts, wanted.view("S32")), len(self._texts) - 1)
+        found = self._order[at]
+        return np.where(self.names[found] == wanted, found, -1)
+
+
 class Store:
     """The facts of one kind by one rule: ``folder / kind / rule``; created when something is added."""
 
     def __init__(self, folder: Path, kind: str, rule: str, dtype: np.dtype) -> None:
         self._folder = folder / kind / rule
         self.dtype = np.dtype(dtype)
-        self._segments: list[tuple[Path, np.ndarray, np.ndarray]] = []
+        self._segments: list[_Segment] = []
         if self._folder.is_dir():
             files.sweep(self._folder)
             for path in sorted(self._folder.glob("*.facts")):
                 self._open(path)
-        self._index()
+        self._place()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return sum(len(segment.names) for segment in self._segments)
 
     @property
     def names(self) -> np.ndarray:
         """The keys of all facts, type KEY."""
-        return self._names
+        return np.concatenate([np.empty(0, KEY), *(segment.names for segment in self._segments)])
 
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """The position of each key of ``wanted`` (type KEY) in the store, int64, -1 where it is not known."""
-        if not len(self._names) or not len(wanted):
-            return np.full(len(wanted), -1, np.int64)
-        texts = wanted.view("S32")  # S drops zeros at the end: the comparison below is of all 32 bytes
-        at = np.minimum(np.searchsorted(self._texts, texts), len(self._texts) - 1)
-        found = self._order[at]
-        return np.where(self._names[found] == wanted, found, -1)
+        found = np.full(len(wanted), -1, np.int64)
+        for segment, start in zip(self._segments, self._starts.tolist(), strict=True):
+            at = segment.find(wanted)
+            found = np.where((found < 0) & (at >= 0), start + at, found)
+        return found
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """The records at ``positions`` (from ``find``, none of them -1)."""
@@ -81,7 +96,7 @@ class Store:
         which = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(which):
             mine = which == number
-            out[mine] = self._segments[number][2][positions[mine] - self._starts[number]]
+            out[mine] = self._segments[number].records[positions[mine] - self._starts[number]]
         return out
 
     def stream(self, positions: np.ndarray, most: int) -> Iterator[np.ndarray]:
@@ -96,7 +111,7 @@ class Store:
             number = int(np.searchsorted(self._starts, run[0], side="right")) - 1
             first = int(run[0] - self._starts[number])
             for at in range(first, first + len(run), most):
-                yield self._segments[number][2][at : min(at + most, first + len(run))]
+                yield self._segments[number].records[at : min(at + most, first + len(run))]
 
     def add(self, names: np.ndarray, records: np.ndarray) -> None:
         """Keep ``records`` under ``names`` (type KEY); what is known already is left as it is."""
@@ -106,8 +121,8 @@ class Store:
         if not new.any():
             return
         self._open(self._write(names[new], np.ascontiguousarray(records[new], self.dtype)))
-        self._index()
-        small = [number for number, segment in enumerate(self._segments) if segment[2].nbytes < _SMALL]
+        self._place()
+        small = [number for number, segment in enumerate(self._segments) if segment.records.nbytes < _SMALL]
         if len(small) > _MOST_SEGMENTS:
             self._rewrite([small], np.ones(len(self), bool))
 
@@ -124,20 +139,20 @@ class Store:
 
     def _rewrite(self, groups: list[list[int]], stays: np.ndarray) -> None:
         """Make one segment of each of ``groups``, of those records that stay."""
-        made, old = [], set()
+        made, old, names = [], set(), self.names
         for numbers in groups:
-            rows = np.concatenate([self._starts[n] + np.arange(len(self._segments[n][1])) for n in numbers])
+            rows = np.concatenate([self._starts[n] + np.arange(len(self._segments[n].names)) for n in numbers])
             rows = rows[stays[rows]]
             if len(rows):
-                made.append(self._write(self._names[rows], self.take(rows)))
+                made.append(self._write(names[rows], self.take(rows)))
             old |= set(numbers)
-        gone = {self._segments[number][0] for number in old} - set(made)
+        gone = {self._segments[number].path for number in old} - set(made)
         self._segments = [segment for number, segment in enumerate(self._segments) if number not in old]
         for path in made:
             self._open(path)
         for path in gone:
             path.unlink(missing_ok=True)
-        self._index()
+        self._place()
 
     def _write(self, names: np.ndarray, records: np.ndarray) -> Path:
         crc = zlib.crc32(records.view(np.uint8).reshape(-1).data, zlib.crc32(names.tobytes()))
@@ -158,14 +173,11 @@ class Store:
             path.unlink(missing_ok=True)
             return
         middle = _HEAD + rows * KEY.itemsize
-        self._segments.append((path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self.dtype)))
+        self._segments.append(_Segment(path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self.dtype)))
 
-    def _index(self) -> None:
-        names = [segment[1] for segment in self._segments]
-        self._names = np.concatenate(names) if names else np.empty(0, KEY)
-        self._starts = np.cumsum([0, *(len(each) for each in names)])[:-1]
-        self._order = np.argsort(self._names.view("S32"), kind="stable")
-        self._texts = self._names.view("S32")[self._order]
+    def _place(self) -> None:
+        """Note at which position each segment begins."""
+        self._starts = np.cumsum([0, *(len(segment.names) for segment in self._segments)])[:-1]
 
 
 def keep_only(folder: Path, names: np.ndarray, *, beside: Collection[str] = ()) -> int:

@@ -48,6 +48,17 @@ def test_a_key_is_kept_once_and_segments_never_change(tmp_path):
     assert all(path.read_bytes() == blob for path, blob in before.items())
 
 
+def test_what_is_there_is_not_sorted_again_when_more_comes(tmp_path, monkeypatch):
+    sorted_so_far = []
+    sort = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda keys, **how: sorted_so_far.append(len(keys)) or sort(keys, **how))
+    store = opened(tmp_path)
+    for start in range(0, 200, 10):
+        store.add(names(*range(start, start + 10)), records(*range(start, start + 10)))
+    assert sum(sorted_so_far) == 200
+    assert store.take(store.find(names(*range(200))))["width"].tolist() == list(range(200))
+
+
 def test_keys_that_end_in_zeros_are_told_apart(tmp_path):
     store = opened(tmp_path)
     ends = [bytes(31) + b"\1", bytes(32), b"\1" + bytes(31), b"\1" + bytes(30) + b"\1"]
