@@ -1,14 +1,17 @@
 """A pack as tensors: mapped, gathered in batches, never decoded.
 
 Shapes: N rows of the pack, B images of a batch, H, W, C of an image; samples of other kinds have other axes between.
+Images of several shapes come as runs: a list of tensors (B, H, W, C), each of images of one shape.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,14 +32,29 @@ class Pixels:
         self.header = pack.read_header(folder)
         self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
         self._check_classes(folder)
-        spec = self.header.spec
-        self._shards = [
+        self._shards = [self._mapped(folder, shape) for shape in range(len(self.header.shapes))]
+        self._batch: Tensor | None = None
+        self._starts = [torch.tensor([0, *map(len, shards)]).cumsum(0) for shards in self._shards]
+        self.buckets: Tensor | None = None
+        """The place in the header's shapes of each row, int64; None where there is one shape."""
+        self._places: Tensor | None = None
+        if len(self.header.shapes) > 1:
+            buffer: Any = self.header.buckets
+            self.buckets = torch.frombuffer(buffer, dtype=torch.int32).to(torch.int64)
+            self._places = torch.empty_like(self.buckets)
+            for shape in range(len(self.header.shapes)):
+                mine = self.buckets == shape
+                self._places[mine] = torch.arange(int(mine.sum()))
+
+    def _mapped(self, folder: Path, shape: int) -> list[Tensor]:
+        """The shards of one shape."""
+        spec = self.header.spec.shaped(self.header.shapes[shape])
+        return [
             torch.from_file(str(folder / name), size=rows * math.prod(spec.shape), dtype=DTYPES[spec.dtype])
             .view(rows, *spec.stored_shape)
-            for name, rows in self.header.shards
+            for (name, rows), other in zip(self.header.shards, self.header.shard_shapes, strict=True)
+            if other == shape
         ]  # fmt: skip
-        self._batch: Tensor | None = None
-        self._starts = torch.tensor([0, *(rows for _, rows in self.header.shards)]).cumsum(0)
 
     def numbered(self, classes: Sequence[str]) -> Tensor:
         """The class id of each row as ``classes`` numbers them, (N,) int64; matched by name, -1 for all others."""
@@ -58,18 +76,40 @@ class Pixels:
             )
 
     def gather(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The samples of ``rows`` as they are stored, (B, ..., C)."""
-        rows = torch.as_tensor(rows, dtype=torch.int64)
-        if len(self._shards) == 1:
-            return self._shards[0].index_select(0, rows)  # twenty times as fast as indexing at 32 px
-        which = torch.bucketize(rows, self._starts[1:], right=True)
-        out = torch.empty(len(rows), *self._shards[0].shape[1:], dtype=self._shards[0].dtype)
+        """The samples of ``rows``, all of one shape, as they are stored, (B, ..., C)."""
+        rows, shape = torch.as_tensor(rows, dtype=torch.int64), 0
+        if self.buckets is not None and self._places is not None:
+            found = self.buckets[rows].unique().tolist()
+            if len(found) > 1:
+                raise ValueError(f"rows of {len(found)} shapes do not make one tensor")
+            shape = found[0] if found else self.header.shapes.index(self.header.spec.shape)
+            rows = self._places[rows]
+        shards = self._shards[shape]
+        if len(shards) == 1:
+            return shards[0].index_select(0, rows)  # twenty times as fast as indexing at 32 px
+        starts = self._starts[shape]
+        which = torch.bucketize(rows, starts[1:], right=True)
+        out = torch.empty(len(rows), *shards[0].shape[1:], dtype=shards[0].dtype)
         for shard in which.unique().tolist():
             mine = which == shard
-            out.index_copy_(
-                0, mine.nonzero().flatten(), self._shards[shard].index_select(0, rows[mine] - self._starts[shard])
-            )
+            out.index_copy_(0, mine.nonzero().flatten(), shards[shard].index_select(0, rows[mine] - starts[shard]))
         return out
+
+    def grouped(self, rows: Sequence[int] | Tensor) -> list[Tensor]:
+        """The places in ``rows`` of the samples of each shape, by shape, int64; of one shape all, in one tensor."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        if self.buckets is None:
+            return [torch.arange(len(rows))]
+        mine = self.buckets[rows]
+        return [(mine == bucket).nonzero().flatten() for bucket in mine.unique().tolist()]
+
+    def by_shape(self, rows: Sequence[int]) -> list[int]:
+        """``rows`` with those of one shape together, in their order."""
+        return [rows[at] for some in self.grouped(rows) for at in some.tolist()]
+
+    def runs(self, rows: Sequence[int]) -> list[Tensor]:
+        """The samples of ``rows``, which have those of one shape together, as they are stored."""
+        return [self.gather(list(some)) for _, some in itertools.groupby(rows, self.header.shape)]
 
     def batch(self, rows: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """The samples of ``rows`` as the network takes them, float32 (B, C, ...); the next call writes to this memory.

@@ -83,7 +83,7 @@ class Evidence:
 
     def pack_row(self, row: int) -> Image.Image:
         """Row ``row`` of the pack as a picture, with the pixels that training reads."""
-        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.picture_shape)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.picture_shape(row))
 
 
 def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path | None = None) -> Evidence:

@@ -69,7 +69,7 @@ def summary(data: Evidence) -> Child:
             ("Rejected", page.count(rejected), f"{page.share(data.rejected_share, 1)} of what came in was rejected "
                                                "or not imported"),
             ("Gone", page.count(gone), f"no longer in their source; {by_hand:,} more were withdrawn by hand"),
-            ("Kept", page.count(kept), f"{data.header.spec.size} pixels each"),
+            ("Kept", page.count(kept), f"{data.header.size} pixels each"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
              " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),

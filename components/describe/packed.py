@@ -47,7 +47,7 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
             el("dd", cells),
         ]
     return Section("seen", "What training sees", [
-        page.note(f"The pixels that training reads, {spec.size} with {spec.channels} channels, "
+        page.note(f"The pixels that training reads, {header.size} with {spec.channels} channels, "
                   f"enlarged {packed.scale} times without smoothing: transparency is laid on the matte, the picture is "
                   "cropped or padded, and scaled. A few of each label, picked by their hash."),
         el("dl", entries, class_="samples"),

@@ -58,7 +58,26 @@ def sizes(data: Evidence, limits: Limits) -> Section:
                    numbers=range(1, 6)),
         page.table(["Width × height", "Images", "Share"], frequent[: min(limits.rows, 20)],
                    caption="Most frequent sizes, pixels", numbers=[1, 2], total=len(frequent)),
+        _packed(data),
     ])  # fmt: skip
+
+
+def _packed(data: Evidence) -> Child:
+    """How many pictures each shape of the pack has, and how much of them was cut away; None where there is one."""
+    kept, shapes = data.kept[data.kept["row"] >= 0], data.header.shapes
+    if len(shapes) == 1:
+        return None
+    of_rows = [data.header.shape(row) for row in kept["row"]]
+    own = (kept["height"] / kept["width"]).astype(float).tolist()
+    rows: list[list[Child]] = []
+    for shape in shapes:
+        aspect = shape[1] / shape[2]
+        left = [min(one, aspect) / max(one, aspect) for one, other in zip(own, of_rows, strict=True) if other == shape]
+        lost = 1 - sum(left) / max(1, len(left))
+        rows.append([f"{shape[2]} × {shape[1]}", page.count(len(left)), page.share(len(left), len(kept)),
+                     page.share(lost, 1)])  # fmt: skip
+    return page.table(["Width × height", "Images", "Share", "Cut away, on average"], rows,
+                      caption="Shapes that training uses, pixels", numbers=[1, 2, 3])  # fmt: skip
 
 
 def histogram(values: pd.Series) -> list[tuple[str, int]]:

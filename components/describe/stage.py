@@ -27,7 +27,7 @@ def describe(
     """Show what came in, what was dropped and why, the groups, the labels, the splits and a map, on one page."""
     data = evidence.read(raw=raw, verdicts=verdicts, pixels=pixels, splits=splits, profile=profile)
     gallery = evidence.Gallery(data, raw, params.thumbnail_side)
-    height, width, _ = data.header.spec.picture_shape
+    height, width = data.header.frame
     long = max(height, width)
     packed = Sprites("pack", width, height, scale=max(1, round(params.thumbnail_side / long)))
     placed = Sprites("map", min(MAP_SIDE, long), exact=False, quality=70, shown=MAP_SIDE)

@@ -151,13 +151,12 @@ def _stripped(data: bytes, row: Row) -> bytes:
 def _packed(pixels: Path) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:
     """What training sees, each as a PNG."""
     header = pack.read_header(pixels)
-    shape = header.spec.picture_shape
 
     def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
         packed = pack.read_rows(pixels, header, [row["pack_row"] for row in rows])
         for row, data in zip(rows, packed, strict=True):
             stream = io.BytesIO()
-            pack.picture(data, shape).save(stream, "PNG")
+            pack.picture(data, header.picture_shape(row["pack_row"])).save(stream, "PNG")
             yield row, stream.getvalue()
 
     return load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections import Counter
@@ -94,16 +95,21 @@ def summary(found: np.ndarray) -> dict:
 
 
 def _side(pixels: Path) -> int | str:
-    """Of the pack's squares; of other pictures width x height."""
-    height, width, _ = pack.read_header(pixels).spec.picture_shape
-    return height if height == width else f"{width} x {height}"
+    """Of the pack's squares; of other pictures width x height; of several shapes that of the squarest, so that a shape
+    which one picture more brings does not make two profiles unlike."""
+    header = pack.read_header(pixels)
+    height, width, _ = header.spec.picture_shape
+    several = " and other shapes" if len(header.shapes) > 1 else ""
+    return height if height == width and not several else f"{width} x {height}{several}"
 
 
 def _pictures(pixels: Path, rows: Sequence[int]) -> list[np.ndarray]:
     """The uint8 pictures (height, width, channels) of ``rows`` of the pack."""
     header = pack.read_header(pixels)
-    shape = header.spec.picture_shape
-    return [np.frombuffer(data, np.uint8).reshape(shape) for data in pack.read_rows(pixels, header, rows)]
+    read = pack.read_rows(pixels, header, rows)
+    return [
+        np.frombuffer(data, np.uint8).reshape(header.picture_shape(row)) for row, data in zip(rows, read, strict=True)
+    ]
 
 
 def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple[np.ndarray, int]:
@@ -116,7 +122,14 @@ def _vectors(pixels: Path, rows: Sequence[int], name: str, facts: Path) -> tuple
     store = known.Store(facts, "vectors", rule, kind)
     new = np.flatnonzero(store.find(names) < 0)
     if len(new):
-        batches = ([pictures[at] for at in new[start : start + _BATCH]] for start in range(0, len(new), _BATCH))
+        shapes = [pictures[at].shape for at in new]
+        new = new[sorted(range(len(new)), key=lambda at: shapes[at])]  # a batch has one shape
+        batches = (
+            [pictures[at] for at in alike[start : start + _BATCH]]
+            for _, group in itertools.groupby(new.tolist(), lambda at: pictures[at].shape)
+            for alike in [list(group)]
+            for start in range(0, len(alike), _BATCH)
+        )
         work = partial(vectors.embed, name=name)
         made = np.empty(len(new), kind)
         done = 0

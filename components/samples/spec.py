@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Mapping
@@ -59,6 +60,10 @@ class SampleSpec:
     def stored_shape(self) -> tuple[int, ...]:
         """The shape in a pack: channels last."""
         return (*self.shape[1:], self.shape[0])
+
+    def shaped(self, shape: tuple[int, ...]) -> SampleSpec:
+        """The spec of samples of another ``shape`` and otherwise such."""
+        return dataclasses.replace(self, shape=shape)
 
     @property
     def channels(self) -> int:

@@ -27,8 +27,9 @@ def erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
     pixels = state.root / "data/pixels"
     if (pixels / "header.json").is_file():
         header = pack.read_header(pixels)
-        for data in pack.read_rows(pixels, header, range(header.rows)):
-            stay.add(facts.key(str(header.spec.stored_shape), hashlib.sha256(data).hexdigest()))
+        for row, data in enumerate(pack.read_rows(pixels, header, range(header.rows))):
+            shape = header.spec.shaped(header.shape(row)).stored_shape
+            stay.add(facts.key(str(shape), hashlib.sha256(data).hexdigest()))
     return facts.keep_only(state.folder / "facts", facts.keys(sorted(stay)), beside=SHOW_NOTHING)
 
 

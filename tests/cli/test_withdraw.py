@@ -62,7 +62,8 @@ def done(tmp_path_factory):
     key = next(key for key, row in index(root).items() if row["sha256"] == digest(png(7)))
     header = pack.read_header(root / "data/pixels")
     row = pack.read_keys(root / "data/pixels").index(digest(png(7)))
-    pixels = (root / "data/pixels/pixels-00000.u8").read_bytes()[row * header.row_bytes : (row + 1) * header.row_bytes]
+    size = header.spec.bytes
+    pixels = (root / "data/pixels/pixels-00000.u8").read_bytes()[row * size : (row + 1) * size]
     (root / "reports/model.html").write_text("nearest neighbours")
     with urlstore.Writer(root / ".stillroom/collect/web", name="web") as store:
         store.put("https://example.org/a", png(3))

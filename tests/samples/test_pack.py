@@ -60,7 +60,7 @@ def test_the_spec_travels_with_the_pack_and_its_deviation_is_measured(tmp_path, 
     channels, height, width = shape
     images = np.random.default_rng(0).integers(0, 200, (5, height, width, channels), np.uint8)
     header = written(tmp_path, images, shape, shard_bytes=2 * images[0].size)
-    assert (header.spec.shape, header.row_bytes, len(header.shards)) == (shape, images[0].size, 3)
+    assert (header.spec.shape, header.spec.bytes, len(header.shards)) == (shape, images[0].size, 3)
     assert header.spec.sigma_data == pytest.approx((images / 127.5 - 1).std(), rel=1e-3)
 
 
