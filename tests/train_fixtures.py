@@ -74,6 +74,38 @@ def shaped_pack(folder: Path, shape: tuple[int, ...], rows: int = 24) -> tuple[P
     return pixels, splits
 
 
+BUCKETS = ((3, 12, 8), (3, 8, 8), (3, 8, 12))
+
+
+def bucket_pack(folder: Path, rows: int = 48) -> tuple[Path, Path]:
+    """A pack of pictures of three shapes in two classes, bright above and dark below or the reverse, and its splits.
+
+    Half of them are squares; the splits lie in turn, so that each has all shapes.
+    """
+    pixels, splits = folder / "pixels", folder / "splits"
+    pixels.mkdir(parents=True)
+    splits.mkdir()
+    source = torch.Generator().manual_seed(1)
+    buckets = [(1, 0, 1, 2)[at % 4] for at in range(rows)]
+    ids = [at // 4 % 2 for at in range(rows)]
+    parts: list[list[bytes]] = [[], [], []]
+    for bucket, number in zip(buckets, ids, strict=True):
+        _, height, width = BUCKETS[bucket]
+        image = torch.randint(180, 256, (height, width, 3), generator=source, dtype=torch.uint8)
+        image[: height // 2] //= 4 if number else 1
+        image[height // 2 :] //= 1 if number else 4
+        parts[bucket].append(image.numpy().tobytes())
+    keys = [hashlib.sha256(bytes([at])).hexdigest() for at in range(rows)]
+    pack.write_shapes(
+        pixels, list(zip(BUCKETS, parts, strict=True)), buckets=buckets, spec=specs.image((3, 8, 8)), keys=keys,
+        classes=("dark", "light"), class_ids=ids,
+    )  # fmt: skip
+    turns = ("train", "train", "train", "train", "val", "test")
+    for name in pack.SPLITS:
+        pack.write_int32(splits / f"{name}.i32", [at for at in range(rows) if turns[at // 4 % 6] == name])
+    return pixels, splits
+
+
 UNET = {"kind": "unet", "widths": [32], "layers_per_block": 1}
 COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 AUGMENT = {"horizontal_flip": 0.0, "vertical_flip": 0.0, "rotate": 0.0, "crop": 0.0, "colour": COLOUR,

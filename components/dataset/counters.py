@@ -43,7 +43,7 @@ _COSINE = (1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0)
 _FEISTEL = 12
 """Rounds of the permutation: after 8, a chi-square test of 120,000 orders of five images tells them from chance."""
 
-NOISE, SHARE, ORDER, AUGMENT = range(4)
+NOISE, SHARE, ORDER, AUGMENT, GROUPS = range(5)
 """Purposes: what is drawn for one never meets what is drawn for another."""
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]

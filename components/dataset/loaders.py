@@ -32,17 +32,18 @@ _REQUEST = struct.Struct("<qq")
 
 
 class Loaders:
-    """``count`` processes that call ``gather(place)``, ``shape`` (B, ..., C) as stored, for the places to come."""
+    """``count`` processes that call ``gather(place)`` for the places to come."""
 
     def __init__(
-        self, count: int, gather: Callable[[int], Tensor], shape: Sequence[int], device: torch.device,
-        spec: SampleSpec,
+        self, count: int, gather: Callable[[int], Tensor], shape: Callable[[int], Sequence[int]], device: torch.device,
+        spec: SampleSpec, *, numbers: int,
     ) -> None:  # fmt: skip
+        """``shape(place)``: that of ``gather(place)``, (B, ..., C) as stored; ``numbers``: the most in any of them."""
         self.device, self._spec = device, spec
-        self._gather, self._number = gather, 0
+        self._gather, self._shape, self._number = gather, shape, 0
         self._asked: deque[tuple[int, int]] = deque()
         """Number and place of each request that is not used yet."""
-        self._slots = self._memory(AHEAD * count + 1, shape)  # one more: that of the step under way
+        self._slots = self._memory(AHEAD * count + 1, numbers)  # one more: that of the step under way
         self._copied: torch.cuda.Event | None = None
         self._workers = [self._fork() for _ in range(count)]
 
@@ -58,7 +59,7 @@ class Loaders:
             self._ask(self._asked[-1][1] + batch)
         number, _ = self._asked.popleft()
         self._answer(number)
-        slot = self._slots[number % len(self._slots)]
+        slot = self._slot(number, place)
         if self.device.type != "cuda":
             return slot
         moved = tensors.to_network(slot, self.device, spec=self._spec)
@@ -75,16 +76,20 @@ class Loaders:
             os.waitpid(process, 0)
         self._workers = []
 
-    def _memory(self, slots: int, shape: Sequence[int]) -> list[Tensor]:
-        batch, *sides, channels = shape
+    def _memory(self, slots: int, numbers: int) -> list[Tensor]:
         cuda = self.device.type == "cuda"
         kind = tensors.DTYPES[self._spec.dtype] if cuda else torch.float32
-        size = -(-math.prod(shape) * kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = -(-numbers * kind.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = torch.frombuffer(mmap.mmap(-1, size * slots), dtype=torch.uint8)
         if cuda:
             torch.cuda.cudart().cudaHostRegister(whole.data_ptr(), whole.numel(), 0)
-        inner = shape if cuda else (batch, channels, *sides)
-        return [whole[at * size :][: math.prod(shape) * kind.itemsize].view(kind).view(*inner) for at in range(slots)]
+        return [whole[at * size :][: numbers * kind.itemsize].view(kind) for at in range(slots)]
+
+    def _slot(self, number: int, place: int) -> Tensor:
+        """The memory of request ``number``, in the shape of what is at ``place``."""
+        batch, *sides, channels = self._shape(place)
+        inner = (batch, *sides, channels) if self.device.type == "cuda" else (batch, channels, *sides)
+        return self._slots[number % len(self._slots)][: math.prod(inner)].view(inner)
 
     def _fork(self) -> tuple[int, int, int]:
         """(process, where to write requests, where to read answers)."""
@@ -112,8 +117,7 @@ class Loaders:
         torch.set_num_threads(1)
         while len(request := os.read(asked, _REQUEST.size)) == _REQUEST.size:
             number, place = _REQUEST.unpack(request)
-            slot = self._slots[number % len(self._slots)]
-            images = self._gather(place)
+            slot, images = self._slot(number, place), self._gather(place)
             if self.device.type == "cuda":
                 slot.copy_(images)
             else:

@@ -7,6 +7,7 @@ changes it.  Shapes: B images of a batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,85 @@ _AT_ONCE = 4096
 def positions(seed: int, places: Tensor, count: int) -> Tensor:
     """Which of ``count`` training images are shown at ``places`` (N,) of the training; an epoch follows an epoch."""
     return counters.shuffled(seed, counters.ORDER, places // count, places % count, count)
+
+
+class Order:
+    """Which training image is shown at each place, of images of one shape."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self.seed, self.count = seed, count
+
+    def positions(self, places: Tensor) -> Tensor:
+        """Of the images at ``places`` (N,), int64."""
+        return positions(self.seed, places, self.count)
+
+    def steps(self, count: int) -> list[int]:
+        """How many of the first ``count`` steps are of each group: there is one."""
+        return [count]
+
+
+class Grouped(Order):
+    """The order of images in groups (those of one shape), where each batch is of one group.
+
+    Each group is an endless order of its own, epoch after epoch, as :func:`positions` has it, cut into batches; so
+    none of its images is left out, and a batch may hold the end of one of its epochs and the beginning of the next.
+    After e epochs of the whole a group of n images has had round(e n / batch) batches, so all images are shown alike
+    often, to one batch; within an epoch of the whole the batches of all groups are shuffled.
+    """
+
+    def __init__(self, seed: int, batch: int, groups: Sequence[Tensor]) -> None:
+        """``groups``: the training images of each, as places among all, int64."""
+        super().__init__(seed, sum(map(len, groups)))
+        self.batch, self.groups = batch, groups
+        self._sizes = torch.tensor([len(group) for group in groups])
+
+    def positions(self, places: Tensor) -> Tensor:
+        """Of the images at ``places`` (N,), int64."""
+        group, number = self._batches(places // self.batch)
+        own, found = number * self.batch + places % self.batch, torch.empty_like(places)
+        for at in group.unique().tolist():
+            mine = group == at
+            found[mine] = self.groups[at][positions(self.seed, own[mine], len(self.groups[at]))]
+        return found
+
+    def steps(self, count: int) -> list[int]:
+        """How many of the first ``count`` steps are of each group."""
+        epoch = self._epoch(count)
+        began = self._had(epoch)
+        rest = torch.arange(int(began.sum()), count)
+        return (began + torch.bincount(self._batches(rest)[0], minlength=len(began))).tolist()
+
+    def _had(self, epochs: int) -> Tensor:
+        """How many batches each group has had after so many epochs, (groups,)."""
+        return (2 * epochs * self._sizes + self.batch) // (2 * self.batch)
+
+    def _epoch(self, step: int) -> int:
+        """The epoch that step number ``step`` is in: the last one before which no more steps were made."""
+        low, high = 0, step * self.batch // self.count + 2 + len(self.groups) * self.batch // self.count
+        while low < high - 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if int(self._had(middle).sum()) <= step else (low, middle)
+        return low
+
+    def _batches(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The group of each of ``steps`` (N,), and the number of its batch among those of its group."""
+        group, number = torch.full_like(steps, -1), torch.empty_like(steps)
+        while len(todo := steps[group < 0]):
+            epoch = self._epoch(int(todo.min()))
+            began, many = self._had(epoch), self._had(epoch + 1) - self._had(epoch)
+            first, count = int(began.sum()), int(many.sum())
+            mine = (steps >= first) & (steps < first + count)
+            own = steps[mine] - first
+            chosen = counters.shuffled(self.seed, counters.GROUPS, torch.full_like(own, epoch), own, count)
+            kinds = torch.arange(len(many)).repeat_interleave(many)
+            group[mine] = kinds[chosen]
+            number[mine] = (began - (many.cumsum(0) - many))[group[mine]] + chosen
+        return group, number
+
+
+def of_groups(seed: int, batch: int, groups: Sequence[Tensor]) -> Order:
+    """The order of images of which each of ``groups`` (places among all, int64) has one shape."""
+    return Grouped(seed, batch, groups) if len(groups) > 1 else Order(seed, sum(map(len, groups)))
 
 
 class Draw(NamedTuple):
@@ -39,8 +119,12 @@ class Draw(NamedTuple):
 class DrawPlan:
     """The draws of a whole training, by place."""
 
-    def __init__(self, *, seed: int, batch: int, count: int, label_dropout: float) -> None:
-        self.seed, self.batch, self.count, self.label_dropout = seed, batch, count, label_dropout
+    def __init__(
+        self, *, seed: int, batch: int, count: int, label_dropout: float, order: Order | None = None
+    ) -> None:  # fmt: skip
+        """``order``: which of the ``count`` images comes when; None: that of images of one shape."""
+        self.seed, self.batch, self.label_dropout = seed, batch, label_dropout
+        self.order = order or Order(seed, count)
         self._long = batch * max(1, _AT_ONCE // batch)
         self._first, self._drawn = -1, Draw(*(torch.empty(0),) * 4)
 
@@ -62,6 +146,6 @@ class DrawPlan:
         strata = shuffle.view(-1, self.batch).argsort(dim=1, stable=True).argsort(dim=1).flatten()
         share = (strata + counters.uniform(jitter)).double() / self.batch
         return Draw(
-            places, positions(self.seed, places, self.count), share.float().clamp(max=1 - 2.0**-24),
+            places, self.order.positions(places), share.float().clamp(max=1 - 2.0**-24),
             counters.uniform(dropped) < self.label_dropout,
         )  # fmt: skip

@@ -105,8 +105,10 @@ def _write(
     student: Path, params: DistilParams, master: sampling.Denoiser, teacher: Path, state: State, tuning: aims.Tuning
 ) -> None:  # fmt: skip
     notes = files.read_json_object(teacher / "stillroom.json", "train or pull the model again")
+    notes.pop("shapes", None)  # it has seen those of the pack
+    seen = {"shapes": [list(shape) for shape in state.shapes]} if len(state.shapes) > 1 else {}
     changed = {
-        "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "autoguidance": 1.0,
+        **seen, "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "autoguidance": 1.0,
         "sigmas": list(tuning.sigmas),
         "distilled": {"teacher": files.sha256(_weights(teacher)), "guidance": master.guidance,
                       "autoguidance": master.autoguidance, **params.model_dump(mode="json")},
@@ -119,7 +121,7 @@ def _write(
     with files.replacing_folder(student) as folder:
         denoiser.save(folder, state.average.cpu(), master.objective, {**notes, **changed}, stock)
         if (teacher / portable.FOLDER).is_dir():
-            portable.write(folder, state.average, master.objective, sigmas=tuning.sigmas)
+            portable.write(folder, state.average, master.objective, tuning.sigmas, shapes=[*state.shapes])
             serving.write(folder, notes)
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in state.history)
         (folder / "history.jsonl").write_text(lines, "utf-8")

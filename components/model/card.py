@@ -87,7 +87,7 @@ library_name: {library}
 
 {words} with {millions:.2f} M parameters that predicts {predicts} on the {schedule}
 schedule. {samples}; the sampler saved beside it is diffusers' {sampler}.
-The weights are the moving average over training.{guide}
+The weights are the moving average over training.{guide}{shapes}
 
 ## Data
 
@@ -117,12 +117,13 @@ were: see the nearest training images in the model report.
 
 def text(
     recipe: Recipe, *, spec: SampleSpec, classes: Sequence[str], counts: dict[str, int],
-    parameters: int, error: float | None,
+    parameters: int, error: float | None, shapes: Sequence[tuple[int, ...]] = (),
 ) -> str:  # fmt: skip
     """The card in Markdown.
 
-    ``spec`` says what a sample is, ``counts`` how many are in train, val and test, ``parameters`` the number of
-    weights, ``error`` the x0 error on validation images or None where it is not known.
+    ``spec`` says what a sample is, ``shapes`` which shapes samples have where they are several, ``counts`` how many are
+    in train, val and test, ``parameters`` the number of weights, ``error`` the x0 error on validation images or None
+    where it is not known.
     """
     kind, objective = _KINDS[recipe.network], recipe.objective
     numbered = [f"{at} {_plain(name)}" for at, name in enumerate(classes)]
@@ -133,6 +134,7 @@ def text(
         sampler=type(schedulers.stock(objective)).__name__,
         **_of_samples(spec), millions=parameters / 1e6, classes=named,
         samples=_samples(recipe.steps, recipe.guidance, recipe.autoguidance), guide=_guide(recipe.guide),
+        shapes=_shapes(spec, shapes, recipe.onnx),
         images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
         batch=recipe.batch, optimiser=_optimiser(recipe), warmup=recipe.warmup_images, seed=recipe.seed,
         constant=recipe.constant_until, final=recipe.final_rate,
@@ -175,6 +177,16 @@ def _guide(share: float | None) -> str:
     return f"""
 The guide is the same average after {share:.3g} of the training: samples are led away from what it says without a label
 (autoguidance, Karras et al. 2024, arXiv:2406.02507)."""
+
+
+def _shapes(spec: SampleSpec, shapes: Sequence[tuple[int, ...]], onnx: bool) -> str:
+    if len(shapes) < 2:
+        return ""
+    listed = ", ".join(f"{width} x {height}" for _, height, width in shapes)
+    own, any_size = f"{spec.shape[2]} x {spec.shape[1]}", " onnx/model.onnx takes them all." if onnx else ""
+    return f"""
+It was trained on images of {len(shapes)} shapes (width x height: {listed}), each image cut to the nearest of them, and
+draws {own} unless another is asked for (`stillroom sample --size`).{any_size}"""
 
 
 def _of_samples(spec: SampleSpec) -> dict[str, str]:

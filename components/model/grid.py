@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from components.base import files
 
@@ -53,6 +54,17 @@ def _sheet(images_NHWC: Tensor, columns: int) -> Tensor:
         )
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def framed(runs: Sequence[Tensor]) -> Tensor:
+    """Pictures of several shapes, uint8 NHWC each, as one tensor: each in the middle of white where it is smaller."""
+    height, width = (max(run.shape[axis] for run in runs) for axis in (1, 2))
+    out = []
+    for run in runs:
+        _, high, wide, _ = run.shape
+        top, left = (height - high) // 2, (width - wide) // 2
+        out.append(pad(run, (0, 0, left, width - wide - left, top, height - high - top), value=255))
+    return torch.cat(out)
 
 
 def write(path: Path, images_NHWC: Tensor, *, columns: int, scale: int = 1,

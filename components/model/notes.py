@@ -38,9 +38,11 @@ def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> 
         raise ValueError(f"weighting {weighting!r:.40} is none of {', '.join(get_args(Weighting))}")
     classes = specs.names(notes["classes"], "classes")
     null_class = _null_class(notes["null_class"], classes, network)
+    spec = _spec(notes, registry.sample_shape(network))
     return {
+        "shapes": _shapes(notes, spec), "multiple": registry.multiple(network),
         "objective": noted(notes["objective"]), "weighting": weighting, "classes": classes, "null_class": null_class,
-        "spec": _spec(notes, registry.sample_shape(network)), **_habits(notes, guide is not None),
+        "spec": spec, **_habits(notes, guide is not None),
     }  # fmt: skip
 
 
@@ -72,6 +74,21 @@ def _spec(notes: dict[str, Any], shape: tuple[int, ...]) -> SampleSpec:
     if found.shape != shape:
         raise ValueError(f"samples of shape {found.shape}, but a network for {shape}")
     if math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(f"samples of more than {MOST_NUMBERS:,} numbers")
+    return found
+
+
+def _shapes(notes: dict[str, Any], spec: SampleSpec) -> tuple[tuple[int, ...], ...]:
+    """All that the model was trained on, where it was on several; that of ``spec`` is one of them."""
+    listed = notes.get("shapes", [])
+    if not isinstance(listed, list) or not all(isinstance(each, list) for each in listed):
+        raise ValueError("shapes must be a list of shapes")
+    found = tuple(spec.shaped(tuple(each)).shape for each in listed)
+    if found and (
+        spec.shape not in found or len(set(found)) < len(found) or {each[0] for each in found} != {spec.channels}
+    ):
+        raise ValueError(f"shapes must be distinct, of {spec.channels} channels, and {spec.shape} one of them")
+    if any(math.prod(shape) > MOST_NUMBERS for shape in found):
         raise ValueError(f"samples of more than {MOST_NUMBERS:,} numbers")
     return found
 

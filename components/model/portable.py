@@ -1,8 +1,8 @@
 """The form of a network that needs neither our code nor torch: ONNX, and the noise levels to walk along.
 
 ``onnx/model.onnx`` takes float32 ``sample`` BCHW and ``timestep`` (B,), int64 ``class_labels`` (B,) where the network
-has labels, and gives float32 ``prediction`` BCHW, for any B; so does
-``onnx/guide.onnx`` of a guide, where there is one.  ``onnx/levels.json`` holds, for each step of sampling, what
+has labels, and gives float32 ``prediction`` BCHW, for any B (and any H and W, where images have several shapes); so
+does ``onnx/guide.onnx`` of a guide, where there is one.  ``onnx/levels.json`` holds, for each step of sampling, what
 D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
 """
 
@@ -39,28 +39,34 @@ MOST_ERROR = 1e-4
 MOST_INSIDE = 2**31 - 2**20
 """Bytes of weights up to which they lie in the model's own file: a protobuf message ends at 2 GiB."""
 
+Shape = tuple[int, ...]
+
 _log = logging.getLogger(__name__)
 
 
 def write(
-    folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float], guide: nn.Module | None = None
-) -> float:
+    folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float], guide: nn.Module | None = None,
+    shapes: Sequence[Shape] = (),
+) -> float:  # fmt: skip
     """Write the files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
 
+    ``shapes``: those that samples have (C, ...), where they are several; the file then takes any that the network does.
     ``network`` and its ``guide``, if it has one, lie on the CPU; ``sigmas`` are the falling noise levels of
     levels.json.  Equal networks give equal bytes: no path, no clock, no name of a machine in them.
     """
     (folder / FOLDER).mkdir()
-    errors = [_write(folder, name, each, objective) for name, each in ((MODEL, network), (GUIDE, guide)) if each]
+    several = shapes if len(shapes) > 1 else ()
+    pairs = [(name, each) for name, each in ((MODEL, network), (GUIDE, guide)) if each]
+    errors = [_write(folder, name, each, objective, several) for name, each in pairs]
     write_levels(folder, objective, sigmas)
     return max(errors)
 
 
-def _write(folder: Path, name: str, network: nn.Module, objective: Objective) -> float:
+def _write(folder: Path, name: str, network: nn.Module, objective: Objective, shapes: Sequence[Shape]) -> float:
     network = network.eval()
     path = folder / FOLDER / name
-    _save(_exported(network), path)
-    error = _error(path, network, objective)
+    _save(_exported(network, sizes=bool(shapes)), path)
+    error = max(_error(path, network, objective, shape) for shape in shapes or [registry.sample_shape(network)])
     if not error <= MOST_ERROR:
         raise UserError(
             f"onnx/{name}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
@@ -102,8 +108,8 @@ class _Plain(nn.Module):
         return self.network(sample, timestep, class_labels=class_labels).sample.float()
 
 
-def _exported(network: nn.Module) -> onnx.ModelProto:
-    """``network`` as an ONNX graph.
+def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
+    """``network`` as an ONNX graph; with ``sizes`` for images of any height and width.
 
     By torch's tracing exporter: 0.8 CPU-s for the compact network of three resolutions, for which the one built on
     `torch.export` (``dynamo=True``) takes 22; what comes out is compared with torch in either case.
@@ -112,12 +118,15 @@ def _exported(network: nn.Module) -> onnx.ModelProto:
 
     given = registry.examples(network, torch.tensor([1.0, 2.0]))
     written, outputs = list(given), ["prediction"]
+    axes = {name: {0: "batch"} for name in written + outputs}
+    if sizes:
+        axes |= {name: {0: "batch", 2: "height", 3: "width"} for name in ("sample", *outputs)}
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is the older exporter, and what tracing takes for constant
         path = Path(scratch) / MODEL
         torch.onnx.export(
             _Plain(network), tuple(given.values()), str(path), dynamo=False, opset_version=OPSET,
-            input_names=written, output_names=outputs, dynamic_axes={name: {0: "batch"} for name in written + outputs},
+            input_names=written, output_names=outputs, dynamic_axes=axes,
         )  # fmt: skip
         model = onnx.load(path)  # weights beside the file, where they are too large for it, come in with it
     model.producer_name, model.producer_version, model.doc_string = "stillroom", "", ""
@@ -138,8 +147,11 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
     onnx.save_model(model, path, **beside)
 
 
-def _error(path: Path, network: nn.Module, objective: Objective) -> float:
-    """Largest difference between the file's predictions and torch's, over the noise levels, in batches of 1 and 5."""
+def _error(path: Path, network: nn.Module, objective: Objective, shape: Shape) -> float:
+    """Largest difference between the file's predictions for samples of ``shape`` and torch's.
+
+    Over the noise levels, in batches of 1 and 5.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -149,7 +161,7 @@ def _error(path: Path, network: nn.Module, objective: Objective) -> float:
     schedule, largest = objective.schedule, 0.0
     for count in (1, 5):
         sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
-        given = registry.examples(network, schedule.timestep(sigma))
+        given = registry.examples(network, schedule.timestep(sigma), shape)
         with torch.no_grad():
             wanted = _Plain(network)(**given)
         got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])

@@ -59,6 +59,17 @@ class Denoiser:
     autoguidance: float
     sigmas: tuple[float, ...] | None
     """The only noise levels that a distilled student knows; None for all others."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """All shapes that it was trained on, where it was on several; that of ``spec`` is drawn unless another is asked
+    for."""
+    multiple: int | None = None
+    """It takes any image whose sides are multiples of this; None: the shape of ``spec`` alone."""
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether it can draw images of ``shape`` (C, H, W), whatever it was trained on."""
+        if shape == self.spec.shape or self.multiple is None:
+            return shape == self.spec.shape
+        return shape[0] == self.spec.channels and not any(side % self.multiple for side in shape[1:])
 
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
@@ -98,6 +109,8 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
     except Exception as error:  # the constructors of networks raise whatever a hostile config.json makes them meet
         _log.debug("%s cannot be loaded", folder, exc_info=True)
         raise UserError(f"{folder}: not a whole denoiser ({brief(error)}): train or pull it again") from None
+    if chosen == "onnx" and len(said["shapes"]) < 2:  # a graph of one height and width
+        said["multiple"] = None
     return Denoiser(network=network, guide=guide, device=device, engine=chosen, **said)
 
 
@@ -161,15 +174,16 @@ def plan(
 @torch.no_grad()
 def sample(
     model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, start: int = 0, precision: str = "auto",
-    progress: Callable[[int], object] | None = None, **wishes: Any,
+    progress: Callable[[int], object] | None = None, shape: tuple[int, ...] | None = None, **wishes: Any,
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
     ``wishes`` are those of :func:`plan`; ``progress`` is called after every step with the number of pictures in it.
+    ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.
     """
     model = load(model) if isinstance(model, Path) else model
     planned = plan(model, **wishes)
-    _check(model, class_ids)
+    shape = _check(model, class_ids, shape)
     drawn = []
     most = CUDA_BATCH if model.device.type == "cuda" else BATCH
     for first in range(0, len(class_ids), most):
@@ -180,45 +194,52 @@ def sample(
             numbers += [numbers[-1]] * (most - count)
             ids += [ids[-1]] * (most - count)
         report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
-        images = _denoise(model, planned, ids, seed, numbers, precision, report)
+        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape)
         drawn.append(tensors.to_pixels(images[:count]).cpu())
-    empty = torch.empty(0, *model.spec.stored_shape, dtype=torch.uint8)
+    empty = torch.empty(0, *model.spec.shaped(shape).stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
 
 
 @torch.no_grad()
 def film(
-    model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto", **wishes: Any
-) -> tuple[Tensor, list[float]]:
+    model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto",
+    shape: tuple[int, ...] | None = None, **wishes: Any,
+) -> tuple[Tensor, list[float]]:  # fmt: skip
     """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
 
     Frames are predicted clean images at ``frames`` of the steps, the first and the last among them.
     """
     planned = plan(model, **wishes)
-    _check(model, class_ids)
+    shape = _check(model, class_ids, shape)
     seen: list[tuple[float, Tensor]] = []
     numbers = range(len(class_ids))
-    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step))
+    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape)
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
     return torch.stack([tensors.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
 
 
-def noise(model: Denoiser, seed: int, numbers: Sequence[int], *step: int) -> Tensor:
-    """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds."""
-    return torch.stack([torch.randn(model.spec.shape, generator=generator(seed, "sample", i, *step)) for i in numbers])
+def noise(
+    model: Denoiser, seed: int, numbers: Sequence[int], *step: int, shape: tuple[int, ...] | None = None
+) -> Tensor:  # fmt: skip
+    """Unit normal NCHW: the start of each of the pictures ``numbers``, or what its ``step`` adds.
+
+    ``shape`` (C, H, W) is the model's own unless given.
+    """
+    size = shape or model.spec.shape
+    return torch.stack([torch.randn(size, generator=generator(seed, "sample", i, *step)) for i in numbers])
 
 
 def _denoise(
     model: Denoiser, planned: Plan, class_ids: Sequence[int], seed: int, numbers: Sequence[int], precision: str,
-    watch: samplers.Watch,
+    watch: samplers.Watch, shape: tuple[int, ...],
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is called with each step's sigma and predicted clean images."""
     denoise = guided(model, class_ids, planned.guidance, planned.autoguidance, precision)
-    x = noise(model, seed, numbers).to(model.device) * planned.sigmas[0]
+    x = noise(model, seed, numbers, shape=shape).to(model.device) * planned.sigmas[0]
 
     def fresh(step: int) -> Tensor:
-        return noise(model, seed, numbers, step).to(model.device)
+        return noise(model, seed, numbers, step, shape=shape).to(model.device)
 
     drawn = samplers.draw(planned.sampler, denoise, x, planned.sigmas, watch, fresh, planned.eta)
     if not bool(torch.isfinite(drawn).all()):
@@ -269,8 +290,15 @@ def _explained() -> Iterator[None]:
         raise UserError(f"this model's network cannot be computed ({brief(error)}): train or pull it again") from error
 
 
-def _check(model: Denoiser, class_ids: Sequence[int]) -> None:
+def _check(model: Denoiser, class_ids: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape to draw, the model's own where none is given; UserError for what the model cannot draw."""
     notes.drawable(model.spec)
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
+    if shape is None or model.takes(shape):
+        return shape or model.spec.shape
+    asked = model.spec.shaped(shape).size
+    if model.multiple is None:
+        raise UserError(f"size {asked}: this model draws pictures of {model.spec.size} pixels only")
+    raise UserError(f"size {asked}: this model draws pictures whose sides are multiples of {model.multiple} pixels")

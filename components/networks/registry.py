@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -113,6 +113,32 @@ def sample_shape(network: nn.Module) -> tuple[int, ...]:
     return (config.in_channels, *sides)
 
 
+def multiple(network: nn.Module) -> int | None:
+    """Of what both sides of an image have to be multiples so that ``network`` takes it; None: it takes one shape."""
+    own, config = kind(network), cast(Any, network).config
+    if own == "compact":
+        return int(config.fold) << (len(config.widths) - 1)
+    return 1 << (len(config.block_out_channels) - 1) if own == "unet" else None
+
+
+def check(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
+    """UserError that names the bucket unless ``network``, fresh or from a start, takes each of several ``shapes``."""
+    divisor = multiple(network)
+    for _, *sides in shapes if len(shapes) > 1 else ():
+        bucket = " x ".join(map(str, reversed(sides)))
+        if divisor is None:
+            raise UserError(
+                f"train.network.kind {kind(network)}: takes squares of one size, not the bucket {bucket} of "
+                "resize.fit: take unet or compact, or resize.fit crop"
+            )
+        if any(side % divisor for side in sides):
+            raise UserError(
+                f"train.network.widths: the network takes sides that {divisor} divides, not those of the bucket "
+                f"{bucket}: give fewer widths, start from another model, or make resize.fit.step a multiple of "
+                f"{divisor}"
+            )
+
+
 def memory_format(network: nn.Module) -> torch.memory_format:
     """How the weights of ``network`` should lie on a GPU where it is not compiled.
 
@@ -152,11 +178,14 @@ def labels(network: nn.Module) -> int:
     return config["num_class_embeds"] or 0
 
 
-def examples(network: nn.Module, timestep: Tensor) -> dict[str, Tensor]:
-    """Inputs by the names of ``forward`` for each ``timestep`` (B,): seeded noise, one label after the other."""
+def examples(network: nn.Module, timestep: Tensor, shape: tuple[int, ...] | None = None) -> dict[str, Tensor]:
+    """Inputs by the names of ``forward`` for each ``timestep`` (B,): seeded noise, one label after the other.
+
+    ``shape`` of a sample is the network's own unless given.
+    """
     import torch
 
-    shape, source = (len(timestep), *sample_shape(network)), torch.Generator().manual_seed(0)
+    shape, source = (len(timestep), *(shape or sample_shape(network))), torch.Generator().manual_seed(0)
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
     if count := labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count

@@ -34,6 +34,11 @@ class Steps:
         self._graph: _Graph | None = None
         self._taken, self._compiled = 0, step.compiling.on
         self._open = possible(step)
+        if self._open and len(feed.pixels.header.shapes) > 1:  # each would need a graph, with memory of its own
+            _log.info(
+                "pictures have several shapes: the kernels of a step are launched one by one, without a CUDA graph"
+            )
+            self._open = False
 
     def __call__(self, place: int, then: int | None, arrived: tuple[bool, bool]) -> Tensor:
         """Learn from the batch at ``place``, before that at ``then``; the row of all ranks, on the device."""

@@ -54,20 +54,23 @@ class Compiling:
 
     def __init__(
         self, wanted: bool | str, network: nn.Module, device: torch.device, *, on: bool,
-        operations: Callable[[], float], before: Callable[[], object] = lambda: None,
+        operations: Callable[[], float], before: Callable[[], object] = lambda: None, shapes: int = 1,
     ) -> None:  # fmt: skip
         """Compile now where ``wanted`` is true, or is auto and it pays on the CPU; UserError when there is no compiler.
 
         ``on``: the checkpoint was of a compiled network; ``operations`` gives the FLOPs of this rank in the training;
-        ``before`` is called when the network is about to be compiled.
+        ``before`` is called when the network is about to be compiled; ``shapes``: so many shapes samples have, for each
+        of which it is compiled.
         """
-        self.network, self.device, self.on = network, device, False
+        self.network, self.device, self.on, self.shapes = network, device, False, shapes
         self._before = before
         self._open = wanted == "auto" and device.type == "cuda"
         self._began: tuple[int, float] | None = None
         if wanted is True and not possible(device):
             raise UserError("train.compile true needs a C++ compiler (c++ on the PATH): install one, or take false")
-        if wanted is True or (wanted == "auto" and (on or (device.type == "cpu" and _pays_here(device, operations)))):
+        if wanted is True or (
+            wanted == "auto" and (on or (device.type == "cpu" and _pays_here(device, operations, shapes)))
+        ):
             self._compile()
 
     def step(self, steps_done: int, steps_left: int) -> None:
@@ -82,19 +85,25 @@ class Compiling:
             began, at = self._began
             self._open = False
             each = (time.monotonic() - at) / (steps_done - began)
-            if pays(each * steps_left, *CUDA.get(type(self.network).__name__, CUDA_OTHERS)):
+            cost, gain = CUDA.get(type(self.network).__name__, CUDA_OTHERS)
+            if pays(each * steps_left, cost * self.shapes, gain):
                 _log.info("%d steps of %.0f ms are left: compiling pays", steps_left, 1000 * each)
                 self._compile()
 
     def _compile(self) -> None:
         self._open, self.on = False, True
         self._before()
+        if self.shapes > 1:  # torch gives up after eight shapes; a last, smaller piece of a batch is one more of each
+            import torch._dynamo
+
+            limit = max(torch._dynamo.config.recompile_limit, 8 + 2 * self.shapes)
+            torch._dynamo.config.recompile_limit = limit
         # In place, so that the names of weights stay the same for checkpoints, DDP and FSDP.
         self.network.compile(dynamic=False)
 
 
-def _pays_here(device: torch.device, operations: Callable[[], float]) -> bool:
-    return possible(device) and pays(operations() / CPU_RATE, CPU_COST, CPU_GAIN)
+def _pays_here(device: torch.device, operations: Callable[[], float], shapes: int) -> bool:
+    return possible(device) and pays(operations() / CPU_RATE, CPU_COST * shapes, CPU_GAIN)
 
 
 def possible(device: torch.device) -> bool:

@@ -60,14 +60,16 @@ class Given(NamedTuple):
     """Images as the network takes them, or where they lie among those that the device holds, int64."""
     sigma: Tensor
     condition: conditions.Condition
+    group: int = 0
+    """The images' place among the shapes of the training images; a number of the host."""
 
     def cloned(self) -> Given:
         """The same in memory of its own."""
         condition = {name: value.clone() for name, value in self.condition.items()}
-        return Given(self.places.clone(), self.source.clone(), self.sigma.clone(), condition)
+        return Given(self.places.clone(), self.source.clone(), self.sigma.clone(), condition, self.group)
 
     def take(self, other: Given) -> None:
-        """Become ``other`` in place."""
+        """Become ``other``, of images of the same shape, in place."""
         pairs = [*zip(self[:3], other[:3], strict=True)]
         pairs += [(value, other.condition[name]) for name, value in self.condition.items()]
         for own, new in pairs:
@@ -81,6 +83,7 @@ class _Ahead(NamedTuple):
     """What it was made of, on the CPU."""
     places: Tensor
     positions: Tensor
+    """Of the images among those of their shape."""
     sigma: Tensor
     condition: conditions.Condition
 
@@ -99,21 +102,30 @@ class Feed:
         """``levels``: the schedule between whose ends noise levels are drawn; None: that of ``params``."""
         self.params, self.pixels, self.rows, self.group = params, pixels, rows, group
         self._levels = levels or schedule.schedule(params.schedule)
+        groups = pixels.grouped(rows)
+        self._order = order.of_groups(params.seed, params.batch, groups)
         self._plan = order.DrawPlan(
-            seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout
+            seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout, order=self._order
         )
         header = pixels.header
+        self._specs = [header.spec.shaped(header.shape(int(rows[some[0]]))) for some in groups if len(some)]
+        # Of each training image: which of the shapes it has, and its place among the images of that shape.
+        self._shape_of, self._inside = (torch.zeros(len(rows), dtype=torch.int64) for _ in range(2))
+        for number, some in enumerate(groups):
+            self._shape_of[some], self._inside[some] = number, torch.arange(len(some))
         if params.augment.on:
             augment.check(header.spec)
-        self._out: Tensor | None = None
+        self._out: dict[torch.Size, Tensor] = {}
         self._window: _Ahead | None = None
-        self._held = self._all() if self._fits() else None
-        shape = (params.batch // group.size, *header.spec.stored_shape)
+        self._held = [self._all(rows[some]) for some in groups] if self._fits() else None
         self._loaders = None
         if params.loaders and self._held is not None and group.rank == 0:
             _log.info("train.loaders %d is not needed: the GPU holds all training images", params.loaders)
         elif params.loaders and self._held is None:
-            self._loaders = loaders.Loaders(params.loaders, self._gather, shape, group.device, header.spec)
+            most = params.batch // group.size * max(math.prod(spec.shape) for spec in self._specs)
+            self._loaders = loaders.Loaders(
+                params.loaders, self._gather, self._stored, group.device, header.spec, numbers=most
+            )
 
     def batch(self, place: int, then: int | None = None) -> Batch:
         """The part of this rank in the batch at ``place``; ``then`` is the place that most likely follows."""
@@ -123,14 +135,15 @@ class Feed:
         """What :meth:`made` makes that batch of."""
         ahead, mine = self._ahead(place)
         source = self._read(place, then) if self._held is None else ahead.positions[mine]
-        return Given(ahead.places[mine], source, ahead.sigma[mine], conditions.rows(ahead.condition, mine))
+        condition = conditions.rows(ahead.condition, mine)
+        return Given(ahead.places[mine], source, ahead.sigma[mine], condition, self._group_at(place))
 
     def made(self, given: Given) -> Batch:
         """The batch of ``given``, by the device alone."""
-        spec, how, image = self.pixels.header.spec, self.params.augment, given.source
+        spec, how, image = self._specs[given.group], self.params.augment, given.source
         noise = counters.normal(self.params.seed, given.places, spec.shape, self.group.device)
         if self._held is not None:
-            image = self._turned(self._held.index_select(0, given.source))
+            image = self._turned(self._held[given.group].index_select(0, given.source))
         if not how.on:
             return Batch(image, noise, given.sigma, given.condition)
         drawn = augment.draw(how, self.params.seed, given.places)
@@ -139,7 +152,18 @@ class Feed:
 
     def rows_at(self, first: int, last: int) -> Tensor:
         """The rows of the pack that are shown at places ``first`` .. ``last`` - 1, over all ranks."""
-        return self.rows[order.positions(self.params.seed, torch.arange(first, last), len(self.rows))]
+        return self.rows[self._order.positions(torch.arange(first, last))]
+
+    def tell_shapes(self) -> None:
+        """Log how many training images each shape has, and how many steps it gets; nothing where there is one."""
+        if len(self._specs) == 1:
+            return
+        counts, steps = torch.bincount(self._shape_of).tolist(), self._order.steps(self.params.total_steps)
+        for spec, images, many in zip(self._specs, counts, steps, strict=True):
+            _log.info("%s px: %d training images, %d of %d steps", spec.size, images, many, self.params.total_steps)
+            if not many:
+                words = "%s px: %d training images are too few for a step of train.batch %d: they are never shown"
+                _log.warning(words, spec.size, images, self.params.batch)
 
     def close(self) -> None:
         """End the loaders."""
@@ -160,7 +184,8 @@ class Feed:
         ids = self.pixels.class_ids[self.rows[drawn.positions]].masked_fill(drawn.dropped, -1)
         sigma = self.params.sigma_distribution.sigma(drawn.share, self._levels)
         condition = conditions.of_classes(ids, len(header.classes) or None)
-        places, positions, sigma = (tensors.sent(each, device) for each in (drawn.places, drawn.positions, sigma))
+        given = (drawn.places, self._inside[drawn.positions], sigma)
+        places, positions, sigma = (tensors.sent(each, device) for each in given)
         return _Ahead(
             drawn, places, positions, sigma, {name: tensors.sent(each, device) for name, each in condition.items()}
         )
@@ -169,6 +194,17 @@ class Feed:
         """The stored samples, (B, ..., C); what a loader process does."""
         return self.pixels.gather(self.rows[self.group.part(self._plan.at(place).positions)])
 
+    def _group_at(self, place: int) -> int:
+        """The place among the shapes of the images in the batch at ``place``."""
+        if len(self._specs) == 1:
+            return 0
+        drawn, batch = self._plan.window(place)
+        return int(self._shape_of[drawn.positions[batch.start]])
+
+    def _stored(self, place: int) -> tuple[int, ...]:
+        """The shape, (B, ..., C), of what :meth:`_gather` gives."""
+        return (self.params.batch // self.group.size, *self._specs[self._group_at(place)].stored_shape)
+
     def _read(self, place: int, then: int | None) -> Tensor:
         """The images from the pack, as the network takes them."""
         if self._loaders:
@@ -176,22 +212,25 @@ class Feed:
         return self._turned(self._gather(place))
 
     def _turned(self, stored: Tensor) -> Tensor:
-        self._out = tensors.to_network(stored, self.group.device, out=self._out, spec=self.pixels.header.spec)
-        return self._out
+        spec, out = self.pixels.header.spec, self._out.get(stored.shape)
+        self._out[stored.shape] = tensors.to_network(stored, self.group.device, out=out, spec=spec)
+        return self._out[stored.shape]
 
     def _fits(self) -> bool:
         """Whether the training images may stay on the device."""
         if self.group.device.type != "cuda":
             return False
-        spec, (free, _) = self.pixels.header.spec, torch.cuda.mem_get_info(self.group.device)
-        return len(self.rows) * math.prod(spec.shape) * tensors.DTYPES[spec.dtype].itemsize <= SHARE * free
+        pixels, (free, _) = self.pixels, torch.cuda.mem_get_info(self.group.device)
+        groups = [some for some in pixels.grouped(self.rows) if len(some)]
+        numbers = sum(len(some) * math.prod(pixels.header.shape(int(self.rows[some[0]]))) for some in groups)
+        return numbers * tensors.DTYPES[pixels.header.spec.dtype].itemsize <= SHARE * free
 
-    def _all(self) -> Tensor:
-        """The training images as stored, (N, ..., C), on the device."""
-        spec = self.pixels.header.spec
-        shape = (len(self.rows), *spec.stored_shape)
+    def _all(self, rows: Tensor) -> Tensor:
+        """The images of ``rows``, of one shape, as stored, (N, ..., C), on the device."""
+        spec = self.pixels.header.spec.shaped(self.pixels.header.shape(int(rows[0])))
+        shape = (len(rows), *spec.stored_shape)
         out = torch.empty(shape, dtype=tensors.DTYPES[spec.dtype], device=self.group.device)
-        for first in range(0, len(self.rows), _AT_ONCE):
+        for first in range(0, len(rows), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            out[part] = self.pixels.gather(self.rows[part]).to(out.device)
+            out[part] = self.pixels.gather(rows[part]).to(out.device)
         return out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,29 +105,30 @@ def validate(
 
     ``poll`` is asked after each part, on every rank alike; a signal that it gives ends the check, and is returned.
     """
-    count = len(checked.rows)
+    groups = [checked.rows[some] for some in pixels.grouped(checked.rows)]
+    keys = dict(zip(checked.rows.tolist(), checked.keys, strict=True))
     if state.sharded:  # the ranks gather the weights together, so each makes as many calls
-        count -= count % group.size
+        groups = [rows[: len(rows) - len(rows) % group.size] for rows in groups]
+    count, batch, null = sum(map(len, groups)), 64, len(pixels.header.classes) or None
     if count == 0:
         return 0
-    mine = slice(group.rank, count, group.size)
-    rows, batch = checked.rows[mine], 64
-    null = len(pixels.header.classes) or None
-    chosen, condition = pixels.gather(rows), conditions.of_classes(pixels.class_ids[rows], null)
 
     def denoise(noisy: Tensor, sigma: Tensor, part: conditions.Condition) -> Tensor:
         with precision.exact(group.device):  # as stage `evaluate` measures it
             return state.objective.denoise(state.average, noisy, sigma, part)
 
-    def images(which: Tensor) -> Tensor:
-        return tensors.to_network(chosen[which], group.device, spec=pixels.header.spec)
+    def errors_of(rows: Tensor) -> Iterator[Tensor]:
+        """Of validation images of one shape, those of this rank."""
+        chosen, condition = pixels.gather(rows), conditions.of_classes(pixels.class_ids[rows], null)
+        return x0_error.measure(
+            denoise, lambda which: tensors.to_network(chosen[which], group.device, spec=pixels.header.spec), condition,
+            [keys[row] for row in rows.tolist()], seed=params.seed, batch=batch,
+        )  # fmt: skip
 
-    measured = x0_error.measure(
-        denoise, images, condition, checked.keys[mine], seed=params.seed, batch=batch
-    )  # fmt: skip
+    measured = itertools.chain.from_iterable(errors_of(rows[group.rank :: group.size]) for rows in groups)
     parts = [torch.zeros(0)]
-    most = math.ceil(count / group.size)  # images of the rank with most
-    for _ in range(math.ceil(most * len(schedule.SIGMAS) / batch)):
+    most = [math.ceil(len(rows) / group.size) for rows in groups]  # images of the rank with most
+    for _ in range(sum(math.ceil(each * len(schedule.SIGMAS) / batch) for each in most)):
         parts.append(next(measured, torch.zeros(0)))
         if stop := poll():
             return stop

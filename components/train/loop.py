@@ -121,6 +121,7 @@ class Training:
         if group.rank == 0:
             sheets.fresh(self.samples, self.state.images_seen)
             sheets.warn_of_none(job.params, self.state, self.pixels.header)
+            self.feed.tell_shapes()
         self.stop = 0
         self.speed = Throughput(
             lambda: self.step.aim.work * operations(self.state), group.device, precision=job.params.precision,

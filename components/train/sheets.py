@@ -6,6 +6,7 @@ It is for who watches: no output holds it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from components.base import events
 from components.base.errors import UserError, brief
+from components.networks import registry
 from components.samples.pack import Header
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
@@ -53,14 +55,18 @@ def draw(
         network=state.average, device=group.device, engine="torch", objective=state.objective,
         weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
         sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
-        sigmas=sigmas,
+        sigmas=sigmas, shapes=header.shapes, multiple=registry.multiple(state.average),
     )  # fmt: skip
     ids = [at % len(classes) if classes else -1 for at in range(params.sheet)]
+    columns = min(len(classes) or 8, params.sheet, 16)
     path = folder / f"{state.images_seen:012d}.png"
     try:
-        pictures = sampling.sample(model, ids, seed=params.seed, precision=params.precision, progress=look)
-        scale = max(1, SHOWN // pictures.shape[2])
-        grid.write(path, pictures, columns=min(len(classes) or 8, params.sheet, 16), scale=scale)
+        pictures = grid.framed([
+            sampling.sample(model, ids[part], seed=params.seed, start=part.start, shape=shape,
+                            precision=params.precision, progress=look)
+            for part, shape in _rows(len(ids), columns, header)
+        ])  # fmt: skip
+        grid.write(path, pictures, columns=columns, scale=max(1, SHOWN // pictures.shape[2]))
     except _Stopped:
         return
     # So early that nothing finite is drawn; a disk that is full; a GPU's memory, of which training needs less.
@@ -68,6 +74,14 @@ def draw(
         _log.warning("no sheet after %d images: %s", state.images_seen, brief(error))
         return
     events.emit(kind="file", path=str(path.absolute()), folder="samples")
+
+
+def _rows(count: int, columns: int, header: Header) -> list[tuple[slice, tuple[int, ...]]]:
+    """The pictures that are drawn together, and their shape: all of them, or of several shapes one after the other, a
+    row each."""
+    size = count if len(header.shapes) == 1 else columns
+    shapes = itertools.cycle(header.shapes)
+    return [(slice(at, min(count, at + size)), next(shapes)) for at in range(0, count, size)]
 
 
 def fresh(folder: Path, seen: int) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from components.base import files
 from components.base.algorithms import Algorithm
 from components.base.errors import UserError
-from components.dataset import order
+from components.dataset import order, tensors
 from components.diffusion import samplers
 from components.model import card, denoiser, portable, serving
 from components.networks import lora, registry
@@ -62,9 +62,10 @@ def train(
     if group.rank == 0:
         height, width = header.spec.shape[1:]
         square = {"side": height} if height == width else {}
+        shapes = {"shapes": [list(shape) for shape in header.shapes]} if len(header.shapes) > 1 else {}
         notes = {
             "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
-            **square, "spec": header.spec.plain(), "weighting": params.weighting,
+            **square, "spec": header.spec.plain(), **shapes, "weighting": params.weighting,
             "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
             "autoguidance": params.autoguidance if guide else 1.0,
             "images_seen": state.images_seen, "train_images": counts["train"],
@@ -73,8 +74,8 @@ def train(
         if params.augment.on:
             notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
         words = card.text(
-            _recipe(params, state, guide), spec=header.spec, classes=header.classes, counts=counts,
-            parameters=parameters, error=error,
+            _recipe(params, state, guide), spec=header.spec, shapes=header.shapes, classes=header.classes,
+            counts=counts, parameters=parameters, error=error,
         )  # fmt: skip
         stored = folder / averages.FOLDER
         adapters = lora.merge(state.average)
@@ -97,6 +98,7 @@ def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = No
     deciding = params.model_dump(mode="json", exclude=free)
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
+    inputs += [pixels / pack.BUCKETS] if (pixels / pack.BUCKETS).is_file() else []
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [start] if start else []
     for path in inputs:
@@ -140,7 +142,7 @@ def _write(
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
             sigmas = samplers.log_spaced(params.steps, *state.objective.schedule.visited)
-            portable.write(folder, state.average, state.objective, sigmas, guide)
+            portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes])
             serving.write(folder, notes)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
@@ -157,5 +159,6 @@ def _skipped(params: TrainParams, state: loop.State, pixels: Path, splits: Path)
         return []
     rows, keys = torch.tensor(list(pack.read_split(splits, "train"))), pack.read_keys(pixels)
     places = sorted({place for first, last in state.guard.skips for place in range(first, last)})
-    shown = rows[order.positions(params.seed, torch.tensor(places), len(rows))].tolist()
+    groups = tensors.Pixels(pixels).grouped(rows)
+    shown = rows[order.of_groups(params.seed, params.batch, groups).positions(torch.tensor(places))].tolist()
     return [{"place": place, "row": row, "key": keys[row]} for place, row in zip(places, shown, strict=True)]

@@ -6,6 +6,8 @@ import copy
 import functools
 import logging
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from components.dataset import augment, tensors
 from components.diffusion import schedule
 from components.diffusion.objective import Objective
 from components.networks import lora, registry
+from components.samples.pack import Header
 from components.train import start as beginning
 from components.train.averages import Averages
 from components.train.distributed import sharding
@@ -57,6 +60,8 @@ class State:
     network: nn.Module
     objective: Objective
     """Equal for equal parameters, data and start, so no checkpoint holds it."""
+    shapes: Mapping[tuple[int, ...], float]
+    """The share, 0..1, of each shape (C, ...) among the samples of the pack; no checkpoint holds it either."""
     learning: list[nn.Parameter]
     """The network's weights that learn, by group of the optimiser: see :func:`in_groups`."""
     sizes: list[int]
@@ -88,6 +93,11 @@ class State:
     def average(self) -> nn.Module:
         """The averaged network that is handed out."""
         return self.averages.first
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """The shape of which a sample takes most memory."""
+        return max(self.shapes, key=math.prod)
 
     @property
     def sharded(self) -> bool:
@@ -184,7 +194,16 @@ def start(params: TrainParams, pixels: tensors.Pixels, group: Group, page: Path 
     objective = beginning.objective(page, params.objective_at(pixels.header.spec.sigma_data))
     guard = Guard(params.guard, params.batch)
     sizes = [len(group) for group in grouped if group]
-    return State(network, objective, learning, sizes, weights, averages, optimiser, scaler, guard, ranks=group.size)
+    shapes = _shares(pixels.header)
+    return State(
+        network, objective, shapes, learning, sizes, weights, averages, optimiser, scaler, guard, ranks=group.size
+    )
+
+
+def _shares(header: Header) -> dict[tuple[int, ...], float]:
+    """The share of each shape among the samples of a pack."""
+    counts = Counter(header.buckets) or {0: 1}
+    return {shape: counts[at] / max(1, sum(counts.values())) for at, shape in enumerate(header.shapes)}
 
 
 def in_one_vector(device: torch.device) -> bool:
@@ -205,6 +224,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
             classes=len(header.classes), augment_labels=augment.LABELS if params.augment.labelled else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.objective_at(header.spec.sigma_data), header)
+    registry.check(network, header.shapes)
     if params.augment.labelled and network.augment is None:
         raise UserError(
             "train.augment.label true, but the network to start from was not trained with it: take false, or "

@@ -5,7 +5,8 @@ Shapes: B images of this rank's part of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ class Step:
             self.model = DistributedDataParallel(state.network, gradient_as_bucket_view=True, broadcast_buffers=False)
         self.compiling = Compiling(
             params.compile, state.network, group.device, on=state.compiled, operations=self._operations,
-            before=state.restride,
+            before=state.restride, shapes=len(state.shapes),
         )  # fmt: skip
         self._done = 0
 
@@ -132,7 +133,7 @@ class Step:
         besides is taken after it.
         """
         state, device = self.state, self.group.device
-        shape = registry.sample_shape(state.network)
+        shape = state.largest
         fresh = not state.optimiser.state
         try:
             for weight in state.weights:
@@ -153,7 +154,7 @@ class Step:
     def _operations(self) -> float:
         """FLOPs of this rank in the whole training; a bound on them where even that is little."""
         images = self.params.images / self.group.size
-        bound = images * throughput.at_most(self.state.network, registry.sample_shape(self.state.network))
+        bound = images * _mean(self.state, throughput.at_most)
         if self.state.sharded or bound < 1e12:
             return bound
         return images * operations(self.state)
@@ -171,8 +172,12 @@ class Step:
 
 
 def operations(state: State) -> float:
-    """FLOPs of one image, forward and backward; of a sharded network it is not counted (a bound)."""
-    shape = registry.sample_shape(state.network)
+    """FLOPs of one image, forward and backward, on average; of a sharded network it is not counted (a bound)."""
     if state.sharded:
-        return throughput.at_most(state.network, shape)
-    return throughput.flops(state.network, shape, labels=registry.labels(state.network) > 0)
+        return _mean(state, throughput.at_most)
+    return _mean(state, functools.partial(throughput.flops, labels=registry.labels(state.network) > 0))
+
+
+def _mean(state: State, count: Callable[[nn.Module, tuple[int, ...]], int]) -> float:
+    """The mean over the samples of what ``count`` gives for their shapes."""
+    return sum(share * count(state.network, shape) for shape, share in state.shapes.items())

@@ -18,6 +18,9 @@ SamplerName = Literal[
 ]  # fmt: skip
 
 
+Size = Annotated[
+    str | None, typer.Option(metavar="WxH", help="Width and height in pixels.", show_default="the model's")
+]  # fmt: skip
 Eta = Annotated[
     float | None,
     typer.Option(
@@ -35,6 +38,7 @@ def sample(
         list[str] | None,
         typer.Option("--label", "--labels", help="Class to draw; may be repeated.", show_default="every class in turn"),
     ] = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
     sampler: Annotated[
         SamplerName | None,
@@ -80,7 +84,7 @@ def sample(
 
     request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
-        autoguidance=autoguidance, spacing=levels, eta=eta, engine=engine, scale=scale,
+        autoguidance=autoguidance, spacing=levels, eta=eta, engine=engine, scale=scale, size=size,
     )  # fmt: skip
     outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None

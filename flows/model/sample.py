@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.base import events, files
 from components.base.errors import UserError, printable
 from flows.registry import reference
+from flows.workspace import exits
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
 
@@ -40,6 +42,8 @@ class Request:
     eta: float | None
     engine: Any
     scale: int
+    size: str | None = None
+    """Width and height, as WxH."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,23 +92,44 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         wishes = {
             key: getattr(request, key) for key in ("sampler", "steps", "guidance", "autoguidance", "spacing", "eta")
         }
-        planned = sampling.plan(denoiser, **wishes)
+        planned, shape = sampling.plan(denoiser, **wishes), _shape(denoiser, request.size)
         names = request.labels or denoiser.classes
         kinds = [denoiser.class_id(each) for each in names] or [-1]
         class_ids = [kinds[at % len(kinds)] for at in range(request.num)]
         shown = ", then ".join(map(printable, names[: request.num])) or "no labels"
         origin = _provenance(denoiser, planned, name, folder, request)
         if dry_run:
-            _print_plan(denoiser, planned, request, outputs, shown)
+            _print_plan(denoiser, planned, shape, request, outputs, shown)
             return
         with events.Progress(request.num * len(planned.sigmas), what="sample", unit="picture steps") as progress:
             pictures = sampling.sample(
-                denoiser, class_ids, seed=request.seed, progress=progress.advance, **wishes
+                denoiser, class_ids, seed=request.seed, progress=progress.advance, shape=shape, **wishes
             )  # fmt: skip
         _write(pictures, class_ids, denoiser, request, outputs, origin)
         if outputs.film:
-            _film(denoiser, class_ids, request, outputs.film, origin, wishes)
+            _film(denoiser, class_ids, request, outputs.film, origin, {**wishes, "shape": shape})
     print(f"{outputs.sheet}: {request.num} pictures, in turn {shown}")
+
+
+def _shape(denoiser: Denoiser, size: str | None) -> tuple[int, ...]:
+    """The shape (C, H, W) to draw for ``size``; says so where the model was not trained on it.  UserError."""
+    own = denoiser.spec.shape
+    if size is None:
+        return own
+    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", size)
+    if not found or not int(found[1]) or not int(found[2]):
+        raise UserError(f"--size {size}: wanted width x height in pixels, such as {own[2]}x{own[1]}")
+    shape = (own[0], int(found[2]), int(found[1]))
+    known = denoiser.shapes or (own,)
+    if not denoiser.takes(shape):
+        wanted = f"multiples of {denoiser.multiple} pixels"
+        if denoiser.multiple is None:
+            wanted = f"{own[2]}x{own[1]} only" + (", as ONNX (try --engine torch)" if denoiser.engine == "onnx" else "")
+        raise UserError(f"--size {size}: this model's network draws {wanted}")
+    if shape not in known:
+        sizes = ", ".join(f"{width}x{height}" for _, height, width in known)
+        exits.note(f"--size {size}: the model was trained on {sizes}; other sizes may look repeated or cut")
+    return shape
 
 
 def _provenance(
@@ -121,12 +146,14 @@ def _provenance(
     }  # fmt: skip
 
 
-def _print_plan(denoiser: Denoiser, planned: Plan, request: Request, outputs: Outputs, shown: str) -> None:
+def _print_plan(
+    denoiser: Denoiser, planned: Plan, shape: tuple[int, ...], request: Request, outputs: Outputs, shown: str
+) -> None:  # fmt: skip
     """Print what would be drawn."""
     from components.diffusion.samplers import SAMPLERS
 
     calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
-    _, height, width = denoiser.spec.shape
+    _, height, width = shape
     print(f"would draw {request.num} pictures of {width} x {height} pixels, in turn {shown}")
     print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
           f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, autoguidance {planned.autoguidance:g}, seed "

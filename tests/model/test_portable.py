@@ -120,8 +120,8 @@ def test_the_weights_of_a_large_network_lie_beside_it(tmp_path, monkeypatch):
 def test_a_form_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
     true = portable._exported
 
-    def bent(net):
-        model = true(net)
+    def bent(net, **how):
+        model = true(net, **how)
         for weight in model.graph.initializer:
             values = onnx.numpy_helper.to_array(weight)
             if values.dtype == np.float32 and values.ndim == 4:

@@ -126,13 +126,13 @@ def test_a_replayed_step_that_is_not_finite_moves_nothing(packs, as_on_a_gpu):
     taken = steps(packs, muon_rate=0.02)
     walk(taken, 0, 5)
     before = copy.deepcopy(taken.step.state.pack()["network"])
-    taken.feed._held = taken.feed._held.float()
+    taken.feed._held = [held.float() for held in taken.feed._held]
     taken.forget()
     walk(taken, 5, 9)
     assert taken._graph is not None
     still = copy.deepcopy(taken.step.state.pack()["network"])
     assert any(not torch.equal(still[name], before[name]) for name in still)
-    taken.feed._held.fill_(float("nan"))
+    taken.feed._held[0].fill_(float("nan"))
     assert not walk(taken, 9, 11).isfinite().all()
     after = taken.step.state.pack()
     assert all(torch.equal(after["network"][name], still[name]) for name in still)
