@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from components.dataset import tensors
 from components.diffusion import conditions, objective, x0_error
 from components.embed import features
-from components.evaluate import scores, stage
+from components.evaluate import scores, shapes
 from components.model import denoiser, sampling
 from components.networks import registry
 from components.samples import pack
@@ -192,7 +192,7 @@ def score(
     )
     found = {"geo": x0_error.geo(torch.cat(list(errors)).view(len(test), -1))}
     if samples:
-        mix = stage.class_mix(pixels.class_ids[rows["train"]].tolist(), samples)
+        mix = shapes.mix(pixels.class_ids[rows["train"]].tolist(), samples)
         drawn = sampling.sample(model, mix if classes else [-1] * samples, seed=0)
         found["kid"] = _kid(drawn, pixels.gather(rows["val"] + rows["test"]))
     return found

@@ -25,7 +25,7 @@ from components.dataset import tensors
 from components.diffusion import conditions, samplers
 from components.embed import features
 from components.evaluate import classifier, scores
-from components.evaluate.stage import class_mix
+from components.evaluate.shapes import mix
 from components.evaluate.sweep import Way
 from components.model import sampling
 from components.samples import pack
@@ -55,7 +55,7 @@ class Judge:
         moments = classifier.Moments(len(held.header.classes), self.real.shape[1])
         moments.add(features.of(self.net, held.gather(rows["train"])), train_ids)
         self.scorer = moments.scorer()
-        self.ids = class_mix(train_ids.tolist(), count)
+        self.ids = mix(train_ids.tolist(), count)
 
     def of(self, model: Path, way: Way) -> tuple[float, float]:
         """(KID, agreement) of pictures 0, 1, ... of seed 0."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from components.dataset import tensors
 from components.embed import features
 from components.evaluate import scores
-from components.evaluate.stage import class_mix
+from components.evaluate.shapes import mix
 from components.model import sampling
 from components.samples import pack
 
@@ -77,7 +77,7 @@ class Bench:
         held, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
         self.net = features.network()
         self.real = features.of(self.net, held.gather(sorted(rows["val"] + rows["test"])))
-        self.mix = functools.partial(class_mix, held.class_ids[rows["train"]].tolist())
+        self.mix = functools.partial(mix, held.class_ids[rows["train"]].tolist())
         self.ids = self.mix(images)
         self.exact = self.drawn([-1] * exact, sampler="ddim", steps=OF, spacing="log")
 

@@ -9,8 +9,7 @@ import torch
 
 from components.dataset import tensors
 from components.embed import features
-from components.evaluate import measure, scores
-from components.evaluate.stage import class_mix
+from components.evaluate import measure, scores, shapes
 from components.model import sampling
 from components.samples import pack
 
@@ -25,20 +24,23 @@ def compared(teacher: Path, student: Path, *, pixels: Path, splits: Path, sample
     behind each KID.  The x0 error of a student is larger by what its answers, single pictures, differ from the mean.
     """
     images, rows = tensors.Pixels(pixels), {name: list(pack.read_split(splits, name)) for name in pack.SPLITS}
-    class_ids = class_mix(images.numbered(sampling.load(teacher).classes)[rows["train"]].tolist(), samples)
+    both = shapes.compared(images, rows["train"], sorted(rows["val"] + rows["test"]), splits)
+    asked = shapes.asked(images, both.train, samples, images.numbered(sampling.load(teacher).classes))
+    given: dict[str, Any] = {"seed": seed, "shapes": asked.shapes}
     found: dict[str, Any] = {}
     described: dict[str, torch.Tensor] = {}
     few = sampling.load(student).steps
     for name, folder in (("teacher", teacher), ("student", student)):
         model = sampling.load(folder)
         with measure.workers(folder) as run:
-            described[name] = measure.described(run, measure.samples(run, class_ids, seed=seed), f"features of {name}")
+            made = measure.samples(run, asked.class_ids, **given)
+            described[name] = measure.described(run, made, f"features of {name}")
             if name == "teacher":
-                hurried = measure.samples(run, class_ids, seed=seed, steps=few)
+                hurried = measure.samples(run, asked.class_ids, steps=few, **given)
                 described["hurried"] = measure.described(run, hurried, f"features in {few} steps")
                 found["hurried"] = {"steps": few, "guidance": model.guidance, "autoguidance": model.autoguidance}
             errors = measure.errors(run, pixels, rows["test"], seed=seed)
-            real = measure.described(run, images.gather(sorted(rows["val"] + rows["test"])), "held-out features")
+            real = measure.described(run, images.runs(both.held_out), "held-out features")
         found[name] = {
             "steps": model.steps, "guidance": model.guidance, "autoguidance": model.autoguidance,
             "x0_error": scores.mean_intervals(errors, times=REPLICATES, confidence=CONFIDENCE, seed=seed)[-1],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -93,15 +94,24 @@ def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExec
 
 
 def samples(
-    run: Run, class_ids: Sequence[int], *, seed: int, first: int = 0, what: str = "evaluate: samples", **wishes: Any
-) -> Tensor:
+    run: Run, class_ids: Sequence[int], *, seed: int, first: int = 0, what: str = "evaluate: samples",
+    shapes: Sequence[tuple[int, ...]] | None = None, **wishes: Any,
+) -> list[Tensor]:  # fmt: skip
     """A sample for each class id (:mod:`components.model.sampling`), uint8 NHWC, as the model does but for ``wishes``.
 
-    Those are of :func:`components.model.sampling.plan`.  The first one is number ``first`` of ``seed``; ``what`` names
-    the progress bar.
+    They come in runs of one shape; ``shapes`` are those of the samples (C, H, W), one after the other, None for the
+    model's own.  Wishes are those of :func:`components.model.sampling.plan`.  The first one is number ``first`` of
+    ``seed``; ``what`` names the progress bar.
     """
-    tasks = [(list(class_ids[part]), seed, first + part.start, wishes) for part in _parts(len(class_ids))]
-    return run(_sample, tasks, what)
+    drawn, at = [], 0
+    each: Sequence[tuple[int, ...] | None] = shapes or [None] * len(class_ids)
+    for shape, group in itertools.groupby(each):
+        ids = class_ids[at : at + len(list(group))]
+        given = {**wishes, "shape": shape}
+        tasks = [(list(ids[part]), seed, first + at + part.start, given) for part in _parts(len(ids))]
+        drawn.append(run(_sample, tasks, what))
+        at += len(ids)
+    return drawn
 
 
 def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
@@ -110,12 +120,12 @@ def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
     return run(_errors, tasks, "evaluate: errors")
 
 
-def described(run: Run, images_NHWC: Tensor, what: str, judge: judges.Judge | None = None) -> Tensor:
-    """Features of uint8 NHWC images, (N, D), by ``judge`` or :mod:`components.embed.features`.
+def described(run: Run, runs: Sequence[Tensor], what: str, judge: judges.Judge | None = None) -> Tensor:
+    """Features of uint8 images in runs of one shape (B, H, W, C), joined (N, D).
 
-    ``what`` names the progress bar.
+    By ``judge`` or :mod:`components.embed.features`; ``what`` names the progress bar.
     """
-    tasks = [(images_NHWC[part].numpy(), judge) for part in _parts(len(images_NHWC), 4)]
+    tasks = [(some[part].numpy(), judge) for some in runs for part in _parts(len(some), 4)]
     return run(_features, tasks, f"evaluate: {what}")
 
 
@@ -128,18 +138,25 @@ def described_rows(run: Run, pixels: Path, rows: Sequence[int], what: str) -> Te
 def check(
     denoiser: sampling.Denoiser, header: pack.Header, model: Path, advice: str = "they cannot be compared"
 ) -> None:
-    """UserError, which ends in ``advice``, unless the denoiser's samples have the pack's shape, kind and values.
+    """UserError, which ends in ``advice``, unless the denoiser's samples have the pack's shapes, kind and values.
 
+    Of several shapes one has to be both a shape that it was trained on and one of the pack; all others it has to take.
     The type of the stored numbers does not matter, nor the measured sigma_data.
     """
-    if denoiser.spec.shape != header.spec.shape:
-        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.spec.shape, header.spec.shape))
+    known = {denoiser.spec.shape, *denoiser.shapes}
+    if not known & set(header.shapes) or not all(map(denoiser.takes, header.shapes)):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.spec.shape, _other(denoiser, header)))
         raise UserError(f"{model}: its samples are {ours} (channels first), those of the pack {theirs}: {advice}")
     one, other = denoiser.spec, header.spec
     same = all(math.isclose(x, y, rel_tol=1e-6) for x, y in ((one.scale, other.scale), (one.shift, other.shift)))
     if one.kind != other.kind or not same:
         ours, theirs = (f"{each.kind}, stored * {each.scale:g} + {each.shift:g}" for each in (one, other))
         raise UserError(f"{model}: its samples are of kind {ours}, those of the pack of kind {theirs}: {advice}")
+
+
+def _other(denoiser: sampling.Denoiser, header: pack.Header) -> tuple[int, ...]:
+    """The first shape of the pack that the denoiser does not take, else its usual one."""
+    return next((shape for shape in header.shapes if not denoiser.takes(shape)), header.spec.shape)
 
 
 def _open(model: str) -> None:
@@ -159,16 +176,22 @@ def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, Any])
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     """The errors of one task; images of a class that the denoiser does not know are measured without a label."""
     denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
-    class_ids = images.numbered(denoiser.classes)[rows]
-    chosen, device = images.gather(rows), denoiser.device
-    parts = x0_error.measure(
-        functools.partial(denoiser.objective.denoise, denoiser.network),
-        lambda which: tensors.to_network(chosen[which], device, spec=images.header.spec),
-        conditions.of_classes(class_ids, denoiser.null_class), [keys[row] for row in rows], seed=seed,
-    )  # fmt: skip
-    with precision.exact(device):
-        found = torch.cat(list(parts))
-    return found.view(len(rows), len(schedule.SIGMAS))
+    out, device = torch.empty(len(rows), len(schedule.SIGMAS)), denoiser.device
+
+    def network_images(chosen: Tensor, which: Tensor) -> Tensor:
+        return tensors.to_network(chosen[which], device, spec=images.header.spec)
+
+    for at in images.grouped(rows):
+        mine = [rows[each] for each in at.tolist()]
+        parts = x0_error.measure(
+            functools.partial(denoiser.objective.denoise, denoiser.network),
+            functools.partial(network_images, images.gather(mine)),
+            conditions.of_classes(images.numbered(denoiser.classes)[mine], denoiser.null_class),
+            [keys[row] for row in mine], seed=seed,
+        )  # fmt: skip
+        with precision.exact(device):
+            out[at] = torch.cat(list(parts)).view(len(mine), len(schedule.SIGMAS))
+    return out
 
 
 def _features(images_NHWC: Any, judge: judges.Judge | None = None) -> Tensor:
@@ -180,4 +203,12 @@ def _features(images_NHWC: Any, judge: judges.Judge | None = None) -> Tensor:
 
 
 def _features_of_rows(rows: list[int], pixels: str) -> Tensor:
-    return _features(tensors.Pixels(Path(pixels)).gather(rows).numpy())
+    images = tensors.Pixels(Path(pixels))
+    groups = [(at, images.gather([rows[each] for each in at.tolist()])) for at in images.grouped(rows)]
+    found = [(at, _features(some.numpy())) for at, some in groups]
+    if len(found) == 1:
+        return found[0][1]
+    out = torch.empty(len(rows), found[0][1].shape[1])
+    for at, features_of in found:
+        out[at] = features_of
+    return out

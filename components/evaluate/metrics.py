@@ -34,8 +34,8 @@ Score = dict[str, Any]
 class Measured:
     """What the scores are computed from."""
 
-    drawn: Tensor
-    """The samples, uint8 NHWC."""
+    drawn: Sequence[Tensor]
+    """The samples, uint8 NHWC in runs of one shape."""
     errors: Tensor
     """Squared x0 errors of the test images by noise level, (N, 8)."""
     fake: Tensor
@@ -50,8 +50,8 @@ class Measured:
     """Features of the same three by each judge that was asked for."""
     sweep: list[dict[str, Any]]
     """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
-    extra: Tensor
-    """Samples that fill the rows of rare labels and are scored nowhere (:mod:`components.evaluate.gallery`)."""
+    extra: Sequence[Tensor]
+    """As ``drawn``: samples that fill the rows of rare labels, scored nowhere (:mod:`components.evaluate.gallery`)."""
 
 
 def bootstrap(params: EvaluateParams) -> dict[str, Any]:
@@ -85,11 +85,15 @@ def of_sets(params: EvaluateParams, found: Measured) -> dict[str, Score]:
     return table
 
 
-def colours(images_NHWC: Tensor) -> Tensor:
-    """Colours and edges of uint8 images by :mod:`components.embed.vectors`, (N, 256) float32, without a network."""
+def colours(runs: Sequence[Tensor]) -> Tensor:
+    """Colours and edges of uint8 images in runs of one shape (B, H, W, C), (N, 256) float32, without a network.
+
+    By :mod:`components.embed.vectors`.
+    """
     found = [
         torch.from_numpy(vector).float()
-        for some in images_NHWC.split(_BATCH)
+        for run in runs
+        for some in run.split(_BATCH)
         for vector in vectors.embed(list(some.numpy()), name=COLOURS)
     ]
     return torch.stack(found)

@@ -5,6 +5,9 @@ Shapes: Q images that are asked about, M of a block, P values of an image in 0..
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -61,3 +64,42 @@ class Nearest:
     def similarity(self, features_QD: Tensor) -> Tensor:
         """The cosine, (Q,), of the features of each image and of its nearest one."""
         return torch.nn.functional.cosine_similarity(features_QD, self.features)
+
+
+class Among:
+    """The nearest of the images seen so far to each of Q images in runs, each compared with those of its own shape."""
+
+    def __init__(self, asked: Sequence[Tensor], features: int) -> None:
+        """``asked``: uint8 images in runs (B, H, W, C), each of one shape; ``features``: how many each image has."""
+        starts = [0, *itertools.accumulate(len(run) for run in asked)]
+        self._count, self._width = starts[-1], features
+        self._of: dict[tuple[int, ...], tuple[Tensor, Nearest]] = {}
+        for shape in dict.fromkeys(run.shape[1:] for run in asked):
+            mine = [(start, run) for start, run in zip(starts, asked, strict=False) if run.shape[1:] == shape]
+            at = torch.cat([torch.arange(start, start + len(run)) for start, run in mine])
+            self._of[shape] = at, Nearest(values(torch.cat([run for _, run in mine])), features)
+
+    def see(self, images_MHWC: Tensor, features_MD: Tensor, first: int) -> None:
+        """Compare with images of one shape whose places begin at ``first``; see :meth:`Nearest.see`."""
+        if found := self._of.get(images_MHWC.shape[1:]):
+            found[1].see(values(images_MHWC), features_MD, first)
+
+    @property
+    def rmse(self) -> Tensor:
+        """The root mean square difference of each from its nearest, (Q,); infinite where none has its shape."""
+        return self._gathered(torch.full((self._count,), torch.inf), "rmse")
+
+    @property
+    def places(self) -> Tensor:
+        """Where the nearest of each lies, (Q,) int64; -1 where none has its shape."""
+        return self._gathered(torch.full((self._count,), -1, dtype=torch.int64), "places")
+
+    def similarity(self, features_QD: Tensor) -> Tensor:
+        """The cosine, (Q,), of the features of each image and of its nearest one."""
+        found = self._gathered(torch.zeros(self._count, self._width), "features")
+        return torch.nn.functional.cosine_similarity(features_QD, found)
+
+    def _gathered(self, out: Tensor, name: str) -> Tensor:
+        for at, nearest in self._of.values():
+            out[at] = getattr(nearest, name)
+        return out

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from components.base import files
 from components.evaluate import measure, scores
 from components.model import sampling
-from components.samples import drawn
+from components.samples import drawn, pack
 
 TIMES = 1000
 """Bootstrap samples of the comparison."""
@@ -32,12 +33,15 @@ def kid_change(candidate: Path, champion: Path, pixels: Path, *, confidence: flo
     i of both began as the same noise for the same label, so both are in the same bootstrap samples.
     """
     ours = drawn.samples(candidate, features=True)
-    theirs = _drawn_alike(champion, ours)
+    sizes = _sizes(candidate)
+    theirs = _drawn_alike(champion, ours) if _sizes(champion) == sizes else None
     held_out = [row["row"] for row in drawn.held_out(candidate)]
     with measure.workers(champion, quiet=True) as run:
         real = measure.described_rows(run, pixels, held_out, "held-out features")
         if theirs is None:
-            theirs = _draw(run, sampling.load(champion), ours)
+            channels, *usual = pack.read_header(pixels).spec.shape
+            shapes = [(channels, *size) for *size, count in sizes or [[*usual, len(ours)]] for _ in range(count)]
+            theirs = _draw(run, sampling.load(champion), ours, shapes)
     return change(torch.tensor([row["features"] for row in ours]), theirs, real, confidence=confidence)
 
 
@@ -76,8 +80,16 @@ def _drawn_alike(champion: Path, ours: Sequence[Mapping[str, Any]]) -> Tensor | 
     return torch.tensor([row["features"] for row in theirs])
 
 
-def _draw(run: measure.Run, denoiser: sampling.Denoiser, ours: Sequence[Mapping[str, Any]]) -> Tensor:
+def _sizes(version: Path) -> list[list[int]] | None:
+    """Height, width and number of the samples of a version, where they have several shapes."""
+    found: list[list[int]] | None = files.read_json_object(version / "scores.json", "evaluate it again").get("sizes")
+    return found
+
+
+def _draw(
+    run: measure.Run, denoiser: sampling.Denoiser, ours: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]]
+) -> Tensor:  # fmt: skip
     """Features of the samples for the seeds and labels of ``ours``; a label that the denoiser does not know is none."""
     known = {name: number for number, name in enumerate(denoiser.classes)}
-    made = measure.samples(run, [known.get(row["label"], -1) for row in ours], seed=ours[0]["seed"])
+    made = measure.samples(run, [known.get(row["label"], -1) for row in ours], seed=ours[0]["seed"], shapes=shapes)
     return measure.described(run, made, "features of samples")

@@ -5,7 +5,8 @@ Shapes: Q images that are asked about, F training images in place of samples, D 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,14 @@ from components.dataset import tensors
 from components.evaluate import measure
 from components.evaluate.classifier import Moments
 from components.evaluate.measure import Run
-from components.evaluate.neighbours import Nearest, block_rows, values
+from components.evaluate.neighbours import Among, block_rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
     """What one pass over the training images gives."""
 
-    nearest: Nearest
+    nearest: Among
     """The training image nearest to each of Q images; places are those in the list of rows."""
     floor: Tensor
     """Features of the chosen training images, (F, D), in the order in which they were chosen."""
@@ -32,24 +33,34 @@ class Trained:
 
 
 def seen(
-    run: Run, pixels: Path, rows: Sequence[int], asked: Tensor, *, features: int, floor: Sequence[int], classes: int
-) -> Trained:
-    """Look at the training images ``rows`` of a pack once, for the images ``asked``, uint8 QHWC.
+    run: Run, pixels: Path, rows: Sequence[int], asked: Sequence[Tensor], *, features: int, floor: Sequence[int],
+    classes: int,
+) -> Trained:  # fmt: skip
+    """Look at the training images ``rows`` of a pack once, for the images ``asked``, uint8 in runs (B, H, W, C).
 
-    ``floor``: places in ``rows`` of the training images whose features are wanted; ``features`` and ``classes``:
-    how many there are.
+    Those of one shape stand together in ``rows``.  ``floor``: places in ``rows`` of the training images whose features
+    are wanted; ``features`` and ``classes``: how many there are.
     """
-    images, nearest = tensors.Pixels(pixels), Nearest(values(asked), features)
+    images, nearest = tensors.Pixels(pixels), Among(asked, features)
     moments = Moments(classes, features)
     chosen = torch.tensor(floor, dtype=torch.int64)
     kept = torch.zeros(len(floor), features)
-    block = block_rows(asked)
-    for first in range(0, len(rows), block):
-        some = rows[first : first + block]
+    block = min(block_rows(some) for some in asked)
+    for first, some in _blocks(images, rows, block):
         part = f" from {first:,}" if len(rows) > block else ""
         described = measure.described_rows(run, pixels, some, f"training features{part}")
-        nearest.see(values(images.gather(some)), described, first)
+        nearest.see(images.gather(some), described, first)
         moments.add(described, images.class_ids[some])
         here = ((chosen >= first) & (chosen < first + len(some))).nonzero().flatten()
         kept[here] = described[chosen[here] - first]
     return Trained(nearest=nearest, floor=kept, moments=moments)
+
+
+def _blocks(images: tensors.Pixels, rows: Sequence[int], block: int) -> Iterator[tuple[int, list[int]]]:
+    """(place of the first, rows) of blocks of ``rows``, each of one shape."""
+    place = 0
+    for _, group in itertools.groupby(rows, images.header.shape):
+        alike = list(group)
+        for first in range(0, len(alike), block):
+            yield place + first, alike[first : first + block]
+        place += len(alike)

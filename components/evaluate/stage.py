@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,8 +19,20 @@ from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
 from components.embed import judges
-from components.evaluate import classifier, gallery, knee, measure, metrics, neighbours, reference, sweep, tabulate
+from components.evaluate import (
+    classifier,
+    gallery,
+    knee,
+    measure,
+    metrics,
+    neighbours,
+    reference,
+    shapes,
+    sweep,
+    tabulate,
+)
 from components.evaluate.params import EvaluateParams
+from components.evaluate.shapes import Asked, Compared
 from components.model import grid, sampling
 from components.samples import drawn, pack
 from components.samples import spec as specs
@@ -49,22 +61,24 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     denoiser = sampling.load(model)
     measure.check(denoiser, images.header, model)
     sweep.ways(params, denoiser)  # before hours of work: whether they can be
-    train_ids = images.class_ids[rows["train"]].tolist()
-    class_ids = class_mix(train_ids, params.samples)
-    extra_ids = gallery.wanted(train_ids, class_ids)
-    found, tables = _measured(params, wanted, model, pixels, rows, class_ids, extra_ids)
+    both = shapes.compared(images, rows["train"], sorted(rows["val"] + rows["test"]), splits)
+    train_ids, asked = images.class_ids[rows["train"]].tolist(), shapes.asked(images, both.train, params.samples)
+    extra = shapes.of_labels(gallery.wanted(train_ids, asked.class_ids), asked)
+    found, tables = _measured(params, wanted, model, pixels, both, rows["test"], asked, extra)
     film_ids, chosen = _film_classes(train_ids), sweep.knee(found.sweep)
     way = chosen or sweep.own(denoiser)
-    film, sigmas = sampling.film(denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, **asdict(way))
+    film, sigmas = sampling.film(
+        denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, shape=images.header.spec.shape, **asdict(way)
+    )
     table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
-                   "samples": len(found.drawn)},
+                   "samples": len(asked.class_ids)},
         "scores": metrics.of_sets(params, found),
         "sampler": {
             "name": way.sampler, "steps": way.steps, "guidance": way.guidance, "autoguidance": way.autoguidance,
             "seed": params.seed,
-        },
+        }, **shapes.sizes(found.drawn),
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
@@ -74,64 +88,70 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         rows_of = drawn.samples(folder), drawn.held_out(folder)
         table["scores"] |= metrics.of_labels(params, *rows_of)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
-        _write(folder, table, found, class_ids, images.header.classes, film, film_info)
-        gallery.write(folder, extra_ids, found.extra, rows=rows["train"], train_ids=train_ids, class_ids=class_ids)
+        _write(folder, table, found, asked, images.header.classes, film, film_info)
+        gallery.write(folder, extra.class_ids, found.extra, rows=rows["train"], train_ids=train_ids,
+                      class_ids=asked.class_ids, order=asked.mixed)  # fmt: skip
         _augmented(folder, model, images, rows["train"])
         knee.write(folder, model, denoiser, chosen)
     return metrics.numbers(table["scores"]) | metrics.memorised(*rows_of) | sweep.numbers(found.sweep)
 
 
 def _measured(
-    params: EvaluateParams, wanted: Sequence[judges.Judge], model: Path, pixels: Path, rows: dict[str, list[int]],
-    class_ids: Sequence[int], extra_ids: Sequence[int],
+    params: EvaluateParams, wanted: Sequence[judges.Judge], model: Path, pixels: Path, rows: Compared,
+    test: Sequence[int], asked: Asked, extra: Asked,
 ) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:  # fmt: skip
-    """What is computed with networks, and the tables of samples and of held-out images."""
-    images, keys, held_rows = tensors.Pixels(pixels), pack.read_keys(pixels), sorted(rows["val"] + rows["test"])
-    real = images.gather(held_rows)
-    order = torch.randperm(len(rows["train"]), generator=noise.generator(params.seed, "floor"))
-    floor = order[: len(class_ids)].tolist()
+    """What is computed with networks, and the tables of samples and of held-out images.
+
+    ``rows`` are those that samples are compared with, ``test`` those of the x0 error.
+    """
+    images, keys = tensors.Pixels(pixels), pack.read_keys(pixels)
+    real, count = images.runs(rows.held_out), len(asked.class_ids)
+    order = torch.randperm(len(rows.train), generator=noise.generator(params.seed, "floor"))
+    floor = order[:count].tolist()
+    floor = floor if images.buckets is None else sorted(floor)
     with measure.workers(model) as run:
         held_out = measure.described(run, real, "held-out features")
         denoiser = sampling.load(model)
-        points = sweep.swept(params, run, denoiser, class_ids, held_out, pixels=pixels, rows=rows["train"])
+        points = sweep.swept(params, run, denoiser, asked, held_out, pixels=pixels, rows=rows.train)
         way = asdict(sweep.knee(points) or sweep.own(denoiser))
-        made = measure.samples(run, class_ids, seed=params.seed, **way)
+        made = measure.samples(run, asked.class_ids, seed=params.seed, shapes=asked.shapes, **way)
         fake = measure.described(run, made, "features of samples")
-        trained = reference.seen(run, pixels, rows["train"], torch.cat([made, real]), features=fake.shape[1],
+        trained = reference.seen(run, pixels, rows.train, [*made, *real], features=fake.shape[1],
                                  floor=floor, classes=len(images.header.classes))  # fmt: skip
-        errors = measure.errors(run, pixels, rows["test"], seed=params.seed)
-        extra = made[:0]
-        others_seen = images.gather([rows["train"][at] for at in floor])
+        errors = measure.errors(run, pixels, test, seed=params.seed)
+        filled = [made[0][:0]]
+        others_seen = images.runs([rows.train[at] for at in floor])
         judged = [(judge, _features(run, judge, made, real, others_seen)) for judge in wanted]
-        if extra_ids:
-            extra = measure.samples(run, extra_ids, seed=params.seed, first=len(made), what="evaluate: rare labels",
-                                    **way)  # fmt: skip
-    among = neighbours.Nearest(neighbours.values(made), fake.shape[1])
-    among.see(neighbours.values(real), held_out, 0)
-    both = tabulate.nearest("train", trained.nearest, rows["train"], keys, torch.cat([fake, held_out]))
-    classes, count = images.header.classes, len(made)
-    both |= tabulate.labelled([*class_ids, *images.class_ids[held_rows].tolist()], classes)
+        if extra.class_ids:
+            filled = measure.samples(run, extra.class_ids, seed=params.seed, first=count, shapes=extra.shapes,
+                                     what="evaluate: rare labels", **way)  # fmt: skip
+    among = neighbours.Among(made, fake.shape[1])
+    for first, some in zip(itertools.accumulate(map(len, real), initial=0), real, strict=False):
+        among.see(some, held_out[first : first + len(some)], first)
+    both = tabulate.nearest("train", trained.nearest, rows.train, keys, torch.cat([fake, held_out]))
+    classes = images.header.classes
+    both |= tabulate.labelled([*asked.class_ids, *images.class_ids[rows.held_out].tolist()], classes)
     both |= tabulate.judged(params, both, count)
     guessed = classifier.predict(trained.moments.scorer(), torch.cat([fake, held_out]))
     both["predicted"] = [None if number is None else classes[number] for number in guessed]
     samples: tabulate.Columns = {
         "sample": range(count), "seed": [params.seed] * count,
         **{name: column[:count] for name, column in both.items()},
-        **tabulate.nearest("held_out", among, held_rows, keys, fake), "features": list(fake.numpy()),
+        **tabulate.nearest("held_out", among, rows.held_out, keys, fake), "features": list(fake.numpy()),
     }  # fmt: skip
     others: tabulate.Columns = {
-        "row": held_rows, "sha256": [keys[row] for row in held_rows],
+        "row": rows.held_out, "sha256": [keys[row] for row in rows.held_out],
         **{name: column[count:] for name, column in both.items()},
     }  # fmt: skip
     found = metrics.Measured(
-        drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=extra,
+        drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=filled,
         judged=judged, colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
     )  # fmt: skip
     return found, (samples, others)
 
 
 def _features(
-    run: measure.Run, judge: judges.Judge, made: Tensor, real: Tensor, seen: Tensor
+    run: measure.Run, judge: judges.Judge, made: Sequence[Tensor], real: Sequence[Tensor], seen: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Features by ``judge`` of the samples, the held-out images and as many training images."""
     first, second, third = (measure.described(run, some, f"{what} by {judge.network}", judge) for some, what in (
@@ -148,17 +168,6 @@ def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quie
     measure.check(sampling.load(model), pack.read_header(pixels), model)
     with measure.workers(model, quiet) as run:
         return measure.errors(run, pixels, rows, seed=seed)
-
-
-def class_mix(class_ids: Sequence[int], count: int) -> list[int]:
-    """``count`` class ids, ascending, in the proportions of ``class_ids`` (method of the largest remainder)."""
-    kinds = sorted(set(class_ids))
-    exact = {kind: class_ids.count(kind) * count / len(class_ids) for kind in kinds}
-    whole = {kind: math.floor(exact[kind]) for kind in kinds}
-    by_rest = sorted(kinds, key=lambda kind: (whole[kind] - exact[kind], kind))
-    for kind in by_rest[: count - sum(whole.values())]:
-        whole[kind] += 1
-    return [kind for kind in kinds for _ in range(whole[kind])]
 
 
 def by_class(images_NHWC: Tensor, class_ids: Sequence[int], columns: int) -> Tensor:
@@ -181,19 +190,21 @@ def _film_classes(class_ids: Sequence[int]) -> list[int]:
 
 
 def _write(
-    folder: Path, table: dict[str, Any], found: metrics.Measured, class_ids: Sequence[int], classes: Sequence[str],
+    folder: Path, table: dict[str, Any], found: metrics.Measured, asked: Asked, classes: Sequence[str],
     film: Tensor, film_info: dict[str, Any],
 ) -> None:  # fmt: skip
-    made = found.drawn
-    shape = specs.sizes(made.shape[1:])
+    made, order = grid.framed(found.drawn), asked.mixed
+    shape, of_film = specs.sizes(made.shape[1:]), specs.sizes(film.shape[2:])
     _json(folder / "scores.json", table)
-    _json(folder / "samples.json", {"rows": len(made), **shape, "classes": list(classes)})
-    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **shape, **film_info})
+    listed = {"classes": list(classes), **shapes.sizes(found.drawn)}
+    _json(folder / "samples.json", {"rows": len(made), **shape, **listed})
+    _json(folder / "film.json", {"rows": len(film), "frames": film.shape[1], **of_film, **film_info})
     (folder / "samples.u8").write_bytes(made.contiguous().numpy().tobytes())
     (folder / "film.u8").write_bytes(film.contiguous().numpy().tobytes())
     errors = found.errors.float().contiguous().numpy()
     (folder / "errors.f32").write_bytes((errors.byteswap() if sys.byteorder == "big" else errors).tobytes())
-    grid.write(folder / "samples.png", by_class(made, class_ids, SHEET_COLUMNS), columns=SHEET_COLUMNS, scale=2)
+    sheet = by_class(made[order], [asked.class_ids[at] for at in order], SHEET_COLUMNS)
+    grid.write(folder / "samples.png", sheet, columns=SHEET_COLUMNS, scale=2)
     grid.write(folder / "film.png", film.flatten(0, 1), columns=film.shape[1], scale=2)
 
 
@@ -207,7 +218,8 @@ def _augmented(folder: Path, model: Path, images: tensors.Pixels, rows: Sequence
     except (KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{model}/stillroom.json: augment cannot be read ({first}): train it again") from None
-    chosen = [rows[at * len(rows) // AUGMENTED] for at in range(min(AUGMENTED, len(rows)))]
+    alike = max(images.grouped(rows), key=len).tolist()  # of one shape: that of most
+    chosen = [rows[alike[at * len(alike) // AUGMENTED]] for at in range(min(AUGMENTED, len(alike)))]
     sheet, words = augment.sheet(how, seed, images.gather(chosen), images.header.spec)
     shape = {"rows": len(chosen), "draws": sheet.shape[1], **specs.sizes(sheet.shape[2:])}
     _json(folder / "augmented.json", {**shape, "of": chosen, "done": words})

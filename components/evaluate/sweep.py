@@ -15,6 +15,7 @@ from components.diffusion import names, samplers
 from components.evaluate import classifier, measure, paired, scores
 from components.evaluate.metrics import bootstrap
 from components.evaluate.params import EvaluateParams
+from components.evaluate.shapes import Asked
 from components.model import sampling
 from components.model.sampling import Denoiser
 
@@ -66,8 +67,8 @@ def ways(params: EvaluateParams, model: Denoiser) -> list[Way]:
 
 
 def swept(
-    params: EvaluateParams, run: measure.Run, model: Denoiser, class_ids: Sequence[int], held_out_MD: Tensor, *,
-    pixels: Path, rows: Sequence[int],
+    params: EvaluateParams, run: measure.Run, model: Denoiser, asked: Asked, held_out_MD: Tensor, *, pixels: Path,
+    rows: Sequence[int],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The kernel distance of each way of ``params.sweep``, from the same noise for the same labels.
 
@@ -76,22 +77,24 @@ def swept(
     model's own way.  ``change`` is the difference of the distance to the best of those that agree no less, by paired
     bootstrap.
     """
-    wanted, usual, count = ways(params, model), own(model), min(SAMPLES, len(class_ids))
-    chosen = [class_ids[at * len(class_ids) // count] for at in range(count)]
+    whole = len(asked.class_ids)
+    wanted, usual, count = ways(params, model), own(model), min(SAMPLES, whole)
+    some = asked.some([at * whole // count for at in range(count)])
     points: list[dict[str, Any]] = []
     described = []
     for way in wanted:
-        drawn = measure.samples(run, chosen, seed=params.seed, **asdict(way))
+        drawn = measure.samples(run, some.class_ids, seed=params.seed, shapes=some.shapes, **asdict(way))
         described.append(measure.described(run, drawn, f"features in {way.steps} steps"))
         distance = scores.kid(described[-1], held_out_MD)
         score = scores.score(distance, count, len(held_out_MD), **bootstrap(params))
         points.append({**asdict(way), "calls": way.calls, "samples": count, **score})
     if not _steps_alone(wanted, usual) and (learnt := _learnt(run, pixels, rows)):
-        _agree(params, points, [classifier.predict(learnt, some) for some in described], chosen, wanted.index(usual))
+        guesses = [classifier.predict(learnt, each) for each in described]
+        _agree(params, points, guesses, some.class_ids, wanted.index(usual))
     if points:
         best = described[points.index(min(_faithful(points), key=lambda point: point["value"]))]
-        for point, some in zip(points, described, strict=True):
-            point["change"] = paired.change(some, best, held_out_MD, confidence=params.confidence)
+        for point, each in zip(points, described, strict=True):
+            point["change"] = paired.change(each, best, held_out_MD, confidence=params.confidence)
     return points
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from components.evaluate.neighbours import Nearest
+from components.evaluate.neighbours import Among
 from components.evaluate.params import EvaluateParams
 
 LEAST, FEW = 0.05, 20
@@ -16,7 +16,7 @@ LEAST, FEW = 0.05, 20
 Columns = dict[str, Sequence[Any]]
 
 
-def nearest(what: str, found: Nearest, rows: Sequence[int], keys: Sequence[str], features: Tensor) -> Columns:
+def nearest(what: str, found: Among, rows: Sequence[int], keys: Sequence[str], features: Tensor) -> Columns:
     """Of each image the nearest of the images ``rows`` of a pack, which is called ``what``: four columns.
 
     ``features`` are those of the images themselves, for the similarity.

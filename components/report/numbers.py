@@ -36,7 +36,7 @@ def summary(data: Outcome) -> Child:
     """The first screen: the headline scores with their intervals."""
     settings, counts = data.settings, data.scores["counts"]
     sentence = (
-        f"A denoiser for images of {data.header.spec.size} pixels, after "
+        f"A denoiser for images of {data.header.size} pixels, after "
         f"{settings['images_seen']:,} images seen. Scored on {counts['test']:,} held-out images and "
         f"{counts['samples']:,} samples; intervals hold at {data.confidence}."
     )
@@ -243,7 +243,7 @@ def settings(data: Outcome, *, characters: int) -> Section:
         ["Autoguidance", figures(sampler.get("autoguidance", 1.0)), "1 is none; how far from what the guide says"],
         ["Seed", str(sampler["seed"]), "of the noise that the samples start from"],
         ["Network", str(data.network.get("_class_name", "not known")), "who can load it: see the model card"],
-        ["Image", data.header.spec.size, "pixels"],
+        ["Image", data.header.size, "pixels"],
         ["Images seen", count(own["images_seen"]), "in training, repeats counted"],
         ["Training images", count(own["train_images"]), f"each seen about {epochs:.1f} times"],
         ["Labels", cut(", ".join(own["classes"]), characters) or UNCONDITIONAL, f"{len(own['classes'])} classes"],

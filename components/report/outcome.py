@@ -26,7 +26,8 @@ class Outcome:
 
     ``rows`` and ``held_out`` are the tables of stage ``evaluate`` (:mod:`components.samples.drawn`), without features.
     ``gallery`` are the rows of pictures by label, ``extra`` (E, H, W, C) their samples that no table holds.
-    ``samples`` is (N, H, W, C) uint8 with ``sample_info``, in the order of ``rows``;
+    ``samples`` is (N, H, W, C) uint8 with ``sample_info``, in the order of ``rows``; of several shapes each lies in the
+    middle of such a frame, as ``sizes`` in the infos says;
     ``film`` (pictures, frames, H, W, C) with ``film_info``;
     ``augmented`` (images, draws, H, W, C) with ``augmented_info``, both empty where training changed no image;
     ``settings`` the model's stillroom.json, ``network`` the configuration of its U-Net, ``history`` its curves.
@@ -43,6 +44,7 @@ class Outcome:
     sample_info: dict[str, Any]
     gallery: list[dict[str, Any]]
     extra: np.ndarray
+    extra_info: dict[str, Any]
     film: np.ndarray
     film_info: dict[str, Any]
     augmented: np.ndarray
@@ -52,11 +54,11 @@ class Outcome:
 
     def sample(self, number: int) -> Image.Image:
         """Sample ``number`` as a picture."""
-        return _show(self.samples[number])
+        return _show(_unframed(self.samples[number], self.sample_info, number))
 
     def added(self, number: int) -> Image.Image:
         """Extra sample ``number`` as a picture."""
-        return _show(self.extra[number])
+        return _show(_unframed(self.extra[number], self.extra_info, number))
 
     def frame(self, strip: int, number: int) -> Image.Image:
         """Frame ``number`` of film strip ``strip``."""
@@ -68,7 +70,7 @@ class Outcome:
 
     def training(self, row: int) -> Image.Image:
         """Row ``row`` of the pack."""
-        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.spec.picture_shape)
+        return pack.picture(pack.read_row(self.pixels, self.header, row), self.header.picture_shape(row))
 
     def class_name(self, number: int) -> str:
         """The label of class ``number``; "" for none."""
@@ -96,17 +98,22 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
     """Everything the report needs; UserError naming the file that is missing or broken."""
     sample_info, film_info = _json(evaluation / "samples.json"), _json(evaluation / "film.json")
     header = pack.read_header(pixels)
-    shape, wanted = _shape(evaluation / "samples.json", sample_info), header.spec.picture_shape
-    if shape[:2] != wanted[:2]:
+    shape = _shape(evaluation / "samples.json", sample_info)
+    sizes = {tuple(size[:2]) for size in _sizes(evaluation / "samples.json", sample_info)} or {shape[:2]}
+    if unknown := sizes - {size[1:] for size in header.shapes}:
+        height, width = min(unknown)
         raise UserError(
-            f"{evaluation}: samples of {shape[1]} × {shape[0]} pixels, training images of {header.spec.size}: "
+            f"{evaluation}: samples of {width} × {height} pixels, training images of {header.size}: "
             "run stage 'evaluate' again"
         )
     gallery, rows = _json(evaluation / "gallery.json"), drawn.samples(evaluation)
     if len(rows) != sample_info["rows"]:
         raise UserError(f"{evaluation}: {sample_info['rows']} pictures, {len(rows)} rows: run stage 'evaluate' again")
     augmented = _json(evaluation / "augmented.json") if (evaluation / "augmented.json").exists() else {}
-    draws = (augmented["rows"], augmented["draws"], *shape) if augmented else (0,)
+    of_augmented = _shape(evaluation / "augmented.json", augmented) if augmented else ()
+    draws = (augmented["rows"], augmented["draws"], *of_augmented) if augmented else (0,)
+    of_film, of_extra = _shape(evaluation / "film.json", film_info), _shape(evaluation / "gallery.json", gallery)
+    _sizes(evaluation / "gallery.json", gallery)
     card = evaluation / "knee/README.md"  # that of the registered version, where a sweep chose its steps
     return Outcome(
         scores=_json(evaluation / "scores.json"),
@@ -119,8 +126,9 @@ def read(*, pixels: Path, model: Path, evaluation: Path) -> Outcome:
         samples=_array(evaluation / "samples.u8", (sample_info["rows"], *shape)),
         sample_info=sample_info,
         gallery=gallery["labels"],
-        extra=_array(evaluation / "gallery.u8", (gallery["rows"], *shape)),
-        film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], *shape)),
+        extra=_array(evaluation / "gallery.u8", (gallery["rows"], *of_extra)),
+        extra_info=gallery,
+        film=_array(evaluation / "film.u8", (film_info["rows"], film_info["frames"], *of_film)),
         film_info=film_info,
         augmented=_array(evaluation / "augmented.u8", draws) if augmented else np.empty(draws, np.uint8),
         augmented_info=augmented,
@@ -139,6 +147,27 @@ def _shape(path: Path, info: dict[str, Any]) -> tuple[int, int, int]:
         return specs.sized(info)
     except ValueError as error:
         raise UserError(f"{path}: {error}: run stage 'evaluate' again") from None
+
+
+def _sizes(path: Path, info: dict[str, Any]) -> list[list[int]]:
+    """Height, width and number of the pictures of each shape, as they follow each other; nothing of one shape."""
+    found = info.get("sizes", [])
+    whole = isinstance(found, list) and all(isinstance(size, list) and len(size) == 3 for size in found)
+    if not whole or not all(type(number) is int and number >= 0 for size in found for number in size):
+        raise UserError(f"{path}: sizes must be lists of three whole numbers: run stage 'evaluate' again")
+    if found and sum(size[2] for size in found) != info["rows"]:
+        raise UserError(f"{path}: sizes are not those of its {info['rows']} pictures: run stage 'evaluate' again")
+    return found
+
+
+def _unframed(picture: np.ndarray, info: dict[str, Any], number: int) -> np.ndarray:
+    """Picture ``number`` of those that ``info`` describes, without its frame."""
+    for height, width, count in info.get("sizes", []):
+        if number < count:
+            top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+            return picture[top : top + height, left : left + width]
+        number -= count
+    return picture
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

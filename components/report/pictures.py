@@ -25,13 +25,14 @@ def samples(data: Outcome, sheet: Sprites, *, most: int, characters: int) -> Sec
         agreed = _recognised(data.recognised[name if row["class_id"] >= 0 else ""])
         entries += [el("dt", cut(name, characters), agreed), el("dd", cells), el("dd", real, class_="real")]
     sampler = data.scores["sampler"]
+    shapes = " in each shape" if len(data.header.shapes) > 1 else ""
     return Section("samples", "Samples", [
         note("On the left samples, on the right training images of the same label. Drawn from noise in "
              f"{sampler['steps']} steps with guidance {figures(sampler['guidance'])}{_pushed(sampler)}, seed "
-             f"{sampler['seed']}: the "
-             "first ones of each label, as many of a rare label as of a common one, none picked by hand. The same seed "
-             "gives the same noise to every model, so two reports can be laid side by side. "
-             f"{data.header.spec.size} pixels, enlarged {sheet.scale} times."),
+             f"{sampler['seed']}: the first ones of each label{shapes}, "
+             "as many of a rare label as of a common one, none picked by hand. The same seed gives the same noise "
+             "to every model, so two reports can be laid side by side. "
+             f"{data.header.size} pixels, enlarged {sheet.scale} times."),
         el("dl", entries, class_="samples beside"),
     ])  # fmt: skip
 

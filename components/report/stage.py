@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path, page: Path) -> dict[str, float]:
     """Show scores with their intervals, curves, samples, film strips and nearest training images, on one page."""
     data = outcome.read(pixels=pixels, model=model, evaluation=evaluation)
-    height, width, _ = data.header.spec.picture_shape
+    height, width = data.header.frame
     sheets = [Sprites(name, width, height, scale=params.magnify) for name in ("sample", "film", "near", "aug")]
     drawn, frames, near, changed = sheets
     sections = [

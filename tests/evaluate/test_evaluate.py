@@ -19,7 +19,7 @@ from components.base import files, processes
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.embed import dinov2, features
-from components.evaluate import measure, neighbours, stage, tabulate
+from components.evaluate import measure, neighbours, shapes, stage, tabulate
 from components.evaluate.params import JudgeParams
 from components.model import grid, sampling
 from components.register import evidence
@@ -168,7 +168,7 @@ def test_samples_that_are_training_images_are_found(made, tmp_path, alone, monke
     rows = list(pack.read_split(made[1], "train"))[:5]
     copies = (images.gather(rows).int() + 1).clamp(max=255).to(torch.uint8)
     noise = torch.randint(0, 256, copies.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(measure, "samples", lambda *_, **__: torch.cat([copies, noise]))
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: [torch.cat([copies, noise])])
     numbers = run(made, tmp_path)
     table = drawn.samples(tmp_path / "evaluation")
     assert numbers["memorised_share"] == 0.5
@@ -189,7 +189,7 @@ def test_a_planted_copier_of_one_class_is_caught_by_the_gate(made, tmp_path, alo
         near = real + torch.randint(-9, 10, real.shape, generator=source)
         far = torch.randint(0, 256, real.shape, generator=source)
         ours = torch.tensor([number == 1 for number in class_ids]).view(-1, 1, 1, 1)
-        return torch.where(ours, near, far).clamp(0, 255).to(torch.uint8)
+        return [torch.where(ours, near, far).clamp(0, 255).to(torch.uint8)]
 
     monkeypatch.setattr(measure, "samples", copier)
     monkeypatch.setattr(tabulate, "FEW", 5)  # of the 16 held-out images
@@ -212,7 +212,7 @@ def test_a_planted_copier_of_one_class_is_caught_by_the_gate(made, tmp_path, alo
 
 def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monkeypatch):
     images, rows = tensors.Pixels(made[0]), list(pack.read_split(made[1], "train"))
-    monkeypatch.setattr(measure, "samples", lambda *_, **__: images.gather(rows))
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: [images.gather(rows)])
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": len(rows)}))
     for kind, end in (("kid", "floor"), ("fd", "floor"), *((each, "ceiling") for each in MANIFOLD)):
         name = f"{kind}_efficientnet_lite0"
@@ -242,7 +242,7 @@ def test_samples_of_the_wrong_class_are_noticed(made, tmp_path, alone, monkeypat
     images = tensors.Pixels(made[0])
     left = [row for row in pack.read_split(made[1], "train") if images.class_ids[row] == 0]
     picked = images.gather([left[at % len(left)] for at in range(40)])
-    monkeypatch.setattr(measure, "samples", lambda *_, **__: picked)
+    monkeypatch.setattr(measure, "samples", lambda *_, **__: [picked])
     numbers = run(made, tmp_path, PARAMS.model_copy(update={"samples": 40}))
     rows, real = drawn.samples(tmp_path / "evaluation"), drawn.held_out(tmp_path / "evaluation")
     found = tallies.by_class(rows, real, tallies.recognised)
@@ -314,7 +314,7 @@ def test_a_split_without_test_images(made, tmp_path, alone):
 
 @given(ids=st.lists(st.integers(-1, 5), min_size=1, max_size=60), count=st.integers(1, 80))
 def test_the_mix_of_classes_is_kept_to_within_one(ids, count):
-    mix = stage.class_mix(ids, count)
+    mix = shapes.mix(ids, count)
     assert len(mix) == count
     assert mix == sorted(mix)
     for kind in set(ids):

@@ -29,7 +29,7 @@ def test_each_row_names_its_samples_and_real_images_of_its_label(tmp_path):
     extra = gallery.wanted(TRAIN, MIX)
     made = torch.zeros(len(extra), 4, 4, 3, dtype=torch.uint8)
     rows = [1000 + at for at in range(len(TRAIN))]
-    gallery.write(tmp_path, extra, made, rows=rows, train_ids=TRAIN, class_ids=MIX)
+    gallery.write(tmp_path, extra, [made], rows=rows, train_ids=TRAIN, class_ids=MIX, order=range(len(MIX)))
     found = json.loads((tmp_path / "gallery.json").read_text())
     assert len((tmp_path / "gallery.u8").read_bytes()) == len(extra) * 4 * 4 * 3
     assert [row["class_id"] for row in found["labels"]] == [0, 1, 2, -1]

@@ -27,7 +27,7 @@ def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, al
         if not first:  # else those that fill the rows of rare labels
             asked.append((tuple(class_ids), seed, steps))
         rest = torch.randint(0, 256, real.shape, dtype=torch.uint8) if steps == 2 else real
-        return rest[: len(class_ids)]
+        return [rest[: len(class_ids)]]
 
     monkeypatch.setattr(measure, "samples", draw)
     monkeypatch.setattr(sweep, "SAMPLES", 8)
@@ -59,9 +59,9 @@ def test_a_sweep_of_ways_takes_the_cheapest_that_is_near_and_shows_its_label(mad
 
     def draw(_run, class_ids, *, guidance=2.0, autoguidance=1.0, **_):
         if guidance == 3:
-            return torch.randint(0, 256, (len(class_ids), *real.shape[1:]), dtype=torch.uint8)
+            return [torch.randint(0, 256, (len(class_ids), *real.shape[1:]), dtype=torch.uint8)]
         wrong = (guidance, autoguidance) == (1.0, 1.0)
-        return torch.stack([real[ids.index((each + wrong) % 3)] for each in class_ids])
+        return [torch.stack([real[ids.index((each + wrong) % 3)] for each in class_ids])]
 
     monkeypatch.setattr(measure, "samples", draw)
     wanted = PARAMS.model_copy(update={"sweep": tuple(WAYS), "samples": 30})

@@ -54,14 +54,18 @@ def test_both_are_scored_with_the_seed_of_the_candidates_evaluation(root, alone,
     errors, samples = stage.x0_errors, measure.samples
     monkeypatch.setattr(stage, "x0_errors", lambda *a, seed, **k: seeds.append(seed) or errors(*a, seed=seed, **k))
     monkeypatch.setattr(
-        measure, "samples", lambda run, ids, *, seed: lots.append((ids, seed)) or samples(run, ids, seed=seed)
+        measure,
+        "samples",
+        lambda run, ids, *, seed, shapes: (
+            lots.append((ids, seed, {*shapes})) or samples(run, ids, seed=seed, shapes=shapes)
+        ),
     )
     versions = Versions.__new__(Versions)
     versions.tracker = SimpleNamespace(state=SimpleNamespace(root=root))
     decision = versions._against(root / "version", root / "half", PARAMS)
     assert seeds == [SEED, SEED]
     rows = drawn.samples(root / "version")
-    assert lots == [([row["class_id"] for row in rows], SEED)], "only the champion, which has no table"
+    assert lots == [([row["class_id"] for row in rows], SEED, {(3, 8, 8)})], "only the champion, which has no table"
     assert {"x0_error_change", "kid_change", "kid_change_low", "seconds_an_image"} <= decision.evidence.keys()
     assert decision.promote == (decision.evidence["kid_change_low"] <= 0), decision.reason
 
