@@ -114,7 +114,8 @@ def _variants(annotation: Any) -> dict[str, type[BaseModel] | None]:
     tags = [part.tag for part in get_args(annotation) if isinstance(part, Tag)]
     if tags:
         plain_or_model = get_args(annotation)[0]
-        return {tags[0]: plain_or_model if issubclass(plain_or_model, BaseModel) else None}
+        model = isinstance(plain_or_model, type) and issubclass(plain_or_model, BaseModel)
+        return {tags[0]: plain_or_model if model else None}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
         return dict.fromkeys(get_args(kind.annotation), annotation) if kind else {}

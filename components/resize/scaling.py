@@ -17,21 +17,24 @@ TORCH = ("torch", "torchvision.transforms.v2.functional")  # what a worker for l
 
 
 def scale(batch: Sequence[tuple[bytes, str]], *, side: int, fit: str) -> list[bytes]:
-    """Each (bytes, matte) as side x side x 3 bytes of RGB; pure."""
+    """Each (bytes, matte) as side x side x 3 bytes of RGB; ``fit`` is pad or crop; pure."""
+    return scale_each([(data, (matte, (side, side))) for data, matte in batch], fit=fit)
+
+
+def scale_each(batch: Sequence[tuple[bytes, tuple[str, tuple[int, int]]]], *, fit: str) -> list[bytes]:
+    """Each (bytes, (matte, (height, width))) as height x width x 3 bytes of RGB; pad makes squares only; pure."""
     # What clean has kept was decoded before under its limit of pixels.
-    return [_scale(images.decode(data, matte, max_pixels=2**31).pixels, matte, side, fit) for data, matte in batch]
+    return [
+        _scale(images.decode(data, matte, max_pixels=2**31).pixels, matte, size, fit) for data, (matte, size) in batch
+    ]
 
 
-def _scale(pixels: np.ndarray, matte: str, side: int, fit: str) -> bytes:
-    height, width = pixels.shape[:2]
+def _scale(pixels: np.ndarray, matte: str, wanted: tuple[int, int], fit: str) -> bytes:
     if fit == "crop":
-        edge = min(height, width)
-        top, left = (height - edge) // 2, (width - edge) // 2
-        pixels = pixels[top : top + edge, left : left + edge]
-        size = side, side
-    else:
-        longer = max(height, width)
-        size = tuple(max(1, round(side * length / longer)) for length in (height, width))
+        return resized(cut(pixels, wanted), wanted).tobytes()
+    height, width = pixels.shape[:2]
+    side, longer = wanted[0], max(height, width)
+    size = max(1, round(side * height / longer)), max(1, round(side * width / longer))
     pixels = resized(pixels, size)
     if size == (side, side):
         return pixels.tobytes()
@@ -39,6 +42,15 @@ def _scale(pixels: np.ndarray, matte: str, side: int, fit: str) -> bytes:
     top, left = (side - size[0]) // 2, (side - size[1]) // 2
     ground[top : top + size[0], left : left + size[1]] = pixels
     return ground.tobytes()
+
+
+def cut(pixels: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
+    """The middle of ``pixels`` (H, W, ...) that has the aspect of ``wanted`` (height, width), to the nearest pixel."""
+    height, width = pixels.shape[:2]
+    high = max(1, min(height, (2 * width * wanted[0] + wanted[1]) // (2 * wanted[1])))
+    wide = max(1, min(width, (2 * height * wanted[1] + wanted[0]) // (2 * wanted[0])))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return pixels[top : top + high, left : left + wide]
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
