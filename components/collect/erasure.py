@@ -27,9 +27,12 @@ def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:
         index["shard"][at], index["row"][at] = "", -1
         index["member"][at], index["withdrawn"][at], index["text"][at] = False, True, None
     number = shards.following(raw)
+    staying: dict[str, list[int]] = {}
+    for at, shard in enumerate(index["shard"]):
+        if shard in gone:
+            staying.setdefault(shard, []).append(at)
     for old in sorted(gone):
-        stay = [at for at, shard in enumerate(index["shard"]) if shard == old]
-        if stay:
+        if stay := staying.get(old):
             kept = _rewrite(raw / old, raw / shards.shard_name(number), gone[old])
             for at in stay:
                 index["shard"][at], index["row"][at] = shards.shard_name(number), int(kept[index["row"][at]])

@@ -34,7 +34,10 @@ def fingerprint(
     for at, source in enumerate(params.sources):
         kept = store / source.name if store else None
         opened = open_source(source, root=root, max_bytes=params.max_bytes, store=kept, at=at, fetch=fetch)
-        summary = opened.fingerprint(memory)
+        try:
+            summary = opened.fingerprint(memory)
+        finally:  # a look that is stopped goes on where it was, and does not read terabytes again
+            memory.save(all_seen=False)
         if not summary["files"] and (fetch or source.kind != "urls"):
             raise UserError(
                 f"{source.location}: empty: no images in it (collect.sources[{at}].location in params.yaml)"

@@ -34,8 +34,9 @@ def seen(data: Evidence, limits: Limits, packed: Sprites) -> Section:
     entries: list[Child] = []
     names = sorted(set(labels), key=lambda name: (name == NO_LABEL, name))
     each = min(limits.per_class, max(1, limits.pictures // len(names)))
+    by_label = train.groupby("label")  # once: there may be as many labels as images
     for name in names[: max(1, limits.pictures)]:
-        of_label = train[train["label"] == name]
+        of_label = by_label.get_group(name)
         # By hash: a sample that looks random, stays the same, and changes little when images are added.
         shown = of_label.sort_values("sha256").head(each)
         cells = []

@@ -122,11 +122,13 @@ def _originals(raw: Path, *, bare: bool) -> Callable[[list[Row]], Iterator[tuple
 
     def load(rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
         chunk: list[Row] = []
+        held = 0
         for row in rows:
             chunk.append(row)
-            if sum(each["size"] for each in chunk) >= _CHUNK_BYTES or len(chunk) >= 4096:
+            held += row["size"]
+            if held >= _CHUNK_BYTES or len(chunk) >= 4096:
                 yield from _chunk(raw, chunk, bare)
-                chunk = []
+                chunk, held = [], 0
         yield from _chunk(raw, chunk, bare)
 
     return load

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,18 +24,30 @@ class Known:
     rows: list[Row]
     pairs: Mapping[str, Mapping[str, str]]
 
+    @functools.cached_property
+    def _digests(self) -> list[str]:
+        return sorted({row["sha256"] for row in self.rows})
+
+    @functools.cached_property
+    def _by_name(self) -> dict[tuple[str, str], set[str]]:
+        found: dict[tuple[str, str], set[str]] = {}
+        for row in self.rows:
+            found.setdefault((row["source"], row["source_key"]), set()).add(row["sha256"])
+        return found
+
     def named(self, word: str) -> set[str]:
         """The SHA-256 that ``word`` means: itself, 8 or more of its first digits, or source:name."""
         source, colon, key = word.partition(":")
         if colon:
-            found = {row["sha256"] for row in self.rows if (row["source"], row["source_key"]) == (source, key)}
+            found = self._by_name.get((source, key), set())
             if not found:
                 raise UserError(f"{word}: no image of that name in data/raw (wanted source:name, or a SHA-256)")
             return found
         digits = word.lower()
         if len(digits) < LEAST_DIGITS or set(digits) - set("0123456789abcdef") or len(digits) > 64:
             raise UserError(f"{word}: wanted a SHA-256, {LEAST_DIGITS} or more of its first digits, or source:name")
-        found = {row["sha256"] for row in self.rows if row["sha256"].startswith(digits)}
+        within = (bisect.bisect_left(self._digests, end) for end in (digits, digits + "g"))  # g follows on f
+        found = set(self._digests[slice(*within)])
         if not found:
             raise UserError(f"{word}: no image in data/raw has this SHA-256")
         if len(found) > 1:

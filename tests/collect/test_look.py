@@ -8,6 +8,7 @@ from data_fixtures import collect_params, folder, png, tarred, zipped
 
 from components.base.errors import UserError
 from components.collect.look import fingerprint, look
+from components.collect.sources.folders import Folder
 
 
 def one(page):
@@ -50,6 +51,32 @@ def test_a_second_look_reads_no_content(tmp_path, monkeypatch):
     first = look(collect_params(), root=tmp_path, page=page, cache=cache)
     monkeypatch.setattr("components.collect.sources.folders.Folder.open", lambda *_: pytest.fail("read again"))
     assert look(collect_params(), root=tmp_path, page=page, cache=cache) == first
+
+
+@pytest.mark.parametrize("broken", ["a source that is empty", "a signal"])
+def test_a_look_that_does_not_get_to_its_end_remembers_what_it_read(tmp_path, monkeypatch, broken):
+    for name in ("first", "second"):
+        for path in (folder(tmp_path, {"a.png": png(1), "b.png": png(2)}, name)).iterdir():
+            os.utime(path, (1, 1))  # long settled
+    (tmp_path / "third").mkdir()
+    sources = [{"name": name, "location": name} for name in ("first", "second", "third")]
+    opened, read = Folder.open, []
+
+    def reading(self, entry, *more):
+        read.append(entry)
+        if broken == "a signal" and len(read) == 4:
+            raise KeyboardInterrupt
+        return opened(self, entry, *more)
+
+    monkeypatch.setattr(Folder, "open", reading)
+    paths = {"root": tmp_path, "page": tmp_path / "source.json", "cache": tmp_path / "cache.json"}
+    with pytest.raises(UserError if broken == "a source that is empty" else KeyboardInterrupt):
+        look(collect_params(*sources), **paths)
+    assert len(read) == 4
+    read.clear()
+    with pytest.raises(UserError, match="third: empty"):
+        look(collect_params(*sources), **paths)
+    assert len(read) == (0 if broken == "a source that is empty" else 1)
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_trusted_to_the_cache(tmp_path):
