@@ -24,7 +24,7 @@ def test_no_disguise_of_an_inner_ipv4_address_is_let_through(address, disguise):
 @pytest.mark.parametrize(
     "address",
     ["::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1",
-     "2001::1", "64:ff9b:1::a00:1", "100::1", "4000::1", "no address", ""],
+     "2001::1", "64:ff9b:1::a00:1", "100::1", "4000::1", "2002:808:808::1", "no address", ""],
 )  # fmt: skip
 def test_inner_ipv6_addresses_are_refused(address):
     assert trouble(address)

@@ -24,6 +24,7 @@ _SPECIAL = {
         "192.88.99.0/24": "6to4 relay",
         "64:ff9b:1::/48": "local NAT64",
         "2001::/32": "Teredo",
+        "2002::/16": "6to4",  # given up (RFC 7526); Python 3.13 counts it as not global, 3.11 as global
         "2001:db8::/32": "documentation",
         "3fff::/20": "documentation",
         "5f00::/16": "segment routing",
@@ -89,7 +90,7 @@ def trouble(text: str) -> str:
 
 
 def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that ``address`` is a disguise of: mapped, 6to4 or NAT64."""
+    """The IPv4 address that ``address`` is a disguise of: mapped or NAT64."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
+    return address.ipv4_mapped
