@@ -182,7 +182,7 @@ def _locate(root: Path, location: str) -> tuple[str, str]:
 
 def _place(root: Path, location: str) -> str:
     """What two names of one place have in common."""
-    return location.rstrip("/") if "://" in location else str((root / location).resolve())
+    return location.rstrip("/") if "://" in location else os.path.realpath(root / location)
 
 
 def _node(mapping: Any, key: str) -> Any:

@@ -69,8 +69,8 @@ def make(folder: Path, preset: str, *, source: str | None, licence: str, dry_run
 def _place(folder: Path) -> Path:
     """Where the project will lie, without links; UserError for a name that DVC and MLflow could not write down."""
     try:
-        place = folder.resolve()
-    except (OSError, RuntimeError) as error:  # the folder of the shell is gone, or links form a circle
+        place = Path(os.path.realpath(folder))  # of links in a circle `resolve` raises before Python 3.13
+    except OSError as error:  # the folder of the shell is gone
         raise UserError(f"{printable(str(folder))}: leads nowhere ({brief(error)}): give another folder") from None
     _written("DIR", str(place))
     # Where the address of a database ends, and where DVC puts in another value of its configuration.

@@ -150,7 +150,7 @@ def test_a_folder_of_any_name_is_found_by_the_shell_and_by_dvc(tmp_path, monkeyp
 
 def test_a_folder_that_cannot_be_made_or_written_down_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "round").symlink_to("round")
-    refused(tmp_path / "round/a", "leads nowhere")
+    refused(tmp_path / "round/a", "round: no such folder: make it, or give another")
     refused(tmp_path / "new\nline", r"DIR .*/new\\nline: has a line end")
     refused(tmp_path / "bad\udcff", r"bytes that are no UTF-8")
     refused(tmp_path / "100%(a)s", r"where a name has %\(")
