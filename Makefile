@@ -71,8 +71,8 @@ newest:  ## a part of the suite, with `stillroom run` in small, on the newest Py
 	$(MAKE) --no-print-directory part VENV=.venv-newest PYTHON="$$python" WITHOUT=gpu
 
 # What most depends on the version: start-up, processes, pickling, each stage; then one whole run in small.
-PART := tests/test_setup.py tests/base/test_config.py tests/base/test_parallel.py tests/test_data_stages.py \
-  tests/train/test_train.py
+PART := tests/test_setup.py tests/base/test_config.py tests/base/test_parallel.py tests/test_data_stages.py tests/collect \
+  tests/project/test_make.py tests/train/test_train.py
 part: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(PART)
 	$(BIN)/python -m pytest tests/run/test_whole.py::test_one_command_ends_with_a_champion_and_says_where_to_look
