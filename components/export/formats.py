@@ -17,6 +17,7 @@ import io
 import itertools
 import json
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,11 @@ COLUMNS = ("label", "text", "licence", "source", "source_key", "group", "group_k
 """What is exported with each image, in this order."""
 TITLE = "# Images exported from Stillroom"
 """A line of the README.md of every export, by which one is known."""
+WRITTEN = re.compile(
+    r"README\.md|data/\w+-\d{5}-of-\d{5}\.parquet|\w+-\d{5}\.tar|\w+/metadata\.csv"
+    r"|\w+/([^/]+/)?[0-9a-f]{64}(-\d+)?\.\w+"
+)
+"""The files of an export, below its folder."""
 SHARD_BYTES = 256 * 2**20  # image bytes after which the next file begins
 _LONGEST = 200  # bytes of a folder's name, of the 255 that file systems take
 _GROUP_BYTES = 16 * 2**20  # image bytes of a row group, so that a reader can take few

@@ -19,6 +19,7 @@ from components.base.events import Progress
 from components.decode.picture import Damaged
 from components.decode.stripped import stripped
 from components.export import formats
+from components.html.page import visible
 from components.samples import manifest, pack, shards
 
 LAYOUTS = {"webdataset": formats.webdataset, "parquet": formats.parquet, "imagefolder": formats.imagefolder}
@@ -101,20 +102,25 @@ def check(target: Path, *, overwrite: bool) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: not a folder: name a new or an empty one with --to")
     if target.is_dir() and any(target.iterdir()):
-        exported = _is_export(target)
+        foreign = _foreign(target)
         if not overwrite:
-            advice = "add --overwrite to replace this export" if exported else "or remove it"
+            advice = "or remove it" if foreign else "or add --overwrite to replace this export"
             raise UserError(f"{target}: is not empty: name a new or an empty folder with --to, {advice}")
-        if not exported:
-            raise UserError(f"{target}: holds something else than an export, which --overwrite does not remove: "
+        if foreign:
+            raise UserError(f"{target}: --overwrite replaces an export and nothing else, and {foreign} is of none: "
                             "name a new or an empty folder with --to")  # fmt: skip
 
 
-def _is_export(folder: Path) -> bool:
+def _foreign(folder: Path) -> str:
+    """What in ``folder`` no export has written, such as a .git; '' where all of it is one."""
     try:
-        return formats.TITLE in (folder / "README.md").read_text("utf-8").splitlines()
+        exported = formats.TITLE in (folder / "README.md").read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        return False
+        exported = False
+    if not exported:
+        return "what it holds"
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return next((visible(name) for name in names if not formats.WRITTEN.fullmatch(name)), "")
 
 
 def _originals(raw: Path, *, bare: bool) -> Callable[[list[Row]], Iterator[tuple[Row, bytes]]]:

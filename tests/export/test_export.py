@@ -212,6 +212,26 @@ def test_an_earlier_export_is_replaced_when_that_is_asked_for(tmp_path):
         write(tmp_path / "out", "imagefolder")
     write(tmp_path / "out", "imagefolder", overwrite=True)
     assert not (tmp_path / "out/data").exists() and (tmp_path / "out/train/metadata.csv").is_file()
+    for layout in writer.LAYOUTS:
+        write(tmp_path / "out", layout, overwrite=True)
+
+
+@pytest.mark.parametrize("mine", [".git/HEAD", "notes.md", "train/notes.md", "train/cats/mine.png"])
+def test_what_is_no_export_s_is_not_removed_with_it(tmp_path, mine):
+    write(tmp_path / "out", "imagefolder")
+    (tmp_path / "out" / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / "out" / mine).write_text("mine")
+    with pytest.raises(UserError, match=f"replaces an export and nothing else, and {mine} is of none"):
+        write(tmp_path / "out", "imagefolder", overwrite=True)
+    assert (tmp_path / "out" / mine).read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["data/clean/out", "data", "models/out", ".stillroom/out", "reports"])
+def test_no_export_lies_where_a_stage_would_remove_it(place):
+    before = tree(built() / "data")
+    with pytest.raises(UserError, match="of the project, which is its own: name a folder elsewhere"):
+        write(built() / place, "parquet")
+    assert tree(built() / "data") == before
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
