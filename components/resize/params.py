@@ -18,7 +18,7 @@ class BucketParams(Params):
         "the number of its halvings"
     )  # fmt: skip
     max_aspect: float = Field(
-        ge=1, le=8, description="longest shape, its long side over its short one, 1..8; what is longer is cut to that"
+        ge=1, le=8, description="shapes whose long side over short side is more are left out, 1..8"
     )
 
 

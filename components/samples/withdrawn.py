@@ -48,7 +48,8 @@ def read(path: Path) -> dict[str, Tombstone]:
         except (ValueError, TypeError, KeyError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise UserError(
-                f"{path}:{number}: not a withdrawn image ({what}): `git checkout {path}` brings the file back"
+                f"{path}:{number}: not a withdrawn image ({what}): mend the line; `git checkout {path}` brings back "
+                "what was committed, and loses later withdrawals"
             ) from None
         found.setdefault(stone.sha256, stone)
     return found

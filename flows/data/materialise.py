@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.base.events import clock
-from flows.data import diff, look, status
+from flows.data import diff, edited, look, status
 from flows.dvc import engine, snapshot
 from flows.history import store
 from flows.workspace import events, processes
@@ -23,6 +23,7 @@ def materialise(state: State, *, say: Callable[[str], None]) -> dict[str, str]:
     """
     how = {}
     with snapshot.begun(state.root, say), processes.stoppable():
+        edited.check(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=say)
         for stage in status.stages():

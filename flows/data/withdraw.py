@@ -13,14 +13,14 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import catalogue, withdrawn
 from components.samples.catalogue import Known
-from flows.data import erase, materialise
+from flows.data import edited, erase, materialise
+from flows.data.edited import RECORD
 from flows.dvc import engine
 from flows.registry import impact, restore
 from flows.registry.publish import register_params
 from flows.workspace import lock
 from flows.workspace.paths import State
 
-RECORD = Path("data/withdrawn.jsonl")
 NOT_REACHED = (
     "not reached: DVC's cache and its remotes hold older states (--purge removes them here and keeps what registered "
     "versions are made of; `dvc gc --workspace --cloud` removes both from a remote), MLflow's copies of older reports "
@@ -44,6 +44,7 @@ class Request:
 def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
     """Withdraw what ``request`` names; ``sure`` is asked before anything is written."""
     with lock.held(state.lock, what="stillroom data withdraw", wait=True, say=say):
+        edited.check(state.root)  # before the record is written: the stages run after it
         known = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
         asked = _asked(known, request)
         wanted = _unfinished(state, known, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.pipeline import PIPELINE, stage
-from flows.data import look
+from flows.data import edited, look
 from flows.dvc import engine, fetch, schema, snapshot
 from flows.dvc.freshness import Freshness
 from flows.run import child, summary
@@ -25,7 +25,8 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
         processes.stoppable(),
         snapshot.begun(state.root, exits.note),  # the process that child.run starts works from it too
     ):
-        schema.check(state.root)  # before the work too: a slip of the pen is told in a moment
+        edited.check(state.root)  # before the work too: a slip of the pen is told in a moment
+        schema.check(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
@@ -81,6 +82,7 @@ def _plan(state: State, force: tuple[str, ...]) -> None:
     """Print what a run would do; like `status` it changes and locks nothing."""
     from flows.data import contract
 
+    edited.check(state.root)
     schema.check(state.root)
     stale = _stale(state, also=("collect",) if look.sources_changed(state, say=exits.note) else ())
     names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]

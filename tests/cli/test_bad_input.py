@@ -82,6 +82,20 @@ def test_a_mistake_in_params_yaml(checkout, section, values, line):
     assert line in refused(checkout, "run")
 
 
+CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize("name", [FILE, "dvc.lock", "data/withdrawn.jsonl"])
+@pytest.mark.parametrize("words", [("data", "report"), ("run", "--dry-run"), ("run",)], ids=" ".join)
+def test_a_conflict_that_was_left_is_named_before_anything_is_done(checkout, name, words):
+    path = checkout / name
+    held = path.read_text() if path.exists() else ""
+    path.write_text(held + CONFLICT)
+    line = f"{name}:" if name.endswith("jsonl") else f"{name}: line "
+    found = refused(checkout, *words)
+    assert line in found and f"{held.count(chr(10)) + 1}" in found and "begins a conflict of a merge" in found
+
+
 def test_a_section_that_no_stage_owns(checkout):
     with (checkout / FILE).open("a") as stream:
         stream.write("trian:\n  seed: 1\n")
