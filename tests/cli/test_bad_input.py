@@ -85,8 +85,17 @@ def test_a_mistake_in_params_yaml(checkout, section, values, line):
 CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
 
 
-@pytest.mark.parametrize("name", [FILE, "dvc.lock", "data/withdrawn.jsonl"])
-@pytest.mark.parametrize("words", [("data", "report"), ("run", "--dry-run"), ("run",)], ids=" ".join)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (FILE, ("data", "report")),
+        pytest.param(FILE, ("run",), marks=pytest.mark.slow),
+        ("dvc.lock", ("data", "report")),
+        pytest.param("data/withdrawn.jsonl", ("data", "report"), marks=pytest.mark.slow),
+        ("data/withdrawn.jsonl", ("run", "--dry-run")),
+        pytest.param("data/withdrawn.jsonl", ("run",), marks=pytest.mark.slow),
+    ],
+)
 def test_a_conflict_that_was_left_is_named_before_anything_is_done(checkout, name, words):
     path = checkout / name
     held = path.read_text() if path.exists() else ""
