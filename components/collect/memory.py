@@ -48,3 +48,4 @@ class Memory:
         entries = self._new if all_seen else {**self._old, **self._new}
         if self._path is not None and entries != self._old:
             files.write_text(self._path, json.dumps(entries))
+            self._old = entries

@@ -10,9 +10,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification,
 # Adam7: first column, first row, step across, step down of each pass (section 8.2).
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE = 2**20  # bytes unpacked at a time
-LONGEST = (
-    16 * 2**20
-)  # bytes of a colour profile or of notes, once unpacked: the largest profiles of printers have 4 MiB
+LONGEST = 16 * 2**20  # bytes of a profile or of notes, once unpacked: the largest profiles of printers have 4 MiB
 _DECIDE = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT", b"IEND")
 # Notes that can say which way up a picture is, as Image.getexif() of Pillow reads them.
 _TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")

@@ -30,9 +30,8 @@ from components.html.sprites import Sprites, blank
 from components.samples import shards
 
 _WORDS = 80  # characters of a name or caption beside a picture
-_BROKEN = frozenset(
-    {"damaged", "not_an_image", "format", "too_large", "undecided", "unsafe"}
-)  # rejected so: never decoded here
+# Rejected so: never decoded here.
+_BROKEN = frozenset({"damaged", "not_an_image", "format", "too_large", "undecided", "unsafe"})
 _MOST_PIXELS = 50_000_000  # of a picture without a known size
 
 

@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
 from components.base.errors import UserError
-from flows.data import look
+from flows.data import edited, look
 from flows.dvc import engine, schema, snapshot
 from flows.registry import publish
 from flows.run.flow import call, pipeline
@@ -25,6 +25,7 @@ def nightly(root: str) -> str:
     state = State(Path(root))
     state.enter()
     with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.begun(state.root, log.info):
+        edited.check(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=log.info)
         result: dict[str, Any] | None = None

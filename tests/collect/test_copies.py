@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import fsspec
 import numpy as np
 import pytest
 from data_fixtures import gather, png, tarred, zipped
@@ -19,14 +18,6 @@ def kept(root):
     return sorted(
         data for _, data in shards.read_bytes(root / "data/raw", [(row["shard"], row["row"]) for row in table])
     )
-
-
-@pytest.fixture
-def memory():
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield fs
-    fs.store.clear()
 
 
 @pytest.fixture

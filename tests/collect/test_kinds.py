@@ -254,14 +254,6 @@ def test_a_shard_that_cannot_be_understood_is_one_line(tmp_path, members, cut, l
 # Stores.
 
 
-@pytest.fixture
-def memory():
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield fs
-    fs.store.clear()
-
-
 FILES = {"a/1.png": png(1), "b/2.png": png(2), "odd.pdf": b"x", "LICENSE": b"free", "metadata.csv":
          b"file_name,text,label\na/1.png,one,x\nb/2.png,two,y\n"}  # fmt: skip
 
