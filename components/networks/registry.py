@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from components.base import files
 from components.base.errors import UserError
+from components.networks import fit
 from components.networks.params import CompactParams, DitParams, NetworkParams, UnetParams
 
 if TYPE_CHECKING:
@@ -24,14 +25,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 GUIDE = "guide"
 """Subfolder of a model folder with the weaker network that its samples are led away from, laid out as the folder is."""
-
-ATTENTION_SIDE = 8
-"""Pixels: attention at this resolution and below (64 tokens); above it costs more than it brings."""
-
-NORM_GROUPS = 8
-
-HEAD = 32
-"""Channels of an attention head."""
 
 
 def build(
@@ -46,6 +39,7 @@ def build(
         raise UserError(
             f"train.network.kind {params.kind}: takes samples of shape (C, H, W), not {shape}, as all networks do"
         )
+    fit.check(params, shape[1:])
     return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels)
 
 
@@ -123,20 +117,7 @@ def multiple(network: nn.Module) -> int | None:
 
 def check(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
     """UserError that names the bucket unless ``network``, fresh or from a start, takes each of several ``shapes``."""
-    divisor = multiple(network)
-    for _, *sides in shapes if len(shapes) > 1 else ():
-        bucket = " x ".join(map(str, reversed(sides)))
-        if divisor is None:
-            raise UserError(
-                f"train.network.kind {kind(network)}: takes squares of one size, not the bucket {bucket} of "
-                "resize.fit: take unet or compact, or resize.fit crop"
-            )
-        if any(side % divisor for side in sides):
-            raise UserError(
-                f"train.network.widths: the network takes sides that {divisor} divides, not those of the bucket "
-                f"{bucket}: give fewer widths, start from another model, or make resize.fit.step a multiple of "
-                f"{divisor}"
-            )
+    fit.buckets(kind(network), multiple(network), [shape[1:] for shape in shapes])
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
@@ -204,9 +185,6 @@ def _compact(
 ) -> nn.Module:
     from components.networks.compact import CompactUNet
 
-    count = len(params.widths)
-    _check_sides(shape[1:], params.fold << (count - 1), "train.network.widths and fold")
-    _check_widths([max(shape[1:]) // params.fold >> halved for halved in range(count)], params.widths)
     return CompactUNet(
         sample_size=_size(shape), in_channels=shape[0], widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
@@ -218,10 +196,7 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
     from components.networks.unet import UNet2DModel
 
     widths = params.widths
-    _check_sides(shape[1:], 1 << (len(widths) - 1), "train.network.widths")
-    sides = [max(shape[1:]) >> halved for halved in range(len(widths))]
-    _check_widths(sides, widths)
-    attends = [side <= ATTENTION_SIDE for side in sides]
+    attends = [side <= fit.ATTENTION_SIDE for side in fit.sides(params, shape[1:])]
     network: Any = UNet2DModel(  # mypy sees the stand-in that diffusers has for machines without torch
         sample_size=_size(shape),
         in_channels=shape[0],
@@ -234,32 +209,17 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
         layers_per_block=params.layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
         up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        attention_head_dim=HEAD,
-        norm_num_groups=NORM_GROUPS,
+        attention_head_dim=fit.HEAD,
+        norm_num_groups=fit.NORM_GROUPS,
         num_class_embeds=classes + 1 if classes else None,
     )
     return network
 
 
-def _check_widths(sides: list[int], widths: tuple[int, ...]) -> None:
-    for side, width in zip(sides, widths, strict=True):
-        wanted = HEAD if side <= ATTENTION_SIDE else NORM_GROUPS
-        if width % wanted:
-            raise UserError(f"train.network.widths: {width}, at {side} pixels, is not a multiple of {wanted}")
-
-
 def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
     from components.networks import dit
 
-    channels, side, width = shape
-    if side != width:  # diffusers' own class, which has to load it, lays the tokens out as a square
-        raise UserError(
-            f"train.network.kind dit: needs square images, not {width} x {side} pixels: take unet or compact"
-        )
-
-    _check_sides((side,), params.patch, "train.network.patch", "take another")
-    if params.width % params.heads or params.width % 4:
-        raise UserError(f"train.network.width: {params.width} is not a multiple of 4 and of heads, {params.heads}")
+    channels, side, _ = shape
     network = dit.DiTTransformer2DModel(
         sample_size=side, patch_size=params.patch, in_channels=channels, out_channels=channels,
         num_layers=params.depth, num_attention_heads=params.heads, attention_head_dim=params.width // params.heads,
@@ -272,14 +232,6 @@ def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int
 def _size(shape: tuple[int, ...]) -> int | tuple[int, ...]:
     """As diffusers has it in configs: the side of a square, or height and width."""
     return shape[1] if shape[1] == shape[2] else shape[1:]
-
-
-def _check_sides(sides: tuple[int, ...], divisor: int, what: str, do: str = "give fewer widths") -> None:
-    for side in sides:
-        if side % divisor:
-            raise UserError(
-                f"{what}: need a side that {divisor} divides, not {side} pixels: {do}, or change resize.side"
-            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -15,13 +15,17 @@ from components.base import config, versions
 from components.base.errors import UserError
 from components.contract.params import ContractParams
 from components.distil.params import DistilParams
+from components.networks import fit
 from components.pipeline import PIPELINE
 from components.register.params import RegisterParams
+from components.resize.params import BucketParams, ResizeParams
+from components.train.params import TrainParams
 from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = (*(stage.name for stage in PIPELINE), "contract", "register", "distil")
 """Of params.yaml, in its order."""
+START = Path("data/start.json")
 
 
 def models() -> dict[str, type[BaseModel]]:
@@ -37,12 +41,28 @@ def check(root: Path) -> None:
     """
     sections = config.of(root)
     try:
-        config.load(sections, models())
+        loaded = config.load(sections, models())
     except UserError as error:
         new = list(_lacking(sections, _own())) if versions.is_project(root) else []
         if not new:
             raise
         raise UserError(f"{error}; {config.FILE} lacks, as Stillroom's own has them: {', '.join(new)}") from None
+    _fits(cast(ResizeParams, loaded["resize"]), cast(TrainParams, loaded["train"]), root)
+
+
+def _fits(resize: ResizeParams, train: TrainParams, root: Path) -> None:
+    """UserError unless the network takes pictures of the sizes that `resize` makes: told before any stage runs."""
+    if not isinstance(resize.fit, BucketParams):
+        fit.check(train.network, (resize.side, resize.side))
+        return
+    from components.resize import buckets  # here: numpy takes a tenth of a second
+
+    try:
+        anew = (root / START).read_bytes().strip() == b"null"
+    except OSError:
+        return  # stage `train` says what is wrong with it
+    if anew:  # else the network is that of another model
+        fit.check_buckets(train.network, buckets.shapes(resize.side, resize.fit))
 
 
 def _own() -> dict[str, Any]:
