@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
     if fetch:
         urllist.look(source, located, store, max_bytes=max_bytes)
     return Opened("urls", {"": urllist.open_list(source, located, store)})
+
+
+@contextmanager
+def told(source: AnySource, at: int) -> Iterator[None]:
+    """Name source number ``at`` in each UserError that does not say yet where it comes from."""
+    try:
+        yield
+    except UserError as error:
+        if source.location in str(error) or f"sources[{at}]" in str(error):
+            raise
+        raise UserError(f"source {source.name}: {error}") from None
 
 
 def locate(location: str, *, root: Path, at: int) -> Folder | RemoteFolder | File:

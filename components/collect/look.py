@@ -7,7 +7,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.collect import sourcefile
-from components.collect.kinds import open_source
+from components.collect.kinds import open_source, told
 from components.collect.memory import Memory
 from components.collect.params import CollectParams
 
@@ -33,11 +33,12 @@ def fingerprint(
     found = []
     for at, source in enumerate(params.sources):
         kept = store / source.name if store else None
-        opened = open_source(source, root=root, max_bytes=params.max_bytes, store=kept, at=at, fetch=fetch)
-        try:
-            summary = opened.fingerprint(memory)
-        finally:  # a look that is stopped goes on where it was, and does not read terabytes again
-            memory.save(all_seen=False)
+        with told(source, at):
+            opened = open_source(source, root=root, max_bytes=params.max_bytes, store=kept, at=at, fetch=fetch)
+            try:
+                summary = opened.fingerprint(memory)
+            finally:  # a look that is stopped goes on where it was, and does not read terabytes again
+                memory.save(all_seen=False)
         if not summary["files"] and (fetch or source.kind != "urls"):
             raise UserError(
                 f"{source.location}: empty: no images in it (collect.sources[{at}].location in params.yaml)"

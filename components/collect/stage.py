@@ -20,7 +20,7 @@ from components.base.errors import UserError
 from components.base.events import Progress
 from components.collect import erasure, ledger, sourcefile
 from components.collect.index import Arrivals, Index, Refused, part_of
-from components.collect.kinds import Opened, open_source
+from components.collect.kinds import Opened, open_source, told
 from components.collect.ledger import Ledger
 from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
@@ -106,17 +106,18 @@ def _plan(
         if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
             plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, None, {}))
             continue
-        opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
-                             fetch=False)  # fmt: skip
-        if {**seen, **opened.fingerprint(memory)} != seen:
-            again = "run it again (before `dvc repro`: `stillroom look`)"
-            raise UserError(f"{source.location}: the source changed during the run: {again}")
-        surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
-        refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
-        if not stays and not any(survey.items for survey in surveys.values()):
-            raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
-        if source.kind == "webdataset" and not stays:  # what stays was taken in with the same columns
-            webdataset.check(source, surveys.values())
+        with told(source, at):
+            opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
+                                 fetch=False)  # fmt: skip
+            if {**seen, **opened.fingerprint(memory)} != seen:
+                again = "run it again (before `dvc repro`: `stillroom look`)"
+                raise UserError(f"{source.location}: the source changed during the run: {again}")
+            surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
+            refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
+            if not stays and not any(survey.items for survey in surveys.values()):
+                raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
+            if source.kind == "webdataset" and not stays:  # what stays was taken in with the same columns
+                webdataset.check(source, surveys.values())
         plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys))
     return plans
 

@@ -154,8 +154,12 @@ def test_metadata_and_files_that_do_not_meet_are_listed(tmp_path):
     ("name", "blob", "message"),
     [
         ("metadata.csv", b"", "empty"),
-        ("metadata.csv", b"file_name,text\na.png,x\n", "no column 'label'"),
-        ("metadata.csv", b"file_nme,text,label\na.png,x,y\n", "did you mean 'file_nme'"),
+        (
+            "metadata.csv",
+            b"file_name,text\na.png,x\n",
+            r"^source \w+: metadata.csv line 2: no column 'label'; it has .* \(section collect of params.yaml names",
+        ),
+        ("metadata.csv", b"file_nme,text,label\na.png,x,y\n", r"did you mean 'file_nme'.* \(each row needs it\)$"),
         ("metadata.csv", b"file_name,text,label\na.png,x\n", "line 2: not as many fields"),
         ("metadata.csv", b"file_name,text,label\na.png,x,y,z\n", "line 2: not as many fields"),
         ("metadata.csv", b"file_name,text,label\na.png,\xff,y\n", "bad_text 1"),

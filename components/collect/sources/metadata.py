@@ -33,7 +33,7 @@ def parse(
     """The rows of the metadata file ``key``; UserError when it is no table, or lacks one of the columns."""
     folder = PurePosixPath(key).parent
     columns = (text_column, label_column, group_column)
-    for line, row, wrong in rows(key, blob, [FILE_COLUMN, *filter(None, columns)]):
+    for line, row, wrong in rows(key, blob, [FILE_COLUMN, *filter(None, columns)], always=FILE_COLUMN):
         where = f"{key} line {line}"
         try:
             name = None if wrong else plain(row[FILE_COLUMN], f"column '{FILE_COLUMN}'")

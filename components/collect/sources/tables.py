@@ -16,9 +16,10 @@ Row = tuple[int, dict[str, Any], str]
 """The number of its line, its values by column, and what is wrong with it ('' when nothing is)."""
 
 
-def rows(key: str, blob: bytes, wanted: Collection[str]) -> Iterator[Row]:
+def rows(key: str, blob: bytes, wanted: Collection[str], *, always: str = "") -> Iterator[Row]:
     """The rows of the CSV or JSON lines ``key``; UserError, at the end, when no row has one of the columns ``wanted``.
 
+    Of ``wanted``, ``always`` is one that every such table has, and that params.yaml does not name.
     What a row of JSON lacks is None in it.  UserError too when there are rows and all of them are bad.
     """
     missing, first_good, first_bad = set(wanted), None, None
@@ -32,15 +33,18 @@ def rows(key: str, blob: bytes, wanted: Collection[str]) -> Iterator[Row]:
         yield line, {**dict.fromkeys(wanted), **values}, wrong
     if first_good:
         for column in sorted(missing):
-            raise no_column(f"{key} line {first_good[0]}", column, list(first_good[1]))
+            raise no_column(f"{key} line {first_good[0]}", column, list(first_good[1]), named=column != always)
     elif first_bad:
         raise UserError(f"{key} line {first_bad[0]}: {first_bad[2]}; no other row of it is a good one")
 
 
-def no_column(where: str, column: str, names: Sequence[object]) -> UserError:
-    """The error that says that the table at ``where`` has the columns ``names``, and not ``column``."""
+def no_column(where: str, column: str, names: Sequence[object], *, named: bool = True) -> UserError:
+    """The error that says that the table at ``where`` has the columns ``names``, and not ``column``.
+
+    ``named``: params.yaml names it, and not we.
+    """
     shown = [str(name) for name in names]
-    hint = "params.yaml, section collect; null for none"
+    hint = "section collect of params.yaml names the columns" if named else "each row needs it"
     return UserError(f"{where}: no column '{column}'{nearest(column, shown)}; it has {listed(shown)} ({hint})")
 
 
