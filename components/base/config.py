@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -18,6 +19,12 @@ from components.base.params import EXPLAINED
 FILE = "params.yaml"
 SNAPSHOT = "STILLROOM_SNAPSHOT"
 """Environment: the folder with params.yaml as it was when the pipeline run began (flows/dvc/snapshot.py)."""
+_PYDANTICS = re.compile(r"^(Input|String|Tuple|List|Dictionary|Value|Data) (?=should )| after validation")
+"""Words of pydantic's messages that say nothing to who writes params.yaml."""
+_YAMLS = (("a valid array", "a list"), ("an object", "keys with values"))
+_WORDS = {None: "null", True: "true", False: "false"}
+_WHOLE = (EXPLAINED, "too_short", "too_long")
+"""Errors whose message says what came already."""
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -50,7 +57,8 @@ def parse(text: str, name: str = FILE) -> dict[str, Any]:
     """YAML ``text`` that came from ``name`` as plain data, read as DVC reads it (YAML 1.2, no key twice)."""
     sections = plain.load(text, name)
     if not isinstance(sections, dict):
-        raise UserError(f"{name}: holds {type(sections).__name__}, wanted a section for each stage")
+        held = "nothing" if sections is None else "a list" if isinstance(sections, list) else f"only {_short(sections)}"
+        raise UserError(f"{name}: holds {held}, wanted a section for each stage")
     return sections
 
 
@@ -88,8 +96,10 @@ def _line(name: str, detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "union_tag_invalid":
         tag, known = str(detail["ctx"]["tag"]), _variants(field.annotation)
         return f"{key}.kind should be one of {', '.join(known)}, not {_short(tag)}{nearest(tag, known)}"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-    came = "" if detail["type"] == EXPLAINED else f", not {_short(detail['input'])}"
+    message = _PYDANTICS.sub("", detail["msg"].removeprefix("Value error, "))
+    for theirs, ours in _YAMLS:
+        message = message.replace(theirs, ours)
+    came = "" if detail["type"] in _WHOLE else f", not {_short(detail['input'])}"
     return f"{key} {message}{came}{wanted}"
 
 
@@ -123,5 +133,6 @@ def _variants(annotation: Any) -> dict[str, type[BaseModel] | None]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    """As params.yaml has it, up to 100 characters."""
+    text = _WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

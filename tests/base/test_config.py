@@ -1,12 +1,14 @@
 """What params.yaml may say, and what the user is told when it says something else."""
 
 import pytest
+from checkouts import ROOT
 from pydantic import Field
 
 from components.base import config
 from components.base.errors import UserError
 from components.base.params import Params
 from components.collect.params import CollectParams
+from flows.dvc import schema
 
 
 class CleanParams(Params):
@@ -100,3 +102,22 @@ def test_a_mistake_in_a_source_names_its_place(second, line):
         config.section({"collect": {"max_bytes": 2**20, "sources": [SOURCE, second]}}, "collect", CollectParams)
     message = str(caught.value)
     assert f"params.yaml: {line}" in message and "\n" not in message and "hunter2" not in message
+
+
+@pytest.mark.parametrize(("section", "values", "line"), [
+    ("collect", {"sources": []}, "collect.sources should have at least 1 item, not 0 (where"),
+    ("collect", {"sources": None}, "collect.sources should be a list, not null (where"),
+    ("train", {"network": "compact"}, "train.network should be keys with values, not 'compact'"),
+    ("train", {"seed": True}, "train.seed should be a valid integer, not true"),
+])  # fmt: skip
+def test_a_mistake_is_told_in_the_words_of_yaml(section, values, line):
+    given = {**config.read(ROOT / "params.yaml")[section], **values}
+    with pytest.raises(UserError) as caught:
+        config.section({section: given}, section, schema.models()[section])
+    assert str(caught.value).startswith(f"params.yaml: {line}")
+
+
+@pytest.mark.parametrize(("text", "held"), [("", "nothing"), ("- 1\n", "a list"), ("3\n", "only 3")])
+def test_a_file_that_has_no_sections_says_what_it_holds(text, held):
+    with pytest.raises(UserError, match=f"holds {held}, wanted a section for each stage"):
+        config.parse(text)

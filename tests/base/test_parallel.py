@@ -92,7 +92,7 @@ def killed(batch):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("times", [0, 1, 2, 3])
+@pytest.mark.parametrize("times", [0, 1, pytest.param(2, marks=pytest.mark.slow(2)), 3])
 def test_who_is_killed_is_tried_again_alone_and_only_then_given_up(tmp_path, two_workers, times):
     folder = tmp_path / str(times)
     folder.mkdir()
