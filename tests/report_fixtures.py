@@ -166,14 +166,18 @@ def _pack(folder: Path, kept: list[tuple[str, bytes, str | None]], shape: tuple[
     pack.write(folder, pixels, spec=image((3, *shape)), keys=keys, classes=classes, class_ids=ids)
 
 
-def views(page: Path, *, wide: str = "", dark: str = "") -> dict[str, Shown]:
-    """``page`` in Chromium: wide, narrow and dark, with the results of two expressions."""
-    with Browser() as browser:
-        return {
-            "wide": browser.open(page, evaluate=wide),
-            "narrow": browser.open(page, width=400),
-            "dark": browser.open(page, dark=True, evaluate=dark),
-        }
+class Views(dict[str, Shown]):
+    """``page`` in Chromium: wide, narrow and dark, each when it is asked for, with the results of two expressions."""
+
+    def __init__(self, page: Path, *, wide: str = "", dark: str = "") -> None:
+        super().__init__()
+        self._page = page
+        self._how = {"wide": {"evaluate": wide}, "narrow": {"width": 400}, "dark": {"dark": True, "evaluate": dark}}
+
+    def __missing__(self, view: str) -> Shown:
+        with Browser() as browser:
+            self[view] = browser.open(self._page, **self._how[view])
+        return self[view]
 
 
 def model_states(

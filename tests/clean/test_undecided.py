@@ -51,7 +51,9 @@ def three(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("moment", "words"), [(killed, "was killed"), (endless, "out of time")])
+@pytest.mark.parametrize(
+    ("moment", "words"), [(killed, "was killed"), pytest.param(endless, "out of time", marks=pytest.mark.slow(12))]
+)
 def test_what_the_machine_decided_is_listed_and_the_next_night_decides_anew(three, monkeypatch, moment, words):
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints, "examine", moment)
@@ -71,6 +73,7 @@ def test_what_the_bytes_decided_is_kept(three, monkeypatch):
     assert judge(three)["damaged"] == 1 and "SIGSEGV" in reasons(three)["b.png"][1]
 
 
+@pytest.mark.slow(4)
 @pytest.mark.timeout(120)
 def test_pairs_are_not_decided_without_the_corners_that_a_bad_moment_took(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 1)

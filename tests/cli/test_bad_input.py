@@ -56,12 +56,14 @@ def test_a_missing_archive(checkout):
     assert "pictures.zip" in refused(checkout, "run")
 
 
+@pytest.mark.slow(3)
 def test_an_empty_folder_as_source(checkout):
     (checkout / "nothing").mkdir()
     point(checkout, "nothing")
     assert "empty" in refused(checkout, "run")
 
 
+@pytest.mark.slow(3)
 def test_an_archive_that_is_none(checkout):
     (checkout / "source.zip").write_bytes(b"this is no archive")
     assert "source.zip" in refused(checkout, "run")
@@ -71,10 +73,25 @@ def test_an_archive_that_is_none(checkout):
     ("section", "values", "line"),
     [
         ("train", {"imagse": 1}, "params.yaml: train.imagse is not a parameter; did you mean 'images'?"),
-        ("train", {"images": "many"}, "params.yaml: train.images should be a valid integer, not 'many'"),
+        pytest.param(
+            "train",
+            {"images": "many"},
+            "params.yaml: train.images should be a valid integer, not 'many'",
+            marks=pytest.mark.slow(3),
+        ),
         ("clean", {"max_distance": 129}, "params.yaml: clean.max_distance should be less than or equal to"),
-        ("collect", {"sourecs": []}, "params.yaml: collect.sourecs is not a parameter; did you mean 'sources'?"),
-        ("register", {"confidence": 2}, "params.yaml: register.confidence should be less than"),
+        pytest.param(
+            "collect",
+            {"sourecs": []},
+            "params.yaml: collect.sourecs is not a parameter; did you mean 'sources'?",
+            marks=pytest.mark.slow(3),
+        ),
+        pytest.param(
+            "register",
+            {"confidence": 2},
+            "params.yaml: register.confidence should be less than",
+            marks=pytest.mark.slow(3),
+        ),
     ],
 )
 def test_a_mistake_in_params_yaml(checkout, section, values, line):
@@ -122,6 +139,7 @@ def test_outside_of_a_checkout(tmp_path):
     assert "not inside a checkout of Stillroom" in done.stderr
 
 
+@pytest.mark.slow(3)
 def test_hostile_names_in_an_archive_are_refused_by_name_and_the_rest_goes_on(checkout):
     import pandas
 
@@ -135,6 +153,7 @@ def test_hostile_names_in_an_archive_are_refused_by_name_and_the_rest_goes_on(ch
     assert not (checkout.parent / "outside.png").exists()
 
 
+@pytest.mark.slow(3)
 def test_a_link_in_a_tar_is_refused_by_name(checkout):
     import pandas
 
@@ -165,6 +184,7 @@ def test_a_source_without_one_good_image_stops_with_the_reason(checkout):
     assert "error: " in done.stderr
 
 
+@pytest.mark.slow(3)
 def test_a_source_that_changed_after_the_look_is_noticed(checkout):
     assert stillroom(checkout, "look").returncode == 0
     with zipfile.ZipFile(checkout / "source.zip", "a") as archive:

@@ -219,6 +219,7 @@ def test_a_dry_run_names_images_and_look_alikes_and_writes_nothing():
     assert tree(built() / "data") == before
 
 
+@pytest.mark.slow(5)
 def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
     root = copied(tmp_path / "checkout")
     assert holders(root, png(6), (".dvc/cache",))

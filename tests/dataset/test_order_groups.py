@@ -28,7 +28,7 @@ def group_of(groups):
     return kinds
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(orders(), st.integers(1, 60))
 def test_each_batch_is_of_one_group_and_every_image_is_shown_alike_often(world, steps):
     found, groups = world
@@ -46,7 +46,7 @@ def test_each_batch_is_of_one_group_and_every_image_is_shown_alike_often(world, 
     assert found.steps(steps) == torch.bincount(kinds[:, 0], minlength=len(groups)).tolist()
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(orders())
 def test_a_group_is_gone_through_epoch_by_epoch_and_nothing_is_left_out(world):
     found, groups = world
@@ -62,7 +62,7 @@ def test_a_group_is_gone_through_epoch_by_epoch_and_nothing_is_left_out(world):
             assert int(times.min()) >= 1, "an image that is never shown"
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(orders(), st.integers(0, 10**6))
 def test_what_is_shown_at_a_place_depends_on_it_alone(world, step):
     found, _ = world

@@ -42,7 +42,7 @@ def shown(hostile):
     """The same in Chromium: wide, narrow and dark."""
     drawn = "[...document.querySelectorAll('.px')].every(e => getComputedStyle(e).backgroundImage.startsWith('url'))"
     wide = f"[document.title, document.scripts.length, document.images.length, {drawn}]"
-    return made.views(hostile[0], wide=wide, dark=f"[getComputedStyle(document.body).backgroundColor, {MAP_USE}]")
+    return made.Views(hostile[0], wide=wide, dark=f"[getComputedStyle(document.body).backgroundColor, {MAP_USE}]")
 
 
 @pytest.mark.parametrize("shape", [(8, 12), (12, 8)], ids=["wide", "tall"])
@@ -83,7 +83,9 @@ def test_numbers_of_the_inputs_are_on_the_page(shown):
     assert "none lies in two of train, val and test" in text
 
 
-@pytest.mark.parametrize("view", ["wide", "narrow", "dark"])
+@pytest.mark.parametrize(
+    "view", ["wide", *(pytest.param(view, marks=pytest.mark.slow(5)) for view in ("narrow", "dark"))]
+)
 def test_the_page_is_silent_asks_nobody_and_fits(shown, view):
     assert shown[view].console == []
     assert shown[view].requests == []
@@ -100,6 +102,7 @@ def test_hostile_names_are_text(shown):
     assert shown["wide"].values["result"][:3] == ["Data report · Stillroom", 0, 0]
 
 
+@pytest.mark.slow(5)
 def test_the_dark_scheme_is_dark(shown):
     red, green, blue = map(int, re.findall(r"\d+", shown["dark"].values["result"][0])[:3])
     assert max(red, green, blue) < 60
@@ -150,6 +153,7 @@ def test_sources_name_licence_matte_and_refusals(shown):
     assert "stillroom data diff" in text
 
 
+@pytest.mark.slow(5)
 def test_the_map_comes_closer_and_hides_a_split_without_a_script(shown):
     assert shown["dark"].values["result"][1:] == ["1", "4", "visible", "hidden"]
 

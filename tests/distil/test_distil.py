@@ -86,7 +86,7 @@ def test_the_folder_says_what_it_is(made, whole):
     assert "draws in 2 steps" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow(4)), 2])
 def test_it_goes_on_from_a_checkpoint_bit_for_bit(made, whole, tmp_path, monkeypatch, at):
     true_save, calls = checkpoint.save, []
 
@@ -228,6 +228,7 @@ def checkout(made, tmp_path):
     return SimpleNamespace(root=tmp_path)
 
 
+@pytest.mark.slow(4)
 def test_the_command_writes_a_folder_with_its_scores(made, checkout, monkeypatch, capsys):
     monkeypatch.setattr(processes, "cores", lambda: 1)
     out = checkout.root / "few"

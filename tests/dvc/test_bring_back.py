@@ -55,6 +55,7 @@ def made(root: Path) -> dict[str, dict[str, bytes] | bytes]:
     return {path: tree(root / path) if (root / path).is_dir() else (root / path).read_bytes() for path in MADE}
 
 
+@pytest.mark.slow(5)
 def test_a_clone_fetches_what_was_made(origin, said, capsys):
     root = clone(origin)
     launch.run(State(root), dry_run=True, force=(), wait=True)

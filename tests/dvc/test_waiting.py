@@ -32,6 +32,7 @@ def test_a_run_waits_for_dvcs_lock_and_says_who_has_it(tmp_path, notes):
     )
 
 
+@pytest.mark.slow(3)
 def test_a_run_waits_for_a_stage_that_dvc_runs_by_hand(tmp_path, notes):
     said, then = notes
     folder = project(tmp_path / "project", SLOW)

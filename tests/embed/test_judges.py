@@ -88,7 +88,9 @@ def test_inception_is_torch_fidelity_s(standard, tmp_path):
         assert torch.equal(standard(pictures(*shape)), theirs(pictures(*shape))[0])
 
 
-@pytest.mark.parametrize("side", [224, pytest.param(518, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "side", [pytest.param(224, marks=pytest.mark.slow(7)), pytest.param(518, marks=pytest.mark.slow)]
+)
 def test_dinov2_is_transformers_of_the_same_weights(side, monkeypatch):
     from transformers import Dinov2Config, Dinov2Model
 

@@ -146,6 +146,7 @@ def test_the_nearest_picture_is_one_of_the_same_shape():
     assert found.similarity(torch.ones(5, 2)).tolist() == pytest.approx([1.0] * 5)
 
 
+@pytest.mark.slow(3)
 def test_a_champion_of_squares_is_drawn_in_the_shapes_of_the_candidate(shaped, done, tmp_path, alone, monkeypatch):
     pixels, splits = make_pack(tmp_path / "old")
     square = tmp_path / "champion"

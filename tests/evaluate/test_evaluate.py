@@ -147,6 +147,7 @@ def test_one_process_and_two_give_the_same_bytes(made, tmp_path, monkeypatch):
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
+@pytest.mark.slow(4)
 def test_training_images_in_small_blocks_give_the_same_tables(made, evaluated, tmp_path, alone, monkeypatch):
     """Memory is bounded: no more than a block of training images is ever gathered."""
     gathered, gather = [], tensors.Pixels.gather
@@ -221,6 +222,7 @@ def test_samples_that_are_real_score_like_the_floor(made, tmp_path, alone, monke
     assert numbers["accuracy_efficientnet_lite0_ceiling"] > 0.8, "left, right and both are told apart"
 
 
+@pytest.mark.slow(3)
 def test_a_judge_by_weights_of_the_user_s_scores_the_same_three_sets(made, tmp_path, alone):
     path = tmp_path / "weights.safetensors"
     save_file(dinov2.DinoV2(64, 1, 4).state_dict(), path)

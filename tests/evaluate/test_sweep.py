@@ -49,6 +49,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow(5)
 def test_a_sweep_of_ways_takes_the_cheapest_that_is_near_and_shows_its_label(made, tmp_path, alone, monkeypatch):
     """Without guidance it draws the wrong labels, with both kinds noise, and with one kind real images."""
     pixels, splits, _ = made

@@ -39,7 +39,7 @@ def trained(folder, packs, **changes):
     return folder / "model"
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+@pytest.fixture(scope="module", params=["compact", pytest.param("unet", marks=pytest.mark.slow(3))])
 def model(request, packs, tmp_path_factory):
     guidance = 1.0 if request.param == "unet" else 2.0
     return trained(tmp_path_factory.mktemp("model"), packs, network=KINDS[request.param], guidance=guidance, onnx=True)
@@ -60,7 +60,7 @@ def plain(packs, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("plain"), packs)
 
 
-@pytest.mark.parametrize("stop", [1, 6], ids=["before the guide", "after it"])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow(2)), 6], ids=["before the guide", "after it"])
 def test_a_training_that_was_stopped_keeps_the_same_guide(plain, packs, tmp_path, monkeypatch, stop):
     steps, work = [], step.Step.__call__
 

@@ -1,5 +1,6 @@
 """A model of several shapes draws any of them, by torch, by ONNX, and with diffusers alone its usual one."""
 
+import functools
 import json
 import shutil
 
@@ -16,20 +17,23 @@ from flows.model import sample
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Models of three shapes, by the kind of their network."""
+    """What trains a network of a kind on three shapes, once."""
     folder = tmp_path_factory.mktemp("trained")
     pixels, splits = bucket_pack(folder)
-    made = {}
-    for network in (COMPACT, UNET):
-        made[network["kind"]] = folder / network["kind"]
+
+    @functools.cache
+    def model(kind):
+        network = {"compact": COMPACT, "unet": UNET}[kind]
         train(tiny(images=16, network=network, onnx=True, guide=0.5, autoguidance=2.0), pixels=pixels, splits=splits,
-              model=made[network["kind"]], scratch=folder / "scratch")  # fmt: skip
-    return made
+              model=folder / kind, scratch=folder / "scratch")  # fmt: skip
+        return folder / kind
+
+    return model
 
 
-@pytest.mark.parametrize("kind", ["compact", "unet"])
+@pytest.mark.parametrize("kind", ["compact", pytest.param("unet", marks=pytest.mark.slow(5))])
 def test_torch_and_onnx_draw_each_shape_alike(trained, kind):
-    by_torch, by_onnx = (sampling.load(trained[kind], engine=engine) for engine in ("torch", "onnx"))
+    by_torch, by_onnx = (sampling.load(trained(kind), engine=engine) for engine in ("torch", "onnx"))
     for shape in (*BUCKETS, (3, 4, 16)):
         wanted = sampling.sample(by_torch, [0, 1, -1], seed=2, shape=shape, precision="fp32")
         found = sampling.sample(by_onnx, [0, 1, -1], seed=2, shape=shape)
@@ -41,7 +45,7 @@ def test_torch_and_onnx_draw_each_shape_alike(trained, kind):
 
 
 def test_a_size_that_the_network_does_not_take_is_one_line(trained):
-    model = sampling.load(trained["compact"])
+    model = sampling.load(trained("compact"))
     with pytest.raises(UserError, match="size 9 × 8: this model draws pictures whose sides are multiples of 2 pixels"):
         sampling.sample(model, [0], seed=0, shape=(3, 8, 9))
     with pytest.raises(UserError, match="size 8 × 8: this model draws pictures whose sides are multiples"):
@@ -57,10 +61,10 @@ def drawn(folder, source, **changes):
 
 
 def test_the_command_draws_the_size_that_it_is_given_and_warns_of_one_it_never_saw(trained, tmp_path, capsys):
-    assert drawn(tmp_path, trained["compact"]) == (8, 8)
-    assert drawn(tmp_path, trained["compact"], size="12x8") == (12, 8)
+    assert drawn(tmp_path, trained("compact")) == (8, 8)
+    assert drawn(tmp_path, trained("compact"), size="12x8") == (12, 8)
     assert "trained" not in capsys.readouterr().err
-    assert drawn(tmp_path, trained["compact"], size="4x16") == (4, 16)
+    assert drawn(tmp_path, trained("compact"), size="4x16") == (4, 16)
     assert capsys.readouterr().err.startswith(
         "--size 4x16: the model was trained on 8x12, 8x8, 12x8; other sizes may look repeated or cut\n"
     )  # fmt: skip
@@ -73,12 +77,12 @@ def test_the_command_draws_the_size_that_it_is_given_and_warns_of_one_it_never_s
 ])  # fmt: skip
 def test_a_size_that_cannot_be_is_one_line(trained, tmp_path, size, line):
     with pytest.raises(UserError, match=line):
-        drawn(tmp_path, trained["compact"], size=size)
+        drawn(tmp_path, trained("compact"), size=size)
 
 
 def test_an_onnx_form_of_one_size_draws_that_alone(trained, tmp_path):
     copy = tmp_path / "model"
-    shutil.copytree(trained["compact"], copy)
+    shutil.copytree(trained("compact"), copy)
     notes = json.loads((copy / "stillroom.json").read_text())
     del notes["shapes"]
     (copy / "stillroom.json").write_text(json.dumps(notes))
@@ -93,7 +97,7 @@ def test_an_onnx_form_of_one_size_draws_that_alone(trained, tmp_path):
 ])  # fmt: skip
 def test_notes_with_odd_shapes_are_one_line(trained, tmp_path, shapes):
     copy = tmp_path / "model"
-    shutil.copytree(trained["compact"], copy)
+    shutil.copytree(trained("compact"), copy)
     notes = json.loads((copy / "stillroom.json").read_text())
     (copy / "stillroom.json").write_text(json.dumps(notes | {"shapes": shapes}))
     with pytest.raises(UserError, match="not a whole denoiser") as caught:
@@ -101,10 +105,11 @@ def test_notes_with_odd_shapes_are_one_line(trained, tmp_path, shapes):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow(16)
 def test_diffusers_alone_draws_the_squarest_shape(trained, tmp_path):
     code = f"""
 from diffusers import DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained({str(trained["unet"])!r})
+pipe = DiffusionPipeline.from_pretrained({str(trained("unet"))!r})
 print(pipe(batch_size=1, num_inference_steps=2).images[0].size)
 import torch
 given = dict(timestep=torch.ones(1), class_labels=torch.zeros(1, dtype=torch.int64))
@@ -114,9 +119,9 @@ print(tuple(pipe.unet(torch.zeros(1, 3, 12, 8), **given).sample.shape))
 
 
 def test_the_card_names_the_shapes_and_its_lines_draw_the_usual_one(trained, tmp_path):
-    words = (trained["compact"] / "README.md").read_text()
+    words = (trained("compact") / "README.md").read_text()
     assert "It was trained on images of 3 shapes (width x height: 8 x 12, 8 x 8, 12 x 8)" in words
     assert "onnx/model.onnx takes them all." in words
     (block,) = [part for part in words.split("```") if part.startswith("python") and "onnxruntime" in part]
-    code = block.removeprefix("python").replace("FOLDER", str(trained["compact"])) + "\nprint(images.shape)\n"
+    code = block.removeprefix("python").replace("FOLDER", str(trained("compact"))) + "\nprint(images.shape)\n"
     assert by_a_stranger(code, tmp_path) == ["(4, 3, 8, 8)"]

@@ -28,7 +28,7 @@ def hostile(tmp_path_factory):
 def shown(hostile):
     """The same in Chromium: wide, narrow and dark."""
     size = "getComputedStyle(document.querySelector('#samples ~ .samples .px')).width"
-    return made.views(hostile[0], wide=f"[document.title, document.scripts.length, {size}]")
+    return made.Views(hostile[0], wide=f"[document.title, document.scripts.length, {size}]")
 
 
 def test_numbers_of_the_inputs_are_on_the_page(shown):
@@ -46,7 +46,9 @@ def test_numbers_of_the_inputs_are_on_the_page(shown):
     assert "images seen" in text and "Learning rate" in text
 
 
-@pytest.mark.parametrize("view", ["wide", "narrow", "dark"])
+@pytest.mark.parametrize(
+    "view", ["wide", *(pytest.param(view, marks=pytest.mark.slow(5)) for view in ("narrow", "dark"))]
+)
 def test_the_page_is_silent_asks_nobody_and_fits(shown, view):
     assert shown[view].console == []
     assert shown[view].requests == []
@@ -75,14 +77,15 @@ def test_equal_inputs_give_equal_bytes_wherever_they_lie(hostile, tmp_path):
     assert str(tmp_path).encode() not in paths["page"].read_bytes()
 
 
+@pytest.mark.slow(7)
 def test_augmented_images_are_shown_where_there_are_any(hostile, tmp_path):
     assert "Augmented images" not in hostile[0].read_text("utf-8")
     paths = made.model_states(tmp_path)
     made.add_augmented(paths["evaluation"])
     numbers = report(PARAMS, **paths)
     assert numbers["pictures"] == hostile[1]["pictures"] + 3 * 7
-    shown = made.views(paths["page"])
-    for view in shown.values():
+    shown = made.Views(paths["page"])
+    for view in (shown["wide"], shown["narrow"], shown["dark"]):
         assert view.console == [] and view.requests == [] and view.overflow <= 0
         assert "turned +12°, cut by 20 %" in view.text and made.SCRIPT in view.text
     (paths["evaluation"] / "augmented.u8").write_bytes(b"123")

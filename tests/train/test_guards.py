@@ -176,6 +176,7 @@ def test_going_back_is_the_same_wherever_the_training_was_stopped(packs, tmp_pat
     assert found == spiked[1]
 
 
+@pytest.mark.slow(4)
 def test_it_gives_up_after_so_many_times(packs, tmp_path, monkeypatch):
     poison(monkeypatch, set(range(160, 400, 8)))
     with pytest.raises(UserError, match=r"leapt at image \d+: .* after it went back 2 times: lower"):

@@ -153,6 +153,7 @@ def test_the_x0_error_is_that_of_all_shapes_and_each_rank_asks_as_often_whether_
     torch.testing.assert_close(first + second, whole, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow(6)
 def test_a_training_that_is_stopped_and_goes_on_ends_in_the_same_bytes(shaped, tmp_path, monkeypatch):
     params = tiny(images=96, checkpoint_images=32, sheet=6, **COMPACTLY)
     numbers, made = run(tmp_path / "whole", params, shaped)

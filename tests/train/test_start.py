@@ -126,6 +126,7 @@ def test_noise_levels_of_the_start_are_obeyed_and_said(tmp_path, page, caplog, s
     assert [words in line for words, line in zip(words, caplog.messages, strict=True)] == [True] * len(words)
 
 
+@pytest.mark.slow(4)
 def test_a_start_with_its_own_noise_levels_is_trained_and_drawn_at_them(packs, page, tmp_path, monkeypatch):
     theirs = diffusers.ScoreSdeVeScheduler(sigma_min=0.1, sigma_max=600.0)
     start.take("theirs", foreign(tmp_path / "theirs", theirs), page)

@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_costs_time_but_changes_nothing(whole, packs, tmp_p
     assert "after 32 images" in caplog.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow(2))])
 def test_a_signal_saves_and_ends_with_its_code(whole, packs, tmp_path, monkeypatch, number):
     true_step, steps = Step.__call__, []
 
@@ -320,7 +320,7 @@ def test_it_trains_without_the_data_side_and_the_glue(packs, tmp_path):
 @pytest.mark.parametrize(("shape", "network"), [
     ((3, 24, 32), {"kind": "unet", "widths": [8, 32, 32], "layers_per_block": 1}),
     ((1, 8, 16), {"kind": "compact", "widths": [8, 32], "layers": 1, "fold": 1, "skip_sigma": 0.1}),
-    ((1, 8, 8), UNET),
+    pytest.param((1, 8, 8), UNET, marks=pytest.mark.slow(4)),
 ], ids=["3 x 24 x 32", "compact, 1 x 8 x 16", "1 x 8 x 8"])  # fmt: skip
 @pytest.mark.parametrize("loaders", [0, 1])
 def test_images_of_any_shape_are_fed_trained_on_and_drawn(tmp_path, shape, network, loaders):
