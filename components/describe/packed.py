@@ -70,7 +70,8 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     if not shown:
         return Section("map", title, [page.empty("No image to place on a map.")])
     zooms = zoom_levels(np.array([(point.x, point.y) for point in shown]))
-    marks = [_mark(data, by_row[point.row], point, zoom, sheet)
+    pictures = data.pack_rows(point.row for point in shown)
+    marks = [_mark(pictures[point.row], by_row[point.row], point, zoom, sheet)
              for point, zoom in zip(shown, zooms, strict=True)]  # fmt: skip
     return Section("map", title, [
         page.note("An embedding is a list of numbers for each image, by a small network. What looks alike to it lies "
@@ -85,9 +86,9 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
     ])  # fmt: skip
 
 
-def _mark(data: Evidence, row: Any, point: Any, zoom: int, sheet: Sprites) -> Safe:
+def _mark(picture: Image.Image, row: Any, point: Any, zoom: int, sheet: Sprites) -> Safe:
     key = str(point.row)
-    sheet.add(key, _shrunk(data.pack_row(point.row)))
+    sheet.add(key, _shrunk(picture))
     split = row.split if row.split in SPLITS else "quarantine"
     style = f"{sheet.position(key)};--x:{100 * point.x:.1f};--y:{100 * point.y:.1f}"
     return el("i", class_=f"px soft {sheet.sheet(key)} z{zoom} {split}", title=paircards.name(row), style=style)
