@@ -107,6 +107,7 @@ def _decode() -> Result:
         _saved(shown, "JPEG", quality=90, exif=exif), _saved(shown, "JPEG", "CMYK"), _saved(shown, "JPEG", "L"),
         _saved(shown, "JPEG", progressive=True)[:-200], _saved(shown, "GIF"), _saved(shown, "BMP"),
         _saved(alpha, "WEBP", "RGBA", lossless=True), _saved(shown, "TIFF", "LAB"), _saved(shown, "PNG", "I;16"),
+        _saved(shown, "PPM"),
     ]  # fmt: skip
     parts: list[bytes | str | np.ndarray] = []
     for data in files:

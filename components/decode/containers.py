@@ -8,6 +8,8 @@ _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"RIFF": "WEBP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
 }  # fmt: skip
+_AVIF = (b"ftypavif", b"ftypavis")
+"""Where a file of ISO's base media format says what it is: an AVIF, or a sequence of them."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _STRIPS, _TILES = (273, 279), (324, 325)  # TIFF 6.0: tags of the offsets and of the byte counts
 _CUT = "cut off before its end"
@@ -15,6 +17,8 @@ _CUT = "cut off before its end"
 
 def called(data: bytes) -> str:
     """The format that the first bytes of ``data`` claim; '' for none that is taken in."""
+    if data[4:12] in _AVIF:
+        return "AVIF"
     kind = next((name for start, name in _STARTS.items() if data.startswith(start)), "")
     return "" if kind == "WEBP" and data[8:12] not in (b"WEBP", b"") else kind
 

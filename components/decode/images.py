@@ -11,7 +11,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin
 
 from components.base.algorithms import Algorithm
 from components.base.workers import Loss
@@ -20,15 +20,17 @@ from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["ALGORITHM", "FORMATS", "UNDECIDED", "Damaged", "Picture", "decode", "lost"]
 
-ALGORITHM = Algorithm("decode", 2, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
+ALGORITHM = Algorithm("decode", 3, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
 UNDECIDED = "undecided"
 """The reason of an image that this machine could not decode at that moment."""
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+"""By Pillow's names; PPM is all of netpbm: PBM, PGM, PPM."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
 _BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
 
 Image.MAX_IMAGE_PIXELS = None  # ours is a parameter and is checked before anything is decoded
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each of our processes has a core
 PngImagePlugin.MAX_TEXT_CHUNK = png.LONGEST  # what is longer is taken out before Pillow sees it
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,

@@ -18,7 +18,7 @@ from components.decode import png as png_walk
 from components.decode.images import Damaged, decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "PPM"])
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
 def test_half_a_file_is_damaged(kind, left):
     data = encoded(pixels(1, 64), kind)
@@ -33,7 +33,22 @@ def test_any_flipped_bit_of_a_png_is_damaged(data):
     assert why(bytes(blob)) in ("damaged", "too_large")
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"GIF89a", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF"]))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [
+            b"",
+            b"GIF89a",
+            b"\xff\xd8\xff",
+            b"BM",
+            b"II*\0",
+            b"RIFF",
+            b"P6 99 99 255\n",
+            b"P3 99 99 9 ",
+            b"\0\0\0\x20ftypavif",
+        ]
+    ),
+)
 def test_rubbish_is_a_verdict_and_never_an_error(rubbish, start):
     assert why(start + rubbish) in ("damaged", "not_an_image", "format", "too_large")
 
@@ -182,7 +197,8 @@ def test_too_large_is_told_from_the_header_alone():
 
 
 def test_other_formats_and_other_files_are_told_apart():
-    assert why(saved(Image.new("RGB", (4, 4)), "PPM")) == "format"
+    assert why(saved(Image.new("RGB", (4, 4)), "TGA")) in ("format", "not_an_image")
+    assert why(saved(Image.new("RGB", (4, 4)), "JPEG2000")) == "format"
     assert why(b"%PDF-1.7 hello") == "not_an_image"
     assert why(b"") == "not_an_image"
 

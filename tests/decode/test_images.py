@@ -13,12 +13,12 @@ from components.decode import png as png_walk
 from components.decode.images import decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "PPM"])
 def test_each_format_is_read_as_rgb(kind):
     array = pixels(1)
     picture = decode(encoded(array, kind, **({"lossless": True} if kind == "WEBP" else {})), WHITE, max_pixels=10**6)
     assert picture.format == kind and picture.pixels.dtype == np.uint8
-    if kind in ("JPEG", "GIF"):
+    if kind in ("JPEG", "GIF", "AVIF"):
         assert np.abs(picture.pixels.astype(int) - array).mean() < 20
     else:
         np.testing.assert_array_equal(picture.pixels, array)
@@ -131,9 +131,10 @@ def profile(kind):
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(kind)).tobytes()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
 def test_colour_profiles_are_applied(kind):
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True},
+               "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(kind, {})  # fmt: skip
     plain = show(encoded(pixels(1), kind, **options))
     swapped = profile("sRGB").replace(b"rXYZ", b"tmpX").replace(b"bXYZ", b"rXYZ").replace(b"tmpX", b"bXYZ")
     found = show(encoded(pixels(1), kind, icc_profile=swapped, **options))  # its red is what sRGB calls blue
@@ -191,6 +192,7 @@ def test_luma_and_chroma_in_a_tiff_are_shown_in_rgb():
 
 UPRIGHT = {
     "JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "TIFF tiff_lzw": {}, "TIFF jpeg": {},
+    "AVIF": {"quality": 90},
 }  # fmt: skip
 
 
@@ -222,10 +224,10 @@ def test_pictures_stand_as_exif_says(orientation, kind):
 
 def test_the_first_frame_counts():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
-        options = {"lossless": True} if kind == "WEBP" else {}
+    for kind in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
+        options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
         data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-        assert (show(data) == (255, 0, 0)).all(), kind
+        assert (np.abs(show(data).astype(int) - (255, 0, 0)) <= 2 * (kind == "AVIF")).all(), kind
 
 
 def deep_animation(*shown, hidden_first):
@@ -293,3 +295,16 @@ def test_the_orientation_in_the_notes_of_a_png_still_counts():
     wide = encoded(pixels(1)[:16])
     assert show(wide).shape == (16, 32, 3)
     assert show(with_part(wide, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)).shape == (32, 16, 3)
+
+
+@pytest.mark.parametrize(("data", "shown"), [
+    (b"P1 2 1\n0 1", [255, 0]), (b"P4\n2 1\n\x40", [255, 0]), (b"P2 2 1 9 0 9", [0, 255]), (b"P5 2 1 255\n\x00\x80", [0, 128]),
+    (b"P5 2 1 65535\n\x00\x00\xff\xff", [0, 255]), (b"P3 # so\n2 1 255 0 0 0 7 7 7", [0, 7]),
+])  # fmt: skip
+def test_netpbm_in_text_and_bytes_black_and_white_and_deep(data, shown):
+    assert show(data).tolist() == [[[value] * 3 for value in shown]]
+
+
+def test_an_avif_may_be_seen_through():
+    found = show(saved(Image.new("RGBA", (8, 8), (9, 9, 9, 0)), "AVIF", quality=100), "#204060")
+    assert (np.abs(found.astype(int) - (0x20, 0x40, 0x60)) <= 2).all()

@@ -21,10 +21,12 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the header that fo
 
 
 def is_image(head: bytes) -> bool:
-    """Whether ``head`` starts like a PNG, JPEG, GIF, WEBP, BMP or TIFF, whatever its server calls it."""
+    """Whether ``head`` starts like a PNG, JPEG, GIF, WEBP, AVIF, BMP, TIFF or PPM, whatever its server calls it."""
     if head[:2] == b"BM":
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    if head[:1] == b"P":
+        return head[1:2] in b"123456" and head[2:3] in b" \t\r\n#"
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:11] == b"ftypavi"
 
 
 class Fetcher:

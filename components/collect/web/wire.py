@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 PIECE = 64 * 1024  # bytes read at once
 _HEADERS = {
     "User-Agent": f"{robots.NAME}/0.1 (collects images for training)",
-    "Accept": "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, */*;q=0.1",
+    "Accept": "image/png, image/jpeg, image/webp, image/avif, image/gif, image/bmp, image/tiff, */*;q=0.1",
     "Accept-Encoding": "identity",
 }
 
