@@ -298,7 +298,8 @@ def test_the_orientation_in_the_notes_of_a_png_still_counts():
 
 
 @pytest.mark.parametrize(("data", "shown"), [
-    (b"P1 2 1\n0 1", [255, 0]), (b"P4\n2 1\n\x40", [255, 0]), (b"P2 2 1 9 0 9", [0, 255]), (b"P5 2 1 255\n\x00\x80", [0, 128]),
+    (b"P1 2 1\n0 1", [255, 0]), (b"P4\n2 1\n\x40", [255, 0]), (b"P2 2 1 9 0 9", [0, 255]),
+    (b"P5 2 1 255\n\x00\x80", [0, 128]),
     (b"P5 2 1 65535\n\x00\x00\xff\xff", [0, 255]), (b"P3 # so\n2 1 255 0 0 0 7 7 7", [0, 7]),
 ])  # fmt: skip
 def test_netpbm_in_text_and_bytes_black_and_white_and_deep(data, shown):
