@@ -16,6 +16,7 @@ from components.contract.params import ContractParams
 
 FEW = 10
 """Images of a source or label below which losing some of them says nothing."""
+_ALIKE = ("duplicate", "near_duplicate")
 _NONE_BEFORE = "no pipeline run is registered yet to compare it with"
 
 
@@ -44,10 +45,15 @@ def judge(
     return [
         _min_images(profile, params),
         _max_rejected(profile, params),
+        _max_unreached(profile, params),
+        _max_duplicates(profile, params),
+        _min_captioned(profile, params),
+        _licences(profile, params),
         _labels(profile, params),
         _min_class(profile, params),
         _max_lost(profile, before, params, sources),
         _max_shift(profile, before, params),
+        _max_label_shift(profile, before, params),
     ]
 
 
@@ -82,6 +88,63 @@ def _max_rejected(profile: Mapping[str, Any], params: ContractParams) -> Clause:
         who += tuple(f"reason {name}: {count:,}" for name, count in reasons)
     found = f"{share:.1%} of {profile['came_in']:,} images were rejected"
     return Clause("max_rejected", f"at most {params.max_rejected:.1%}", found, share > params.max_rejected, who)
+
+
+def _max_unreached(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    shares = {}
+    for name, source in profile["sources"].items():
+        if nothing := source.get("unreached", 0):
+            every = source["kept"] + source["rejected"] + nothing
+            shares[name] = nothing / every, f"source {name}: {nothing:,} of {every:,} gave nothing"
+    wanted = "any" if params.max_unreached is None else f"at most {params.max_unreached:.1%}"
+    if not shares:
+        return Clause("max_unreached", wanted, "every address that was asked gave a file", False)
+    worst = max(share for share, _ in shares.values())
+    limit = 1.0 if params.max_unreached is None else params.max_unreached
+    who = tuple(words for share, words in sorted(shares.values(), key=lambda one: (-one[0], one[1])) if share > limit)
+    if who:
+        who += tuple(f"reason {name}: {count:,}" for name, count in _most(profile["unreached"]))
+    return Clause("max_unreached", wanted, f"{worst:.1%} of a source's addresses gave nothing", bool(who), who)
+
+
+def _max_duplicates(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    count = sum(profile["rejected"].get(name, 0) for name in _ALIKE)
+    share = count / profile["came_in"] if profile["came_in"] else 0.0
+    wanted = "any" if params.max_duplicates is None else f"at most {params.max_duplicates:.1%}"
+    found = f"{share:.1%} of {profile['came_in']:,} images show what another one shows"
+    over = params.max_duplicates is not None and share > params.max_duplicates
+    who = tuple(f"{name}: {profile['rejected'].get(name, 0):,}" for name in _ALIKE) if over else ()
+    return Clause("max_duplicates", wanted, found, over, who)
+
+
+def _min_captioned(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    share = profile.get("captioned", 0) / profile["images"] if profile["images"] else 0.0
+    low = share < params.min_captioned
+    who: tuple[str, ...] = ()
+    if low:
+        who = tuple(f"source {name}: {source.get('captioned', 0):,} of {source['kept']:,} have a caption"
+                    for name, source in profile["sources"].items() if source["kept"])  # fmt: skip
+    return Clause("min_captioned", f"at least {params.min_captioned:.1%}", f"{share:.1%} of the images have a caption",
+                  low, who)  # fmt: skip
+
+
+def _licences(profile: Mapping[str, Any], params: ContractParams) -> Clause:
+    found = profile.get("licences", {})
+    if params.licences is None:
+        return Clause("licences", "any licences", _counted(found), False)
+    strange = _most({name: count for name, count in found.items() if name not in params.licences})
+    who = tuple(f"licence {name!r}: {count:,} images" for name, count in strange)
+    said = f"{len(who):,} others" if who else "no other"
+    return Clause("licences", f"the {len(params.licences):,} licences listed", said, bool(who), who)
+
+
+def _counted(licences: Mapping[str, int]) -> str:
+    return f"{len(licences):,} licence{'' if len(licences) == 1 else 's'}"
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Names and counts, the largest first."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _labels(profile: Mapping[str, Any], params: ContractParams) -> Clause:
@@ -142,11 +205,8 @@ def _more_rejected(profile: Mapping[str, Any], before: Mapping[str, Any]) -> lis
 
 def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> Clause:
     wanted = "any shift" if params.max_shift is None else f"at most {params.max_shift:g} spreads"
-    if before is None:
-        return Clause("max_shift", wanted, _NONE_BEFORE, False)
-    if any(profile[key] != before[key] for key in ("embedding", "side")):
-        both = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
-        return Clause("max_shift", wanted, f"not to be compared: {both}", False)
+    if before is None or (why := _incomparable(profile, before)):
+        return Clause("max_shift", wanted, _NONE_BEFORE if before is None else why, False)
     found = shift(profile, before)
     over = params.max_shift is not None and found > params.max_shift
     who: tuple[str, ...] = ()
@@ -157,6 +217,31 @@ def _max_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, par
                     for name, value in sorted(each.items(), key=lambda item: (-item[1], item[0])))  # fmt: skip
         who += tuple(_changed_labels(profile, before))
     return Clause("max_shift", wanted, f"the mean has moved by {found:.2f} spreads", over, who)
+
+
+def _max_label_shift(profile: Mapping[str, Any], before: Mapping[str, Any] | None, params: ContractParams) -> Clause:
+    """Labels that few pictures of then or now are embedded of are not compared."""
+    wanted = "any shift" if params.max_label_shift is None else f"at most {params.max_label_shift:g} spreads"
+    if before is None or (why := _incomparable(profile, before)):
+        return Clause("max_label_shift", wanted, _NONE_BEFORE if before is None else why, False)
+    now, then = profile.get("label_means", {}), before.get("label_means", {})
+    moved = {name: shift({**profile, **now[name]}, {**before, **then[name]}) for name in now if name in then}
+    if not moved:
+        return Clause("max_label_shift", wanted, "no label has enough pictures then and now", False)
+    limit = math.inf if params.max_label_shift is None else params.max_label_shift
+    over = sorted(((value, name) for name, value in moved.items() if value > limit), key=lambda one: (-one[0], one[1]))
+    who = tuple(f"label {name!r}: {value:.2f} spreads from then, {now[name]['embedded']:,} images"
+                for value, name in over)  # fmt: skip
+    found = f"the label that moved most has moved by {max(moved.values()):.2f} spreads"
+    return Clause("max_label_shift", wanted, found, bool(who), who)
+
+
+def _incomparable(profile: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Why the means of two profiles are not to be compared; '' when they are."""
+    if all(profile[key] == before[key] for key in ("embedding", "side")):
+        return ""
+    both = f"{before['embedding']} at {before['side']} px then, {profile['embedding']} at {profile['side']} px now"
+    return f"not to be compared: {both}"
 
 
 def shift(profile: Mapping[str, Any], before: Mapping[str, Any]) -> float:

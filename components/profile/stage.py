@@ -24,6 +24,7 @@ from components.samples import manifest, pack, shards
 log = logging.getLogger(__name__)
 
 _DIGITS = 5  # decimals that are kept: far finer than what matters, far coarser than the rounding of a sum
+_ENOUGH = 10  # embedded pictures of a label, of which a mean says something
 _BATCH = 64  # pictures embedded at a time
 
 
@@ -33,7 +34,7 @@ def profile(
     """Sum the data set up: counts by label and source, and where its pictures lie in an embedding."""
     rows = manifest.read(
         verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
-        columns=["source", "label", "verdict", "reason", "sha256"],
+        columns=["source", "label", "text", "licence", "verdict", "reason", "sha256"],
     ).to_pylist()  # fmt: skip
     refused = manifest.read(raw / shards.REFUSED, manifest.REFUSED, stage="collect", columns=["source", "reason"])
     keys = pack.read_keys(pixels)
@@ -50,6 +51,7 @@ def profile(
         "side": _side(pixels),
         "embedded": len(chosen),
         **summary(found),
+        "label_means": _by_label([kept[row]["label"] for row in chosen], found),
     }
     for name, source in content["sources"].items():
         mine = [at for at, row in enumerate(chosen) if kept[row]["source"] == name]
@@ -71,16 +73,40 @@ def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:
     """
     kept = [row for row in rows if row["verdict"] == "kept"]
     dropped = manifest.left_out(rows, refused)
-    stayed, went = (Counter(row["source"] for row in some) for some in (kept, dropped))
+    unreached = [row for row in refused if row["reason"] in manifest.UNREACHED]
+    told = [row for row in kept if row["text"]]
+    stayed, went, missed, captioned = (Counter(row["source"] for row in some)
+                                       for some in (kept, dropped, unreached, told))  # fmt: skip
     return {
         "images": len(kept),
         "came_in": len(kept) + len(dropped),
         "rejected_share": round(manifest.rejected_share(len(kept), len(dropped)), 6),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "labels": dict(sorted(Counter(row["label"] for row in kept if row["label"] is not None).items())),
+        "unreached": dict(sorted(Counter(row["reason"] for row in unreached).items())),
+        "captioned": len(told),
+        "licences": dict(sorted(Counter(row["licence"] for row in kept).items())),
         "unlabelled": sum(row["label"] is None for row in kept),
-        "sources": {name: {"kept": stayed[name], "rejected": went[name]} for name in sorted({*stayed, *went})},
+        "sources": {
+            name: {
+                "kept": stayed[name],
+                "rejected": went[name],
+                "unreached": missed[name],
+                "captioned": captioned[name],
+            }
+            for name in sorted({*stayed, *went, *missed})
+        },
     }
+
+
+def _by_label(labels: Sequence[str | None], found: np.ndarray) -> dict[str, dict]:
+    """The mean of the vectors ``found`` of each label that has enough of them, and how many it has."""
+    places: dict[str, list[int]] = {}
+    for at, label in enumerate(labels):
+        if label is not None:
+            places.setdefault(label, []).append(at)
+    return {label: {"embedded": len(mine), "mean": summary(found[mine])["mean"]}
+            for label, mine in sorted(places.items()) if len(mine) >= _ENOUGH}  # fmt: skip
 
 
 def summary(found: np.ndarray) -> dict:

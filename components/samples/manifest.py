@@ -53,13 +53,21 @@ SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int
 MAP = _schema(row="int", x="float", y="float")
 
 
+UNREACHED = frozenset((
+    "private_address", "unresolved", "unreachable", "tls", "http_4xx", "http_5xx", "rate_limited", "http", "redirect",
+    "timeout", "broken", "encoding", "robots", "noai", "not_fetched",
+))  # fmt: skip
+"""Why an address of a list gave nothing that could be looked at: no image of it came in, good or bad."""
+
+
 def left_out(verdicts: Iterable[Row], refused: Iterable[Row]) -> list[Row]:
     """The rows of what came in and is not used: rejected by clean, or refused by collect, so that it was not imported.
 
-    What somebody withdrew by hand did not come in, nor did what is refused because it shows the same.
+    What somebody withdrew by hand did not come in, nor did what is refused because it shows the same, nor what an
+    address did not give.
     """
     rows = [*(row for row in verdicts if row["verdict"] == "rejected"), *refused]
-    return [row for row in rows if row["reason"] != "withdrawn"]
+    return [row for row in rows if row["reason"] != "withdrawn" and row["reason"] not in UNREACHED]
 
 
 def rejected_share(kept: int, left: int) -> float:

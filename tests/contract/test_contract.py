@@ -22,8 +22,9 @@ from flows.data import contract
 from flows.history import decisions, ledger, store
 from flows.history.store import PipelineRun
 
-WANTED = {"min_images": 100, "max_rejected": 0.2, "labels": ["birds", "fish"], "min_class": 10, "max_lost": 0.5,
-          "max_shift": 0.5}  # fmt: skip
+WANTED = {"min_images": 100, "max_rejected": 0.2, "max_unreached": 0.5, "max_duplicates": 0.1, "min_captioned": 0.25,
+          "licences": ["CC0", "CC-BY"], "labels": ["birds", "fish"], "min_class": 10, "max_lost": 0.5,
+          "max_shift": 0.5, "max_label_shift": 0.5}  # fmt: skip
 COLLECT = {"max_bytes": 1024, "sources": [{"name": name, "kind": "files", "location": name, "licence": "x",
                                         "matte": "#ffffff", "text_column": None, "label_column": None,
                                         "group_column": None} for name in "ab"]}  # fmt: skip
@@ -31,9 +32,12 @@ GOOD = {
     "format": 1, "images": 400, "came_in": 440, "rejected_share": 40 / 440,
     "rejected": {"damaged": 10, "duplicate": 30},
     "labels": {"birds": 300, "fish": 100}, "unlabelled": 0, "embedding": "colours", "side": 32, "embedded": 400,
-    "mean": [0.0, 0.0], "spread": 2.0,
-    "sources": {"a": {"kept": 300, "rejected": 10, "embedded": 300, "mean": [0.0, 0.0]},
-                "b": {"kept": 100, "rejected": 30, "embedded": 100, "mean": [0.0, 0.0]}},
+    "mean": [0.0, 0.0], "spread": 2.0, "unreached": {"http_4xx": 50}, "captioned": 100, "licences": {"CC0": 400},
+    "label_means": {"birds": {"embedded": 300, "mean": [0.0, 0.0]}, "fish": {"embedded": 100, "mean": [1.0, 0.0]}},
+    "sources": {"a": {"kept": 300, "rejected": 10, "unreached": 0, "captioned": 100, "embedded": 300,
+                      "mean": [0.0, 0.0]},
+                "b": {"kept": 100, "rejected": 30, "unreached": 50, "captioned": 0, "embedded": 100,
+                      "mean": [0.0, 0.0]}},
 }  # fmt: skip
 
 
@@ -74,8 +78,37 @@ def test_a_good_data_set_keeps_every_clause():
             {"labels": {"birds": 391, "fish": 9}},
             "contract.min_class: the smallest label has 9 (label 'fish': 9), wanted at least 10 images of each label",
         ),
+        (
+            {"sources": {"b": {**GOOD["sources"]["b"], "unreached": 390}}},
+            "contract.max_unreached: 75.0% of a source's addresses gave nothing (source b: 390 of 520 gave nothing), "
+            "wanted at most 50.0%",
+        ),
+        (
+            {"rejected": {"duplicate": 30, "near_duplicate": 25}},
+            "contract.max_duplicates: 12.5% of 440 images show what another one shows (duplicate: 30), "
+            "wanted at most 10.0%",
+        ),
+        (
+            {"captioned": 80},
+            "contract.min_captioned: 20.0% of the images have a caption (source a: 100 of 300 have a caption), "
+            "wanted at least 25.0%",
+        ),
+        (
+            {"licences": {"CC0": 390, "unknown": 10}},
+            "contract.licences: 1 others (licence 'unknown': 10 images), wanted the 2 licences listed",
+        ),
     ],
-    ids=["min_images", "max_rejected", "missing", "strange", "min_class"],
+    ids=[
+        "min_images",
+        "max_rejected",
+        "missing",
+        "strange",
+        "min_class",
+        "unreached",
+        "duplicates",
+        "captioned",
+        "licences",
+    ],
 )
 def test_a_broken_clause_says_what_was_found_who_and_what_was_wanted(profile, message):
     assert broken_lines(profile) == [message]
@@ -100,6 +133,17 @@ def test_a_shift_names_the_source_that_moved_and_the_labels_that_changed():
     (clause,) = broken(judged({**GOOD, **now}, GOOD))
     assert "label 'birds': 300 then, 200 now" in clause.involved
     assert broken_lines(now, GOOD, max_shift=0.8) == broken_lines(now, GOOD, max_shift=None) == broken_lines(now) == []
+
+
+def test_a_label_that_now_shows_something_else_is_named():
+    moved = {"birds": {"embedded": 300, "mean": [0.0, 0.0]}, "fish": {"embedded": 100, "mean": [4.0, 0.0]}}
+    assert broken_lines({"label_means": moved}, GOOD) == [
+        "contract.max_label_shift: the label that moved most has moved by 1.49 spreads (label 'fish': 1.49 spreads "
+        "from then, 100 images), wanted at most 0.5 spreads"
+    ]
+    before = {key: value for key, value in GOOD.items() if key != "label_means"}  # as earlier versions wrote it
+    assert broken_lines({"label_means": moved}, before) == broken_lines({"label_means": {}}, GOOD) == []
+    assert broken_lines({"label_means": moved}, GOOD, max_label_shift=None) == []
 
 
 def test_a_ruined_source_names_itself_its_labels_and_what_it_was_rejected_for():
@@ -155,7 +199,7 @@ def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
     for clause in clauses:
         assert clause.wanted in view.text
     broken_here = "contract.max_rejected, contract.labels, contract.max_lost"
-    assert f"3 of 6 rules of the data contract are broken: {broken_here}" in view.text
+    assert f"3 of 11 rules of the data contract are broken: {broken_here}" in view.text
     assert SCRIPT in view.text and re.search(r"fish\s+100\s+0\s+0\.0 %", view.text)
 
 

@@ -14,6 +14,7 @@ from report_fixtures import data_states
 
 from components.base.errors import UserError
 from components.embed import vectors
+from components.profile import stage
 from components.profile.params import ProfileParams
 from components.profile.stage import counts, profile, summary
 from components.samples import manifest
@@ -52,11 +53,32 @@ def test_it_counts_what_came_in_and_what_was_kept(made):
 
 
 def test_what_somebody_withdrew_did_not_come_in():
-    row = {"source": "a", "label": None, "reason": None, "verdict": "kept"}
+    row = {"source": "a", "label": None, "reason": None, "verdict": "kept", "text": "a cat", "licence": "CC0"}
     rows = [row, {**row, "verdict": "withdrawn", "reason": "gone"}, {**row, "verdict": "rejected", "reason": "damaged"}]
     found = counts(rows, [{"source": "b", "reason": "withdrawn"}, {"source": "b", "reason": "too_big"}])
     assert (found["images"], found["came_in"], found["rejected"]) == (1, 3, {"damaged": 1, "too_big": 1})
-    assert found["sources"] == {"a": {"kept": 1, "rejected": 1}, "b": {"kept": 0, "rejected": 1}}
+    assert found["sources"] == {"a": {"kept": 1, "rejected": 1, "unreached": 0, "captioned": 1},
+                                "b": {"kept": 0, "rejected": 1, "unreached": 0, "captioned": 0}}  # fmt: skip
+    assert (found["captioned"], found["licences"]) == (1, {"CC0": 1})
+
+
+def test_what_an_address_did_not_give_is_no_image_that_was_rejected():
+    row = {"source": "a", "label": None, "reason": None, "verdict": "kept", "text": None, "licence": "CC0"}
+    refused = [{"source": "a", "reason": reason} for reason in ("http_4xx", "http_4xx", "timeout", "too_big")]
+    found = counts([row], refused)
+    assert (found["came_in"], found["rejected"], found["rejected_share"]) == (2, {"too_big": 1}, 0.5)
+    assert found["unreached"] == {"http_4xx": 2, "timeout": 1}
+    assert found["sources"] == {"a": {"kept": 1, "rejected": 1, "unreached": 3, "captioned": 0}}
+
+
+def test_each_label_that_has_enough_pictures_has_a_mean_of_its_own(made, monkeypatch):
+    monkeypatch.setattr(stage, "_ENOUGH", 3)
+    profile(PARAMS, **made)
+    found = content(made)
+    means = found["label_means"]
+    assert means and set(means) <= set(found["labels"])
+    assert all(3 <= each["embedded"] <= found["labels"][label] for label, each in means.items())
+    assert all(len(each["mean"]) == len(found["mean"]) for each in means.values())
 
 
 def test_the_bytes_do_not_depend_on_what_is_known_already(made):
