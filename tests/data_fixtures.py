@@ -7,8 +7,10 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 from components.clean.params import CleanParams
@@ -47,9 +49,13 @@ TOLD = {"text_column": "text", "label_column": "label"}
 """What a source says that has metadata."""
 
 
-def collect_params(*sources: dict, max_bytes: int = 2**20, **changes: object) -> CollectParams:
+def collect_params(
+    *sources: dict, max_bytes: int = 2**20, opt_outs: str = "refuse", **changes: object
+) -> CollectParams:
     """Parameters of collect: ``sources`` (what differs from SOURCE), or just SOURCE with ``changes``."""
-    return CollectParams(max_bytes=max_bytes, sources=tuple({**SOURCE, **each} for each in sources or (changes,)))
+    return CollectParams(
+        max_bytes=max_bytes, opt_outs=opt_outs, sources=tuple({**SOURCE, **each} for each in sources or (changes,))
+    )
 
 
 def clean_params(**changes: object) -> CleanParams:
@@ -103,6 +109,17 @@ def gather(root: Path, *sources: dict, cache: Path | None = None, **changes: obj
     look(params, root=root, page=page, cache=cache, store=scratch)
     withdrawn.touch()
     return collect(params, look=page, withdrawn=withdrawn, raw=root / "data/raw", scratch=scratch)
+
+
+def index(root: Path) -> list[dict[str, Any]]:
+    """The rows of data/raw of the project at ``root``."""
+    return pq.read_table(root / "data/raw/index.parquet").to_pylist()
+
+
+def refused(root: Path) -> dict[str, str]:
+    """The reason of each thing that data/raw of the project at ``root`` says was not taken in, by its key."""
+    rows = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
+    return {row["source_key"]: row["reason"] for row in rows}
 
 
 def judge(root: Path, **changes: object) -> dict[str, float]:

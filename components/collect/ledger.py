@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.base import files
-from components.collect.params import AnySource
+from components.collect.params import AnySource, CollectParams
 
 Ledger = dict[str, dict[str, Any]]
 """What is known of each source, by its name."""
@@ -32,9 +32,9 @@ def read(raw: Path) -> Ledger:
         return {}  # then everything is read again, with the same result
 
 
-def parameters_hash(source: AnySource, max_bytes: int) -> str:
-    """SHA-256 of everything that params.yaml says of ``source`` and that may change what is collected."""
-    values = {**source.model_dump(exclude={"location"}), "max_bytes": max_bytes}
+def parameters_hash(source: AnySource, params: CollectParams) -> str:
+    """SHA-256 of everything that ``params`` say of ``source`` and that may change what is collected."""
+    values = {**source.model_dump(exclude={"location"}), **params.model_dump(exclude={"sources"})}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -61,7 +61,9 @@ class UrlsSource(_Source):
     seconds: float = Field(gt=0, le=86400, description="seconds that one whole body may take, above 0 to 86,400")
     attempts: int = Field(ge=1, le=20, description="tries of one address in one look, 1..20")
     private: bool = Field(description="whether loopback, private and link-local addresses may be reached")
-    obey: bool = Field(description="whether robots.txt and X-Robots-Tag (noai, noimageai) are honoured")
+    obey: bool = Field(
+        description="whether robots.txt, X-Robots-Tag (noai, noimageai) and tdm-reservation are honoured"
+    )
 
 
 class ParquetSource(_Source):
@@ -88,6 +90,10 @@ class CollectParams(Params):
     """Where the images are and what is said about them."""
 
     max_bytes: int = Field(ge=1024, le=2**30, description="bytes of the largest file taken in, 1024..2**30")
+    opt_outs: Literal["refuse", "ignore"] = Field(
+        description="refuse: an image whose own file reserves it from training (IPTC DataMining, TDM, C2PA) is not "
+        "taken in; ignore: it is"
+    )
     sources: tuple[AnySource, ...] = Field(min_length=1, description="where the images come from, one or more")
 
     @field_validator("sources")

@@ -26,6 +26,7 @@ from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
 from components.collect.sources import copies, webdataset
 from components.collect.sources.source import Annotation, Item, Part, Refusal, Survey
+from components.decode.reserved import reserved
 from components.samples import shards
 from components.samples import withdrawn as record
 
@@ -45,6 +46,8 @@ class Plan:
     stays: set[str]
     opened: Opened | None
     surveys: dict[str, Survey]
+    reread: bool
+    """Whether images that are stored are to be read again: what is taken in may follow another rule now."""
 
 
 def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
@@ -61,7 +64,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
         log.info("removed %d shards that a killed run left", len(orphans))
     offered = index.offered(gone)
     erased = erasure.erase(raw, index.columns, gone)
-    after = _refresh(plans, index, refused, before, gone, raw, memory)
+    after = _refresh(plans, index, refused, before, gone, raw, memory, obey=params.opt_outs == "refuse")
     _repeat(offered, plans, refused, after)
     # Forget the sources that changed: until all is written, their entries do not describe the tables.
     ledger.write(raw, {name: known for name, known in before.items() if after.get(name) == known})
@@ -99,12 +102,12 @@ def _plan(
     page = sourcefile.read(look, params)
     plans = []
     for at, (source, seen) in enumerate(zip(params.sources, page, strict=True)):
-        parameters_hash = ledger.parameters_hash(source, params.max_bytes)
+        parameters_hash = ledger.parameters_hash(source, params)
         prints = seen.get("parts", {"": seen["sha256"]})
         stays = ledger.unchanged(before.get(source.name), parameters_hash, prints, gone)
         known = before.get(source.name, {})
         if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
-            plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, None, {}))
+            plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, None, {}, False))
             continue
         with told(source, at):
             opened = open_source(source, root=root, max_bytes=params.max_bytes, store=scratch / source.name, at=at,
@@ -118,12 +121,13 @@ def _plan(
                 raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
             if source.kind == "webdataset" and not stays:  # what stays was taken in with the same columns
                 webdataset.check(source, surveys.values())
-        plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys))
+        reread = params.opt_outs == "refuse" and known.get("told") != parameters_hash
+        plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys, reread))
     return plans
 
 
 def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, gone: set[str], raw: Path,
-             memory: Memory) -> Ledger:  # fmt: skip
+             memory: Memory, *, obey: bool) -> Ledger:  # fmt: skip
     """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
     total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
     after = {}
@@ -142,7 +146,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                     refused.add(name, refusal)
                 arrivals = index.arrivals(plan.source)
                 for part, survey in plan.surveys.items():
-                    taker = _Taker(plan.source, arrivals, index, refused, gone, writer, progress)
+                    taker = _Taker(plan, arrivals, index, refused, gone, writer, progress, obey=obey)
                     taker.take(opened.parts[part], survey, memory)
                     parts[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
                     parts[part]["offers"] = sorted(taker.offers)
@@ -156,9 +160,10 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
 class _Taker:
     """Reads the images of a part, and imports or refuses each."""
 
-    def __init__(self, source: AnySource, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
-                 writer: shards.ShardWriter, progress: Progress) -> None:  # fmt: skip
-        self._source, self._arrivals, self._locations = source, arrivals, index.locations
+    def __init__(self, plan: Plan, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
+                 writer: shards.ShardWriter, progress: Progress, *, obey: bool) -> None:  # fmt: skip
+        self._source, self._reread, self._obey = plan.source, plan.reread, obey
+        self._arrivals, self._locations = arrivals, index.locations
         self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
         self.offers: set[str] = set()
         """The withdrawn images that the part still holds."""
@@ -170,7 +175,8 @@ class _Taker:
             self._refused.add(self._source.name, refusal)
         unread = []
         for item in survey.items:
-            if item.sha256 and (item.sha256 in self._locations or item.sha256 in self._gone):
+            stored = item.sha256 in self._locations and not self._reread
+            if item.sha256 and (stored or item.sha256 in self._gone):
                 self._one(item, item.sha256, item.size, annotations[item.key], None)
             else:
                 unread.append(item)
@@ -183,6 +189,10 @@ class _Taker:
             if item.sha256 not in (None, sha256):
                 raise UserError(f"{self._source.location}: {item.key} changed while it was read: run `stillroom look`")
             part.remember(item, sha256, memory)
+            if self._obey and (word := reserved(data)):
+                self._refused.add(self._source.name, Refusal(item.key, "opted_out", f"its file says {word}"))
+                self._progress.advance()
+                continue
             self._one(item, sha256, len(data), annotations[item.key], data)
 
     def _one(self, item: Item, sha256: str, size: int, annotation: Annotation, data: bytes | None) -> None:

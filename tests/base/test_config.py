@@ -99,7 +99,11 @@ NESTED = "collect.sources[1]"
 )
 def test_a_mistake_in_a_source_names_its_place(second, line):
     with pytest.raises(UserError) as caught:
-        config.section({"collect": {"max_bytes": 2**20, "sources": [SOURCE, second]}}, "collect", CollectParams)
+        config.section(
+            {"collect": {"max_bytes": 2**20, "opt_outs": "refuse", "sources": [SOURCE, second]}},
+            "collect",
+            CollectParams,
+        )
     message = str(caught.value)
     assert f"params.yaml: {line}" in message and "\n" not in message and "hunter2" not in message
 

@@ -105,7 +105,9 @@ def test_a_long_value_does_not_make_a_long_message(changed):
     source = {"name": "a", "kind": "files", "location": "x", "licence": "CC0", "matte": "#ffffff", "text_column": None,
               "label_column": None, "group_column": None} | changed  # fmt: skip
     with pytest.raises(UserError) as caught:
-        config.section({"collect": {"max_bytes": 2**20, "sources": [source]}}, "collect", CollectParams)
+        config.section(
+            {"collect": {"max_bytes": 2**20, "opt_outs": "refuse", "sources": [source]}}, "collect", CollectParams
+        )
     assert "params.yaml: collect.sources[0]" in str(caught.value) and len(str(caught.value)) <= 300
 
 

@@ -10,22 +10,13 @@ import zipfile
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import TOLD, collect_params, digests, folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, collect_params, digests, folder, gather, index, png, refused, tarred, zipped
 
 from components.base.errors import UserError
 from components.collect.look import look
 from components.collect.sources import archives
 from components.collect.stage import collect
 from components.samples import shards
-
-
-def index(root):
-    return pq.read_table(root / "data/raw/index.parquet").to_pylist()
-
-
-def refused(root):
-    rows = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
-    return {row["source_key"]: row["reason"] for row in rows}
 
 
 def members(root):

@@ -242,6 +242,9 @@ def test_a_server_that_says_noai_is_heard(here):
     url = here.say("/a", (200, {"X-Robots-Tag": "noindex, noai"}, PNG))
     assert why(url, obey=True) == "noai"
     assert fetch(url, obey=False) == PNG
+    url = here.say("/b", (200, {"TDM-Reservation": "1"}, PNG))
+    assert why(url, obey=True) == "noai"
+    assert fetch(here.say("/c", (200, {"TDM-Reservation": "0"}, PNG)), obey=True) == PNG
 
 
 def test_a_host_sees_few_connections_at_once_and_they_are_used_again(here):

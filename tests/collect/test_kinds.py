@@ -9,7 +9,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import TOLD, collect_params, folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, collect_params, folder, gather, png, refused, tarred, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,11 +31,6 @@ def bytes_of(root):
     table = shards.read_index(root / "data/raw").to_pylist()
     found = dict(shards.read_bytes(root / "data/raw", [(row["shard"], row["row"]) for row in table]))
     return {row["source_key"]: found[at] for at, row in enumerate(table)}
-
-
-def refused(root):
-    table = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
-    return {row["source_key"]: row["reason"] for row in table}
 
 
 def error_of(root, *sources):

@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import TOLD, folder, gather, png, tarred, zipped
+from data_fixtures import TOLD, folder, gather, png, refused, tarred, zipped
 
 from components.base.errors import UserError
 from components.collect.sources.source import litter
@@ -15,11 +15,6 @@ from components.samples import shards
 
 def labels(root):
     return {row["source_key"]: row["label"] for row in shards.read_index(root / "data/raw").to_pylist()}
-
-
-def refused(root):
-    rows = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
-    return {row["source_key"]: row["reason"] for row in rows}
 
 
 LEFT = {

@@ -6,7 +6,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from data_fixtures import TOLD, digests, folder, gather, png, zipped
+from data_fixtures import TOLD, digests, folder, gather, png, refused, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,11 +20,6 @@ WEB = {"name": "wds", "kind": "webdataset", "location": "wds", "text_column": "t
 
 def rows(root, *names):
     return [tuple(row[name] for name in names) for row in shards.read_index(root / "data/raw").to_pylist()]
-
-
-def refused(root):
-    table = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
-    return {row["source_key"]: row["reason"] for row in table}
 
 
 def withdraw(root, *blobs):

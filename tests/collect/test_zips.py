@@ -5,9 +5,8 @@ import tracemalloc
 import zipfile
 import zlib
 
-import pyarrow.parquet as pq
 import pytest
-from data_fixtures import TOLD, folder, gather, png, zipped
+from data_fixtures import TOLD, folder, gather, png, refused, zipped
 
 from components.base.errors import UserError
 from components.samples import shards
@@ -36,11 +35,6 @@ def unicode_path(name, raw):
 
 def labels(root):
     return {row["source_key"]: row["label"] for row in shards.read_index(root / "data/raw").to_pylist()}
-
-
-def refused(root):
-    rows = pq.read_table(root / "data/raw/refused.parquet").to_pylist()
-    return {row["source_key"]: row["reason"] for row in rows}
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from flows.history.store import PipelineRun
 WANTED = {"min_images": 100, "max_rejected": 0.2, "max_unreached": 0.5, "max_duplicates": 0.1, "min_captioned": 0.25,
           "licences": ["CC0", "CC-BY"], "labels": ["birds", "fish"], "min_class": 10, "max_lost": 0.5,
           "max_shift": 0.5, "max_label_shift": 0.5}  # fmt: skip
-COLLECT = {"max_bytes": 1024, "sources": [{"name": name, "kind": "files", "location": name, "licence": "x",
-                                        "matte": "#ffffff", "text_column": None, "label_column": None,
-                                        "group_column": None} for name in "ab"]}  # fmt: skip
+COLLECT = {"max_bytes": 1024, "opt_outs": "refuse", "sources": [
+    {"name": name, "kind": "files", "location": name, "licence": "x", "matte": "#ffffff", "text_column": None,
+     "label_column": None, "group_column": None} for name in "ab"]}  # fmt: skip
 GOOD = {
     "format": 1, "images": 400, "came_in": 440, "rejected_share": 40 / 440,
     "rejected": {"damaged": 10, "duplicate": 30},

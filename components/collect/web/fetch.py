@@ -60,6 +60,8 @@ class Fetcher:
         word = robots.forbidding(headers.get_all("X-Robots-Tag", ())) if self._obey else ""
         if word:
             raise FetchError("noai", f"its server says X-Robots-Tag: {word}")
+        if self._obey and (headers.get("tdm-reservation") or "").strip() == "1":
+            raise FetchError("noai", "its server says tdm-reservation: 1")
 
     def _check_robots(self, url: Url) -> None:
         """FetchError unless the robots.txt of ``url``'s origin, read once, lets it be fetched."""
@@ -109,7 +111,7 @@ def _about_rules(error: FetchError) -> tuple[str, str]:
 
 def _peek(head: bytes) -> None:
     if not is_image(head):
-        raise FetchError("not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, BMP or TIFF")
+        raise FetchError("not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, AVIF, BMP, TIFF or netpbm")
 
 
 def _judge(answer: Answer) -> None:
