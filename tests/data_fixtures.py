@@ -50,11 +50,14 @@ TOLD = {"text_column": "text", "label_column": "label"}
 
 
 def collect_params(
-    *sources: dict, max_bytes: int = 2**20, opt_outs: str = "refuse", **changes: object
+    *sources: dict, max_bytes: int = 2**20, notes: str = "keep", opt_outs: str = "refuse", **changes: object
 ) -> CollectParams:
     """Parameters of collect: ``sources`` (what differs from SOURCE), or just SOURCE with ``changes``."""
     return CollectParams(
-        max_bytes=max_bytes, opt_outs=opt_outs, sources=tuple({**SOURCE, **each} for each in sources or (changes,))
+        max_bytes=max_bytes,
+        notes=notes,
+        opt_outs=opt_outs,
+        sources=tuple({**SOURCE, **each} for each in sources or (changes,)),
     )
 
 

@@ -108,7 +108,7 @@ def data_states(
         verdicts.append(record(
             manifest.VERDICTS, **common, **twin, verdict=verdict[0], reason=verdict[1],
             detail=f"detail {name}" if verdict[1] else None, width=24, height=20, mode="RGB", format="PNG",
-            pixel_sha256=key, phash=f"{at:064x}", group=group,
+            pixel_sha256=key, phash=f"{at:064x}", group=group, position=at % 7 == 3,
         ))  # fmt: skip
         if leak and at == 4:  # alike, and one trains while the other tests
             pairs.append(_pair(1, at))

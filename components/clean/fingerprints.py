@@ -15,17 +15,19 @@ import numpy as np
 from PIL import Image
 
 from components.base.algorithms import Algorithm
-from components.decode import images
+from components.decode import images, position
 from components.decode.images import Damaged, decode
 
-ALGORITHM = Algorithm("fingerprints", 1, ("numpy", "pillow"), uses=(images.ALGORITHM,))
+ALGORITHM = Algorithm("fingerprints", 2, ("numpy", "pillow"), uses=(images.ALGORITHM,))
 SIDE = 32  # px: side of the thumbnail, and of the luma that is transformed
 BITS = 256
 FACTS = np.dtype([
     ("reason", "S16"), ("detail", "S200"), ("width", "<u4"), ("height", "<u4"), ("mode", "S8"), ("format", "S8"),
+    ("position", "?"),
     ("pixels", "u1", 32), ("phash", "u1", BITS // 8), ("thumb", "u1", (SIDE, SIDE, 3)),
 ])  # fmt: skip
-"""What is known of one image; ``reason`` and ``detail`` (UTF-8) are empty unless it cannot be decoded."""
+"""What is known of one image; ``reason`` and ``detail`` (UTF-8) are empty unless it cannot be decoded; ``position``:
+whether its file says where it was taken."""
 
 ORIENTATIONS = ("", "flip", "flip turn 180", "turn 180", "flip turn 270", "turn 270", "turn 90", "flip turn 90")
 """What each orientation does to a picture; ``flip`` mirrors left and right, turns are clockwise and come after it."""
@@ -45,6 +47,7 @@ def examine(batch: list[tuple[bytes, str]], *, max_pixels: int) -> np.ndarray:
             refuse(fact, damaged.reason, damaged.detail)
             continue
         fact["height"], fact["width"] = picture.pixels.shape[:2]
+        fact["position"] = position.has_position(data)
         fact["mode"], fact["format"] = picture.mode.encode(), picture.format.encode()
         fact["pixels"] = np.frombuffer(bytes.fromhex(pixel_sha256(picture.pixels)), np.uint8)
         fact["thumb"] = thumbnail(picture.pixels)

@@ -42,6 +42,7 @@ def judge(index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np
         "mode": _text(details["mode"], shown), "format": _text(details["format"], shown),
         "pixel_sha256": _hex(details["pixels"], shown), "phash": _hex(details["phash"], shown),
         "group": contents.take(pa.array(founders, mask=~np.array(shown, bool))),
+        "position": pa.array(details["position"]),
     }  # fmt: skip
     return manifest.table({name: columns[name] for name in manifest.VERDICTS.names}, manifest.VERDICTS)
 

@@ -90,6 +90,10 @@ class CollectParams(Params):
     """Where the images are and what is said about them."""
 
     max_bytes: int = Field(ge=1024, le=2**30, description="bytes of the largest file taken in, 1024..2**30")
+    notes: Literal["keep", "strip"] = Field(
+        description="strip: what a file says beside its picture (where and when it was taken, by whom) is taken out "
+        "before it is stored; a kind for which that is not known is not taken in; keep: files are stored as they are"
+    )
     opt_outs: Literal["refuse", "ignore"] = Field(
         description="refuse: an image whose own file reserves it from training (IPTC DataMining, TDM, C2PA) is not "
         "taken in; ignore: it is"

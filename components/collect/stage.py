@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.base.events import Progress
-from components.collect import erasure, ledger, sourcefile
+from components.collect import bare, erasure, ledger, sourcefile
 from components.collect.index import Arrivals, Index, Refused, part_of
 from components.collect.kinds import Opened, open_source, told
 from components.collect.ledger import Ledger
@@ -47,7 +48,7 @@ class Plan:
     opened: Opened | None
     surveys: dict[str, Survey]
     reread: bool
-    """Whether images that are stored are to be read again: what is taken in may follow another rule now."""
+    """Whether images that are stored are to be read again: another rule may hold for what is taken in, and how."""
 
 
 def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, scratch: Path) -> dict[str, float]:
@@ -64,7 +65,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
         log.info("removed %d shards that a killed run left", len(orphans))
     offered = index.offered(gone)
     erased = erasure.erase(raw, index.columns, gone)
-    after = _refresh(plans, index, refused, before, gone, raw, memory, obey=params.opt_outs == "refuse")
+    after = _refresh(plans, index, refused, before, gone, raw, memory, params)
     _repeat(offered, plans, refused, after)
     # Forget the sources that changed: until all is written, their entries do not describe the tables.
     ledger.write(raw, {name: known for name, known in before.items() if after.get(name) == known})
@@ -121,13 +122,13 @@ def _plan(
                 raise UserError(f"{source.location}: no image in it that can be imported{_reasons(refusals)}")
             if source.kind == "webdataset" and not stays:  # what stays was taken in with the same columns
                 webdataset.check(source, surveys.values())
-        reread = params.opt_outs == "refuse" and known.get("told") != parameters_hash
+        reread = known.get("told") != parameters_hash
         plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys, reread))
     return plans
 
 
 def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, gone: set[str], raw: Path,
-             memory: Memory, *, obey: bool) -> Ledger:  # fmt: skip
+             memory: Memory, params: CollectParams) -> Ledger:  # fmt: skip
     """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
     total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
     after = {}
@@ -146,7 +147,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                     refused.add(name, refusal)
                 arrivals = index.arrivals(plan.source)
                 for part, survey in plan.surveys.items():
-                    taker = _Taker(plan, arrivals, index, refused, gone, writer, progress, obey=obey)
+                    taker = _Taker(plan, arrivals, index, refused, gone, writer, progress, params)
                     taker.take(opened.parts[part], survey, memory)
                     parts[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
                     parts[part]["offers"] = sorted(taker.offers)
@@ -161,8 +162,9 @@ class _Taker:
     """Reads the images of a part, and imports or refuses each."""
 
     def __init__(self, plan: Plan, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
-                 writer: shards.ShardWriter, progress: Progress, *, obey: bool) -> None:  # fmt: skip
-        self._source, self._reread, self._obey = plan.source, plan.reread, obey
+                 writer: shards.ShardWriter, progress: Progress, params: CollectParams) -> None:  # fmt: skip
+        self._source, self._reread = plan.source, plan.reread
+        self._obey, self._strip = params.opt_outs == "refuse", params.notes == "strip"
         self._arrivals, self._locations = arrivals, index.locations
         self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
         self.offers: set[str] = set()
@@ -180,20 +182,33 @@ class _Taker:
                 self._one(item, item.sha256, item.size, annotations[item.key], None)
             else:
                 unread.append(item)
-        for item, data in part.read(unread):
+        read = self._read(part, unread, memory)
+        for item, data in bare.each(read) if self._strip else read:
             if isinstance(data, Refusal):
-                self._refused.add(self._source.name, data)
-                self._progress.advance()
+                self._refuse(data)
+            else:
+                self._one(item, hashlib.sha256(data).hexdigest(), len(data), annotations[item.key], data)
+
+    def _read(self, part: Part, items: list[Item], memory: Memory) -> Iterator[tuple[Item, bytes]]:
+        """The bytes of each of ``items`` as the source has them; what is refused is listed."""
+        for item, data in part.read(items):
+            if isinstance(data, Refusal):
+                self._refuse(data)
                 continue
             sha256 = hashlib.sha256(data).hexdigest()
             if item.sha256 not in (None, sha256):
                 raise UserError(f"{self._source.location}: {item.key} changed while it was read: run `stillroom look`")
             part.remember(item, sha256, memory)
-            if self._obey and (word := reserved(data)):
-                self._refused.add(self._source.name, Refusal(item.key, "opted_out", f"its file says {word}"))
-                self._progress.advance()
-                continue
-            self._one(item, sha256, len(data), annotations[item.key], data)
+            if sha256 in self._gone:
+                self._one(item, sha256, len(data), Annotation(), None)
+            elif self._obey and (word := reserved(data)):
+                self._refuse(Refusal(item.key, "opted_out", f"its file says {word}"))
+            else:
+                yield item, data
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refused.add(self._source.name, refusal)
+        self._progress.advance()
 
     def _one(self, item: Item, sha256: str, size: int, annotation: Annotation, data: bytes | None) -> None:
         self._progress.advance()

@@ -70,6 +70,8 @@ def summary(data: Evidence) -> Child:
                                                "or not imported"),
             ("Gone", page.count(gone), f"no longer in their source; {by_hand:,} more were withdrawn by hand"),
             ("Kept", page.count(kept), f"{data.header.size} pixels each"),
+            ("Say where they were taken", page.count(int(images.loc[images["verdict"] == "kept", "position"].sum())),
+             "kept files with a latitude and a longitude; `collect.notes: strip` takes them out"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
              " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),

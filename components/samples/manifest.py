@@ -36,7 +36,7 @@ VERDICTS = _schema(
     arrival="int", sha256="str", source="str", source_key="str", **_ANNOTATION, group_key="str?", matte="str",
     member="bool", size="int", verdict="str", reason="str?", detail="str?", twin="str?", twin_arrival="int?",
     distance="int?", difference="float?", width="int?", height="int?", mode="str?", format="str?", pixel_sha256="str?",
-    phash="str?", group="str?",
+    phash="str?", group="str?", position="bool",
 )  # fmt: skip
 PAIRS = _schema(
     a="int",

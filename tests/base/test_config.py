@@ -100,7 +100,7 @@ NESTED = "collect.sources[1]"
 def test_a_mistake_in_a_source_names_its_place(second, line):
     with pytest.raises(UserError) as caught:
         config.section(
-            {"collect": {"max_bytes": 2**20, "opt_outs": "refuse", "sources": [SOURCE, second]}},
+            {"collect": {"max_bytes": 2**20, "notes": "keep", "opt_outs": "refuse", "sources": [SOURCE, second]}},
             "collect",
             CollectParams,
         )

@@ -106,7 +106,9 @@ def test_a_long_value_does_not_make_a_long_message(changed):
               "label_column": None, "group_column": None} | changed  # fmt: skip
     with pytest.raises(UserError) as caught:
         config.section(
-            {"collect": {"max_bytes": 2**20, "opt_outs": "refuse", "sources": [source]}}, "collect", CollectParams
+            {"collect": {"max_bytes": 2**20, "notes": "keep", "opt_outs": "refuse", "sources": [source]}},
+            "collect",
+            CollectParams,
         )
     assert "params.yaml: collect.sources[0]" in str(caught.value) and len(str(caught.value)) <= 300
 

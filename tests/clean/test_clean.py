@@ -35,12 +35,12 @@ def resized(array, side):
 
 
 def test_each_reason(tmp_path):
-    ppm = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(ppm, "PPM")
+    foreign = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(foreign, "JPEG2000")
     rows, metrics = judged(tmp_path, {
         "a.png": png(1), "bytes.png": png(1), "pixels.bmp": encoded(pixels(1), "BMP"),
         "near.jpg": encoded(pixels(1), "JPEG", quality=97, subsampling=0), "half.png": png(2)[:300],
-        "text.png": b"hello", "foreign.png": ppm.getvalue(), "small.png": png(3, 7), "large.png": png(4, 200),
+        "text.png": b"hello", "foreign.png": foreign.getvalue(), "small.png": png(3, 7), "large.png": png(4, 200),
         "other.png": png(5),
     }, max_pixels=150 * 150)  # fmt: skip
     reasons = {key: row["reason"] for key, row in rows.items()}

@@ -25,7 +25,7 @@ from flows.history.store import PipelineRun
 WANTED = {"min_images": 100, "max_rejected": 0.2, "max_unreached": 0.5, "max_duplicates": 0.1, "min_captioned": 0.25,
           "licences": ["CC0", "CC-BY"], "labels": ["birds", "fish"], "min_class": 10, "max_lost": 0.5,
           "max_shift": 0.5, "max_label_shift": 0.5}  # fmt: skip
-COLLECT = {"max_bytes": 1024, "opt_outs": "refuse", "sources": [
+COLLECT = {"max_bytes": 1024, "notes": "keep", "opt_outs": "refuse", "sources": [
     {"name": name, "kind": "files", "location": name, "licence": "x", "matte": "#ffffff", "text_column": None,
      "label_column": None, "group_column": None} for name in "ab"]}  # fmt: skip
 GOOD = {

@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from showing import chunk, saved, show, why
 
+from components.decode.position import has_position
 from components.decode.stripped import stripped
 
 WORDS = b"Anna, 48.137 N 11.575 E"
@@ -69,3 +70,29 @@ def test_what_cannot_be_stripped_is_said():
     with pytest.raises(Exception, match="TIFF"):
         stripped(tiff)
     assert why(b"") == "not_an_image"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", files(1))
+def test_no_stripped_file_has_a_position(kind, orientation):
+    data = files(orientation)[kind]
+    with_exif = kind not in ("cmyk", "gif", "bmp", "progressive")
+    exif = notes(orientation)
+    exif.get_ifd(0x8825).update({3: "E", 4: (11.0, 34.0, 30.0)})
+    if with_exif and kind != "mpo":
+        form = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}[kind]
+        data = saved(Image.fromarray(pixels(1)), form, exif=exif)
+        assert has_position(data)
+    assert not has_position(stripped(data))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_position_is_seen_in_every_format(kind):
+    exif = notes(1)
+    assert not has_position(saved(Image.fromarray(pixels(1)), kind, exif=exif)), "a latitude alone is none"
+    exif.get_ifd(0x8825).update({3: "E", 4: (11.0, 34.0, 30.0)})
+    data = saved(Image.fromarray(pixels(1)), kind, exif=exif)
+    assert has_position(data) and has_position(exif.tobytes().removeprefix(b"Exif\0\0")), "in a TIFF it is a tag"
+    for cut in range(0, len(data), 7):
+        has_position(data[:cut])  # hostile or broken: never an error
+    assert has_position(b"\xff\xd8<x exif:GPSLatitude='48,8.2N'/>")
