@@ -9,17 +9,12 @@ other image moves.  Lines are only added.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.base import files, plain
-from components.base.errors import UserError
-
-_HEX = re.compile(r"[0-9a-f]{64}")
+from components.samples import records
 
 
 @dataclass(frozen=True)
@@ -36,21 +31,9 @@ class Tombstone:
 
 def read(path: Path) -> dict[str, Tombstone]:
     """The tombstones by SHA-256, the first line of each (none without the file); UserError names a bad line."""
+    advice = f"mend the line; `git checkout {path}` brings back what was committed, and loses later withdrawals"
     found: dict[str, Tombstone] = {}
-    text = path.read_text("utf-8") if path.is_file() else ""
-    if at := plain.conflicted(text):
-        raise UserError(f"{path}:{at}: {plain.CONFLICT}")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            stone = _parse(json.loads(line))
-        except (ValueError, TypeError, KeyError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise UserError(
-                f"{path}:{number}: not a withdrawn image ({what}): mend the line; `git checkout {path}` brings back "
-                "what was committed, and loses later withdrawals"
-            ) from None
+    for stone in records.read(path, _parse, wanted="a withdrawn image", advice=advice):
         found.setdefault(stone.sha256, stone)
     return found
 
@@ -60,20 +43,10 @@ def names(path: Path) -> frozenset[str]:
     return frozenset(read(path))
 
 
-def append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Add ``lines`` to the record at ``path``, all or none."""
-    before = path.read_text("utf-8") if path.is_file() else ""
-    if before and not before.endswith("\n"):
-        before += "\n"
-    files.write_text(path, before + "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def _parse(line: Any) -> Tombstone:
-    if not isinstance(line, Mapping):
-        raise TypeError(f"{type(line).__name__}, wanted an object")
-    for name in ("sha256", "pixel_sha256", "phash"):
-        if not (isinstance(line[name], str) and _HEX.fullmatch(line[name])) and (name == "sha256" or line[name]):
-            raise ValueError(f"{name} must be 64 hexadecimal digits, not {line[name]!r}")
+def _parse(line: Mapping[str, Any]) -> Tombstone:
+    hashes = [records.digits(line, name) if line[name] or name == "sha256" else None
+              for name in ("sha256", "pixel_sha256", "phash")]  # fmt: skip
+    assert hashes[0] is not None
     pairs = tuple((str(other), str(method)) for other, method in line["pairs"])
     width, height = (None if line[name] is None else int(line[name]) for name in ("width", "height"))
-    return Tombstone(line["sha256"], line["pixel_sha256"], line["phash"], width, height, pairs)
+    return Tombstone(hashes[0], hashes[1], hashes[2], width, height, pairs)

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.html.page import visible
-from components.samples import catalogue, withdrawn
+from components.samples import catalogue, records, withdrawn
 from components.samples.catalogue import Known
 from flows.data import edited, erase, materialise
 from flows.data.edited import RECORD
@@ -129,7 +129,7 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
-    withdrawn.append(state.root / RECORD, known.tombstones(new, reason))
+    records.append(state.root / RECORD, known.tombstones(new, reason))
     say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)

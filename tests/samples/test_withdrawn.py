@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from components.base.errors import UserError
-from components.samples import withdrawn
+from components.samples import records, withdrawn
 
 LINE = {
     "sha256": "a" * 64, "source": "photos", "source_key": "a.png", "reason": "asked for", "pixel_sha256": "b" * 64,
@@ -21,7 +21,7 @@ def test_what_was_appended_is_read_again(tmp_path):
     path = tmp_path / "withdrawn.jsonl"
     assert withdrawn.names(path) == frozenset(), "no file: nothing was withdrawn"
     path.write_text(json.dumps(LINE))  # a last line without an end
-    withdrawn.append(path, [{**LINE, "sha256": "d" * 64}, {**LINE, "width": 9}])
+    records.append(path, [{**LINE, "sha256": "d" * 64}, {**LINE, "width": 9}])
     assert withdrawn.names(path) == {"a" * 64, "d" * 64}
     found = withdrawn.read(path)["a" * 64]
     assert (found.width, found.height, found.phash, found.pairs) == (4, None, None, (("c" * 64, "similar"),))
@@ -52,6 +52,19 @@ def test_a_conflict_of_a_merge_is_named_where_it_begins(tmp_path):
     mine, theirs = (json.dumps({**LINE, "sha256": each * 64}) for each in "de")
     path.write_text(f"{json.dumps(LINE)}\n<<<<<<< HEAD\n{mine}\n=======\n{theirs}\n>>>>>>> other\n")
     with pytest.raises(UserError, match=r"withdrawn\.jsonl:2: begins a conflict of a merge .*both sides"):
+        withdrawn.read(path)
+
+
+def test_a_name_may_hold_what_python_takes_for_the_end_of_a_line(tmp_path):
+    path = tmp_path / "withdrawn.jsonl"
+    records.append(path, [{**LINE, "source_key": "a\u2028b\x85c\x0b.png"}, {**LINE, "sha256": "d" * 64}])
+    assert withdrawn.names(path) == {"a" * 64, "d" * 64}
+
+
+def test_what_is_no_text_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "withdrawn.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"withdrawn\.jsonl: not text in UTF-8 .*git checkout"):
         withdrawn.read(path)
 
 
