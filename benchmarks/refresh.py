@@ -64,7 +64,8 @@ def _measure(archive: Path, root: Path) -> None:
     old, new = _cut(archive, root)
     (root / STATE).mkdir()
     (root / "data").mkdir()
-    (root / "data/withdrawn.jsonl").touch()
+    for name in ("withdrawn", "decisions"):
+        (root / f"data/{name}.jsonl").touch()
     _write_params(root, ["old"])
     full = {name: _run(root, name) for name in (*BUILD, *MORE)}
     before = _splits(root)

@@ -135,7 +135,8 @@ def _data(folder: Path, pixels: Path | None, splits: Path | None) -> None:
         values = config.read(peers.ROOT / "params.yaml")
         (folder / "data").mkdir()
         (folder / "data" / "samples").symlink_to(peers.ROOT / "data" / "samples")
-        (folder / "data" / "withdrawn.jsonl").touch()
+        for name in ("withdrawn", "decisions"):
+            (folder / "data" / f"{name}.jsonl").touch()
         collected = config.section(values, "collect", PIPELINE[0].params)
         look.look(collected, root=folder, page=folder / "data" / "source.json", cache=folder / "looked.json")
         for stage in PIPELINE:

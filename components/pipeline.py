@@ -92,7 +92,7 @@ PIPELINE = (
     ),
     Stage(
         name="clean",
-        reads={"raw": "data/raw", "withdrawn": "data/withdrawn.jsonl"},
+        reads={"raw": "data/raw", "withdrawn": "data/withdrawn.jsonl", "decisions": "data/decisions.jsonl"},
         writes={"verdicts": "data/clean"},
         facts=True,
     ),

@@ -24,7 +24,8 @@ from flows.workspace.paths import QUIET
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("components", "consume", "flows", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore",
-        "params.schema.json", FILE, "data/withdrawn.jsonl", "data/start.json")  # fmt: skip
+        "params.schema.json", FILE, "data/withdrawn.jsonl", "data/decisions.jsonl",
+        "data/start.json")  # fmt: skip
 SMALL = {
     "resize": {"side": 16},
     "profile": {"embedding": "colours", "images": 100},

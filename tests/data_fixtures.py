@@ -128,8 +128,10 @@ def refused(root: Path) -> dict[str, str]:
 def judge(root: Path, **changes: object) -> dict[str, float]:
     """Clean what lies in data/raw of the project at ``root`` into data/clean."""
     data = root / "data"
-    (data / "withdrawn.jsonl").touch()
-    return clean(clean_params(**changes), raw=data / "raw", withdrawn=data / "withdrawn.jsonl",
+    records = {"withdrawn": data / "withdrawn.jsonl", "decisions": data / "decisions.jsonl"}
+    for each in records.values():
+        each.touch()
+    return clean(clean_params(**changes), raw=data / "raw", **records,
                  verdicts=data / "clean", facts=root / ".stillroom/facts")  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def build(root: Path, working: Path, monkeypatch) -> dict[str, str]:
     zipped(root / "source", members())
     monkeypatch.chdir(working)
     (root / "data").mkdir()
-    (root / "data/withdrawn.jsonl").touch()
+    for name in ("withdrawn", "decisions"):
+        (root / f"data/{name}.jsonl").touch()
     look(collect_params(), root=root, page=root / "data/source.json", cache=root / ".stillroom/collect" / MEMORY)
     for name, params in PARAMS.items():
         pipeline.stage(name).run(params(), root)

@@ -13,14 +13,17 @@ from components.samples import manifest
 KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
 
 
-def judge(index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np.ndarray, min_side: int) -> pa.Table:
+def judge(
+    index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np.ndarray, cast_out: np.ndarray, min_side: int
+) -> pa.Table:
     """The verdicts, a table of manifest.VERDICTS, one row for each of ``index``.
 
-    ``details`` has known.DETAILS, ``pairs`` pairing.PAIR; ``barred`` says which pictures were withdrawn elsewhere.
+    ``details`` has known.DETAILS, ``pairs`` pairing.PAIR; ``barred`` says which pictures were withdrawn elsewhere,
+    ``cast_out`` which a curator rejected: no copy takes their place.
     """
     count = len(index)
     verdict, reason, detail = _alone(index, details, barred, min_side)
-    twins = _Twins(index, details, verdict)
+    twins = _Twins(index, details, verdict, cast_out)
     twins.reject(pairs)
     for position, (why, words) in twins.why.items():
         verdict[position], reason[position], detail[position] = REJECTED, why, words
@@ -73,13 +76,14 @@ def _alone(index: pa.Table, details: np.ndarray, barred: np.ndarray, min_side: i
 class _Twins:
     """Which images are copies of a better one: larger, else less compressed, else earlier.
 
-    Only a kept picture can cast another out, so that a chain of small steps does not empty a series.
+    One that a curator rejected comes before all: its copies go with it, also those that come later.  Only a kept
+    picture can cast another out, so that a chain of small steps does not empty a series.
     """
 
-    def __init__(self, index: pa.Table, details: np.ndarray, verdict: list) -> None:
+    def __init__(self, index: pa.Table, details: np.ndarray, verdict: list, cast_out: np.ndarray) -> None:
         self._names, self._sizes = index["source_key"], np.asarray(index["size"].to_numpy())
         self._contents = index["sha256"]
-        self._details, self._verdict = details, verdict
+        self._details, self._verdict, self._cast_out = details, verdict, cast_out
         self.of: dict[int, int] = {}
         self.why: dict[int, tuple[str, str]] = {}
         self.measured: dict[int, tuple[int, float]] = {}
@@ -99,7 +103,8 @@ class _Twins:
                 near.setdefault(one, []).append((other, pair))
                 members.setdefault(one, [one])
         kept: dict[int, int] = {}
-        alive = {first: [at for at in each if self._verdict[at] == KEPT] for first, each in members.items()}
+        alive = {first: sorted((at for at in each if self._verdict[at] == KEPT), key=lambda at: not self._cast_out[at])
+                 for first, each in members.items()}  # fmt: skip
         for first in sorted((each for each in alive if alive[each]), key=lambda each: self._rank(alive[each][0])):
             better = [(int(pair["distance"]), float(pair["difference"]), kept[other], pair)
                       for other, pair in near.get(first, ()) if other in kept]  # fmt: skip
@@ -112,9 +117,9 @@ class _Twins:
             for position in alive[first][1:]:
                 self._exact(position, best)
 
-    def _rank(self, position: int) -> tuple[int, int, int]:
+    def _rank(self, position: int) -> tuple[bool, int, int, int]:
         area = int(self._details["width"][position]) * int(self._details["height"][position])
-        return -area, -int(self._sizes[position]), position
+        return not self._cast_out[position], -area, -int(self._sizes[position]), position
 
     def _exact(self, position: int, twin: int) -> None:
         what = "bytes" if self._contents[position] == self._contents[twin] else "pixels"

@@ -12,10 +12,12 @@ import pyarrow as pa
 from components.base import files
 from components.base.errors import UserError
 from components.clean import fingerprints, judge
+from components.clean import overrule as curator
 from components.clean import pairs as pairing
 from components.clean.known import Known
 from components.clean.params import CleanParams
 from components.clean.verify import METHODS, Rule
+from components.samples import decisions as decided
 from components.samples import manifest, shards
 from components.samples import withdrawn as record
 from components.samples.withdrawn import Tombstone
@@ -23,13 +25,15 @@ from components.samples.withdrawn import Tombstone
 log = logging.getLogger(__name__)
 
 REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "undecided",
-           "withdrawn")  # fmt: skip
+           "withdrawn", curator.CURATOR)  # fmt: skip
 
 
-def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, facts: Path) -> dict[str, float]:
+def clean(
+    params: CleanParams, *, raw: Path, withdrawn: Path, decisions: Path, verdicts: Path, facts: Path
+) -> dict[str, float]:
     """Keep one of each set of equal pictures; say of every other image why it was rejected."""
     index = shards.read_index(raw)
-    stones = record.read(withdrawn)
+    stones, standing = record.read(withdrawn), decided.standing(decisions)
     known = Known(index, raw=raw, folder=facts, max_pixels=params.max_pixels)
     gone = ~known.stored
     _remember(known.details, index, gone, stones)
@@ -39,7 +43,11 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
     )  # fmt: skip
     pairs = pairs_of(index, known, gone, stones, rule, facts)
     barred = _barred(known.details, index, gone)
-    table = judge.judge(index, known.details, pairs, barred=barred, min_side=params.min_side)
+    by_rule = judge.judge(
+        curator.labelled(index, standing), known.details, pairs, barred=barred,
+        cast_out=curator.cast_out(index, standing), min_side=params.min_side,
+    )  # fmt: skip
+    table, outcomes = curator.overrule(by_rule, index, standing)
     counts = Counter(table["verdict"].to_pylist())
     reasons = Counter(table.filter(pa.compute.equal(table["verdict"], "rejected"))["reason"].to_pylist())
     if not counts["kept"]:
@@ -48,16 +56,28 @@ def clean(params: CleanParams, *, raw: Path, withdrawn: Path, verdicts: Path, fa
     with files.replacing_folder(verdicts) as folder:
         manifest.write(folder / "verdicts.parquet", table)
         manifest.write(folder / "pairs.parquet", _pairs_table(index, pairs))
+        manifest.write(folder / manifest.OUTCOMES, outcomes)
     groups = Counter(table.filter(pa.compute.equal(table["verdict"], "kept"))["group"].to_pylist())
     why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
     log.info("%d images kept in %d groups, %d rejected%s", counts["kept"], len(groups), counts["rejected"],
              f" ({why})" if why else "")  # fmt: skip
+    idle = _say(outcomes)
     return {
         "images": len(table), "kept": counts["kept"], "withdrawn": counts["withdrawn"],
         "rejected": counts["rejected"], **{f"rejected_{reason}" if reason == "withdrawn" else reason: reasons[reason]
                                            for reason in REASONS},
         "pairs": len(pairs), "groups": len(groups), "largest_group": max(groups.values()),
+        "decisions": len(outcomes), "idle_decisions": idle,
     }  # fmt: skip
+
+
+def _say(outcomes: pa.Table) -> int:
+    """Log how many decisions of curators change nothing, and why; how many these are."""
+    faults = Counter(outcomes["fault"].drop_null().to_pylist())
+    if faults:
+        why = "; ".join(f"{fault}: {n:,}" for fault, n in sorted(faults.items()))
+        log.info("%d of %d decisions of curators change nothing (%s)", faults.total(), len(outcomes), why)
+    return faults.total()
 
 
 def _remember(details: np.ndarray, index: pa.Table, gone: np.ndarray, stones: dict[str, Tombstone]) -> None:

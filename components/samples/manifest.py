@@ -49,6 +49,15 @@ PAIRS = _schema(
     correlation="float?",
     inliers="int?",
 )
+DECISIONS = _schema(
+    sha256="str", arrival="int?", source="str?", source_key="str?", decision="str", before="str?", after="str?",
+    reason="str", who="str?", fault="str?",
+)  # fmt: skip
+"""What curators decided and what came of it: the verdict, or the label, before and after; why it changes nothing."""
+OUTCOMES = "decisions.parquet"
+"""The table DECISIONS in data/clean."""
+KEEPABLE = ("duplicate", "near_duplicate", "too_small")
+"""The reasons for which a rule rejects a picture that could be used: a curator may keep it all the same."""
 SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
 MAP = _schema(row="int", x="float", y="float")
 
@@ -73,6 +82,16 @@ def left_out(verdicts: Iterable[Row], refused: Iterable[Row]) -> list[Row]:
 def rejected_share(kept: int, left: int) -> float:
     """The share, 0..1, of what came in that is not used: ``left`` images and files were left out."""
     return left / (kept + left) if kept + left else 0.0
+
+
+def words(reason: object) -> str:
+    """A reason as it is read."""
+    return str(reason).replace("_", " ")
+
+
+def judged(verdict: object, reason: object) -> str:
+    """A verdict with its reason: ``rejected (near duplicate)``."""
+    return f"{verdict} ({words(reason)})" if reason else str(verdict)
 
 
 def table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:

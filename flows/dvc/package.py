@@ -23,6 +23,8 @@ from flows.dvc import dvcyaml
 NAME = "stillroom"
 """Of the distribution, as pip knows it."""
 is_project = versions.is_project
+RECORDS = {"data/withdrawn.jsonl": "", "data/decisions.jsonl": "", "data/start.json": "null\n"}
+"""What stages read and commands write, tracked in git: as it is before the first of these commands."""
 
 
 def rendered(root: Path) -> dict[str, str]:
@@ -61,6 +63,10 @@ def refresh(root: Path, say: Callable[[str], None]) -> None:
         return
     wanted = rendered(root)
     other = [path for path, text in wanted.items() if _text(root / path) != text]
+    table = _text(root / "dvc.yaml") or ""
+    for path, text in RECORDS.items():  # of one that this project has had, a loss is not to be hidden
+        if path not in table and not (root / path).exists():
+            files.write_text(root / path, text)
     for path in other:
         files.write_text(root / path, wanted[path])
     kept = (root / versions.FOLDER).glob("*.json")

@@ -27,7 +27,8 @@ from flows.history import git as calls
 from flows.history.ledger import Record
 
 INPUTS = (
-    "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl", "data/start.json",
+    "params.yaml", "dvc.yaml", "dvc.lock", "data/source.json", "data/withdrawn.jsonl",
+    "data/decisions.jsonl", "data/start.json",
 )  # fmt: skip
 """Those of which a run is made again (flows/run/reproduce.py)."""
 KEPT = (*INPUTS, "data/profile/profile.json")

@@ -33,9 +33,11 @@ __pycache__/
 _GITATTRIBUTES = """\
 # What lies here is hashed: no line ends are converted.
 * -text
-# Where two branches both changed a file. Lines are only added to the first: it has those of both. The others are made
-# by `stillroom run`: git keeps this branch's and calls it a conflict, `git add` ends that, and a run makes it right.
+# Where two branches both changed a file. Lines are only added to the first two, which then have those of both. The
+# others are made by `stillroom run`: git keeps this branch's and calls it a conflict, `git add` ends that, and
+# a run makes it right.
 data/withdrawn.jsonl merge=union
+data/decisions.jsonl merge=union
 data/source.json -merge linguist-generated
 metrics/*.json -merge linguist-generated
 dvc.lock -merge linguist-generated
@@ -113,7 +115,7 @@ def files(name: str, title: str, *, location: str, licence: str) -> dict[str, by
         FILE: presets.params(name, location=location, licence=licence),
         ".gitignore": _GITIGNORE, ".gitattributes": _GITATTRIBUTES, ".dvcignore": _DVCIGNORE,
         ".dvc/config": _DVC_CONFIG, ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-        "data/withdrawn.jsonl": "", "data/start.json": "null\n",
+        **package.RECORDS,
         "README.md": _README.format(
             name=title, preset=name, line=preset.line, measured=preset.measured, fetch=ledger.FETCH_COMMAND,
             pictures=f"data/samples/{presets.SAMPLES[0]}" if preset.samples else location,

@@ -111,6 +111,7 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
         pytest.param("data/withdrawn.jsonl", ("data", "report"), marks=pytest.mark.slow),
         ("data/withdrawn.jsonl", ("run", "--dry-run")),
         pytest.param("data/withdrawn.jsonl", ("run",), marks=pytest.mark.slow),
+        ("data/decisions.jsonl", ("run", "--dry-run")),
     ],
 )
 def test_a_conflict_that_was_left_is_named_before_anything_is_done(checkout, name, words):

@@ -52,6 +52,15 @@ def change(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+def test_a_record_that_a_later_package_reads_is_there_after_the_upgrade_and_a_lost_one_stays_lost(project):
+    table, record = project / "dvc.yaml", project / "data/decisions.jsonl"
+    package.refresh(project, pytest.fail)
+    assert not record.exists(), "the project had it: who lost it is told so by the stage"
+    table.write_text(table.read_text().replace("    - data/decisions.jsonl\n", ""))
+    package.refresh(project, lambda line: None)
+    assert record.read_text() == "" and "data/decisions.jsonl" in table.read_text()
+
+
 def changed(before):
     now = {one.name: one.record for one in PIPELINE}
     return {name for name, text in now.items() if text != before[versions.path(name)]}

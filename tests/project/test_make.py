@@ -276,6 +276,8 @@ def test_two_branches_that_withdraw_and_run_merge_into_what_a_run_makes_right(tm
     commit(data__withdrawn_jsonl="first\nours\n", dvc_lock="a: 3\n", metrics__clean_json="{3}\n")
     merged = subprocess.run(["git", "merge", "other"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert merged.returncode == 1
+    for name in ("withdrawn", "decisions"):
+        assert f"data/{name}.jsonl merge=union\n".encode() in content[".gitattributes"]
     assert sorted((tmp_path / "data/withdrawn.jsonl").read_text().split()) == ["first", "ours", "theirs"]
     assert ((tmp_path / "dvc.lock").read_text(), (tmp_path / "metrics/clean.json").read_text()) == ("a: 3\n", "{3}\n")
     shown = git(tmp_path, "status", "--porcelain").splitlines()
