@@ -93,7 +93,7 @@ class Known:
 def read(*, raw: Path, clean: Path) -> Known:
     """What is known of every image; UserError when data/raw or data/clean is not there."""
     named = ("arrival", "sha256", "source", "source_key", "matte", "member", "withdrawn")
-    judged = ("verdict", "pixel_sha256", "phash", "width", "height")
+    judged = ("verdict", "reason", "label", "pixel_sha256", "phash", "width", "height")
     index = manifest.read_any(raw / "index.parquet", named)
     verdicts = {row["arrival"]: row for row in manifest.read_any(clean / "verdicts.parquet", ("arrival", *judged))}
     blank = dict.fromkeys(judged)

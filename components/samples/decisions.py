@@ -45,6 +45,10 @@ class Decision:
         }  # fmt: skip
 
 
+Held = dict[tuple[str, bool], Decision]
+"""What holds, in order, by the image's SHA-256 and whether it is about its label (else its verdict)."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """What holds of one image: its verdict (a decision to keep or to reject) and its label, each None without one."""
@@ -71,16 +75,21 @@ def standing(path: Path) -> dict[str, Standing]:
 
 def in_force(found: Iterable[Decision]) -> dict[str, Standing]:
     """What holds after all of ``found``, in their order; images of which nothing holds any more are left out."""
-    held: dict[tuple[str, bool], Decision] = {}
+    held: Held = {}
     for each in found:
-        at = each.sha256, each.kind == "label"
-        if not each.undo:
-            held.pop(at, None)  # the newest goes to the end
-            held[at] = each
-        elif at in held and held[at].kind == each.kind:
-            del held[at]
+        take(held, each)
     names = dict.fromkeys(sha256 for sha256, _ in held)
     return {name: Standing(held.get((name, False)), held.get((name, True))) for name in names}
+
+
+def take(held: Held, new: Decision) -> None:
+    """Change ``held``, what holds so far, by the decision that comes next."""
+    at = new.sha256, new.kind == "label"
+    if not new.undo:
+        held.pop(at, None)  # the newest goes to the end
+        held[at] = new
+    elif at in held and held[at].kind == new.kind:
+        del held[at]
 
 
 def text(value: object, what: str) -> str:

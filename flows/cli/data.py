@@ -1,4 +1,4 @@
-"""The commands ``stillroom data ...``: add, withdraw, status, diff, report, export."""
+"""The commands ``stillroom data ...``: add, withdraw, status, diff, report, export; those of curators are beside."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.cli import curate
 from flows.cli.options import Folder, Json, enter
 from flows.workspace import exits
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
-    help="Add and withdraw images, show what there is and what changed, export it.",
+    help="Add and withdraw images, overrule what was found of them, show what there is and what changed, export it.",
     epilog="Examples: stillroom data status; stillroom data diff last now; "
     "stillroom data export --to out --format parquet",
 )  # fmt: skip
-
-
-def _sure(question: str) -> bool:
-    return typer.confirm(question, err=True)
 
 
 Kind = Literal["files", "urls", "parquet", "webdataset"]
@@ -110,7 +107,11 @@ def withdraw(
 
     request = withdraw.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,
                                  purge=purge)  # fmt: skip
-    withdraw.withdraw(enter(directory), request, say=exits.note, sure=(lambda _: True) if yes else _sure)
+    withdraw.withdraw(enter(directory), request, say=exits.note, sure=(lambda _: True) if yes else curate.sure)
+
+
+for command in curate.COMMANDS:
+    app.command()(command)
 
 
 @app.command()

@@ -8,6 +8,8 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, stage
+from components.samples import decisions, withdrawn
+from flows.data import edited
 from flows.dvc.freshness import Freshness
 from flows.workspace.paths import State
 
@@ -39,7 +41,8 @@ def status(state: State) -> dict[str, Any]:
         "splits": {name: numbers["split"].get(name, 0) for name in ("train", "val", "test", "quarantine")},
         "stale": [name for name in stale if stage(name) in stages()],
         "contract": contract,
-        "by_hand": _withdrawn(state),
+        "by_hand": len(withdrawn.names(state.root / edited.RECORD)),
+        "decisions": len(decisions.standing(state.root / edited.DECISIONS)),
     }
 
 
@@ -58,7 +61,13 @@ def lines(found: dict[str, Any]) -> str:
         rows.append(("images", "none yet: `stillroom data report` collects them, `dvc pull` fetches them"))
     if found["contract"] is not None:
         rows.append(("contract", "; ".join(map(visible, found["contract"])) or "holds"))
-    rows.append(("by hand", f"{found['by_hand']:,} withdrawn (data/withdrawn.jsonl)"))
+    rows.append(
+        (
+            "by hand",
+            f"{found['by_hand']:,} withdrawn (data/withdrawn.jsonl), "
+            f"{found['decisions']:,} decided by curators (data/decisions.jsonl)",
+        )
+    )
     stale = f"{', '.join(found['stale'])}: `stillroom run` brings them up to date" if found["stale"] else "nothing"
     rows.append(("stale", stale))
     return "\n".join(f"{name:>8}  {value}" for name, value in rows)
@@ -108,9 +117,3 @@ def _metrics(state: State, name: str) -> dict[str, Any]:
     """The numbers of stage ``name``, none before it has run; UserError when they are damaged."""
     path = state.root / stage(name).metrics
     return files.read_json_object(path, "`stillroom run` writes it again") if path.is_file() else {}
-
-
-def _withdrawn(state: State) -> int:
-    from components.samples import withdrawn
-
-    return len(withdrawn.names(state.root / "data/withdrawn.jsonl"))

@@ -13,8 +13,9 @@ from components.base.errors import UserError
 from components.html.page import visible
 from components.samples import catalogue, records, withdrawn
 from components.samples.catalogue import Known
-from flows.data import edited, erase, materialise
+from flows.data import edited, erase, materialise, named
 from flows.data.edited import RECORD
+from flows.data.named import images
 from flows.dvc import engine
 from flows.registry import impact, restore
 from flows.registry.publish import register_params
@@ -46,7 +47,8 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
     with lock.held(state.lock, what="stillroom data withdraw", wait=True, say=say):
         edited.check(state.root)  # before the record is written: the stages run after it
         known = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
-        asked = _asked(known, request)
+        asked = named.of(known, request.words, request.listed, request.source, what="withdraw",
+                         ways="ids, --list FILE or --source NAME")  # fmt: skip
         wanted = _unfinished(state, known, asked)
         if wanted:
             _refuse_all(known, wanted)
@@ -55,11 +57,11 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
             if request.dry_run:
                 say("nothing was done (--dry-run)")
                 return
-            if not sure(f"take {_images(len(wanted))} out of the working data?"):
+            if not sure(f"take {images(len(wanted))} out of the working data?"):
                 raise UserError("nothing was withdrawn")
             _carry_out(state, known, wanted, request.reason, say)
         else:
-            say(f"nothing to do: {_images(len(asked))} withdrawn already")
+            say(f"nothing to do: {images(len(asked))} withdrawn already")
             if request.dry_run:
                 return
             _erase_facts(state, known.rows)  # a kill may have come between the stages and the facts
@@ -67,30 +69,6 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
             _purge(state, say, sure)
         elif wanted:
             say(NOT_REACHED)
-
-
-def _asked(known: Known, request: Request) -> set[str]:
-    found: set[str] = set()
-    for word in request.words:
-        found |= known.named(word)
-    if request.listed:
-        try:
-            lines = request.listed.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--list {request.listed}: cannot be read ({error}): wanted one id a line") from None
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.startswith("#"):
-                try:
-                    found |= known.named(line.strip())
-                except UserError as error:
-                    raise UserError(f"{request.listed} line {number}: {error}") from None
-    if request.source:
-        found |= known.of_source(request.source)
-    if not (request.words or request.listed or request.source):
-        raise UserError("name what to withdraw: ids, --list FILE or --source NAME")
-    if not found:
-        raise UserError("nothing to withdraw: the list, or the source, holds no image of the present data")
-    return found
 
 
 def _unfinished(state: State, known: Known, asked: set[str]) -> set[str]:
@@ -109,19 +87,19 @@ def _refuse_all(known: Known, wanted: set[str]) -> None:
 def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
     rows = [row for row in known.rows if row["sha256"] in wanted]
     by_source = Counter(row["source"] for row in rows)
-    lines = [f"to withdraw: {_images(len(wanted))} ("
+    lines = [f"to withdraw: {images(len(wanted))} ("
              + ", ".join(f"{visible(name)} {count:,}" for name, count in sorted(by_source.items())) + ")"]  # fmt: skip
     lines += [f"  {row['sha256'][:16]} {visible(row['source'])}:{visible(row['source_key'])}" for row in rows[:_SHOWN]]
     if len(rows) > _SHOWN:
         lines.append(f"  and {len(rows) - _SHOWN:,} more")
     twins = known.same_pixels(wanted)
     if twins:
-        lines.append(f"{_images(len(twins))} with other bytes but the same pixels will be rejected; their bytes stay: "
+        lines.append(f"{images(len(twins))} with other bytes but the same pixels will be rejected; their bytes stay: "
                      + ", ".join(row["sha256"][:16] for row in twins[:_SHOWN]))  # fmt: skip
     near = known.near(wanted) - {row["sha256"] for row in twins}
     if near:
         lines.append(
-            f"{_images(len(near))} that look much the same will stay: "
+            f"{images(len(near))} that look much the same will stay: "
             + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
         )
     return [*lines, *impact.lines(state, wanted, known.near(wanted))]
@@ -130,7 +108,7 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
     records.append(state.root / RECORD, known.tombstones(new, reason))
-    say(f"{RECORD}: {_images(len(new))} added; commit it, so that they are not collected again")
+    say(f"{RECORD}: {images(len(new))} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
     rows = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
@@ -159,7 +137,3 @@ def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
     say(f"DVC's cache now holds the present state and the registered models only ({freed:.1f} MiB freed); remotes: "
         "`dvc gc --workspace --cloud`")  # fmt: skip
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"

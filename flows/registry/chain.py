@@ -2,6 +2,7 @@
 
 A version holds when every link does: what the ledger decided, MLflow's run, the commit of the code, dvc.lock, each
 object in DVC's cache against its hash, every file of the model against its manifest, and the sources with licences.
+What people withdrew or decided by hand is named with the hash of its record.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Link:
 
 BYTES = ("version", "ledger", "files")
 """The links without which a version is not what its number says."""
-QUICK = (*BYTES, "MLflow run", "commit", "dvc.lock", "sources")
+QUICK = (*BYTES, "MLflow run", "commit", "dvc.lock", "by hand", "sources")
 """All but those that hash what lies in DVC's cache."""
 
 
@@ -65,6 +66,7 @@ def verify_chain(versions: Versions, version: Any, *, only: Container[str] | Non
             ("objects", lambda: _objects(root, run)),
             ("model", lambda: [_model(versions, version, run)]),
             ("knee", lambda: _knee(root, run)),
+            ("by hand", lambda: [by_hand(run)]),
             ("sources", lambda: [_sources(run)]),
         ]
         if json.loads(run.files.get("data/start.json", b"null")):
@@ -254,6 +256,18 @@ def _sources(run: PipelineRun) -> Link:
     )
     mend = f"no record of {', '.join(unseen)}: run `stillroom look` and `stillroom run`" if unseen else ""
     return Link("sources", bool(sources) and not unseen, said or "none on record", mend)
+
+
+def by_hand(run: PipelineRun) -> Link:
+    """The records of what people did to the data, as the run read them; one of an earlier version may lack them."""
+    said = []
+    for path, what in (("data/withdrawn.jsonl", "withdrawn"), ("data/decisions.jsonl", "decided by curators")):
+        text = run.files.get(path, b"")
+        count = sum(bool(line.strip()) for line in text.split(b"\n"))
+        said.append(
+            f"{count:,} {what}" + (f" ({path}, SHA-256 {hashlib.sha256(text).hexdigest()[:12]})" if count else "")
+        )
+    return Link("by hand", True, ", ".join(said))
 
 
 def _start(history: History, run: PipelineRun) -> Link:
