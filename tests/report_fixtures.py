@@ -122,12 +122,26 @@ def data_states(
             kept.append((key, data, annotation["label"]))
         split = "quarantine" if drop and at == 7 else ("train", "train", "train", "val", "test")[founder % 5]
         splits.append({"arrival": at, "sha256": key, "group": group, "split": split, "row": row})
-    tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits}
+    tables = {"shard": shard, "index": index, "verdicts": verdicts, "pairs": pairs, "splits": splits,
+              "decisions": _decisions(verdicts) if drop else []}  # fmt: skip
     _write_tables(paths, tables, refuse=drop)
     _pack(paths["pixels"], kept, shape)
     places = [{"row": row, "x": row / images, "y": 1 - row / images} for row in range(len(kept))]
     manifest.write(paths["profile"] / "map.parquet", manifest.rows(places, manifest.MAP))
     return {**paths, "page": root / "reports" / "data.html"}
+
+
+def _decisions(verdicts: list[dict]) -> list[dict]:
+    """A label given by hand, a picture kept by hand, and two decisions that change nothing; all hostile."""
+    common = {"reason": SCRIPT, "who": SCRIPT}
+    about = [{name: verdicts[at % len(verdicts)][name] for name in ("sha256", "arrival", "source", "source_key")}
+             for at in (1, 3, 20)]  # fmt: skip
+    return [record(manifest.DECISIONS, **row, **common) for row in (
+        {**about[0], "decision": "label", "before": BREAKOUT, "after": SCRIPT},
+        {**about[1], "decision": "keep", "before": "rejected (near duplicate)", "after": "kept"},
+        {**about[2], "decision": "keep", "fault": "it was withdrawn"},
+        {"sha256": "e" * 64, "decision": "reject", "fault": "it never came from a source of this data"},
+    )]  # fmt: skip
 
 
 def _pair(a: int, b: int, *, distance: int = 5) -> dict:
@@ -144,6 +158,7 @@ def _write_tables(paths: dict[str, Path], tables: dict[str, list[dict]], *, refu
     manifest.write(paths["raw"] / "refused.parquet", manifest.rows(refused, manifest.REFUSED))
     manifest.write(paths["verdicts"] / "verdicts.parquet", manifest.rows(tables["verdicts"], manifest.VERDICTS))
     manifest.write(paths["verdicts"] / "pairs.parquet", manifest.rows(tables["pairs"], manifest.PAIRS))
+    manifest.write(paths["verdicts"] / manifest.OUTCOMES, manifest.rows(tables["decisions"], manifest.DECISIONS))
     manifest.write(paths["splits"] / "splits.parquet", manifest.rows(tables["splits"], manifest.SPLITS))
     for name in pack.SPLITS:
         rows = [entry["row"] for entry in tables["splits"] if entry["split"] == name and entry["row"] >= 0]

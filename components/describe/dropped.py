@@ -11,6 +11,7 @@ from components.describe.evidence import Evidence, Gallery
 from components.describe.overview import REASONS, Limits
 from components.html import page
 from components.html.page import Child, Safe, Section, cut, el
+from components.samples import manifest
 
 _GONE = {
     "gone": "No longer in its source. Should it come back, it takes its place again.",
@@ -35,7 +36,7 @@ def rejected(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
         rows = _doubtful_first(dropped[why == reason])
         cards = [_card(data, row, limits, gallery) for row in rows.head(limits.pictures).itertuples(index=False)]
         body.append(page.fold(
-            str(reason).replace("_", " "),
+            manifest.words(reason),
             el("p", REASONS.get(reason, ""), class_="note"),
             el("ul", cards, class_="strip") if cards else None,
             page.hidden(len(cards), len(rows), "images"),
@@ -87,8 +88,9 @@ def _card(data: Evidence, row: Any, limits: Limits, gallery: Gallery) -> Safe:
     twin = None if pd.isna(row.twin_arrival) else data.rows.get(int(row.twin_arrival))
     measured: list[Child] = [el("span", cut(row.detail, min(limits.characters, 2 * paircards.CARD), tell=False))]
     if twin is not None:
-        pictures.append(gallery.cell(twin.arrival, f"kept: {paircards.name(twin)}"))
-        kept = el("span", f"kept: {_brief(twin.source_key, limits)}")
+        # A copy of what a curator rejected stands beside that one, which is not kept.
+        pictures.append(gallery.cell(twin.arrival, f"{twin.verdict}: {paircards.name(twin)}"))
+        kept = el("span", f"{twin.verdict}: {_brief(twin.source_key, limits)}")
         pair = data.between.get((min(row.arrival, twin.arrival), max(row.arrival, twin.arrival)), row)
         measured = [el("span", paircards.line(pair, data.bits)), kept]
     words = [el("b", _brief(row.source_key, limits)), el("span", _brief(row.text, limits)), *measured]

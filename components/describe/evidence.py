@@ -40,6 +40,7 @@ class Evidence:
     images: pd.DataFrame
     refused: pd.DataFrame
     pairs: pd.DataFrame
+    decisions: pd.DataFrame
     header: pack.Header
     pixels: Path
     points: pd.DataFrame | None = None
@@ -117,6 +118,7 @@ def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path
         images=rows.set_index("arrival", drop=False).rename_axis(None),
         refused=manifest.read(raw / shards.REFUSED, manifest.REFUSED, stage="collect").to_pandas(),
         pairs=manifest.read(verdicts / "pairs.parquet", manifest.PAIRS, stage="clean").to_pandas(),
+        decisions=manifest.read(verdicts / manifest.OUTCOMES, manifest.DECISIONS, stage="clean").to_pandas(),
         header=header,
         pixels=pixels,
         points=None if profile is None else _read_map(profile, header.rows),

@@ -10,6 +10,7 @@ import pandas as pd
 from components.describe.evidence import Evidence
 from components.html import charts, page
 from components.html.page import Child, Safe, Section, cut, el
+from components.samples import manifest
 from components.samples.pack import SPLITS
 
 REASONS = {
@@ -22,6 +23,7 @@ REASONS = {
     "too_large": "More pixels than are accepted. It was never decoded.",
     "undecided": "Its decoder was stopped several times: out of time, or killed. It is tried again next time.",
     "withdrawn": "The same picture as one that was withdrawn by hand: it does not come back under another name.",
+    "curator": "A curator does not want it. The decision, with its reason, is listed below.",
     "metadata_missing": "The metadata has no row for it.",
 }
 NO_LABEL = "(no label)"
@@ -100,7 +102,7 @@ def came_in(data: Evidence, limits: Limits) -> Section:
     figures = [page.figure(charts.bars("From source to split", steps, unit="images"),
                            "Each bar counts images that are left after that step, then where they went.")]  # fmt: skip
     if len(reasons):
-        dropped = [(words(name), [number]) for name, number in ranked(reasons)]
+        dropped = [(manifest.words(name), [number]) for name, number in ranked(reasons)]
         figures.append(page.figure(charts.bars("Rejected, by reason", dropped, unit="images"),
                                    "Why images were left out. Each is shown below, with its evidence."))  # fmt: skip
     return Section("sources", "Sources and licences", [*body, page.side_by_side(*figures)])
@@ -167,11 +169,11 @@ def refused(data: Evidence, limits: Limits) -> Section:
     rows = data.refused
     if not len(rows):
         return Section("refused", "Files that were not imported", [page.empty("None: every file became an image.")])
-    reasons = [[words(name), page.count(number)] for name, number in ranked(rows["reason"].value_counts())]
+    reasons = [[manifest.words(name), page.count(number)] for name, number in ranked(rows["reason"].value_counts())]
     shown = [
         [
             cut(row.source_key, limits.characters),
-            words(row.reason),
+            manifest.words(row.reason),
             cut(row.detail, limits.characters),
             cut(row.source, limits.characters),
         ]
@@ -207,8 +209,3 @@ def grouped(data: Evidence) -> pd.DataFrame:
 def ranked(counts: pd.Series) -> list[tuple[str, int]]:
     """Names and counts, the most frequent first."""
     return sorted(((str(name), int(number)) for name, number in counts.items()), key=lambda pair: (-pair[1], pair[0]))
-
-
-def words(reason: object) -> str:
-    """A reason as it is read."""
-    return str(reason).replace("_", " ")

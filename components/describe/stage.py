@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.base import files
 from components.describe import evidence
+from components.describe.decided import decided
 from components.describe.dropped import rejected, withdrawn
 from components.describe.groups import groups, quarantine
 from components.describe.labels import balance, captions, labels
@@ -38,6 +39,7 @@ def describe(
         changes(),
         refused(data, limits),
         rejected(data, limits, gallery),
+        decided(data, limits, gallery),
         withdrawn(data, limits, gallery),
         groups(data, limits, gallery),
         sizes(data, limits),

@@ -27,6 +27,8 @@ _COLUMNS = {
     "splits/splits.parquet": ("arrival", "split", "group"),
 }  # fmt: skip
 NO_LABEL = "(no label)"
+VERDICT, LABEL = "curator_verdict", "curator_label"
+"""Columns of a row: why, and who, a curator decided on its verdict and on its label; None without a decision."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,25 @@ def read(*, raw: Path, clean: Path, splits: Path) -> State:
         tables[folder] = manifest.read_any(path, columns)
     locations = {row["arrival"]: row for row in tables["raw"]}
     splits_of = {row["arrival"]: row for row in tables["splits"]}
+    curated = _curated(clean)
     found: State = {}
     for row in tables["clean"]:
+        row |= {VERDICT: curated.get((row["sha256"], False)), LABEL: curated.get((row["sha256"], True))}
         location, split = locations.get(row["arrival"], {}), splits_of.get(row["arrival"], {})
         row["shard"], row["row"] = location.get("shard"), location.get("row")
         row["split"], row["group"] = split.get("split"), split.get("group")
         found[row["source"], row["source_key"], row["sha256"]] = row
     return found
+
+
+def _curated(clean: Path) -> dict[tuple[str, bool], str]:
+    """What curators decided and came to something, by image and whether it is about the label."""
+    path = clean / manifest.OUTCOMES
+    if not path.is_file():  # a state from before there were decisions
+        return {}
+    rows = manifest.read_any(path, ("sha256", "decision", "reason", "who", "fault"))
+    return {(row["sha256"], row["decision"] == "label"): f"{row['reason']}{', ' + row['who'] if row['who'] else ''}"
+            for row in rows if not row["fault"]}  # fmt: skip
 
 
 def compare(before: State, after: State) -> Changes:
@@ -112,16 +126,25 @@ def compare(before: State, after: State) -> Changes:
         else:
             assert old is not None and new is not None
             if any(old[name] != new[name] for name in ("verdict", "reason", "twin")):
-                changes.verdicts.append(Change(old, new, f"{judged(old)} → {judged(new)}"))
+                why = f"{judged(old)} → {judged(new)}{_decided(old, new, VERDICT)}"
+                changes.verdicts.append(Change(old, new, why))
             differ = [name for name in ANNOTATIONS if old[name] != new[name]]
             if differ:
-                changes.annotated.append(Change(old, new, ", ".join(differ)))
+                why = ", ".join(differ) + ("" if "label" not in differ else _decided(old, new, LABEL))
+                changes.annotated.append(Change(old, new, why))
     return changes
 
 
 def judged(row: Row) -> str:
     """The verdict of ``row`` with its reason."""
-    return f"{row['verdict']} ({str(row['reason']).replace('_', ' ')})" if row["reason"] else str(row["verdict"])
+    return manifest.judged(row["verdict"], row["reason"])
+
+
+def _decided(old: Row, new: Row, column: str) -> str:
+    """Whose decision made the difference, in words; "" where none did."""
+    if old[column] == new[column]:
+        return ""
+    return f"; decided by hand: {new[column]}" if new[column] else "; a decision was taken back"
 
 
 def _gone(new: Row | None, *, replaced: bool) -> str:

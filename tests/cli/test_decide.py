@@ -13,6 +13,7 @@ from data_fixtures import png
 from typer.testing import CliRunner
 
 from components.base.errors import UserError
+from components.diff import changes
 from components.samples import decisions, shards
 from flows.cli import app
 from flows.data import decide, diff, export, status
@@ -42,6 +43,10 @@ def rows(root):
 
 def stale(root):
     return status.status(State(root))["stale"]
+
+
+def states(root):
+    return {name: root / "data" / name for name in ("raw", "clean", "splits")}
 
 
 @pytest.fixture
@@ -87,6 +92,10 @@ def test_no_other_image_changes_its_verdict_label_or_split(done):
     found, _ = diff.diff(State(root), "HEAD", "now", pictures=5, target=root.parent / "page.html")
     assert [change.image["sha256"] for change in found.verdicts] == [WHOLE]
     assert [change.image["sha256"] for change in found.annotated] == [OTHER]
+    assert found.verdicts[0].why == f"kept → rejected (curator); decided by hand: blurred {HOSTILE}, Ann"
+    assert found.annotated[0].why == "label; decided by hand: I looked, Ann"
+    back = changes.compare(changes.read(**states(root)), changes.read(**states(built())))
+    assert back.annotated[0].why == "label; a decision was taken back"
     assert found.moved == found.added == found.removed == []
 
 

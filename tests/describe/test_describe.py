@@ -123,6 +123,23 @@ def test_what_is_gone_is_shown_and_what_was_withdrawn_by_hand_is_only_named(host
     assert 'class="px' not in by_hand
 
 
+def test_what_curators_decided_is_listed_the_newest_first_with_what_came_of_it(hostile, shown):
+    text = _section(hostile[0], "decided")
+    rows = re.findall(r"<tr>(.*?)</tr>", text.split("</thead>")[1], re.DOTALL)
+    assert [re.search(r"<td>(keep|label|reject)</td>", row)[1] for row in rows] == ["reject", "keep", "keep", "label"]
+    assert "it never came from a source of this data" in rows[0] and "e" * 16 in rows[0]
+    assert ">withdrawn</span>" in rows[1] and "it was withdrawn" in rows[1]
+    assert "rejected (near duplicate) → <b>kept</b>" in rows[2] and 'class="px soft raw0"' in rows[2]
+    assert "&lt;script&gt;" in rows[3] and "2 decisions of 4 changes nothing" in text
+    assert "Decided by curators" in shown["wide"].text
+
+
+def test_without_a_decision_one_sentence_says_so(tmp_path):
+    paths = made.data_states(tmp_path, images=12, drop=False)
+    describe(PARAMS, **paths)
+    assert "Nothing: every verdict is that of the rules." in _section(paths["page"], "decided")
+
+
 def test_a_picture_withdrawn_by_hand_is_a_frame_wherever_it_is_asked_for(tmp_path):
     paths = made.data_states(tmp_path)
     del paths["page"]
