@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from components.base import parallel, workers
 from components.collect.sources.source import Item, Refusal
-from components.decode import images
 from components.decode.picture import Damaged
 from components.decode.stripped import stripped
 
@@ -46,4 +45,4 @@ def each(items: Iterable[tuple[Item, bytes]]) -> Iterator[tuple[Item, bytes | Re
 
 
 def _lost(item: tuple[bytes, None], loss: workers.Loss) -> Bare:
-    return b"", ": ".join(images.lost((item[0], ""), loss))
+    return b"", f"{loss.why}, on these {len(item[0])} bytes"
