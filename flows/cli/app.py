@@ -15,7 +15,7 @@ from components.base.errors import UserError
 from components.base.stopping import Stopped
 from flows.cli import data, model, project, record
 from flows.cli.options import Folder, enter
-from flows.workspace import exits
+from flows.workspace import exits, lock
 from flows.workspace.processes import stoppable
 
 app = typer.Typer(
@@ -145,18 +145,25 @@ def ui(
 def serve(
     directory: Folder = Path(),
     cron: Annotated[str, typer.Option(help="When to run: minute hour day month weekday.")] = "0 3 * * *",
+    timezone: Annotated[
+        str | None,
+        typer.Option(help="Of --cron, such as Europe/Berlin.", show_default="this machine's, or TZ"),
+    ] = None,
 ) -> None:
     """Run the pipeline on a schedule, only when something changed, until Ctrl-C."""
     from flows.run import servers
 
     state = enter(directory)
-    with stoppable(), servers.prefect(state) as ready:
+    alone = lock.held(state.folder / "serve.lock", what="stillroom serve", wait=False, say=exits.note)
+    with stoppable(), alone, servers.prefect(state) as ready:
         from flows.run import nightly
 
+        when = nightly.schedule(cron, timezone)
         ready()
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print(f"runs at `{cron}` when something changed, scheduled by Prefect at {at}; Ctrl-C ends it", flush=True)
-        nightly.serve(state, cron)
+        print(f"runs at `{cron}` ({when.timezone}) when something changed, scheduled by Prefect at {at}; "
+              "Ctrl-C ends it", flush=True)  # fmt: skip
+        nightly.serve(state, when)
 
 
 def main() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import tzlocal
 from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
 
@@ -17,12 +20,19 @@ from flows.run.flow import call, pipeline
 from flows.workspace import lock
 from flows.workspace.paths import State
 
+ROOT = "STILLROOM_SERVED"
+"""Environment: the checkout that is served.
+
+No flow takes a path: whoever reaches Prefect's API, which asks nobody for a password, could have another folder's
+dvc.yaml run.
+"""
+
 
 @flow(name="nightly", flow_run_name="nightly run in progress", persist_result=False)
-def nightly(root: str) -> str:
+def nightly() -> str:
     """Look at the source and, only when something changed, run the pipeline; returns the result in one line."""
     log = get_run_logger()
-    state = State(Path(root))
+    state = State(Path(os.environ[ROOT]))
     state.enter()
     with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.begun(state.root, log.info):
         edited.check(state.root)
@@ -35,22 +45,30 @@ def nightly(root: str) -> str:
             line = "nothing to do"
         else:
             schema.check(state.root)
-            result = pipeline(root, (), lambda name, how: log.info("%s: %s", name, how))
+            result = pipeline(str(state.root), (), lambda name, how: log.info("%s: %s", name, how))
             line = f"{result['name']} version {result['version']}: {result['reason']}"
     log.info(line)
     call(line)
     return line
 
 
-def serve(state: State, cron: str) -> None:
-    """Start a run at the times of ``cron``, one at a time, until Ctrl-C or SIGTERM."""
+def schedule(cron: str, timezone: str | None) -> CronSchedule:
+    """``cron`` in ``timezone``, that of this machine unless given; UserError when either is none."""
     try:
-        CronSchedule(cron=cron)
+        zone = timezone or tzlocal.get_localzone_name()
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        named = f"--timezone {timezone!r}" if timezone else f"TZ={os.environ.get('TZ', '')!r}"
+        raise UserError(f"{named}: not a time zone, such as Europe/Berlin or UTC") from None
+    try:
+        return CronSchedule(cron=cron, timezone=zone)
     except ValueError:
         raise UserError(f"--cron {cron!r}: not a cron schedule of five fields, such as '0 3 * * *'") from None
+
+
+def serve(state: State, when: CronSchedule) -> None:
+    """Start a run at the times of ``when``, one at a time, until Ctrl-C or SIGTERM."""
     # Prefect's runner does not await its own stop when SIGTERM comes.
     warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
-    nightly.serve(
-        name="nightly", cron=cron, parameters={"root": str(state.root)}, limit=1, pause_on_shutdown=False,
-        print_starting_message=False,
-    )  # fmt: skip
+    os.environ[ROOT] = str(state.root)  # of the processes that runs are made in
+    nightly.serve(name="nightly", schedules=[when], limit=1, pause_on_shutdown=False, print_starting_message=False)

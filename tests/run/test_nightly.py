@@ -46,6 +46,17 @@ def wait_for(condition, seconds: float = 90.0):
     return found
 
 
+def ended(served: str, run: dict) -> str:
+    """The state in which a flow run ends."""
+    only = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+
+    def state():
+        (found,) = call(f"{served}/api/flow_runs/filter", only)
+        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and found["state_type"]
+
+    return wait_for(state)
+
+
 @pytest.fixture
 def served(finished, tmp_path):
     """`stillroom serve` in a copy of the finished checkout, whose Prefect notes its runs; that one's address."""
@@ -68,18 +79,38 @@ def test_the_schedule_starts_runs_and_they_do_nothing_when_nothing_changed(serve
     runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
     assert {run["state_name"] for run in runs} == {"Scheduled"}  # prefect 3.8.8 with sqlalchemy 2.1 makes none
     run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-    only = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-
-    def state():
-        (found,) = call(f"{served}/api/flow_runs/filter", only)
-        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and found["state_type"]
-
-    assert wait_for(state) == "COMPLETED"
+    assert ended(served, run) == "COMPLETED"
     wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}  # they arrive a moment after the state
     wait_for(lambda: "nothing to do" in {line["message"] for line in call(f"{served}/api/logs/filter", wanted)})
 
 
-def test_a_schedule_that_is_none_is_one_line(finished):
-    done = stillroom(finished[0], "serve", "--cron", "every night")
+def test_a_run_takes_no_folder_from_whoever_reaches_the_server_and_one_serves(served, finished, tmp_path):
+    runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
+    assert runs[0]["parameters"] == {}
+    body = {"state": {"type": "SCHEDULED"}, "parameters": {"root": str(finished[0])}}
+    run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", body)
+    assert ended(served, run) in ("FAILED", "CRASHED"), "the flow has no such parameter"
+    second = stillroom(tmp_path / "checkout", "serve")
+    assert second.returncode == 2 and "in use by `stillroom serve` (process" in second.stderr
+
+
+@pytest.mark.parametrize(("options", "line"), [
+    (("--cron", "every night"), "--cron 'every night': not a cron schedule of five fields, such as"),
+    (("--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus': not a time zone, such as Europe/Berlin"),
+])  # fmt: skip
+def test_a_schedule_that_is_none_is_one_line(finished, options, line):
+    done = stillroom(finished[0], "serve", *options)
     assert done.returncode == 2, done.stderr
-    assert "not a cron schedule of five fields" in done.stderr and "Traceback" not in done.stderr
+    assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == "", "nothing was announced"
+
+
+def test_a_schedule_is_meant_in_the_machine_s_own_time(monkeypatch):
+    from flows.run import nightly
+
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    nightly.tzlocal.reload_localzone()
+    assert nightly.schedule("0 3 * * *", None).timezone == "Asia/Tokyo"
+    assert nightly.schedule("0 3 * * *", "Europe/Berlin").timezone == "Europe/Berlin"
+    monkeypatch.undo()
+    nightly.tzlocal.reload_localzone()
