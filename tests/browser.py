@@ -27,7 +27,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-default-apps",
     "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe",
 )  # fmt: skip
 TIMEOUT = 60.0  # seconds for any one answer
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -135,10 +135,12 @@ class Browser:
         self._profile.cleanup()
 
     def open(
-        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, evaluate: str = "",
+        self, path: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False, evaluate: str = "",
         unfold: bool = False,
     ) -> Shown:  # fmt: skip
-        """Render the file at ``path``; ``evaluate`` is a JavaScript expression for ``values["result"]``."""
+        """Render the file at ``path``, or the address that it is; ``evaluate`` is a JavaScript expression, or a promise
+        of one, for ``values["result"]``.
+        """
         self._events.clear()
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
@@ -148,7 +150,7 @@ class Browser:
         self._call("Emulation.setDeviceMetricsOverride", metrics, session)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]}, session)
-        url = path.resolve().as_uri()
+        url = path if isinstance(path, str) else path.resolve().as_uri()
         self._call("Page.navigate", {"url": url}, session)
         self._until("Page.loadEventFired", session)
         if unfold:
@@ -183,7 +185,9 @@ class Browser:
         return console, requests
 
     def _script(self, expression: str, session: str) -> Any:
-        answer = self._call("Runtime.evaluate", {"expression": expression, "returnByValue": True}, session)
+        answer = self._call(
+            "Runtime.evaluate", {"expression": expression, "returnByValue": True, "awaitPromise": True}, session
+        )
         if "exceptionDetails" in answer:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")

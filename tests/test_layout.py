@@ -20,7 +20,7 @@ ROOMS = (
     "components.base", "components.decode", "components.samples", "components.html", "components.embed",
     "components.diffusion", "components.networks", "components.dataset", "components.model",
     "components.collect", "components.clean", "components.resize", "components.split", "components.profile",
-    "components.describe", "components.diff", "components.contract", "components.export",
+    "components.describe", "components.diff", "components.review", "components.contract", "components.export",
     "components.train", "components.evaluate", "components.report", "components.register", "components.distil",
     "components.pipeline", "components.__main__",
     "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",

@@ -17,7 +17,7 @@ def decided(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     title = "Decided by curators"
     rows = data.decisions.iloc[::-1]
     if not len(rows):
-        return Section("decided", title, [page.empty("Nothing: every verdict is that of the rules.")])
+        return Section("decided", title, [page.empty("Nothing: every verdict is that of the rules."), _how()])
     shown = rows.head(limits.rows).itertuples(index=False)
     cells = [_cells(data, row, limits, gallery, pictured=at < limits.pictures) for at, row in enumerate(shown)]
     header = ["Image", "", "Decision", "Before and after", "Reason", "Who"]
@@ -26,8 +26,13 @@ def decided(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
         page.note("Decisions stand above the rules (", el("code", "data/decisions.jsonl"), "). Each changes the image "
                   "that it names, and a rejection the copies of it too; groups and splits stay. ",
                   f"{page.plural(idle, 'decision')} of {len(rows):,} changes nothing at present." if idle else ""),
+        _how(),
         page.table(header, cells, caption="Decisions, the newest first", total=len(rows)),
     ])  # fmt: skip
+
+
+def _how() -> Child:
+    return page.note(el("code", "stillroom data review"), " opens a page on which verdicts and labels are overruled.")
 
 
 def _cells(data: Evidence, row: Any, limits: Limits, gallery: Gallery, *, pictured: bool) -> list[Child]:

@@ -22,7 +22,7 @@ _COLUMNS = {
     "raw/index.parquet": ("arrival", "shard", "row"),
     "clean/verdicts.parquet": (
         "arrival", "sha256", "source", "source_key", "text", "label", "licence", "group_key", "matte", "size",
-        "verdict", "reason", "detail", "twin", "width", "height", "format",
+        "verdict", "reason", "detail", "twin", "distance", "difference", "width", "height", "format",
     ),
     "splits/splits.parquet": ("arrival", "split", "group"),
 }  # fmt: skip

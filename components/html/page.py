@@ -2,11 +2,14 @@
 
 ``el("td", name, class_="key")`` makes an element; its children are text (escaped), ``Safe`` markup (kept),
 None (nothing), or lists of these.  ``document`` wraps sections into one file that asks nobody for anything: no
-script at all, no font, no address, pictures as data, and a content policy that holds the reader to it.
+font, no address, pictures as data, and a content policy that holds the reader to it.  No page has a script but the one
+that takes decisions (components/review), and its policy allows just that text.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -181,10 +184,21 @@ def figures(number: float | None, digits: int = 3) -> str:
     return f"{float(text):,.0f}" if "e" in text or abs(float(text)) >= 1000 else text
 
 
-def document(title: str, lede: Child, sections: Sequence[Section], *, css: str = "") -> str:
+def policy(script: str, *, connect: bool = False) -> str:
+    """The content policy of a page that runs our own ``script``, "" for none, and with ``connect`` asks its server."""
+    if not script:
+        return POLICY
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"{POLICY}; script-src 'sha256-{digest}'" + ("; connect-src 'self'" if connect else "")
+
+
+def document(
+    title: str, lede: Child, sections: Sequence[Section], *, css: str = "", script: str = "", connect: bool = False
+) -> str:
     """The whole file: ``lede`` under the title, then a table of contents and ``sections``.
 
     ``css`` carries the pictures.  It comes last, so that a reader sees the text before megabytes of sheets are read.
+    ``script`` is text of our own with nothing put into it; a page has none unless it takes decisions.
     """
     contents = [el("li", el("a", part.title, href=f"#{part.key}")) for part in sections]
     body = [
@@ -193,7 +207,7 @@ def document(title: str, lede: Child, sections: Sequence[Section], *, css: str =
     head = el(
         "head",
         el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        el("meta", http_equiv="Content-Security-Policy", content=policy(script, connect=connect)),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("meta", name="referrer", content="no-referrer"),
@@ -207,7 +221,10 @@ def document(title: str, lede: Child, sections: Sequence[Section], *, css: str =
         el("header", el("p", "Stillroom", class_="brand"), el("h1", title), el("div", lede, class_="lede")),
         el("nav", el("h2", "Contents"), el("ol", contents), aria_label="Contents"),
         el("main", body, id="content"),
-        el("footer", el("p", "One self-contained file. It loads nothing and runs no script.")),
+        el(
+            "footer", el("p", f"One self-contained file. It loads nothing and runs {'one' if script else 'no'} script.")
+        ),
         Safe(f"<style>{css}</style>") if css else None,
+        Safe(f"<script>{script}</script>") if script else None,
     )
     return f'<!doctype html>\n<html lang="en">\n{head}\n{page}\n</html>\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,26 @@ def decide(
     decide.take_in(enter(directory), file.absolute(), dry_run=dry_run, say=exits.note, sure=_asked(yes))
 
 
+def review(
+    directory: Folder = Path(),
+    page: Annotated[
+        bool, typer.Option("--page", help="Write the page to reports/review.html instead, and serve nothing.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of 127.0.0.1; 0: a free one.", min=0, max=65535)] = 0,
+    pictures: Annotated[
+        int, typer.Option(help="Pictures in each section of the page, at most.", min=2, max=5000)
+    ] = 200,
+) -> None:
+    """Open a page on which you keep, reject and label by clicks; each is put on record at once."""
+    from flows.data import review
+
+    state = enter(directory)
+    if page:
+        typer.echo(f"Page: {os.path.relpath(review.write(state, pictures=pictures))}")
+    else:
+        review.serve(state, pictures=pictures, port=port)
+
+
 def decisions(directory: Folder = Path(), as_json: Json = False) -> None:
     """Print the decisions that hold and what came of each, the newest last."""
     from flows.data import decide
@@ -93,4 +114,4 @@ def _decide(
     decide.decide(enter(directory), request, say=exits.note, sure=_asked(yes))
 
 
-COMMANDS = (keep, reject, label, decide, decisions)
+COMMANDS = (keep, reject, label, review, decide, decisions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,8 @@ class Desk:
 
     def write(self) -> None:
         """Add what was taken to the record."""
-        records.append(self._root / DECISIONS, self.taken)
+        if self.taken:
+            records.append(self._root / DECISIONS, self.taken)
         self.taken = []
 
     def _was(self, new: Decision, rows: list[dict[str, Any]], name: str) -> str:
@@ -136,17 +138,41 @@ def take_in(
         _finish(desk, was, "decide about", dry_run, say=say, sure=sure)
 
 
+def one(state: State, line: Mapping[str, Any]) -> str:
+    """Put the one decision that the review page sends on record, and say in a few words what was."""
+    new = said(line, git.user(state.root))
+    # A run may go on for hours: who clicks is told of it, and does not wait.
+    with _desk(state, "stillroom data review", say=lambda line: None, wait=False) as (desk, _):
+        was = desk.take(new)
+        desk.write()
+    return f"{new.kind}{' taken back' if new.undo else ''}: {was}" if was else "nothing to do: all is so already"
+
+
 def said(line: Mapping[str, Any], who: str) -> Decision:
     """What the review page says, which knows not ``who`` decides; UserError for what is no decision."""
     return decisions.parse({"label": None, "undo": False, **line, "who": who})
 
 
 @contextlib.contextmanager
-def _desk(state: State, what: str, say: Callable[[str], None]) -> Iterator[tuple[Desk, Known]]:
-    with lock.held(state.lock, what=what, wait=True, say=say):
+def _desk(state: State, what: str, say: Callable[[str], None], *, wait: bool = True) -> Iterator[tuple[Desk, Known]]:
+    with lock.held(state.lock, what=what, wait=wait, say=say):
         edited.check(state.root)
-        known = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean")
+        raw, clean = state.root / "data/raw", state.root / "data/clean"
+        known = _known(raw, clean, tuple(_stamp(path) for path in (raw / "index.parquet", clean / "verdicts.parquet")))
         yield Desk(known, state.root), known
+
+
+@functools.lru_cache(maxsize=1)  # a second at 60,000 images, which no click is to take again
+def _known(raw: Path, clean: Path, stamps: tuple[tuple[int, ...], ...]) -> Known:
+    return catalogue.read(raw=raw, clean=clean)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Other for another file."""
+    if not path.is_file():
+        return ()
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _finish(

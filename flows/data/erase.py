@@ -10,7 +10,13 @@ from components.collect.web import store
 from components.samples import facts, pack
 from flows.workspace.paths import State
 
-PAGES = ("reports/changes.html", "reports/model.html", "reports/decision.html", "reports/contract.html")
+PAGES = (
+    "reports/changes.html",
+    "reports/model.html",
+    "reports/decision.html",
+    "reports/contract.html",
+    "reports/review.html",
+)
 """Pages that may show an image and that no data stage writes again."""
 
 

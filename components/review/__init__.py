@@ -1,0 +1,1 @@
+"""The page on which a curator looks at verdicts and overrules them."""

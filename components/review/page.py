@@ -1,0 +1,199 @@
+"""The review page: what a curator may overrule, with buttons that make decisions.
+
+As a file it keeps them until they are saved as a file of decisions; from the server of `stillroom data review`, whose
+``token`` it carries, each click is one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.diff.changes import Change, Row, judged
+from components.diff.page import Pictures
+from components.html.page import (  # fmt: skip
+    Child,
+    Safe,
+    Section,
+    cut,
+    document,
+    el,
+    empty,
+    fold,
+    hidden,
+    note,
+    visible,
+)
+from components.review import script
+from components.samples import manifest
+from components.samples.decisions import KINDS, Decision, Kind, Standing
+
+_WORDS = 80  # characters of a name or caption beside a picture
+_MEMBERS = 24  # pictures of one group
+_LABELS = 2000  # labels that the page proposes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Most pictures in each section, side of a picture in pixels."""
+
+    pictures: int = 200
+    side: int = 64
+
+
+def render(
+    rows: Sequence[Row], standing: Mapping[str, Standing], *, raw: Path, gone: frozenset[str], limits: Limits,
+    token: str = "",
+) -> str:  # fmt: skip
+    """The page about ``rows`` (components.diff.changes.read), in order of arrival; ``gone`` is never shown."""
+    pictures = Pictures(raw, raw, limits.side, gone=gone)
+    by = {row["sha256"]: row for row in reversed(rows)}  # the first of each content, or the one that is kept
+    by |= {row["sha256"]: row for row in rows if row["verdict"] == "kept"}
+    cards = _Cards(by, standing, pictures, limits)
+    mixed, others = _groups(rows)
+    sections = [
+        _rejected(rows, cards),
+        cards.groups("labels", "Alike, labelled differently", mixed,
+                     "One of the labels of such a group may be wrong: write the right one below, then click."),
+        cards.groups("alike", "Alike, and kept", others,
+                     "Pictures of one group, which lie in one split. Reject those that add nothing."),
+        _standing(standing, cards),
+    ]  # fmt: skip
+    said = {row["label"] for row in rows if row["label"] is not None}
+    labels = sorted(label for label in said if label == visible(label))  # others cannot be picked from a list
+    lede = [
+        el("p", "Write the reason below once, then click: it goes on record with each decision. ",
+           "Every click is saved at once." if token else ["Save them as a file at the end: ",
+           el("code", "stillroom data decide decisions.jsonl"), " takes it in."]),
+        _desk(labels, token),
+    ]  # fmt: skip
+    css = script.CSS + pictures.css()
+    return document("Review", lede, sections, css=css, script=script.SCRIPT, connect=bool(token))
+
+
+def _desk(labels: Sequence[str], token: str) -> Safe:
+    """The fields that every click uses."""
+    proposed = el("datalist", [el("option", value=label) for label in labels[:_LABELS]], id="labels")
+    return el(
+        "div",
+        el("label", "Reason", el("input", id="reason", maxlength=500, autocomplete="off")),
+        el("label", "New label, for Label", el("input", id="label", maxlength=500, list="labels", autocomplete="off")),
+        None if token else el("button", "Save decisions", type="button", id="save"),
+        proposed, el("p", id="said", role="status"), id="desk", data_token=token,
+    )  # fmt: skip
+
+
+def _rejected(rows: Sequence[Row], cards: _Cards) -> Section:
+    """What rules rejected and can be kept, by reason, the most doubtful first."""
+    title, body = (
+        "Rejected by a rule",
+        [note("The rejected picture is on the left, the one that it repeats beside it.")],
+    )
+    found = [row for row in rows if row["verdict"] == "rejected" and row["reason"] in manifest.KEEPABLE]
+    for reason in manifest.KEEPABLE:
+        mine = [row for row in found if row["reason"] == reason and not cards.kept(row)]
+        mine.sort(key=lambda row: (-(row["distance"] or 0), -(row["difference"] or 0)))
+        if mine:
+            body.append(fold(manifest.words(reason), *cards.strip(mine), open_=True, count=len(mine)))
+    return Section("rejected", title, body if body[1:] else [empty("No picture that could be kept was rejected.")])
+
+
+def _standing(standing: Mapping[str, Standing], cards: _Cards) -> Section:
+    """The decisions that hold, the newest first; each can be taken back."""
+    title = "Decisions that hold"
+    found = [(name, held) for name, held in standing.items()][::-1]
+    if not found:
+        return Section("standing", title, [empty("None yet.")])
+    made = [cards.decided(name, held) for name, held in found[: cards.limits.pictures]]
+    return Section("standing", title, [el("ul", made, class_="strip"), hidden(len(made), len(found), "images")])
+
+
+def _groups(rows: Sequence[Row]) -> tuple[list[list[Row]], list[list[Row]]]:
+    """The groups of two or more kept pictures: those with several labels, and the others; the largest first."""
+    by: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["verdict"] == "kept" and row["group"]:
+            by.setdefault(row["group"], []).append(row)
+    found = sorted((each for each in by.values() if len(each) > 1), key=lambda each: (-len(each), each[0]["arrival"]))
+    several = [len({row["label"] for row in each} - {None}) > 1 for each in found]
+    return ([each for each, mixed in zip(found, several, strict=True) if mixed],
+            [each for each, mixed in zip(found, several, strict=True) if not mixed])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Cards:
+    """Pictures with their names and buttons; ``by`` has one row of each content."""
+
+    by: Mapping[str, Row]
+    standing: Mapping[str, Standing]
+    pictures: Pictures
+    limits: Limits
+
+    def kept(self, row: Row) -> bool:
+        """Whether another row of the same bytes is kept, so that there is nothing to be kept."""
+        return bool(self.by[row["sha256"]]["verdict"] == "kept")
+
+    def strip(self, rows: Sequence[Row]) -> list[Child]:
+        """The cards of rejected pictures, each beside its twin."""
+        made = [self._card(row, ("keep", "label")) for row in rows[: self.limits.pictures]]
+        return [el("ul", made, class_="strip"), hidden(len(made), len(rows), "images")]
+
+    def groups(self, key: str, title: str, found: Sequence[Sequence[Row]], words: str) -> Section:
+        """A section of ``found``, as many as there is room for."""
+        body: list[Child] = [note(words)]
+        room, shown = self.limits.pictures, 0
+        for each in found:
+            if room < 2:
+                break
+            made = [self._card(row, ("reject", "label")) for row in each[: min(room, _MEMBERS)]]
+            room, shown = room - len(made), shown + 1
+            names = ", ".join(sorted({cut(row["label"], _WORDS, tell=False) for row in each} - {""})) or "no label"
+            body.append(fold(names, el("ul", made, class_="strip"), hidden(len(made), len(each), "images"),
+                             open_=shown <= 12, count=len(each)))  # fmt: skip
+        return Section(key, title, [*body, hidden(shown, len(found), "groups")] if found else [empty("None.")])
+
+    def decided(self, name: str, held: Standing) -> Safe:
+        """What is decided about an image, whether it is there or not, with buttons that take it back."""
+        row = self.by.get(name)
+        words: list[Child] = [el("span", f"{_short(each)}: {cut(each.reason, _WORDS, tell=False)}",
+                                 f" ({each.who})" if each.who else "") for each in held.all]  # fmt: skip
+        buttons = [_button(each.kind, f"Take back: {each.kind}", undo=True) for each in held.all]
+        picture = self._picture(row) if row else None
+        return self._item(name, picture, [el("b", self._name(row) if row else name[:16]), *words], buttons)
+
+    def _card(self, row: Row, kinds: Sequence[Kind]) -> Safe:
+        twin = self.by.get(row["twin"] or "")
+        shown: Child = self._picture(row)
+        words: list[Child] = [el("b", self._name(row)), el("span", cut(row["text"], _WORDS, tell=False)),
+                              el("span", "no label" if row["label"] is None else f"label: {row['label']}")]  # fmt: skip
+        if twin:
+            shown = el("div", shown, self._picture(twin), class_="both")
+            words.append(el("span", f"{judged(twin)}: {self._name(twin)}"))
+        if row["detail"]:
+            words.append(el("span", cut(row["detail"], 2 * _WORDS, tell=False)))
+        so_far = ", ".join(map(_short, self.standing.get(row["sha256"], Standing()).all))
+        return self._item(row["sha256"], shown, words, [_button(kind, kind.capitalize()) for kind in kinds],
+                          so_far=so_far, wide=row["verdict"] != "kept")  # fmt: skip
+
+    def _item(
+        self, name: str, picture: Child, words: list[Child], buttons: list[Safe], *, so_far: str = "",
+        wide: bool = True,
+    ) -> Safe:  # fmt: skip
+        text = el("div", words, el("div", buttons, class_="do"), el("output", so_far), class_="words")
+        return el("li", picture, text, class_="pair" if wide else "cell", data_sha=name)
+
+    def _picture(self, row: Row) -> Safe:
+        return self.pictures.cell(Change(None, row), self._name(row))
+
+    def _name(self, row: Row) -> str:
+        return cut(row["source_key"], _WORDS, tell=False) or row["sha256"][:16]
+
+
+def _short(decision: Decision) -> str:
+    return decision.kind if decision.label is None else f"{decision.kind} {decision.label}"
+
+
+def _button(kind: Kind, words: str, *, undo: bool = False) -> Safe:
+    assert kind in KINDS
+    return el("button", words, type="button", data_do=kind, data_undo=undo)

@@ -1,0 +1,43 @@
+"""`stillroom data review`: the page on which a curator decides, as a file or from a server on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.base import files
+from components.base.errors import UserError
+from components.diff import changes
+from components.review import page
+from components.samples import decisions, withdrawn
+from flows.data import edited, reviewserver
+from flows.workspace.paths import State
+from flows.workspace.processes import stoppable
+
+PAGE = Path("reports/review.html")
+
+
+def render(state: State, *, pictures: int, token: str = "") -> str:
+    """The review page of the data as it lies here; UserError when there is none."""
+    edited.check(state.root)
+    data = state.root / "data"
+    if not (data / "splits/splits.parquet").is_file():
+        raise UserError("there is nothing to review yet: `stillroom data report` collects the images and judges them")
+    rows = sorted(changes.read(raw=data / "raw", clean=data / "clean", splits=data / "splits").values(),
+                  key=lambda row: row["arrival"])  # fmt: skip
+    return page.render(
+        rows, decisions.standing(state.root / edited.DECISIONS), raw=data / "raw",
+        gone=withdrawn.names(state.root / edited.RECORD), limits=page.Limits(pictures=pictures), token=token,
+    )  # fmt: skip
+
+
+def serve(state: State, *, pictures: int, port: int) -> None:
+    """Serve the page from loopback until Ctrl-C; each click is put on record."""
+    with stoppable():
+        render(state, pictures=2)  # what is wrong is told here, not in the browser
+        reviewserver.serve(state, lambda token: render(state, pictures=pictures, token=token), port=port)
+
+
+def write(state: State, *, pictures: int) -> Path:
+    """Write the page that makes a file of decisions to reports/review.html."""
+    files.write_text(state.root / PAGE, render(state, pictures=pictures))
+    return state.root / PAGE
