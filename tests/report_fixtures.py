@@ -12,7 +12,7 @@ import pyarrow as pa
 from browser import Browser, Shown
 from PIL import Image
 
-from components.samples import drawn, manifest, pack
+from components.samples import drawn, looks, manifest, pack
 from components.samples.spec import image, sizes
 
 SCRIPT = "<script>document.title='stolen';alert(1)</script>"
@@ -128,6 +128,8 @@ def data_states(
     _pack(paths["pixels"], kept, shape)
     places = [{"row": row, "x": row / images, "y": 1 - row / images} for row in range(len(kept))]
     manifest.write(paths["profile"] / "map.parquet", manifest.rows(places, manifest.MAP))
+    flags = {"row": list(range(5)), "flag": ["dark", "blurred", "dark", "long", "small"]}
+    manifest.write(paths["profile"] / looks.TABLE, manifest.table(flags, manifest.LOOKS))
     return {**paths, "page": root / "reports" / "data.html"}
 
 

@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from components.decode import images
 from components.html.page import Safe
 from components.html.sprites import Sprites, blank
-from components.samples import manifest, pack, shards
+from components.samples import looks, manifest, pack, shards
 
 UNSHOWABLE = {
     "damaged": "damaged", "not_an_image": "not an image", "format": "format", "too_large": "too large",
@@ -35,6 +35,7 @@ class Evidence:
     ``row`` (in the pack, -1 for none) from the split; and ``shard`` and ``shard_row``, where its bytes lie ("" and -1
     for an image that was withdrawn by hand).
     ``points``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
+    ``flags``: ``row`` and ``flag`` of the images that are worth a look; None without a profile.
     """
 
     images: pd.DataFrame
@@ -44,6 +45,7 @@ class Evidence:
     header: pack.Header
     pixels: Path
     points: pd.DataFrame | None = None
+    flags: pd.DataFrame | None = None
 
     @cached_property
     def kept(self) -> pd.DataFrame:
@@ -122,6 +124,7 @@ def read(*, raw: Path, verdicts: Path, pixels: Path, splits: Path, profile: Path
         header=header,
         pixels=pixels,
         points=None if profile is None else _read_map(profile, header.rows),
+        flags=None if profile is None else _read_flags(profile, header.rows),
     )
 
 
@@ -129,6 +132,13 @@ def _read_map(profile: Path, rows: int) -> pd.DataFrame:
     found = manifest.read(profile / MAP, manifest.MAP, stage="profile").to_pandas()
     if len(found) and not (found["row"].between(0, rows - 1).all() and found[["x", "y"]].stack().between(0, 1).all()):
         raise UserError(f"{profile / MAP}: rows or places that are not of this pack: run stage 'profile' again")
+    return found
+
+
+def _read_flags(profile: Path, rows: int) -> pd.DataFrame:
+    found = manifest.read(profile / looks.TABLE, manifest.LOOKS, stage="profile").to_pandas()
+    if len(found) and not (found["row"].between(0, rows - 1).all() and found["flag"].isin(looks.FLAGS).all()):
+        raise UserError(f"{profile / looks.TABLE}: rows or flags that are not of this pack: run stage 'profile' again")
     return found
 
 

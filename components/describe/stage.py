@@ -9,6 +9,7 @@ from components.base import files
 from components.describe import evidence
 from components.describe.decided import decided
 from components.describe.dropped import rejected, withdrawn
+from components.describe.flagged import flagged
 from components.describe.groups import groups, quarantine
 from components.describe.labels import balance, captions, labels
 from components.describe.overview import Limits, came_in, changes, refused, summary
@@ -47,6 +48,7 @@ def describe(
         captions(data, limits),
         balance(data, limits),
         quarantine(data, limits, gallery),
+        flagged(data, limits, gallery),
         embedding_map(data, placed, most=params.map_points),
         seen(data, limits, packed),
     ]

@@ -19,7 +19,7 @@ from components.base.events import Progress
 from components.embed import vectors
 from components.profile.params import ProfileParams
 from components.samples import facts as known
-from components.samples import manifest, pack, shards
+from components.samples import looks, manifest, pack, shards
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def profile(
     """Sum the data set up: counts by label and source, and where its pictures lie in an embedding."""
     rows = manifest.read(
         verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
-        columns=["source", "label", "text", "licence", "verdict", "reason", "sha256"],
+        columns=["source", "label", "text", "licence", "verdict", "reason", "sha256", "width", "height"],
     ).to_pylist()  # fmt: skip
     refused = manifest.read(raw / shards.REFUSED, manifest.REFUSED, stage="collect", columns=["source", "reason"])
     keys = pack.read_keys(pixels)
@@ -58,12 +58,15 @@ def profile(
         source |= {"embedded": len(mine), "mean": summary(found[mine])["mean"] if mine else []}
     points = vectors.flat_map(found).round(4)
     columns = {"row": chosen, "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
+    flagged = looks.flags(pixels, [(at, row["width"], row["height"]) for at, row in enumerate(kept)])
+    flags: dict[str, list] = {"row": sorted(flagged), "flag": [flagged[at] for at in sorted(flagged)]}
     with files.replacing_folder(profile) as folder:
         (folder / "profile.json").write_text(json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         manifest.write(folder / "map.parquet", manifest.table(columns, manifest.MAP))
+        manifest.write(folder / looks.TABLE, manifest.table(flags, manifest.LOOKS))
     log.info("%d images, %d embedded by %s, %d of them new", len(keys), len(chosen), params.embedding, new)
     return {"images": content["images"], "rejected_share": content["rejected_share"], "embedded": len(chosen),
-            "spread": content["spread"]}  # fmt: skip
+            "spread": content["spread"], "flagged": len(flagged)}  # fmt: skip
 
 
 def counts(rows: Sequence[dict], refused: Sequence[dict]) -> dict:

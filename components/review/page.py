@@ -28,6 +28,7 @@ from components.html.page import (  # fmt: skip
 from components.review import script
 from components.samples import manifest
 from components.samples.decisions import KINDS, Decision, Kind, Standing
+from components.samples.looks import FLAGS
 
 _WORDS = 80  # characters of a name or caption beside a picture
 _MEMBERS = 24  # pictures of one group
@@ -44,9 +45,12 @@ class Limits:
 
 def render(
     rows: Sequence[Row], standing: Mapping[str, Standing], *, raw: Path, gone: frozenset[str], limits: Limits,
-    token: str = "",
+    flags: Mapping[str, str] | None = None, token: str = "",
 ) -> str:  # fmt: skip
-    """The page about ``rows`` (components.diff.changes.read), in order of arrival; ``gone`` is never shown."""
+    """The page about ``rows`` (components.diff.changes.read), in order of arrival; ``gone`` is never shown.
+
+    ``flags`` says of kept pictures, by SHA-256, why they are worth a look (components/samples/looks.py).
+    """
     pictures = Pictures(raw, raw, limits.side, gone=gone)
     by = {row["sha256"]: row for row in reversed(rows)}  # the first of each content, or the one that is kept
     by |= {row["sha256"]: row for row in rows if row["verdict"] == "kept"}
@@ -54,6 +58,7 @@ def render(
     mixed, others = _groups(rows)
     sections = [
         _rejected(rows, cards),
+        cards.flagged(flags),
         cards.groups("labels", "Alike, labelled differently", mixed,
                      "One of the labels of such a group may be wrong: write the right one below, then click."),
         cards.groups("alike", "Alike, and kept", others,
@@ -138,6 +143,17 @@ class _Cards:
         """The cards of rejected pictures, each beside its twin."""
         made = [self._card(row, ("keep", "label")) for row in rows[: self.limits.pictures]]
         return [el("ul", made, class_="strip"), hidden(len(made), len(rows), "images")]
+
+    def flagged(self, flags: Mapping[str, str] | None) -> Section:
+        """The kept pictures that are worth a look, by flag."""
+        body: list[Child] = []
+        for flag, words in FLAGS.items():
+            rows = [self.by[name] for name, why in (flags or {}).items() if why == flag and name in self.by]
+            if rows:
+                made = [self._card(row, ("reject", "label")) for row in rows[: self.limits.pictures]]
+                body.append(fold(flag, note(words), el("ul", made, class_="strip"),
+                                 hidden(len(made), len(rows), "images"), open_=True, count=len(rows)))  # fmt: skip
+        return Section("flagged", "Worth a look", body or [empty("No kept picture has a flag.")])
 
     def groups(self, key: str, title: str, found: Sequence[Sequence[Row]], words: str) -> Section:
         """A section of ``found``, as many as there is room for."""

@@ -8,7 +8,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.diff import changes
 from components.review import page
-from components.samples import decisions, withdrawn
+from components.samples import decisions, looks, manifest, pack, withdrawn
 from flows.data import edited, reviewserver
 from flows.workspace.paths import State
 from flows.workspace.processes import stoppable
@@ -24,10 +24,19 @@ def render(state: State, *, pictures: int, token: str = "") -> str:
         raise UserError("there is nothing to review yet: `stillroom data report` collects the images and judges them")
     rows = sorted(changes.read(raw=data / "raw", clean=data / "clean", splits=data / "splits").values(),
                   key=lambda row: row["arrival"])  # fmt: skip
+    flags = _flags(data)
     return page.render(
         rows, decisions.standing(state.root / edited.DECISIONS), raw=data / "raw",
-        gone=withdrawn.names(state.root / edited.RECORD), limits=page.Limits(pictures=pictures), token=token,
+        gone=withdrawn.names(state.root / edited.RECORD), limits=page.Limits(pictures=pictures), flags=flags,
+        token=token,
     )  # fmt: skip
+
+
+def _flags(data: Path) -> dict[str, str]:
+    """Why pictures are worth a look, by SHA-256; none where an earlier version made the profile."""
+    path, keys = data / "profile" / looks.TABLE, pack.read_keys(data / "pixels")
+    rows = manifest.read_any(path, ("row", "flag")) if path.is_file() else []
+    return {keys[row["row"]]: row["flag"] for row in rows if 0 <= row["row"] < len(keys)}
 
 
 def serve(state: State, *, pictures: int, port: int) -> None:

@@ -20,6 +20,7 @@ from components.describe.packed import MAP_SIDE, ZOOMS, zoom_levels
 from components.describe.params import DescribeParams
 from components.describe.sizes import histogram
 from components.describe.stage import describe
+from components.samples import looks, manifest
 
 PARAMS = DescribeParams(**made.DESCRIBE)
 MAP_USE = """...(() => {
@@ -134,6 +135,17 @@ def test_what_curators_decided_is_listed_the_newest_first_with_what_came_of_it(h
     assert "Decided by curators" in shown["wide"].text
 
 
+def test_what_is_worth_a_look_is_shown_by_flag_and_a_flag_of_another_pack_is_one_line(hostile, tmp_path):
+    text = _section(hostile[0], "flagged")
+    counts = re.findall(r"<summary><span>(\w+)</span><span class=\"count\">(\d+)</span>", text)
+    assert counts == [("dark", "2"), ("blurred", "1"), ("long", "1"), ("small", "1")]
+    assert text.count('class="px soft raw0"') == 5 and "Nothing is rejected by this" in text
+    paths = made.data_states(tmp_path, images=12)
+    manifest.write(paths["profile"] / looks.TABLE, manifest.rows([{"row": 99, "flag": "dark"}], manifest.LOOKS))
+    with pytest.raises(UserError, match=r"looks\.parquet: rows or flags that are not of this pack"):
+        describe(PARAMS, **paths)
+
+
 def test_without_a_decision_one_sentence_says_so(tmp_path):
     paths = made.data_states(tmp_path, images=12, drop=False)
     describe(PARAMS, **paths)
@@ -220,7 +232,7 @@ def test_limits_hold_and_say_what_is_missing(tmp_path):
     assert "1 of 3 groups shown, 2 not shown." in text
     assert "1 of 3 rows shown, 2 not shown." in text
     assert re.search(r"2 of 3 labels shown, 1 not shown", text)
-    assert numbers["pictures"] < 15
+    assert numbers["pictures"] < 20
     assert "caption caption capt… (9,980 more characters)" in text
 
 

@@ -42,7 +42,9 @@ def shown(tmp_path_factory):
         {"sha256": rows[3]["sha256"], "kind": "reject", "label": None},
         {"sha256": "e" * 64, "kind": "label", "label": made.SCRIPT},
     ))  # fmt: skip
-    text = page.render(rows, held, raw=paths["raw"], gone=frozenset(), limits=page.Limits(pictures=40))
+    kept = [row["sha256"] for row in rows if row["verdict"] == "kept"]
+    text = page.render(rows, held, raw=paths["raw"], gone=frozenset(), limits=page.Limits(pictures=40),
+                       flags={kept[0]: "blurred", kept[1]: "dark", "0" * 64: "dark"})  # fmt: skip
     (root / "review.html").write_text(text)
     return rows, text, root / "review.html", paths
 
@@ -60,6 +62,8 @@ def test_what_can_be_overruled_is_on_the_page_and_nothing_else(shown):
     assert rejected.count('data-do="keep"') == rejected.count("data-sha=") == 2
     alike = section(text, "labels") + section(text, "alike")
     assert 'data-do="keep"' not in alike and 'data-do="reject"' in alike
+    flagged = section(text, "flagged")
+    assert flagged.index("dark") < flagged.index("blurred") and flagged.count('data-do="reject"') == 2
     standing = section(text, "standing")
     assert standing.count("data-undo") == 2 and 'data-sha="' + "e" * 64 in standing
 

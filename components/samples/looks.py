@@ -1,0 +1,75 @@
+"""How the pictures of a pack look: which are worth a look, because they are dark, bright, flat, blurred, long or small.
+
+What is measured is what training sees, so a flag depends on the pack's resolution.  Nothing is rejected by it.
+Luma lies in 0..1; the bounds are such that few pictures of a sound data set have a flag (docs/data.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from components.samples import pack
+
+FLAGS: Mapping[str, str] = {
+    "dark": "Nothing in it is light: 95 % of its pixels are below a quarter of full luma.",
+    "bright": "Nothing in it is dark: 95 % of its pixels are above nine tenths of full luma.",
+    "flat": "Hardly anything is to be seen: its luma spreads by less than 0.03 of 1.",
+    "blurred": "Its finest detail is weak against its contrast, at the size that training uses.",
+    "long": "One side is more than three times the other: much is cut away, or padded.",
+    "small": "Enlarged more than twice to the size that training uses.",
+}
+"""Every flag, and what it says, in the order in which the first that holds is taken."""
+TABLE = "looks.parquet"
+"""The table manifest.LOOKS in data/profile."""
+_DARK, _BRIGHT, _FLAT, _BLURRED = 0.25, 0.9, 0.03, 0.15
+_NEARLY_ALL = 0.95
+_LONG, _SMALL = 3.0, 2.0
+_CHUNK = 2**20  # bytes of pixels at a time: what is made of them stays in the CPU's cache
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32) / 255
+
+
+def flags(pixels: Path, rows: Iterable[tuple[int, int, int]]) -> dict[int, str]:
+    """The first of FLAGS that holds of each picture, by row of the pack ``pixels``; those without one are left out.
+
+    ``rows`` has (row, width, height) of each, in px as it came.
+    """
+    header = pack.read_header(pixels)
+    found: dict[int, str] = {}
+    by_shape: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
+    for each in rows:
+        by_shape.setdefault(header.picture_shape(each[0]), []).append(each)
+    for shape, mine in by_shape.items():
+        step = max(1, _CHUNK // int(np.prod(shape)))
+        for start in range(0, len(mine), step):
+            some = mine[start : start + step]
+            data = b"".join(pack.read_rows(pixels, header, [row for row, _, _ in some]))
+            looks = seen(np.frombuffer(data, np.uint8).reshape(-1, *shape))
+            for (row, width, height), look in zip(some, looks, strict=True):
+                flag = look or _of_size(width, height, min(shape[:2]))
+                if flag:
+                    found[row] = flag
+    return found
+
+
+def seen(pictures: np.ndarray) -> list[str]:
+    """The first of dark, bright, flat and blurred that holds of each picture, uint8 (N, H, W, C); "" for none."""
+    grey = pictures.astype(np.float32) @ _LUMA if pictures.shape[-1] == 3 else pictures.mean(-1, dtype=np.float32) / 255
+    dark, bright = ((where.mean((1, 2)) >= _NEARLY_ALL) for where in (grey < _DARK, grey > _BRIGHT))
+    spread = grey.std((1, 2))
+    # The Laplacian of inner pixels: what changes from one pixel to the next, and is the first to go in a blur.
+    inner = grey[:, 1:-1, 1:-1]
+    fine = 4 * inner - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2] - grey[:, 1:-1, 2:]
+    sharp = fine.std((1, 2)) / np.maximum(spread, 1e-6)
+    holds = np.stack([dark, bright, spread < _FLAT, sharp < _BLURRED, np.ones(len(grey), bool)])
+    names = (*list(FLAGS)[:4], "")
+    return [names[at] for at in holds.argmax(0).tolist()]
+
+
+def _of_size(width: int, height: int, side: int) -> str:
+    short, long = sorted((width, height))
+    if long > _LONG * short:
+        return "long"
+    return "small" if short * _SMALL < side else ""
