@@ -28,7 +28,10 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One line; ``label`` is the new one of a `label` that is not undone, else None."""
+    """One line; ``label`` is the new one of a `label` that is not undone, else None.
+
+    ``source`` and ``source_key`` say what the image was called, where the line does.
+    """
 
     sha256: str
     kind: Kind
@@ -36,6 +39,8 @@ class Decision:
     undo: bool
     reason: str
     who: str | None
+    source: str | None = None
+    source_key: str | None = None
 
     def line(self, *, source: str, source_key: str) -> dict[str, Any]:
         """As it is written down, with what the image is called."""
@@ -124,6 +129,7 @@ def _parse(said: Mapping[str, Any]) -> Decision:
         reason, who = text(said["reason"], "reason"), None if who is None else text(who, "who")
     except UserError as error:
         raise ValueError(str(error)) from None
+    called = {name: str(said[name]) for name in ("source", "source_key") if said.get(name) is not None}
     return Decision(
-        sha256=records.digits(said, "sha256"), kind=kind, label=label, undo=undo, reason=reason, who=who
+        sha256=records.digits(said, "sha256"), kind=kind, label=label, undo=undo, reason=reason, who=who, **called
     )  # fmt: skip

@@ -221,8 +221,11 @@ def listed(root: Path) -> list[dict[str, Any]]:
                 "after": each.label,
                 "reason": each.reason,
                 "who": each.who,
+                "source": each.source,
+                "source_key": each.source_key,
             }
-            found.append({**dict.fromkeys(names), **mine, **(row or {}), "applied": row is not None})
+            came = {name: value for name, value in (row or {}).items() if value is not None}
+            found.append({**dict.fromkeys(names), **mine, **came, "applied": row is not None})
     return found
 
 

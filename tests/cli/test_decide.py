@@ -125,9 +125,8 @@ def test_the_lineage_of_a_run_names_the_record_and_a_run_before_there_was_one_ho
 def test_what_is_decided_twice_is_said_and_written_once(mine):
     said = ask(mine, "label", OTHER, label="wolves")
     assert said[0] == "to label wolves: 1 image" and OTHER[:16] in said[1] and RECORD in said[-1]
-    assert "at the next run" in decide.lines(decide.listed(mine)) and " label wolves  " in decide.lines(
-        decide.listed(mine)
-    )
+    text = decide.lines(decide.listed(mine))
+    assert re.search(rf" label wolves  {OTHER[:16]} noto-emoji:.*  at the next run  I looked", text)
     assert ask(mine, "label", OTHER, label=" wolves ") == ["1 image that need no decision: all is so already",
                                                            "nothing to do"]  # fmt: skip
     ask(mine, "label", OTHER, undo=True)
