@@ -73,7 +73,9 @@ def _watch(stage: Any, data: list[Any]) -> None:
     before: dict[str, Any] = {}
 
     def run_stage(*arguments: Any, **options: Any) -> None:
-        before.update({dep.def_path: dep.get_hash() if dep.exists else None for dep in data})
+        for dep in data:
+            dep.update_legacy_hash_name()  # as `save` does first: a dependency that is new to dvc.lock has the old name
+            before[dep.def_path] = dep.get_hash() if dep.exists else None
         run(*arguments, **options)
 
     def save_deps(*arguments: Any, **options: Any) -> None:

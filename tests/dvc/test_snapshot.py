@@ -135,6 +135,18 @@ def test_a_stage_whose_data_changed_while_it_ran_is_not_recorded(tmp_path, befor
     assert (folder / "out").read_text().endswith("first\nmore\n")
 
 
+def test_a_dependency_that_is_new_to_dvc_lock_has_not_changed(tmp_path):
+    folder = project(tmp_path / "project")
+    reproduce(folder)
+    (folder / "data/new").write_text("")
+    put(folder, PARAMS="split:\n  a: 3\n")
+    text = (folder / "dvc.yaml").read_text()
+    (folder / "dvc.yaml").write_text(text.replace(f"{CODE}, data/in", f"{CODE}, data/in, data/new"))
+    reproduce(folder)
+    assert md5(recorded(folder)[0], "data/new") == digest("")
+    assert reproduce(folder) == "unchanged"
+
+
 def test_a_snapshot_is_kept_for_the_next_run_and_older_ones_are_removed(tmp_path):
     folder = project(tmp_path / "project")
     above = folder / ".stillroom/snapshot"
