@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from components.base.algorithms import Algorithm
-from components.clean import alignment, embedding, fingerprints, keypoints, pairs, search, verify
+from components.clean import alignment, embedding, fingerprints, keypoints, pairs, rough, search, verify, windows
 from components.decode import images
 from components.diffusion.objective import objective
 from components.distil import student
@@ -160,15 +160,32 @@ def _thumbs() -> np.ndarray:
 def _candidates() -> Result:
     thumbs = _thumbs()
     codes = fingerprints.hashes(thumbs)
-    blocks = verify.near([(codes, thumbs, 0)], radius=64)
-    return _result(*blocks, *verify._far(codes, thumbs, 0, [(0, len(codes))], 64))
+    every, some = np.ones(len(codes), bool), np.arange(len(codes)) % 3 == 0
+    blocks = verify.near([(codes, thumbs, 0, drawn) for drawn in (every, some)], radius=64)
+    return _result(*blocks, *verify._far(codes, thumbs, 0, [(0, len(codes))], 64, every))
+
+
+def _windows() -> Result:
+    records = windows.records(_thumbs())
+    tasks = [(records["waves"][:, one], windows._turned(records["waves"], other, way), number, way)
+             for number, way in windows.SEARCHES for one, other in [windows.COMBINATIONS[number]]]  # fmt: skip
+    found = windows.near(tasks)
+    return _result(records["drawn"], records["waves"], *(each[["a", "b", "orientation"]] for each in found))
+
+
+def _rough() -> Result:
+    small = rough.shrunk(_thumbs())
+    movement = np.stack([rough.between(((0, 32), (0, 32)), ((1, 30), (2, 32)))] * len(small))
+    fits = [rough.fits(small, np.roll(small, shift, axis=(1, 2)), movement) for shift in (0, 1, 4)]
+    return _result(*fits, near=[small])
 
 
 def _alignment() -> Result:
     one = _thumbs()[:6]
     other = np.roll(one, (1, 2), axis=(1, 2))
     fits = [*alignment.still(one, other), *alignment.moved(one, other)]
-    numbers = [np.array([fit.correlation, fit.difference, fit.overlap, *fit.movement.ravel()]) for fit in fits]
+    numbers = [np.array([fit.correlation, fit.difference, fit.overlap, fit.even, fit.colour, *fit.movement.ravel()])
+               for fit in fits]  # fmt: skip
     return _result(near=[*numbers, *alignment._grid(fingerprints.luma(one), fingerprints.luma(other))])
 
 
@@ -179,7 +196,8 @@ def _verify() -> Result:
     shown_as = [verify.Look(fingerprints.thumbnail(np.ascontiguousarray(each)), each.shape[1], each.shape[0], corners)
                 for each in others for corners in (None, keypoints.corners(np.ascontiguousarray(each)))]  # fmt: skip
     batch = [(shown_as[at % 2], look, int(at in (6, 7)), 10) for at, look in enumerate(shown_as)]
-    found = verify.verify(batch, rule=rule)
+    auto = verify.Rule(max_distance="auto", max_difference=0.06, min_correlation="auto", min_inliers=12)
+    found = np.concatenate([verify.verify(batch, rule=each) for each in (rule, auto)])
     exact = (found[name] for name in ("found", "same", "how", "orientation"))
     return _result(*exact, near=[found["difference"], found["correlation"]])
 
@@ -276,6 +294,8 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     keypoints.ALGORITHM: _keypoints,
     search.ALGORITHM: _search,
     verify.CANDIDATES: _candidates,
+    windows.ALGORITHM: _windows,
+    rough.ALGORITHM: _rough,
     alignment.ALGORITHM: _alignment,
     verify.VERIFY: _verify,
     scaling.ALGORITHM: _scale,

@@ -8,19 +8,20 @@ the best one is made exact (Evangelidis and Psarakis 2008, ECC) and judged at 32
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from components.base.algorithms import Algorithm
 from components.clean.fingerprints import SIDE, luma, seen
 
-ALGORITHM = Algorithm("alignment", 1, ("numpy", "opencv-python-headless"))
+ALGORITHM = Algorithm("alignment", 2, ("numpy", "opencv-python-headless"))
 _HALF = SIDE // 2
 _CHUNK = 64  # pairs at a time
 _LUMA = np.array([77, 150, 29])  # Rec. 601, in 256ths
 _SHARES = 64  # what the weights of a movement add up to
 _OVERLAP = 0.5  # of the cells that must lie on both pictures
+_GREY = 2.0  # levels: the spread of colours below which a picture has none
 _WORTH = 0.5  # correlation of the grid's best below which nothing is refined
 _STRETCH = 1.4  # how much more a refined movement may scale one way than the other: a crop of one side does that
 
@@ -37,10 +38,20 @@ class Fit:
     """The largest in a cell of 16 x 16 and a channel, 0..1."""
     overlap: float
     """Share of the first picture that the other covers, 0..1."""
+    even: float
+    """The correlation of the square roots of the slopes: faint ones count too, so that one frame or outline that two
+    pictures share does not do for them."""
+    colour: float
+    """Correlation of the colours without luma, -1..1; 1 where one of the pictures has none."""
+
+    def back(self) -> Fit:
+        """The same from the other picture to the first; the overlap stays that of the other."""
+        square = np.concatenate([self.movement, [[0.0, 0.0, 1.0]]])
+        return replace(self, movement=np.linalg.inv(square)[:2])
 
 
 STILL = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-NOTHING = Fit(STILL, -1.0, 1.0, 0.0)
+NOTHING = Fit(STILL, -1.0, 1.0, 0.0, -1.0, -1.0)
 
 
 def still(one: np.ndarray, other: np.ndarray) -> list[Fit]:
@@ -52,8 +63,9 @@ def still(one: np.ndarray, other: np.ndarray) -> list[Fit]:
         grey = each @ _LUMA
         rows = [np.diff(grey, axis=axis).reshape(len(grey), -1) for axis in (2, 1)]
         slopes.append(np.concatenate(rows, axis=1))
-    correlation = _correlation(*slopes)
-    return [Fit(STILL, c, round(d, 6), 1.0) for c, d in zip(correlation.tolist(), difference.tolist(), strict=True)]
+    columns = _correlation(*slopes), np.round(difference, 6), _even(*slopes), _colour(x, y, np.ones(x.shape[:3], bool))
+    table = zip(*(column.tolist() for column in columns), strict=True)
+    return [Fit(STILL, c, d, 1.0, even, colour) for c, d, even, colour in table]
 
 
 def moved(one: np.ndarray, other: np.ndarray) -> list[Fit]:
@@ -85,10 +97,16 @@ def laid(one: np.ndarray, other: np.ndarray, movement: np.ndarray) -> Fit:
     mask = np.asarray(mask.reshape(_HALF, 2, _HALF, 2).all(axis=(1, 3)))
     x, y = _cells(one[None])[0], _cells(other[None])[0]
     difference = float((np.abs(x - y).max(axis=2) * mask).max() / (4 * 255))
+    colours = x[None], y[None]
     x, y = x @ _LUMA, y @ _LUMA
     across, down = mask[:, 1:] & mask[:, :-1], mask[1:] & mask[:-1]
     slopes = [np.concatenate([np.diff(each, axis=1)[across], np.diff(each, axis=0)[down]])[None] for each in (x, y)]
-    return Fit(movement, float(_correlation(*slopes)[0]), round(difference, 6), overlap)
+    correlation, difference = float(_correlation(*slopes)[0]), round(difference, 6)
+    if correlation < _WORTH:  # nobody asks for more
+        return Fit(movement, correlation, difference, overlap, -1.0, -1.0)
+    return Fit(
+        movement, correlation, difference, overlap, float(_even(*slopes)[0]), float(_colour(*colours, mask[None])[0])
+    )
 
 
 def _cells(pictures: np.ndarray) -> np.ndarray:
@@ -199,3 +217,24 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     xx, yy, xy = (np.einsum("np,np->n", *both) for both in ((x, x), (y, y), (x, y)))
     scale = np.sqrt(xx.astype(np.float64) * yy.astype(np.float64))
     return np.round(np.where(scale > 0, xy / np.maximum(scale, 1.0), (xx == yy).astype(np.float64)), 6)
+
+
+def _even(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same of the square roots of their sizes."""
+    x, y = (np.sign(each) * np.sqrt(np.abs(each)) for each in (x, y))
+    xx, yy, xy = (np.einsum("np,np->n", *both) for both in ((x, x), (y, y), (x, y)))
+    return np.asarray(np.round(np.where(xx * yy > 0, xy / np.sqrt(np.maximum(xx * yy, 1e-9)), xx == yy), 6))
+
+
+def _colour(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Correlation of red - blue and green - blue of cells (N, 16, 16, 3) inside ``mask``; 1 where one has no colour."""
+    count = np.maximum(mask.sum(axis=(1, 2)), 1)
+    xx, yy, xy = (np.zeros(len(x)) for _ in range(3))
+    for channel in (0, 1):
+        u, v = ((each[..., channel] - each[..., 2]) * mask for each in (x, y))
+        su, sv = u.sum(axis=(1, 2)), v.sum(axis=(1, 2))
+        xx += (u * u).sum(axis=(1, 2)) - su * su / count
+        yy += (v * v).sum(axis=(1, 2)) - sv * sv / count
+        xy += (u * v).sum(axis=(1, 2)) - su * sv / count
+    none = np.minimum(xx, yy) <= (4 * _GREY) ** 2 * count
+    return np.asarray(np.round(np.where(none, 1.0, xy / np.sqrt(np.maximum(xx * yy, 1e-9))), 6))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from components.base import parallel, workers
 from components.base.algorithms import Algorithm
 from components.base.events import Progress
-from components.clean import embedding, fingerprints, keypoints
+from components.clean import embedding, fingerprints, keypoints, windows
 from components.decode import images
 from components.embed import vectors
 from components.samples import facts, shards
@@ -55,6 +55,19 @@ class Known:
         at = self._thumbs.find(self.keys[positions])
         out = np.zeros((len(positions), *fingerprints.FACTS["thumb"].shape), np.uint8)
         out[at >= 0] = self._thumbs.take(at[at >= 0])["thumb"]
+        return out
+
+    def windows(self, positions: np.ndarray) -> np.ndarray:
+        """The windows.RECORD at ``positions``; where the bytes are gone a drawing, which is not searched for."""
+        store = self._store("windows", windows.RECORD, {}, [windows.ALGORITHM])
+        missing = self._first(positions[self.stored[positions] & (store.find(self.keys[positions]) < 0)])
+        for start in range(0, len(missing), _ADDED):
+            some = missing[start : start + _ADDED]
+            store.add(self.keys[some], windows.records(self.thumbs(some)))
+        at = store.find(self.keys[positions])
+        out = np.zeros(len(positions), windows.RECORD)
+        out["drawn"] = True
+        out[at >= 0] = store.take(at[at >= 0])
         return out
 
     def corners(self, positions: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 from components.base import files, parallel
 from components.base.algorithms import Algorithm
 from components.base.events import Progress
-from components.clean import embedding, fingerprints, search, verify
+from components.clean import embedding, fingerprints, search, verify, windows
 from components.clean.known import Known
-from components.clean.verify import CANDIDATE, METHODS, VERDICT, Candidate, Look, Rule
+from components.clean.verify import AUTO, CANDIDATE, DRAWN, METHODS, VERDICT, Candidate, Look, Rule
 from components.samples import facts
 
 BY_FEATURES = Algorithm(
@@ -96,24 +96,47 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     shown = known.details["pixels"][firsts]
     names = {"radius": rule.max_distance, "embedding": rule.embedding, "cosine": rule.min_cosine}
     algorithms = [verify.CANDIDATES]
+    if rule.max_distance == AUTO:
+        algorithms += [windows.ALGORITHM]
     if rule.embedding != "none":
         algorithms += [BY_FEATURES, embedding.ALGORITHMS[rule.embedding]]
     searches = folder / "candidates" / facts.rule(names, algorithms=algorithms, dtype=CANDIDATE)
     since, old = _searched(searches, shown)
+    if since == len(firsts):
+        return old
     thumbs = known.thumbs(firsts[since:])
-    new = verify.candidates(hashes, thumbs, since, rule.max_distance)
-    near = np.concatenate([old, new, *_by_features(known, firsts, hashes, thumbs, since, rule)])
-    if since < len(firsts):
-        with files.replacing(searches / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
-            np.save(stream, near, allow_pickle=False)
+    if rule.max_distance == AUTO:
+        seen = known.windows(firsts)
+        parts = [verify.candidates(hashes, thumbs, since, DRAWN[0], seen["drawn"]),
+                 _by_windows(known, firsts, hashes, seen, since)]  # fmt: skip
+    else:
+        parts = [verify.candidates(hashes, thumbs, since, rule.max_distance)]
+    new = np.unique(np.concatenate([*parts, *_by_features(known, firsts, hashes, thumbs, since, rule)]))
+    near = np.concatenate([old, new])
+    with files.replacing(searches / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
+        np.save(stream, near, allow_pickle=False)
     return near
+
+
+def _by_windows(known: Known, firsts: np.ndarray, hashes: np.ndarray, seen: np.ndarray, since: int) -> np.ndarray:
+    """CANDIDATEs among photographs, by parts of them."""
+    details = known.details[firsts]
+    large = np.minimum(details["width"], details["height"]) >= verify.LARGE
+    found = windows.candidates(seen, lambda positions: known.thumbs(firsts[positions]), large, since)
+    part = np.empty(len(found), CANDIDATE)
+    for name in ("a", "b", "orientation"):
+        part[name] = found[name]
+    later, where = np.unique(found["b"], return_inverse=True)
+    turned = fingerprints.all_hashes(known.thumbs(firsts[later]))
+    part["distance"] = search.hamming(turned[found["orientation"], where], hashes[found["a"]])
+    return part
 
 
 def _by_features(
     known: Known, firsts: np.ndarray, hashes: np.ndarray, thumbs: np.ndarray, since: int, rule: Rule
 ) -> list[np.ndarray]:
     """CANDIDATEs by embedding: as they lie, mirrored, and in the orientation whose hashes are nearest."""
-    if rule.embedding == "none" or since == len(firsts):
+    if rule.embedding == "none":
         return []
     found = embedding.near(known.vectors(firsts, rule.embedding), since, rule.min_cosine)
     bits = search.hamming(fingerprints.all_hashes(thumbs)[:, found.b - since], hashes[found.a])
@@ -123,7 +146,7 @@ def _by_features(
         part["a"], part["b"], part["orientation"] = found.a, found.b, orientation
         part["distance"] = bits[orientation, np.arange(len(found))]
         # What is near by its hash is a candidate already.
-        parts.append(part[part["distance"] > rule.max_distance])
+        parts.append(part if rule.max_distance == AUTO else part[part["distance"] > rule.max_distance])
     return [np.unique(np.concatenate(parts))]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from components.base.params import Params
+
+_Auto = Annotated[Literal["auto"], Tag("auto")]
+_WHICH = Discriminator(lambda value: "auto" if isinstance(value, str) else "number")
 
 
 class CleanParams(Params):
@@ -16,11 +19,13 @@ class CleanParams(Params):
     max_pixels: int = Field(
         ge=1, le=2**31 - 1, description="px: width x height of the largest image decoded, 1..2**31-1"
     )
-    max_distance: int = Field(
-        ge=0, le=128, description="differing bits, of 256, up to which two images are looked at as a pair, 0..128"
+    max_distance: Annotated[_Auto | Annotated[int, Field(ge=0, le=128), Tag("number")], _WHICH] = Field(
+        description="differing bits, of 256, up to which two images are looked at as a pair, 0..128; auto: by what the "
+        "two show, and photographs by parts of them"
     )
-    min_correlation: float = Field(
-        ge=0, le=1, description="least correlation of luma slopes of a pair, after moving one onto the other, 0..1"
+    min_correlation: Annotated[_Auto | Annotated[float, Field(ge=0, le=1), Tag("number")], _WHICH] = Field(
+        description="least correlation of luma slopes of a pair, after moving one onto the other, 0..1; auto: by what "
+        "the two show"
     )
     min_inliers: int = Field(
         ge=4, le=500, description="least corners that two images from 128 px must have in common to be a pair, 4..500"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,14 +19,15 @@ from components.base.algorithms import Algorithm
 from components.clean import alignment, fingerprints, keypoints, search
 from components.clean.fingerprints import SIDE
 
-CANDIDATES = Algorithm("candidates", 2, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
+CANDIDATES = Algorithm("candidates", 3, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
 VERIFY = Algorithm(
-    "verify", 1, ("numpy",), uses=(alignment.ALGORITHM, fingerprints.ALGORITHM, keypoints.ALGORITHM)
+    "verify", 2, ("numpy",), uses=(alignment.ALGORITHM, fingerprints.ALGORITHM, keypoints.ALGORITHM)
 )  # fmt: skip
 LARGE = 128  # px: the shorter side from which corners are looked for
 _BLOCK = 4096  # images whose earlier neighbours are searched at a time
 _FAR = 0.5  # of correlation: what lacks more than that is not moved about
 _STRETCH = 1.06  # how much more one side may be scaled than the other; whole pixels are added to it
+_SQUASHED = 1.4  # the same for photographs, which are told by more: many of CIFAR-10's known pairs are squashed
 METHODS = ("", "bytes", "pixels", "correlation", "orb", "group", "withdrawn")
 """How a pair was judged: field ``how`` of VERDICT is a position in it, column ``how`` of pairs.parquet the word."""
 CANDIDATE = np.dtype([("a", "<i8"), ("b", "<i8"), ("orientation", "u1"), ("distance", "<i2")])
@@ -37,13 +38,27 @@ VERDICT = np.dtype([
 """What was seen of a candidate; ``inliers`` is -1 where corners were not looked for."""
 
 
+AUTO: Literal["auto"] = "auto"
+DRAWN = 32, 0.97
+"""Where one of the two is a drawing on flat ground: bits, and correlation.  With less emoji chain."""
+PHOTOGRAPHS = 0.8
+"""Else: correlation, besides what is asked of ``alignment.Fit.even`` and ``colour``."""
+_EVEN = 0.86  # known pairs of CIFAR-10 have more (all but 1 of 267), what is alike by outline less
+_DENIED = 0.9  # of correlation and evenness, where corners found no movement: text may lie over most of them
+_OTHER_COLOURS = 0.6, 0.92  # correlation of colours below which that much evenness is wanted
+
+
 @dataclass(frozen=True)
 class Rule:
-    """Candidates: at most ``max_distance`` bits of 256.  Pairs: so much correlation.  Same: so little difference."""
+    """Candidates: at most ``max_distance`` bits of 256.  Pairs: so much correlation.  Same: so little difference.
 
-    max_distance: int
+    With ``auto`` what two pictures show decides: drawings are held to DRAWN, photographs to PHOTOGRAPHS, and these
+    are searched for by ``windows``.
+    """
+
+    max_distance: int | Literal["auto"]
     max_difference: float
-    min_correlation: float
+    min_correlation: float | Literal["auto"]
     min_inliers: int
     embedding: str = "none"
     min_cosine: float = 1.0
@@ -62,35 +77,53 @@ Candidate = tuple[Look, Look, int, int]
 """The earlier picture, the later one, the orientation of the later, and the bits between them."""
 
 
-def candidates(hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int) -> np.ndarray:
+def candidates(
+    hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int, drawn: np.ndarray | None = None
+) -> np.ndarray:
     """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
     ``hashes`` (N, 32) and the ``thumbs`` of those from ``since`` on.  Up to the block that image search.FLAT lies in
     every one is looked at; the later ones look into lists that the first images have laid out for good, so that no
-    pair ever changes.
+    pair ever changes.  With ``drawn`` (N,) only pairs of which one is a drawing.
     """
     edges = [since, *range((since // _BLOCK + 1) * _BLOCK, len(hashes), _BLOCK), len(hashes)]
     blocks = [(start, end) for start, end in pairwise(edges) if start < end]
     # By where a block begins, whole or not: how many images there are so far must not decide how it is searched.
     exact = [(start, end) for start, end in blocks if start // _BLOCK * _BLOCK < search.FLAT]
-    tasks = [[(hashes[:end], thumbs[start - since : end - since], start)] for start, end in exact]
+    flags = np.ones(len(hashes), bool) if drawn is None else drawn
+    tasks = [[(hashes[:end], thumbs[start - since : end - since], start, flags[:end])] for start, end in exact]
     found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts] if tasks else []
     rest = blocks[len(exact) :]
     if rest:
-        found += _far(hashes, thumbs, since, rest, radius)
+        found += _far(hashes, thumbs, since, rest, radius, flags)
     return np.concatenate(found) if found else np.empty(0, CANDIDATE)
 
 
-def near(tasks: list[tuple[np.ndarray, np.ndarray, int]], *, radius: int) -> list[np.ndarray]:
-    """CANDIDATE pairs of each (codes up to the end of a block, thumbnails of the block, its start); pure."""
+def near(tasks: list[tuple[np.ndarray, np.ndarray, int, np.ndarray]], *, radius: int) -> list[np.ndarray]:
+    """CANDIDATE pairs of each (codes up to the end of a block, thumbnails of it, its start, which are drawn); pure."""
     found = []
-    for codes, thumbs, start in tasks:
-        queries = fingerprints.all_hashes(thumbs).reshape(-1, codes.shape[1])
-        found.append(_nearest(search.within(queries, codes, radius), len(thumbs), start))
+    for codes, thumbs, start, drawn in tasks:
+        queries = fingerprints.all_hashes(thumbs)
+        found.append(_nearest(_within(queries, codes, radius, drawn[start:], drawn), len(thumbs), start))
     return found
 
 
-def _far(hashes: np.ndarray, thumbs: np.ndarray, since: int, blocks: list[tuple[int, int]], radius: int) -> list:
+def _within(
+    queries: np.ndarray, codes: np.ndarray, radius: int, drawn: np.ndarray, among: np.ndarray
+) -> search.Matches:
+    """Matches of ``queries`` (8, M, 32): the ``drawn`` with all ``codes``, the others with those ``among`` them."""
+    count, parts = queries.shape[1], []
+    for some, others in ((np.flatnonzero(drawn), slice(None)), (np.flatnonzero(~drawn), among)):
+        where = np.arange(len(codes))[others]
+        match = search.within(queries[:, some].reshape(-1, codes.shape[1]), codes[others], radius)
+        b = match.b // max(1, len(some)) * count + some[match.b % max(1, len(some))]
+        parts.append(search.Matches(where[match.a], b, match.distance))
+    return search.gathered(parts)
+
+
+def _far(
+    hashes: np.ndarray, thumbs: np.ndarray, since: int, blocks: list[tuple[int, int]], radius: int, drawn: np.ndarray
+) -> list:
     """The same past FLAT: the own block is looked at whole, what lies before it by lists."""
     lists = search.Lists(hashes[: search.FLAT])
     added, found = 0, []
@@ -98,11 +131,11 @@ def _far(hashes: np.ndarray, thumbs: np.ndarray, since: int, blocks: list[tuple[
         block = start // _BLOCK * _BLOCK  # blocks lie where they lie, however many images come at once
         lists.add(hashes[added:block])
         added = max(added, block)
-        queries = fingerprints.all_hashes(thumbs[start - since : end - since]).reshape(-1, hashes.shape[1])
-        own = search.within(queries, hashes[block:end], radius)
-        matches = search.gathered([
-            lists.within(queries, radius), search.Matches(own.a + block, own.b, own.distance)
-        ])  # fmt: skip
+        queries = fingerprints.all_hashes(thumbs[start - since : end - since])
+        own = _within(queries, hashes[block:end], radius, drawn[start:end], drawn[block:end])
+        before = lists.within(queries.reshape(-1, hashes.shape[1]), radius)
+        before = before.where(drawn[before.a] | drawn[start:end][before.b % (end - start)])
+        matches = search.gathered([before, search.Matches(own.a + block, own.b, own.distance)])
         found.append(_nearest(matches, end - start, start))
     return found
 
@@ -123,20 +156,52 @@ def verify(batch: list[Candidate], *, rule: Rule) -> np.ndarray:
     """The VERDICT on each candidate; pure."""
     verdicts = np.zeros(len(batch), VERDICT)
     verdicts["inliers"] = -1
+    demands = _demands(batch, rule)
     small = []
     for at, (one, other, *_) in enumerate(batch):
         if _rich(one, rule) and _rich(other, rule):
-            verdicts[at] = _by_corners(one, other, rule)
+            verdicts[at] = _by_corners(one, other, rule, demands[at])
         if not verdicts[at]["found"]:
             small.append(at)
     if small:
-        for at, verdict in zip(small, _by_correlation([batch[at] for at in small], rule), strict=True):
-            # What corners deny, as where text lies over most of them, the picture as a whole may still show.
-            if verdict["found"] or not verdicts[at]["how"]:
+        some, asked = [batch[at] for at in small], [demands[at] for at in small]
+        denied = [bool(verdicts[at]["how"]) for at in small]
+        for at, no, verdict in zip(small, denied, _by_correlation(some, rule, asked, denied), strict=True):
+            if verdict["found"] or not no:
                 inliers = verdicts[at]["inliers"]
                 verdicts[at] = verdict
                 verdicts[at]["inliers"] = inliers
     return verdicts
+
+
+class _Demand(NamedTuple):
+    """What is asked of one candidate; ``even`` and ``recoloured`` are of alignment.Fit.even, by Fit.colour."""
+
+    radius: int
+    correlation: float
+    even: float = -1.0
+    recoloured: float = -1.0
+    stretch: float = _STRETCH
+
+    def met(self, fit: alignment.Fit, *, denied: bool) -> bool:
+        """Whether ``fit`` does; what corners ``denied``, only one without faults does."""
+        even = self.recoloured if fit.colour < _OTHER_COLOURS[0] else self.even
+        least = max(self.correlation, _DENIED) if denied else self.correlation
+        return fit.correlation >= least and fit.even >= (max(even, _DENIED) if denied else even)
+
+
+def _demands(batch: list[Candidate], rule: Rule) -> list[_Demand]:
+    found = [_Demand(0, 0.0)] * len(batch)
+    thumbs = np.stack([look.thumb for candidate in batch for look in candidate[:2]])
+    drawn = np.asarray(fingerprints.drawn(thumbs)).reshape(-1, 2)
+    for at, strict in enumerate((drawn[:, 0] | drawn[:, 1]).tolist()):
+        demand = _Demand(*DRAWN) if strict else _Demand(-1, PHOTOGRAPHS, _EVEN, _OTHER_COLOURS[1], _SQUASHED)
+        if rule.max_distance != AUTO:
+            demand = demand._replace(radius=rule.max_distance)
+        if rule.min_correlation != AUTO:
+            demand = _Demand(demand.radius, rule.min_correlation)
+        found[at] = demand
+    return found
 
 
 def _rich(look: Look, rule: Rule) -> bool:
@@ -144,7 +209,7 @@ def _rich(look: Look, rule: Rule) -> bool:
     return look.corners is not None and int(look.corners["count"].min()) >= 3 * rule.min_inliers
 
 
-def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
+def _by_correlation(batch: list[Candidate], rule: Rule, demands: list[_Demand], denied: list[bool]) -> np.ndarray:
     """Lay each pair on each other as it is; what does not fit is moved."""
     orientation = np.array([each[2] for each in batch], np.uint8)
     one = np.stack([each[0].thumb for each in batch])
@@ -152,17 +217,25 @@ def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
     verdicts = np.zeros(len(batch), VERDICT)
     verdicts["inliers"], verdicts["orientation"] = -1, orientation
     fits = alignment.still(one, other)
+    met = [demand.met(fit, denied=no) for fit, demand, no in zip(fits, demands, denied, strict=True)]
     # Hashes that are near and pictures that do not fit at all: no movement mends that.
-    least = [rule.min_correlation - _FAR if bits <= rule.max_distance else -1.0 for *_, bits in batch]
-    moving = [at for at, fit in enumerate(fits) if least[at] <= fit.correlation < rule.min_correlation]
-    if moving:
-        better = alignment.moved(one[moving], other[moving])
-        for at, fit in zip(moving, better, strict=True):
-            fits[at] = max(fits[at], fit, key=lambda each: each.correlation)
-    for verdict, fit, (look, turned, number, _) in zip(verdicts, fits, batch, strict=True):
+    least = [demand.correlation - _FAR if bits <= demand.radius else -1.0
+             for (*_, bits), demand in zip(batch, demands, strict=True)]  # fmt: skip
+    moving = [at for at, fit in enumerate(fits) if not met[at] and fit.correlation >= least[at]]
+    for back in (False, True):
+        if moving:
+            ends = (other[moving], one[moving]) if back else (one[moving], other[moving])
+            for at, fit in zip(moving, alignment.moved(*ends), strict=True):
+                fits[at] = max(fits[at], fit.back() if back else fit, key=lambda each: each.correlation)
+                met[at] = demands[at].met(fits[at], denied=denied[at])
+        # Photographs that fit, but not evenly: the alignment may do better the other way round.
+        moving = [at for at in moving if not met[at] and demands[at].even > 0
+                  and fits[at].correlation >= demands[at].correlation]  # fmt: skip
+    rows = zip(verdicts, fits, met, demands, batch, strict=True)
+    for verdict, fit, enough, demand, (look, turned, number, _) in rows:
         size = (turned.height, turned.width) if number & 4 else (turned.width, turned.height)
-        shaped = _stretch(fit.movement, (look.width, look.height), size) <= _allowed(look, turned)
-        found = shaped and fit.correlation >= rule.min_correlation
+        allowed = demand.stretch + 1.5 / min(look.width, look.height, turned.width, turned.height)
+        found = enough and _stretch(fit.movement, (look.width, look.height), size) <= allowed
         whole = fit.movement is alignment.STILL and number == 0
         verdict["how"] = METHODS.index("correlation")
         verdict["found"], verdict["same"] = found, found and whole and fit.difference <= rule.max_difference
@@ -170,7 +243,7 @@ def _by_correlation(batch: list[Candidate], rule: Rule) -> np.ndarray:
     return verdicts
 
 
-def _by_corners(one: Look, other: Look, rule: Rule) -> np.ndarray:
+def _by_corners(one: Look, other: Look, rule: Rule, demand: _Demand) -> np.ndarray:
     assert one.corners is not None and other.corners is not None  # both are rich
     verdict = np.zeros((), VERDICT)
     verdict["how"], verdict["correlation"], verdict["difference"] = METHODS.index("orb"), -1.0, 1.0
@@ -191,9 +264,9 @@ def _by_corners(one: Look, other: Look, rule: Rule) -> np.ndarray:
     fit = alignment.laid(one.thumb, thumb, movement)
     direct = alignment.laid(one.thumb, other.thumb, alignment.STILL)
     verdict["orientation"], verdict["correlation"], verdict["difference"] = number, fit.correlation, fit.difference
-    found = match.inliers >= rule.min_inliers and fit.correlation >= rule.min_correlation / 2
+    found = match.inliers >= rule.min_inliers and fit.correlation >= demand.correlation / 2
     still = np.abs(movement - alignment.STILL).max(axis=0) <= (0.03, 0.03, 1.0)
-    whole = number == 0 and still.all() and direct.correlation >= rule.min_correlation
+    whole = number == 0 and still.all() and direct.correlation >= demand.correlation
     verdict["found"], verdict["same"] = found, found and whole and direct.difference <= rule.max_difference
     if verdict["same"]:
         verdict["difference"], verdict["correlation"] = direct.difference, direct.correlation
@@ -205,7 +278,3 @@ def _stretch(movement: np.ndarray, size: tuple[int, int], other: tuple[int, int]
     turn = movement[:, :2] * np.array(other, np.float64)[:, None] / np.array(size, np.float64)
     large, small = np.linalg.svd(turn, compute_uv=False)
     return float(large / max(small, 1e-9))
-
-
-def _allowed(one: Look, other: Look) -> float:
-    return _STRETCH + 1.5 / min(one.width, one.height, other.width, other.height)
