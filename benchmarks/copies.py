@@ -2,9 +2,11 @@
 
     PYTHONPATH=. python benchmarks/copies.py TAR_OF_SMALL_IMAGES [HOW_MANY]
 
-Two sets of originals: tiles of photographs (benchmarks/photographs.py; every third, the others were there to choose
-thresholds on) and 1,000 of the small images, the last of the tar.  For each kind of edit a set of originals and their
-copies; found is a copy that is paired with its original.  False pairs are counted among all originals.
+Here the stages `collect` and `clean` run with section `clean` of params.yaml, which is what `stillroom run` runs by
+default; only `min_side` is 8, so that small copies are looked at and not dropped.  Two sets of originals: tiles of
+photographs (benchmarks/photographs.py; every third, the others were there to choose thresholds on) and HOW_MANY of the
+small images.  For each kind of edit one run on the originals and their copies; found is a copy that is paired with its
+original, false is a pair of different originals, or of their copies.
 Peers: imagededup's PHash at 10 of 64 bits, and cleanvision's rule (equal 8 x 8 hashes of imagehash).
 """
 
@@ -20,13 +22,17 @@ from pathlib import Path
 import numpy as np
 import peers
 import photographs
+import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from components.clean import embedding, fingerprints, keypoints, search, verify
-from components.clean.verify import Look, Rule
+from components.base import config
+from components.clean import search
+from components.clean.params import CleanParams
+from components.clean.stage import clean
+from components.collect.look import look
+from components.collect.params import CollectParams
+from components.collect.stage import collect
 
-RULE = Rule(max_distance=72, max_difference=0.06, min_correlation=0.8, min_inliers=12)
-COSINE = 0.4
 THEIRS = """
 import json, sys
 from pathlib import Path
@@ -95,22 +101,6 @@ EDITS = {
 }  # fmt: skip
 
 
-class Prints:
-    """What `clean` knows of each picture, made here from pixels."""
-
-    def __init__(self, pictures: list[Image.Image]) -> None:
-        arrays = [np.asarray(picture) for picture in pictures]
-        self.thumbs = np.stack([fingerprints.thumbnail(array) for array in arrays])
-        self.hashes = fingerprints.hashes(self.thumbs)
-        vectors = embedding.embed([(_png(picture), "#ffffff") for picture in pictures], name="efficientnet_lite0")
-        self.units = embedding.whole(vectors["vector"])
-        large = min(arrays[0].shape[:2]) >= verify.LARGE
-        self.looks = [
-            Look(thumb, array.shape[1], array.shape[0], keypoints.corners(array) if large else None)
-            for thumb, array in zip(self.thumbs, arrays, strict=True)
-        ]
-
-
 def main() -> None:
     """Print a table for each set."""
     tiles, owners = photographs.tiles(per_photograph=16)
@@ -133,48 +123,52 @@ def _small(path: Path, count: int) -> list[Image.Image]:
 
 def _table(title: str, originals: list[Image.Image]) -> None:
     count = len(originals)
-    mine = Prints(originals)
     ours, theirs = {}, {"imagededup": {}, "cleanvision": {}}
     copies = {name: [edit(picture) for picture in originals] for name, edit in EDITS.items()}
     codes = _codes([*originals, *(copy for each in copies.values() for copy in each)])
-    for number, name in enumerate(EDITS, start=1):
-        found = _among(mine, Prints(copies[name]))
-        ours[name] = len({a for a, b in found if a == b}) / count
-        for peer, all_codes in codes.items():
-            distance = search.hamming(all_codes[:count], all_codes[number * count : (number + 1) * count])
-            theirs[peer][name] = float((distance <= (10 if peer == "imagededup" else 0)).mean())
+    false: set[tuple[int, int]] = set()
+    with tempfile.TemporaryDirectory() as facts:
+        for number, name in enumerate(EDITS, start=1):
+            pairs = _pairs([*originals, *copies[name]], Path(facts))
+            ours[name] = len({b for a, b in pairs if b == a + count}) / count
+            false |= {(a % count, b % count) for a, b in pairs if a % count != b % count}
+            for peer, all_codes in codes.items():
+                distance = search.hamming(all_codes[:count], all_codes[number * count : (number + 1) * count])
+                theirs[peer][name] = float((distance <= (10 if peer == "imagededup" else 0)).mean())
     print(f"\n{title}, {count * (count - 1) // 2:,} pairs\n")
     print("| edit | imagededup | cleanvision's rule | here |\n|---|---|---|---|")
     for name in EDITS:
         print(f"| {name} | {theirs['imagededup'][name]:.3f} | {theirs['cleanvision'][name]:.3f} | {ours[name]:.3f} |")
-    means = [np.mean(list(each.values())) for each in (*theirs.values(), ours)]
+    means = [float(np.mean(list(each.values()))) for each in (*theirs.values(), ours)]
     print("| **mean** | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
-    false = sorted({(a, b) for a, b in _among(mine, mine) if a < b})
+    print("| here / peer | " + " | ".join(f"{means[2] / mean:.2f}" for mean in means) + " |")
     wrong = []
     for peer, radius in (("imagededup", 10), ("cleanvision", 0)):
         found = search.within(codes[peer][:count], codes[peer][:count], radius)
         wrong.append(int((found.a < found.b).sum()))
-    print(f"| false pairs | {wrong[0]} | {wrong[1]} | {len(false)} {false[:6] or ''} |", flush=True)
+    print(f"| false pairs | {wrong[0]} | {wrong[1]} | {len(false)} {sorted(false)[:6] or ''} |", flush=True)
 
 
-def _among(one: Prints, other: Prints) -> set[tuple[int, int]]:
-    """Pairs (position in ``one``, position in ``other``) that are verified."""
-    queries = fingerprints.all_hashes(other.thumbs)
-    near = search.within(queries.reshape(-1, 32), one.hashes, RULE.max_distance)
-    number = len(other.thumbs)
-    rows = {(a, b % number, b // number) for a, b in zip(near.a.tolist(), near.b.tolist(), strict=True)}
-    likeness = other.units @ one.units.T
-    if one is other:
-        np.fill_diagonal(likeness, 0)
-    for b, a in zip(*np.nonzero(likeness >= COSINE * 512**2), strict=True):
-        if likeness[b, a] >= np.partition(likeness[b], -embedding.NEAREST)[-embedding.NEAREST]:
-            bits = search.hamming(queries[:, b], one.hashes[a][None])
-            rows |= {(int(a), int(b), 0), (int(a), int(b), 1), (int(a), int(b), int(bits.argmin()))}
-    rows = sorted(row for row in rows if one is not other or row[0] < row[1])
-    batch = [(one.looks[a], other.looks[b], turn, 256) for a, b, turn in rows]
-    verdicts = [verify.verify(batch[at : at + 256], rule=RULE) for at in range(0, len(batch), 256)]
-    kept = np.concatenate(verdicts)["found"] if verdicts else []
-    return {row[:2] for row, found in zip(rows, kept, strict=True) if found}
+def _pairs(pictures: list[Image.Image], facts: Path) -> set[tuple[int, int]]:
+    """The pairs of positions that the default rule finds among ``pictures``; what is known of one is kept."""
+    section = config.read(Path("params.yaml"))["clean"] | {"min_side": 8}
+    source = {"name": "copies", "kind": "files", "location": "source", "licence": "?", "matte": "#ffffff",
+              "text_column": None, "label_column": None, "group_column": None}  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "source").mkdir()
+        (root / "data").mkdir()
+        (root / "data/withdrawn.jsonl").touch()
+        for at, picture in enumerate(pictures):
+            (root / f"source/{at:05d}.png").write_bytes(_png(picture))
+        params = CollectParams(max_bytes=2**26, sources=(source,))
+        page, scratch = root / "data/source.json", root / "scratch"
+        look(params, root=root, page=page, cache=None, store=scratch)
+        collect(params, look=page, withdrawn=root / "data/withdrawn.jsonl", raw=root / "data/raw", scratch=scratch)
+        clean(CleanParams(**section), raw=root / "data/raw", withdrawn=root / "data/withdrawn.jsonl",
+              verdicts=root / "data/clean", facts=facts)  # fmt: skip
+        table = pq.read_table(root / "data/clean/pairs.parquet")
+    return set(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True))
 
 
 def _codes(pictures: list[Image.Image]) -> dict[str, np.ndarray]:
