@@ -61,6 +61,11 @@ class Evidence:
         return {row.arrival: row for row in map(image, *columns)}
 
     @cached_property
+    def by_row(self) -> dict[int, Any]:
+        """The same of the images in the pack, by their row there."""
+        return {row.row: row for row in self.rows.values() if row.row >= 0}
+
+    @cached_property
     def tied(self) -> pd.DataFrame:
         """The pairs with the splits of both ends, ``split_a`` and ``split_b``."""
         split = self.images["split"]

@@ -15,7 +15,7 @@ def flagged(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     title = "Worth a look"
     if data.flags is None or not len(data.flags):
         return Section("flagged", title, [page.empty("No kept picture is dark, bright, flat, blurred, long or small.")])
-    by_row = {row.row: row for row in data.kept.itertuples(index=False)}
+    by_row = data.by_row
     body: list[Child] = [
         page.note("Pictures that are kept, and may be of little use: what they look like at the size that training "
                   "uses, or how they came. Nothing is rejected by this; ", el("code", "stillroom data review"),

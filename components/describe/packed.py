@@ -63,7 +63,7 @@ def embedding_map(data: Evidence, sheet: Sprites, *, most: int) -> Section:
         return Section(
             "map", title, [page.empty("No map: it is drawn from the profile of the data, which is missing.")]
         )
-    by_row = {row.row: row for row in data.rows.values() if row.row >= 0}
+    by_row = data.by_row
     points = [point for point in data.points.itertuples(index=False) if point.row in by_row]
     # By hash, so that the order of arrival does not decide who is on the map and who is a picture there.
     shown = sorted(points, key=lambda point: by_row[point.row].sha256)[:most]

@@ -63,7 +63,7 @@ class SampleSpec:
 
     def shaped(self, shape: tuple[int, ...]) -> SampleSpec:
         """The spec of samples of another ``shape`` and otherwise such."""
-        return dataclasses.replace(self, shape=shape)
+        return self if shape == self.shape else dataclasses.replace(self, shape=shape)  # asked for each row of a pack
 
     @property
     def channels(self) -> int:
