@@ -55,6 +55,7 @@ def summary(data: Evidence) -> Child:
     gone, by_hand = (int(left.get(name, 0)) for name in _LEFT)
     sources = images["source"].nunique()
     splits = split_counts(data)
+    placed = int(data.kept["position"].sum())
     sentence = (
         f"{page.plural(len(images), 'image')} came in from {page.plural(sources, 'source')}; {kept:,} "
         f"({page.share(kept, len(images))}) are kept for training and testing."
@@ -72,12 +73,12 @@ def summary(data: Evidence) -> Child:
                                                "or not imported"),
             ("Gone", page.count(gone), f"no longer in their source; {by_hand:,} more were withdrawn by hand"),
             ("Kept", page.count(kept), f"{data.header.size} pixels each"),
-            ("Say where they were taken", page.count(int(images.loc[images["verdict"] == "kept", "position"].sum())),
-             "kept files with a latitude and a longitude; `collect.notes: strip` takes them out"),
             ("Groups of near-duplicates", page.count(shared), f"{alike} in them"),
             ("Train / val / test", _shares(splits),
              " / ".join(page.count(splits[name]) for name in SPLITS[:3]) + " images"),
             ("Quarantine", page.count(splits["quarantine"]), "look like images of two splits: used in none"),
+            *([("With a position", page.count(placed), "kept files that say where they were taken; collect.notes "
+                                                       "strip takes that out")] if placed else []),
         ]),
     ]  # fmt: skip
 

@@ -283,3 +283,9 @@ def test_a_broken_thumbnail_is_crossed_out_and_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "decode", broken)
     paths = made.data_states(tmp_path)
     assert describe(PARAMS, **paths)["unreadable"] > 0
+
+
+def test_files_that_say_where_they_were_taken_are_counted_where_there_are_any(hostile):
+    verdicts = manifest.read_any(hostile[0].parents[1] / "data/clean/verdicts.parquet", ["verdict", "position"])
+    placed = sum(row["verdict"] == "kept" and row["position"] for row in verdicts)
+    assert placed and re.search(rf"With a position.{{0,80}}>{placed}<", hostile[0].read_text("utf-8"), re.DOTALL)
