@@ -30,6 +30,8 @@ from components.train.stage import train
 from flows.data import erase
 from flows.workspace.paths import State
 
+pytestmark = pytest.mark.slow(5)
+
 SIZES = [(60, 60), (36, 60), (60, 36), (58, 60), (40, 60), (61, 61)]
 BUCKETS = {"kind": "buckets", "step": 4, "max_aspect": 2.0}
 

@@ -107,11 +107,11 @@ CONFLICT = "<<<<<<< HEAD\n=======\n>>>>>>> other\n"
     [
         (FILE, ("data", "report")),
         pytest.param(FILE, ("run",), marks=pytest.mark.slow),
-        ("dvc.lock", ("data", "report")),
+        pytest.param("dvc.lock", ("data", "report"), marks=pytest.mark.slow),
         pytest.param("data/withdrawn.jsonl", ("data", "report"), marks=pytest.mark.slow),
         ("data/withdrawn.jsonl", ("run", "--dry-run")),
         pytest.param("data/withdrawn.jsonl", ("run",), marks=pytest.mark.slow),
-        ("data/decisions.jsonl", ("run", "--dry-run")),
+        pytest.param("data/decisions.jsonl", ("run", "--dry-run"), marks=pytest.mark.slow),
     ],
 )
 def test_a_conflict_that_was_left_is_named_before_anything_is_done(checkout, name, words):
@@ -248,6 +248,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_disk):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow(4)
 def test_a_stage_on_a_full_disk_is_one_line(small_disk):
     assert stillroom(small_disk, "look").returncode == 0
     fill(small_disk, 4096)

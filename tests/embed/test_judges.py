@@ -133,6 +133,7 @@ def judge(path, network="inception"):
     return judges.Judge(network, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+@pytest.mark.slow(4)
 def test_weights_are_read_from_both_kinds_of_file_and_without_the_classifier(standard, tmp_path):
     weights = {**standard.state_dict(), "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
     save_file(weights, tmp_path / "weights.safetensors")

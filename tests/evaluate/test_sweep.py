@@ -18,6 +18,7 @@ from components.train.stage import train
 pytestmark = pytest.mark.numeric
 
 
+@pytest.mark.slow(3)
 def test_a_sweep_draws_the_same_noise_in_each_number_of_steps(made, tmp_path, alone, monkeypatch):
     """In 2 steps it draws noise, from 3 on real images: the knee is 3."""
     images, asked = tensors.Pixels(made[0]), []

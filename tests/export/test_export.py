@@ -73,6 +73,7 @@ def test_hugging_face_reads_the_parquet_with_images_and_classes(written, kept, d
             assert (label, row["text"]) == kept[row["sha256"]]
 
 
+@pytest.mark.slow(3)
 def test_hugging_face_reads_the_imagefolder(written, kept, datasets):
     found = datasets.load_dataset("imagefolder", data_dir=str(written / "imagefolder"))
     rows = [row for split in found.values() for row in split]

@@ -90,7 +90,9 @@ def test_numpy_and_the_levels_walk_as_our_sampler_does(tmp_path, predicts, sched
     assert [step["sigma"] for step in steps] == SIGMAS
 
 
-@pytest.mark.parametrize("kind", ["compact", pytest.param("unet", marks=pytest.mark.slow(7)), "dit"])
+@pytest.mark.parametrize(
+    "kind", ["compact", pytest.param("unet", marks=pytest.mark.slow(7)), pytest.param("dit", marks=pytest.mark.slow(4))]
+)
 def test_equal_networks_give_equal_bytes_that_name_no_place(exported, tmp_path, kind):
     (tmp_path / "a").mkdir()
     folders = [exported(kind, 3)[0], exported(kind, 0)[0], _export(tmp_path / "a", KINDS[kind], classes=3)[0]]

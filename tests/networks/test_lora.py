@@ -14,7 +14,7 @@ from components.networks import lora, registry
 from components.train import averages, checkpoint, start
 from components.train.stage import train
 
-pytestmark = pytest.mark.numeric
+pytestmark = [pytest.mark.numeric, pytest.mark.slow(3)]  # importing peft alone takes 5 s
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 TARGETS = ["to_q", "to_v", "conv_in", "time_embedding.linear_1"]

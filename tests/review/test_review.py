@@ -92,7 +92,9 @@ def test_the_policy_allows_the_one_script_and_no_other_page_has_one(shown):
     assert "script" not in html.document("t", None, []).replace("runs no script", "")
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    "width", [pytest.param(1280, marks=pytest.mark.slow(4)), pytest.param(400, marks=pytest.mark.slow(4))]
+)
 def test_clicks_make_a_file_that_is_taken_in(shown, width):
     rows, _, path, _ = shown
     with Browser() as browser:

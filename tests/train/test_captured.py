@@ -93,7 +93,9 @@ def walk(taken, first, last):
 
 @pytest.mark.parametrize("augment", [AUGMENT, {**AUGMENT, "horizontal_flip": 0.5, "rotate": 10.0}], ids=["", "augment"])
 @pytest.mark.parametrize(
-    "network", [COMPACT, pytest.param(UNET, marks=pytest.mark.slow(3)), DIT], ids=lambda network: network["kind"]
+    "network",
+    [COMPACT, pytest.param(UNET, marks=pytest.mark.slow(3)), pytest.param(DIT, marks=pytest.mark.slow(3))],
+    ids=lambda network: network["kind"],
 )
 def test_replayed_steps_move_what_steps_move(packs, as_on_a_gpu, monkeypatch, network, augment):
     chosen = {"network": network, "onnx": True, "augment": augment, "muon_rate": 0.02, "micro_batch": 2}

@@ -21,6 +21,7 @@ from components.train.step import Step
 ALONE = Group(0, 1, torch.device("cpu"))
 
 
+@pytest.mark.slow(7)
 def test_each_check_leaves_a_sheet_and_the_model_is_the_same_bytes(tmp_path, packs, monkeypatch):
     told = tmp_path / "events.jsonl"
     monkeypatch.setenv(events.VARIABLE, str(told))
