@@ -63,8 +63,8 @@ def collect_params(
 
 def clean_params(**changes: object) -> CleanParams:
     """Parameters of clean: those for photographs, but for small pictures."""
-    values = {"min_side": 8, "max_pixels": 10**6, "max_distance": 64, "min_correlation": 0.8, "min_inliers": 12,
-              "embedding": "none", "min_cosine": 0.6, "max_difference": 0.06}  # fmt: skip
+    values = {"against": (), "min_side": 8, "max_pixels": 10**6, "max_distance": 64, "min_correlation": 0.8,
+              "min_inliers": 12, "embedding": "none", "min_cosine": 0.6, "max_difference": 0.06}  # fmt: skip
     return CleanParams(**{**values, **changes})
 
 

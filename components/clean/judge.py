@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.base.grouping import Groups
-from components.clean import fingerprints
+from components.clean import against, fingerprints
 from components.clean.verify import METHODS
 from components.samples import manifest
 
@@ -14,15 +14,21 @@ KEPT, REJECTED, WITHDRAWN = "kept", "rejected", "withdrawn"
 
 
 def judge(
-    index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np.ndarray, cast_out: np.ndarray, min_side: int
-) -> pa.Table:
+    index: pa.Table, details: np.ndarray, pairs: np.ndarray, *, barred: np.ndarray, cast_out: np.ndarray,
+    held: np.ndarray, min_side: int
+) -> pa.Table:  # fmt: skip
     """The verdicts, a table of manifest.VERDICTS, one row for each of ``index``.
 
     ``details`` has known.DETAILS, ``pairs`` pairing.PAIR; ``barred`` says which pictures were withdrawn elsewhere,
-    ``cast_out`` which a curator rejected: no copy takes their place.
+    ``cast_out`` which a curator rejected: no copy takes their place; ``held`` which are of a set to hold out.
     """
     count = len(index)
     verdict, reason, detail = _alone(index, details, barred, min_side)
+    apart = dict.fromkeys(np.flatnonzero(held).tolist(), (against.HELD_OUT, "of a set that must not be trained on"))
+    apart |= {at: (against.CONTAMINATED, words) for at, words in against.contaminated(index, pairs, held).items()}
+    for position, (why, words) in apart.items():
+        if verdict[position] == KEPT:
+            verdict[position], reason[position], detail[position] = REJECTED, why, words
     twins = _Twins(index, details, verdict, cast_out)
     twins.reject(pairs)
     for position, (why, words) in twins.why.items():

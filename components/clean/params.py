@@ -15,6 +15,10 @@ _WHICH = Discriminator(lambda value: "auto" if isinstance(value, str) else "numb
 class CleanParams(Params):
     """What is too small or too large, and what counts as the same picture."""
 
+    against: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        description="sources, by name, that must not be trained on, such as a test set of others: nor is what shows "
+        "the same as one of their images"
+    )
     min_side: int = Field(ge=1, le=65535, description="px: the shorter side of the smallest image kept, 1..65535")
     max_pixels: int = Field(
         ge=1, le=2**31 - 1, description="px: width x height of the largest image decoded, 1..2**31-1"

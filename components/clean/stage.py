@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.base import files
 from components.base.errors import UserError
-from components.clean import fingerprints, judge
+from components.clean import against, fingerprints, judge
 from components.clean import overrule as curator
 from components.clean import pairs as pairing
 from components.clean.known import Known
@@ -25,7 +25,7 @@ from components.samples.withdrawn import Tombstone
 log = logging.getLogger(__name__)
 
 REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "undecided",
-           "withdrawn", curator.CURATOR)  # fmt: skip
+           "withdrawn", curator.CURATOR, against.HELD_OUT, against.CONTAMINATED)  # fmt: skip
 
 
 def clean(
@@ -36,6 +36,7 @@ def clean(
     stones, standing = record.read(withdrawn), decided.standing(decisions)
     known = Known(index, raw=raw, folder=facts, max_pixels=params.max_pixels)
     gone = ~known.stored
+    held = against.held_out(index, params.against)
     _remember(known.details, index, gone, stones)
     rule = Rule(
         params.max_distance, params.max_difference, params.min_correlation, params.min_inliers,
@@ -45,7 +46,7 @@ def clean(
     barred = _barred(known.details, index, gone)
     by_rule = judge.judge(
         curator.labelled(index, standing), known.details, pairs, barred=barred,
-        cast_out=curator.cast_out(index, standing), min_side=params.min_side,
+        cast_out=curator.cast_out(index, standing), held=held, min_side=params.min_side,
     )  # fmt: skip
     table, outcomes = curator.overrule(by_rule, index, standing)
     counts = Counter(table["verdict"].to_pylist())

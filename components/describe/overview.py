@@ -24,6 +24,8 @@ REASONS = {
     "undecided": "Its decoder was stopped several times: out of time, or killed. It is tried again next time.",
     "withdrawn": "The same picture as one that was withdrawn by hand: it does not come back under another name.",
     "curator": "A curator does not want it. The decision, with its reason, is listed below.",
+    "against": "Of a set that must not be trained on (clean.against): it is only compared with.",
+    "contaminated": "Shows what an image of such a set shows: trained on, it would spoil what is measured there.",
     "metadata_missing": "The metadata has no row for it.",
 }
 NO_LABEL = "(no label)"

@@ -75,10 +75,10 @@ def left_out(verdicts: Iterable[Row], refused: Iterable[Row]) -> list[Row]:
     """The rows of what came in and is not used: rejected by clean, or refused by collect, so that it was not imported.
 
     What somebody withdrew by hand did not come in, nor did what is refused because it shows the same, nor what an
-    address did not give.
+    address did not give, nor the images of a set that is only compared with.
     """
     rows = [*(row for row in verdicts if row["verdict"] == "rejected"), *refused]
-    return [row for row in rows if row["reason"] != "withdrawn" and row["reason"] not in UNREACHED]
+    return [row for row in rows if row["reason"] not in UNREACHED and row["reason"] not in ("withdrawn", "against")]
 
 
 def rejected_share(kept: int, left: int) -> float:
