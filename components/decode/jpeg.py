@@ -29,6 +29,10 @@ _ARITHMETIC = (0xC9, 0xCA)
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # within a scan: no stuffed byte, no restart
 
 
+_DRAWS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), 0xDB, 0xDD))
+"""Frames, tables of codes and of quantisation, arithmetic conditions, the restart interval."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What stands before the pixels; ``orientation`` is EXIF's 1..8."""
@@ -121,20 +125,47 @@ def _profile(parts: dict[tuple[int, int], bytes]) -> bytes:
 
 
 def bare(data: bytes, exif: bytes) -> bytes:
-    """``data``, which decodes, up to the end of its first picture, with ``exif`` for all notes; profile and Adobe's
-    mark stay, which decide colours.
+    """``data``, which decodes, up to the end of its first picture, with ``exif`` for all notes.
+
+    What decides its pixels stays: tables, scans, a whole colour profile, the first bytes of JFIF's and Adobe's marks.
+    Notes may stand between the scans too.  Damaged for a part that is not known.
     """
-    out = [data[:2]]
+    out, profile = [data[:2]], b""
     if exif:
         out.append(_segment(0xE1, b"Exif\0\0" + exif))
-    for kind, at, body in _segments(data):
-        if kind == 0xDA:
-            end = next((found.end(1) for found in _MARKER.finditer(data, at + 2) if found[1] == b"\xd9"), len(data))
-            return b"".join([*out, data[at:end]])
-        is_profile = kind == 0xE2 and body.startswith(b"ICC_PROFILE\0")
-        if (not 0xE0 <= kind <= 0xEF and kind != 0xFE) or kind in (0xE0, 0xEE) or is_profile:
+    at, scan = 2, False
+    while found := _MARKER.search(data, at):
+        kind, start = found[1][0], at
+        if scan:
+            out.append(data[start : found.start()])
+        scan, at = kind == 0xDA, found.end()
+        if kind == 0xD9:
+            whole(profile)
+            return b"".join([*out, b"\xff\xd9"])
+        if kind in (0x01, 0xD8):  # these stand alone
+            continue
+        end = at + struct.unpack_from(">H", data, at)[0]
+        if end > len(data) or end < at + 2:
+            break
+        body, at = data[at + 2 : end], end
+        if kind in _DRAWS or scan:
             out.append(_segment(kind, body))
-    raise Damaged("damaged", "cut off in its header")
+        elif kind == 0xE0 and body[:5] == b"JFIF\0" and len(body) >= 12:
+            out.append(_segment(kind, body[:12] + b"\0\0"))  # without a thumbnail
+        elif kind == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            out.append(_segment(kind, body[:12]))
+        elif kind == 0xE2 and body[:12] == b"ICC_PROFILE\0":
+            profile += body[14:]
+            out.append(_segment(kind, body))
+        elif not 0xE0 <= kind <= 0xEF and kind != 0xFE:
+            raise Damaged("format", f"a JPEG with a part FF{kind:02X}, which may hold notes")
+    raise Damaged("damaged", "cut off")
+
+
+def whole(profile: bytes) -> None:
+    """Damaged when something stands behind a colour ``profile``, which begins with its length."""
+    if profile and int.from_bytes(profile[:4], "big") != len(profile):
+        raise Damaged("format", "its colour profile has another length than it says, so it may hold notes")
 
 
 def decode(data: bytes, header: Header) -> np.ndarray:

@@ -9,6 +9,7 @@ _MARKS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
 """What stands before EXIF in a JPEG or AVIF, a PNG and a WebP, and the bytes from there to its beginning."""
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _GPS, _LATITUDE, _LONGITUDE = 0x8825, 2, 4  # EXIF 2.32: tags of the first directory, and of GPS's own
+_TRIED, _ENTRIES = 16, 256  # marks of a kind, and entries of a directory, that are looked at
 _XMP = b"exif:GPSLatitude"
 
 
@@ -23,7 +24,9 @@ def _starts(data: bytes) -> Iterator[int]:
         yield 0
     for mark, length in _MARKS:
         at = data.find(mark)
-        while at >= 0:
+        for _ in range(_TRIED):  # a hostile file may hold thousands
+            if at < 0:
+                break
             if data[at + length : at + length + 4] in _ORDERS:
                 yield at + length
             at = data.find(mark, at + 1)
@@ -45,6 +48,6 @@ def _in_exif(data: bytes, start: int) -> bool:
 def _tags(data: bytes, at: int, order: str) -> Iterator[tuple[int, int]]:
     """(tag, value or place) of each entry of the directory at ``at``."""
     (count,) = struct.unpack_from(order + "H", data, at)
-    for number in range(count):
+    for number in range(min(count, _ENTRIES)):
         tag, _, _, value = struct.unpack_from(order + "HHII", data, at + 2 + 12 * number)
         yield tag, value

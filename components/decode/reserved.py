@@ -11,7 +11,10 @@ import re
 
 _PLUS = re.compile(rb"DMI-PROHIBITED[A-Z-]{0,60}")
 _TDM = re.compile(rb"tdm:reservation(?:\s*=\s*[\"']|>)\s*1\s*[\"'<]")
-_C2PA = re.compile(rb"((?:c2pa|cawg)\.(?:ai_generative_training|ai_training|data_mining)).{0,40}?notAllowed", re.DOTALL)
+_C2PA = re.compile(
+    rb"((?:c2pa|cawg)\.(?:ai_generative_training|ai_training|data_mining))(?:(?!c2pa\.|cawg\.|allowed).){0,200}?notAllowed",
+    re.DOTALL,
+)
 
 
 def reserved(data: bytes) -> str:

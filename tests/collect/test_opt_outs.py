@@ -38,6 +38,7 @@ def test_iptc_s_property_is_seen_in_every_format_that_carries_xmp(kind):
     (b"\x78\x1cc2pa.ai_generative_training\xa1cuse\x6anotAllowed", "c2pa.ai_generative_training: notAllowed"),
     (b"\x78\x1cc2pa.ai_generative_training\xa1cuse\x67allowed", ""),
     (b"\x73cawg.ai_training\xa1cuse\x6anotAllowed", "cawg.ai_training: notAllowed"),
+    (b"c2pa.ai_training\xa1cuse\x67allowed\x70c2pa.ai_inference\xa1cuse\x6anotAllowed", ""),
     (b"c2pa.ai_inference\xa1cuse\x6anotAllowed", ""),
 ])  # fmt: skip
 def test_what_reserves_and_what_does_not(words, found):

@@ -1,6 +1,8 @@
 """A stripped file shows the same pixels and says nothing beside them."""
 
 import io
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from showing import chunk, saved, show, why
 
+from components.decode.picture import Damaged
 from components.decode.position import has_position
 from components.decode.stripped import stripped
 
@@ -96,3 +99,62 @@ def test_a_position_is_seen_in_every_format(kind):
     for cut in range(0, len(data), 7):
         has_position(data[:cut])  # hostile or broken: never an error
     assert has_position(b"\xff\xd8<x exif:GPSLatitude='48,8.2N'/>")
+
+
+def gps():
+    exif = notes(1)
+    exif.get_ifd(0x8825).update({3: "E", 4: (11.0, 34.0, 30.0)})
+    return exif.tobytes()
+
+
+def hidden():
+    """Sound files that say where they were taken in places where few look."""
+    picture = Image.fromarray(pixels(1, 64))
+    progressive = saved(picture, "JPEG", progressive=True, quality=90)
+    second = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
+    note = b"\xff\xd9" + WORDS  # what looks like the end of the picture
+    com = b"\xff\xfe" + (len(note) + 2).to_bytes(2, "big") + note
+    app1 = b"\xff\xe1" + (len(gps()) + 2).to_bytes(2, "big") + gps()
+    frames = [Image.fromarray(pixels(n, 64)) for n in (1, 2)]
+    webp = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    at = webp.index(b"ANMF")
+    length = int.from_bytes(webp[at + 4 : at + 8], "little")
+    tiff = gps().removeprefix(b"Exif\0\0")
+    extra = b"EXIF" + len(tiff).to_bytes(4, "little") + tiff + b"\0" * (len(tiff) % 2)
+    inner = webp[: at + 4] + (length + len(extra)).to_bytes(4, "little") + webp[at + 8 : at + 8 + length] + extra
+    webp = inner + webp[at + 8 + length :]
+    jfxx = b"\xff\xe0" + (len(WORDS) + 7).to_bytes(2, "big") + b"JFXX\0" + WORDS
+    plain = saved(picture, "JPEG", quality=90)
+    png = saved(picture, "PNG")
+    idat = png.index(b"IDAT") - 4
+    end = idat + 12 + int.from_bytes(png[idat : idat + 4], "big")
+    return {
+        "between the scans": progressive[:second] + com + app1 + progressive[second:],
+        "a frame of a webp": b"RIFF" + (len(webp) - 8).to_bytes(4, "little") + webp[8:],
+        "behind a bmp": saved(picture, "BMP") + gps(),
+        "a thumbnail's mark": plain[:2] + jfxx + plain[2:],
+        "a png's name of a profile": png[:33] + chunk(b"iCCP", b"Anna 48.137\0\0" + zlib.compress(
+            ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())) + png[33:],
+        "behind a png's pixels": png[:end] + chunk(b"IDAT", WORDS) + png[end:],
+        "a png's long part": png[:33] + chunk(b"sRGB", b"\0" + WORDS) + png[33:],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", hidden())
+def test_notes_in_odd_places_go_or_the_file_is_not_taken(place):
+    data = hidden()[place]
+    try:
+        bare = stripped(data)
+    except Damaged as damaged:
+        assert damaged.reason == "format" and place.endswith(("pixels", "part"))
+        return
+    assert WORDS not in bare and b"Anna" not in bare and not has_position(bare)
+    np.testing.assert_array_equal(show(bare), show(data))
+
+
+def test_thousands_of_marks_cost_no_more_than_a_few():
+    directory = (65535).to_bytes(2, "little") + b"\1\0" * 6 * 65535
+    data = b"Exif\0\0II*\0\x08\0\0\0" * 20_000 + directory
+    began = time.perf_counter()
+    assert not has_position(data)
+    assert time.perf_counter() - began < 0.5
