@@ -107,6 +107,7 @@ def _plan(
         prints = seen.get("parts", {"": seen["sha256"]})
         stays = ledger.unchanged(before.get(source.name), parameters_hash, prints, gone)
         known = before.get(source.name, {})
+        _notes(source, params, known, gone)
         if len(stays) == len(prints) and known["sha256"] == seen["sha256"]:
             plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, None, {}, False))
             continue
@@ -125,6 +126,21 @@ def _plan(
         reread = known.get("told") != parameters_hash
         plans.append(Plan(source, parameters_hash, seen["sha256"], prints, stays, opened, surveys, reread))
     return plans
+
+
+def _notes(source: AnySource, params: CollectParams, known: dict[str, Any], gone: set[str]) -> None:
+    """Say what a change of `collect.notes` does to what was taken in; UserError where it would bring back bytes."""
+    was = known.get("notes", "keep")
+    if not known or was == params.notes:
+        return
+    if gone and params.notes == "keep":
+        raise UserError(
+            f"collect.notes keep: source {source.name} was taken in with strip, and images were withdrawn; the record "
+            "knows them without their notes, so their files would come back: leave strip, or call the source otherwise "
+            "and take those images out of it first"
+        )
+    log.warning("collect.notes was %s: the files of %s get other SHA-256, so that decisions about them "
+                "(data/decisions.jsonl) hold no more", was, source.name)  # fmt: skip
 
 
 def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, gone: set[str], raw: Path,
@@ -153,7 +169,8 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                     parts[part]["offers"] = sorted(taker.offers)
                 arrivals.append()
             ignored = opened.ignored if opened else known["ignored"]
-            after[name] = {"name": name, "told": plan.parameters_hash, "sha256": plan.sha256, "ignored": ignored,
+            after[name] = {"name": name, "notes": params.notes, "told": plan.parameters_hash,
+                           "sha256": plan.sha256, "ignored": ignored,
                            "parts": parts}  # fmt: skip
     return after
 

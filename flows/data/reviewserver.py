@@ -51,6 +51,11 @@ class Server(ThreadingHTTPServer):
         except OSError as error:
             raise UserError(f"port {port}: {error.strerror}: give another --port") from None
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away; a bug keeps its traceback."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def hosts(self) -> set[str]:
         """What a browser that was given this address calls it."""
@@ -69,9 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page."""
-        url = urllib.parse.urlsplit(self.path)
-        given = urllib.parse.parse_qs(url.query).get("token", [""])[0]
-        if not self._host_is_ours() or url.path != "/" or not self._is_token(given):
+        path, _, query = self.path.partition("?")
+        given = urllib.parse.parse_qs(query).get("token", [""])[0]
+        if not self._host_is_ours() or path != "/" or not self._is_token(given):
             self._answer(HTTPStatus.FORBIDDEN, "this is not the address that `stillroom data review` printed")
             return
         try:
@@ -91,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(HTTPStatus.FORBIDDEN, error="not from the page of this server: open it anew")
             return
         size = self.headers.get("Content-Length", "")
-        if kind != "application/json" or not size.isascii() or not size.isdigit() or int(size) > _MOST:
+        if kind != "application/json" or not size.isascii() or not size.isdigit() or len(size) > 9 or int(size) > _MOST:
             self._tell(HTTPStatus.BAD_REQUEST, error=f"wanted a decision as JSON of at most {_MOST:,} bytes")
             return
         try:

@@ -55,12 +55,14 @@ def nightly() -> str:
 def schedule(cron: str, timezone: str | None) -> CronSchedule:
     """``cron`` in ``timezone``, that of this machine unless given; UserError when either is none."""
     try:
-        zone = timezone or tzlocal.get_localzone_name()
+        zone = tzlocal.get_localzone_name() if timezone is None else timezone
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        named = f"--timezone {timezone!r}" if timezone else f"TZ={os.environ.get('TZ', '')!r}"
+        named = f"--timezone {timezone!r}" if timezone is not None else f"TZ={os.environ.get('TZ', '')!r}"
         raise UserError(f"{named}: not a time zone, such as Europe/Berlin or UTC") from None
     try:
+        if len(cron.split()) != 5:
+            raise ValueError("not five fields")
         return CronSchedule(cron=cron, timezone=zone)
     except ValueError:
         raise UserError(f"--cron {cron!r}: not a cron schedule of five fields, such as '0 3 * * *'") from None

@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from components.diff import changes
 from components.samples import decisions, shards
 from flows.cli import app
-from flows.data import decide, diff, export, status
+from flows.data import decide, diff, edited, export, status
 from flows.history import store
 from flows.registry import chain
 from flows.workspace.paths import State
@@ -203,3 +203,16 @@ def test_the_command_line_takes_just_one_of_a_label_and_undo(mine):
     done = CliRunner().invoke(app.app, [*words, "--to", "a", "--yes"], catch_exceptions=False)
     assert done.exit_code == 0 and "1 added; commit data/decisions.jsonl" in done.stderr
     assert decisions.standing(mine / RECORD)[WHOLE].label.label == "a"
+
+
+@pytest.mark.parametrize(("kind", "what"), [("none", "not there"), ("folder", "a folder")])
+def test_a_record_that_is_lost_is_one_line_before_anything_is_done(tmp_path, kind, what):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "params.yaml").write_text("clean: {}\n")
+    (tmp_path / "data/withdrawn.jsonl").touch()
+    edited.check(tmp_path)  # a project of an older package has no such record, and no stage that reads it
+    (tmp_path / "dvc.yaml").write_text("stages:\n  clean:\n    deps: [data/withdrawn.jsonl, data/decisions.jsonl]\n")
+    if kind == "folder":
+        (tmp_path / "data/decisions.jsonl").mkdir()
+    with pytest.raises(UserError, match=rf"^data/decisions\.jsonl: {what}, .*`git checkout data/decisions\.jsonl`"):
+        edited.check(tmp_path)

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from data_fixtures import encoded, folder, gather, index, judge, pixels, png, refused
 from PIL import Image
 
+from components.base.errors import UserError
 from components.decode.position import has_position
 
 EXIF = Image.Exif()
@@ -58,3 +60,18 @@ def test_an_image_that_was_withdrawn_with_its_notes_does_not_come_back_without(t
     gather(tmp_path, notes="strip")
     assert refused(tmp_path) == {"a.jpg": "withdrawn"}
     assert np.all([row["source_key"] != "a.jpg" for row in index(tmp_path) if row["member"]])
+
+
+def test_a_change_is_said_and_cannot_bring_back_what_was_withdrawn(tmp_path, caplog):
+    folder(tmp_path, {"a.jpg": encoded(pixels(1, 32), "JPEG", exif=EXIF), "b.png": png(2)})
+    gather(tmp_path)
+    gather(tmp_path, notes="strip")
+    assert "collect.notes was keep: the files of test get other SHA-256" in caplog.text
+    gather(tmp_path)
+    gather(tmp_path, notes="strip")
+    name = next(row["sha256"] for row in index(tmp_path) if row["member"] and row["source_key"] == "a.jpg")
+    stone = {"sha256": name, "pixel_sha256": None, "phash": None, "width": None, "height": None, "pairs": []}
+    (tmp_path / "data/withdrawn.jsonl").write_text(json.dumps({**stone, "reason": "asked"}) + "\n")
+    gather(tmp_path, notes="strip")
+    with pytest.raises(UserError, match=r"^collect\.notes keep: source test was taken in with strip, and images were"):
+        gather(tmp_path)

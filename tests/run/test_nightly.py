@@ -96,6 +96,8 @@ def test_a_run_takes_no_folder_from_whoever_reaches_the_server_and_one_serves(se
 
 @pytest.mark.parametrize(("options", "line"), [
     (("--cron", "every night"), "--cron 'every night': not a cron schedule of five fields, such as"),
+    (("--cron", "0 3 * * * *"), "--cron '0 3 * * * *': not a cron schedule of five fields, such as"),
+    (("--timezone", ""), "--timezone '': not a time zone, such as Europe/Berlin"),
     (("--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus': not a time zone, such as Europe/Berlin"),
 ])  # fmt: skip
 def test_a_schedule_that_is_none_is_one_line(finished, options, line):
