@@ -40,7 +40,7 @@ def run(root: Path, force: tuple[str, ...], seen_from: Path) -> None:
     # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from flows.registry import publish
-    from flows.run import servers, summary
+    from flows.run import outage, servers, summary
 
     with processes.stoppable(), servers.prefect(state) as ready:
         from prefect.exceptions import TerminationSignal
@@ -56,7 +56,8 @@ def run(root: Path, force: tuple[str, ...], seen_from: Path) -> None:
             last = time.monotonic()
 
         try:
-            pipeline(str(root), force, say)
+            with outage.watched(exits.note) as watch:
+                watch.result(lambda: pipeline(str(root), force, say, watch))
         except TerminationSignal:  # Prefect's own handler was the one that ran
             raise Stopped(signal.SIGTERM) from None
         exits.note(f"done in {clock(time.monotonic() - began)}\n")

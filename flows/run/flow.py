@@ -28,6 +28,7 @@ from flows.history import store
 from flows.registry import publish
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Unreachable
+from flows.run.outage import Watch, asked
 from flows.workspace.events import following
 from flows.workspace.paths import State
 
@@ -103,12 +104,13 @@ def call(name: str) -> None:
 
 
 @flow(name="stillroom", flow_run_name="pipeline run in progress", validate_parameters=False, persist_result=False)
-def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None]) -> dict[str, Any]:
+def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None], watch: Watch) -> dict[str, Any]:
     """Bring every stage up to date and publish the result; the caller holds the checkout's lock and a snapshot.
 
     ``force`` names the stages to run although they are up to date. ``say`` gets the name of each stage that
-    is done, and whether it was executed, restored or unchanged.
+    is done, and whether it was executed, restored or unchanged. ``watch`` is told how the work ended.
     """
+    watch.begin()
     state = State(Path(root))
     state.events.unlink(missing_ok=True)
     store.begin(state.root)
@@ -127,10 +129,13 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None])
             seconds[stage.name] = time.monotonic() - began
             say(stage.name, how[stage.name])
         result = register(root, how, seconds, metrics)
+        watch.outcome.set_result(result)
         call(result["did"])
         return result
-    except BaseException as error:
+    except BaseException as raised:
+        error = asked(raised)
+        watch.ended(error)
         if isinstance(error, Exception):  # else Prefect's server may be stopping too
             call(f"failed after {', '.join(how) or 'nothing'}: {brief(error)}")
         metrics.stop("FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
+        raise error from raised.__cause__

@@ -16,8 +16,9 @@ from components.base.errors import UserError
 from flows.data import edited, look
 from flows.dvc import engine, schema, snapshot
 from flows.registry import publish
+from flows.run import outage
 from flows.run.flow import call, pipeline
-from flows.workspace import lock
+from flows.workspace import exits, lock
 from flows.workspace.paths import State
 
 ROOT = "STILLROOM_SERVED"
@@ -34,7 +35,15 @@ def nightly() -> str:
     log = get_run_logger()
     state = State(Path(os.environ[ROOT]))
     state.enter()
-    with lock.held(state.lock, what="nightly", wait=True, say=log.info), snapshot.begun(state.root, log.info):
+
+    def say(name: str, how: str) -> None:
+        log.info("%s: %s", name, how)
+
+    with (
+        outage.watched(exits.note, runner=True) as watch,
+        lock.held(state.lock, what="nightly", wait=True, say=log.info),
+        snapshot.begun(state.root, log.info),
+    ):
         edited.check(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=log.info)
@@ -45,7 +54,7 @@ def nightly() -> str:
             line = "nothing to do"
         else:
             schema.check(state.root)
-            result = pipeline(str(state.root), (), lambda name, how: log.info("%s: %s", name, how))
+            result = watch.result(lambda: pipeline(str(state.root), (), say, watch))
             line = f"{result['name']} version {result['version']}: {result['reason']}"
     log.info(line)
     call(line)

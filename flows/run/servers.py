@@ -20,6 +20,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.base.processes import die_with_parent
 from components.base.stopping import ignore_signals
+from flows.run import outage
 from flows.workspace.paths import State
 
 HOST = "127.0.0.1"
@@ -74,27 +75,22 @@ def prefect(state: State) -> Iterator[Callable[[], None]]:
     url = _running_prefect(state)
     if url:
         os.environ["PREFECT_API_URL"] = f"{url}/api"
-        yield lambda: None
+        try:
+            yield lambda: None
+        finally:
+            outage.part(url)
         return
     port = _any_port()
+    url = f"http://{HOST}:{port}"
     with (state.folder / "servers.log").open("ab") as log:
         server = _start(prefect_command(port), log, PREFECT_UI_ENABLED="0")
     try:
-        health = f"http://{HOST}:{port}/api/health"
-        os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+        os.environ["PREFECT_API_URL"] = f"{url}/api"
+        health = f"{url}/api/health"
         yield lambda: wait_for(health, server, what="Prefect", log=str(state.folder / "servers.log"))
     finally:
-        _flush_logs()
+        outage.part(url)
         stop(server)
-
-
-def _flush_logs() -> None:
-    """Send the log lines and events that Prefect still holds; they would be lost when the server stops."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (APILogWorker, EventsWorker):
-        worker.drain_all(timeout=5)
 
 
 def _running_prefect(state: State) -> str:
