@@ -23,7 +23,7 @@ Kind = Literal["keep", "reject", "label"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST = 500
 """Characters of a label, a reason or a name at most."""
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,7 @@ def test_a_line_is_written_as_it_is_read(tmp_path):
         (json.dumps({**LABEL, "label": None}), "label must be a text"),
         (json.dumps({**LABEL, "label": " "}), "label must be a text"),
         (json.dumps({**LABEL, "label": "a\u2028b"}), r"label holds U\+2028"),
+        (json.dumps({**LABEL, "label": "a\u202eb"}), r"label holds U\+202E"),
         (json.dumps({**LABEL, "label": "\ud800"}), r"label holds U\+D800"),
         (json.dumps({**LINE, "reason": "x" * 501}), "reason has 501 characters, wanted at most 500"),
         (json.dumps({**LINE, "reason": "\x1b[2J"}), r"reason holds U\+001B"),
