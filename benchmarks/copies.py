@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -25,13 +26,13 @@ import photographs
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from components import pipeline
 from components.base import config
 from components.clean import search
-from components.clean.params import CleanParams
-from components.clean.stage import clean
 from components.collect.look import look
 from components.collect.params import CollectParams
-from components.collect.stage import collect
+
+ROOT = Path(__file__).resolve().parent.parent
 
 THEIRS = """
 import json, sys
@@ -127,9 +128,9 @@ def _table(title: str, originals: list[Image.Image]) -> None:
     copies = {name: [edit(picture) for picture in originals] for name, edit in EDITS.items()}
     codes = _codes([*originals, *(copy for each in copies.values() for copy in each)])
     false: set[tuple[int, int]] = set()
-    with tempfile.TemporaryDirectory() as facts:
+    with tempfile.TemporaryDirectory() as root:
         for number, name in enumerate(EDITS, start=1):
-            pairs = _pairs([*originals, *copies[name]], Path(facts))
+            pairs = _pairs([*originals, *copies[name]], Path(root))
             ours[name] = len({b for a, b in pairs if b == a + count}) / count
             false |= {(a % count, b % count) for a, b in pairs if a % count != b % count}
             for peer, all_codes in codes.items():
@@ -149,25 +150,27 @@ def _table(title: str, originals: list[Image.Image]) -> None:
     print(f"| false pairs | {wrong[0]} | {wrong[1]} | {len(false)} {sorted(false)[:6] or ''} |", flush=True)
 
 
-def _pairs(pictures: list[Image.Image], facts: Path) -> set[tuple[int, int]]:
-    """The pairs of positions that the default rule finds among ``pictures``; what is known of one is kept."""
-    section = config.read(Path("params.yaml"))["clean"] | {"min_side": 8}
-    source = {"name": "copies", "kind": "files", "location": "source", "licence": "?", "matte": "#ffffff",
-              "text_column": None, "label_column": None, "group_column": None}  # fmt: skip
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "source").mkdir()
-        (root / "data").mkdir()
-        (root / "data/withdrawn.jsonl").touch()
-        for at, picture in enumerate(pictures):
-            (root / f"source/{at:05d}.png").write_bytes(_png(picture))
-        params = CollectParams(max_bytes=2**26, sources=(source,))
-        page, scratch = root / "data/source.json", root / "scratch"
-        look(params, root=root, page=page, cache=None, store=scratch)
-        collect(params, look=page, withdrawn=root / "data/withdrawn.jsonl", raw=root / "data/raw", scratch=scratch)
-        clean(CleanParams(**section), raw=root / "data/raw", withdrawn=root / "data/withdrawn.jsonl",
-              verdicts=root / "data/clean", facts=facts)  # fmt: skip
-        table = pq.read_table(root / "data/clean/pairs.parquet")
+def _pairs(pictures: list[Image.Image], root: Path) -> set[tuple[int, int]]:
+    """The pairs of positions that the default rule finds among ``pictures``; ``root`` keeps what is known of each."""
+    sections = config.read(ROOT / config.FILE)
+    sections["clean"]["min_side"] = 8
+    sections["collect"]["sources"] = [{
+        "name": "copies", "kind": "files", "location": "source", "licence": "unknown", "matte": "#ffffff",
+        "text_column": None, "label_column": None, "group_column": None,
+    }]  # fmt: skip
+    for name in ("source", "data"):
+        shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir()
+    for name in ("withdrawn", "decisions"):
+        (root / f"data/{name}.jsonl").touch()
+    for at, picture in enumerate(pictures):
+        (root / f"source/{at:05d}.png").write_bytes(_png(picture))
+    collect = config.section(sections, "collect", CollectParams)
+    look(collect, root=root, page=root / "data/source.json", cache=None)
+    for name in ("collect", "clean"):
+        stage = pipeline.stage(name)
+        stage.run(config.section(sections, name, stage.params), root)
+    table = pq.read_table(root / "data/clean/pairs.parquet")
     return set(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True))
 
 

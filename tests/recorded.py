@@ -30,6 +30,7 @@ from components.diffusion.objective import objective
 from components.distil import student
 from components.embed import vectors
 from components.resize import scaling
+from components.samples import looks
 from components.train import aims
 from components.train import stage as train
 from components.train.feed import Batch
@@ -232,6 +233,11 @@ def _units() -> np.ndarray:
     return embedding.whole(noise("units", 60, 8).astype(np.float32) - 128)
 
 
+def _looks() -> Result:
+    pictures = np.stack([noise("look", 32, 32, 3), noise("dark", 32, 32, 3) // 8, np.full((32, 32, 3), 250, np.uint8)])
+    return _result(*looks.seen(pictures))
+
+
 def _nearest() -> Result:
     found = embedding.near(_units(), 20, 0.4)
     return _result(found.a, found.b)
@@ -301,6 +307,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     scaling.ALGORITHM: _scale,
     embedding.NEAR: _nearest,
     pairs.BY_FEATURES: _by_features,
+    looks.ALGORITHM: _looks,
     train.ALGORITHM: _train,
     student.ALGORITHM: _distil,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},

@@ -18,14 +18,14 @@ _BY_WORD = [METHODS.index(name) for name in ("group", "withdrawn")]  # pairs tha
 
 def held_out(index: pa.Table, names: Sequence[str]) -> np.ndarray:
     """Which rows of ``index`` are of the sources ``names``, gone ones too; UserError for a name that no source has."""
-    known = sorted(set(index["source"].to_pylist()))
+    if not names:
+        return np.zeros(len(index), bool)
+    known = sorted(index["source"].unique().to_pylist())
     for name in names:
         if name not in known:
             raise UserError(f"clean.against: no source is called '{name}'{nearest(name, known)}; images came from "
                             f"{', '.join(known)} (params.yaml)")  # fmt: skip
-    if not names:
-        return np.zeros(len(index), bool)
-    return np.isin(np.array(index["source"].to_pylist(), str), list(names))
+    return np.asarray(pa.compute.is_in(index["source"], pa.array(names)).to_numpy())
 
 
 def contaminated(index: pa.Table, pairs: np.ndarray, held: np.ndarray) -> dict[int, str]:

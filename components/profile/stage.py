@@ -58,7 +58,7 @@ def profile(
         source |= {"embedded": len(mine), "mean": summary(found[mine])["mean"] if mine else []}
     points = vectors.flat_map(found).round(4)
     columns = {"row": chosen, "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
-    flagged = looks.flags(pixels, [(at, row["width"], row["height"]) for at, row in enumerate(kept)])
+    flagged = looks.flags(pixels, [(at, row["width"], row["height"]) for at, row in enumerate(kept)], facts)
     flags: dict[str, list] = {"row": sorted(flagged), "flag": [flagged[at] for at in sorted(flagged)]}
     with files.replacing_folder(profile) as folder:
         (folder / "profile.json").write_text(json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")

@@ -6,13 +6,16 @@ Luma lies in 0..1; the bounds are such that few pictures of a sound data set hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from components.samples import pack
+from components.base.algorithms import Algorithm
+from components.samples import facts, pack
 
+ALGORITHM = Algorithm("looks", 1, ("numpy",))
 FLAGS: Mapping[str, str] = {
     "dark": "Nothing in it is light: 95 % of its pixels are below a quarter of full luma.",
     "bright": "Nothing in it is dark: 95 % of its pixels are above nine tenths of full luma.",
@@ -27,31 +30,47 @@ TABLE = "looks.parquet"
 _DARK, _BRIGHT, _FLAT, _BLURRED = 0.25, 0.9, 0.03, 0.15
 _NEARLY_ALL = 0.95
 _LONG, _SMALL = 3.0, 2.0
+_LOOK = np.dtype([("look", "S8")])
 _CHUNK = 2**20  # bytes of pixels at a time: what is made of them stays in the CPU's cache
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32) / 255
 
 
-def flags(pixels: Path, rows: Iterable[tuple[int, int, int]]) -> dict[int, str]:
+def flags(pixels: Path, rows: Sequence[tuple[int, int, int]], store: Path) -> dict[int, str]:
     """The first of FLAGS that holds of each picture, by row of the pack ``pixels``; those without one are left out.
 
-    ``rows`` has (row, width, height) of each, in px as it came.
+    ``rows`` has (row, width, height) of each, in px as it came; ``store`` is the folder of facts, in which the looks
+    of each picture are kept by its pixels: to hash a picture of 256 px takes a twentieth of looking at it.
     """
     header = pack.read_header(pixels)
-    found: dict[int, str] = {}
-    by_shape: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
+    rule = facts.rule({}, algorithms=[ALGORITHM], dtype=_LOOK)
+    known = facts.Store(store, "look", rule, _LOOK)
+    by_shape: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
     for each in rows:
         by_shape.setdefault(header.picture_shape(each[0]), []).append(each)
+    found: dict[int, str] = {}
     for shape, mine in by_shape.items():
-        step = max(1, _CHUNK // int(np.prod(shape)))
-        for start in range(0, len(mine), step):
-            some = mine[start : start + step]
-            data = b"".join(pack.read_rows(pixels, header, [row for row, _, _ in some]))
-            looks = seen(np.frombuffer(data, np.uint8).reshape(-1, *shape))
-            for (row, width, height), look in zip(some, looks, strict=True):
-                flag = look or _of_size(width, height, min(shape[:2]))
-                if flag:
-                    found[row] = flag
+        numbers = [row for row, _, _ in mine]
+        names = facts.keys([facts.key(str(shape), hashlib.sha256(data).hexdigest())
+                            for data in pack.read_rows(pixels, header, numbers)])  # fmt: skip
+        new = np.flatnonzero(known.find(names) < 0)
+        new = new[np.sort(np.unique(names[new].view("S32"), return_index=True)[1])]
+        if len(new):
+            known.add(names[new], _seen(pixels, header, [numbers[at] for at in new], shape))
+        looks = known.take(known.find(names))["look"].tolist()
+        for (row, width, height), look in zip(mine, looks, strict=True):
+            if flag := look.decode() or _of_size(width, height, min(shape[:2])):
+                found[row] = flag
     return found
+
+
+def _seen(pixels: Path, header: pack.Header, rows: list[int], shape: tuple[int, int, int]) -> np.ndarray:
+    """What :func:`seen` says of each of ``rows``, all of one ``shape``."""
+    step = max(1, _CHUNK // int(np.prod(shape)))
+    said = []
+    for start in range(0, len(rows), step):
+        data = b"".join(pack.read_rows(pixels, header, rows[start : start + step]))
+        said += seen(np.frombuffer(data, np.uint8).reshape(-1, *shape))
+    return np.array([(each.encode(),) for each in said], _LOOK)
 
 
 def seen(pictures: np.ndarray) -> list[str]:

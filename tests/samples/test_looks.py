@@ -48,7 +48,11 @@ def test_flags_of_a_pack_are_by_row_also_of_the_size_that_a_picture_had(tmp_path
                keys=[f"{at:064x}" for at in range(5)], classes=[], class_ids=[-1] * 5)  # fmt: skip
     sizes = [(0, 100, 100), (1, 10, 10), (2, 400, 100), (3, 23, 60), (4, 24, 60)]
     expected = {1: "dark", 2: "long", 3: "small"}
-    assert looks.flags(tmp_path / "pixels", sizes) == expected
+    assert looks.flags(tmp_path / "pixels", sizes, tmp_path / "facts") == expected
     monkeypatch.setattr(looks, "_CHUNK", 1)
-    assert looks.flags(tmp_path / "pixels", sizes) == expected, "not a matter of how many at a time"
+    assert looks.flags(tmp_path / "pixels", sizes, tmp_path / "others") == expected, (
+        "not a matter of how many at a time"
+    )
+    monkeypatch.setattr(looks, "seen", None)
+    assert looks.flags(tmp_path / "pixels", sizes, tmp_path / "facts") == expected, "each picture is looked at once"
     assert set(expected.values()) <= set(looks.FLAGS)
