@@ -4,6 +4,8 @@ A full build of 99 % of the archive, then a refresh with the last 1 % as a secon
 its own as DVC starts it.  CPU seconds are those of the process and all its descendants; DVC's own time is not in
 them (it hashes what changed).  Prints a Markdown table, and checks that no old image moved and that no pair leaks.
 With --keep the folder stays, with ``rates.json``, for benchmarks/splits.py and benchmarks/scale.py.
+With --known FILE, a JSON list of [name, name] of pairs that are known to show the same (the end of each name in the
+archive, as ciFAIR's list for CIFAR-10), it prints how many of them are in one group, and how many cross splits.
 """
 
 from __future__ import annotations
@@ -49,18 +51,20 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("archive", type=Path, help="a tar of images")
     options.add_argument("--keep", type=Path, help="work in this new folder and leave it")
+    options.add_argument("--known", type=Path, help="a JSON list of pairs of names that show the same")
     given = options.parse_args()
+    known = json.loads(given.known.read_text("utf-8")) if given.known else []
     # Workers come from a fork server that nobody waits for: as their reaper this process gets their times.
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     if given.keep:
         given.keep.mkdir(parents=True)
-        _measure(given.archive.resolve(), given.keep.resolve())
+        _measure(given.archive.resolve(), given.keep.resolve(), known)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _measure(given.archive.resolve(), Path(folder))
+        _measure(given.archive.resolve(), Path(folder), known)
 
 
-def _measure(archive: Path, root: Path) -> None:
+def _measure(archive: Path, root: Path, known: list[list[str]]) -> None:
     old, new = _cut(archive, root)
     (root / STATE).mkdir()
     (root / "data").mkdir()
@@ -80,6 +84,8 @@ def _measure(archive: Path, root: Path) -> None:
     quarantined = sum(split == "quarantine" for split in after.values())
     print(f"\nold images moved: {moved} of {len(before):,}; leaking pairs: {leaking} of {pairs:,}; "
           f"quarantined: {quarantined} of {len(after):,} ({quarantined / len(after):.3%})\n")  # fmt: skip
+    if known:
+        _print_known(root, known)
     print(peers.machine())
     assert not moved and not leaking, "an old image moved, or a pair leaks"
 
@@ -154,6 +160,24 @@ def _leaks(root: Path) -> tuple[int, int]:
     ends = [(split_of.get(a), split_of.get(b)) for a, b in zip(pairs["a"], pairs["b"], strict=True)]
     used = ("train", "val", "test")
     return sum(one in used and other in used and one != other for one, other in ends), len(ends)
+
+
+def _print_known(root: Path, known: list[list[str]]) -> None:
+    """How many of the ``known`` pairs are in one group, and how many have ends in two of train, val and test."""
+    table = pq.read_table(root / "data/clean/verdicts.parquet", columns=["arrival", "source_key", "group"]).to_pydict()
+    ends = {name for pair in known for name in pair[:2]}
+    at = {name: row for row, key in enumerate(table["source_key"]) for name in [key, *_ends(key)] if name in ends}
+    rows = [(at[one], at[other]) for one, other, *_ in known]
+    grouped = sum(table["group"][one] == table["group"][other] for one, other in rows)
+    split_of = {arrival: split for (arrival, _), split in _splits(root).items()}
+    splits = [{split_of.get(table["arrival"][row]) for row in pair} & {"train", "val", "test"} for pair in rows]
+    crossing = sum(len(each) > 1 for each in splits)
+    print(f"known pairs: {len(rows)}; in one group: {grouped} ({grouped / len(rows):.3f}); across splits: {crossing}\n")
+
+
+def _ends(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[at:]) for at in range(1, len(parts))]
 
 
 def _print(full: dict[str, float], again: dict[str, float], old: int, new: int) -> None:

@@ -24,8 +24,7 @@ HEAD = """# What was measured last
 
 Written by `python benchmarks/results.py`; every section is the output of the command in it. CPU seconds and ratios
 come from one run of both sides on one machine, which the last line of each section describes. `CIFAR` stands for a
-tar of CIFAR-10's 60,000 training and test images as JPEG files. `gpu.py` has no section, because no GPU was there; what
-`recipe.py` found stands in docs/recipe.md; `hostile.py` needs an archive of images that broke decoders once.
+tar of CIFAR-10's 60,000 training and test images as JPEG files.
 """
 PACK = ["--pixels", "data/pixels", "--splits", "data/splits"]
 ONE_CORE = {"train": ["taskset", "-c", "0"]}

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
-from components.html.page import visible
+from components.html.page import plural, visible
 from components.samples import catalogue, decisions, manifest, records
 from components.samples.catalogue import Known
 from components.samples.decisions import Decision, Kind
 from flows.data import edited, named
 from flows.data.edited import DECISIONS
-from flows.data.named import images
 from flows.history import git
 from flows.workspace import lock
 from flows.workspace.paths import State
@@ -182,11 +181,11 @@ def _finish(
     was = list(was)
     lines, count = [each for each in was if each], len(desk.taken)
     if len(lines) < len(was):
-        say(f"{images(len(was) - len(lines))} that need no decision: all is so already")
+        say(f"{plural(len(was) - len(lines), 'image')} that need no decision: all is so already")
     if not lines:
         say("nothing to do")
         return
-    say(f"to {what}: {images(count)}")
+    say(f"to {what}: {plural(count, 'image')}")
     for line in lines[:_SHOWN]:
         say(f"  {line}")
     if count > _SHOWN:
@@ -194,7 +193,7 @@ def _finish(
     if dry_run:
         say("nothing was done (--dry-run)")
         return
-    if not sure(f"{what} {images(count)}?"):
+    if not sure(f"{what} {plural(count, 'image')}?"):
         raise UserError("nothing was decided")
     desk.write()
     say(f"{DECISIONS}: {count:,} added; {_NEXT}")

@@ -21,7 +21,7 @@ def of(
         found |= known.named(word)
     if listed:
         try:
-            lines = listed.read_text("utf-8").splitlines()
+            lines = listed.read_text("utf-8").split("\n")  # splitlines would cut names at U+2028
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--list {listed}: cannot be read ({error}): wanted one id a line") from None
         for number, line in enumerate(lines, start=1):
@@ -37,8 +37,3 @@ def of(
     if not found:
         raise UserError(f"nothing to {what}: the list, or the source, holds no image of the present data")
     return found
-
-
-def images(count: int) -> str:
-    """``1 image``, ``2,000 images``."""
-    return f"{count:,} image{'' if count == 1 else 's'}"

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from components.base.errors import UserError
-from components.html.page import visible
+from components.html.page import plural, visible
 from components.samples import catalogue, records, withdrawn
 from components.samples.catalogue import Known
 from flows.data import edited, erase, materialise, named
 from flows.data.edited import RECORD
-from flows.data.named import images
 from flows.dvc import engine
 from flows.registry import impact, restore
 from flows.registry.publish import register_params
@@ -57,11 +56,11 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
             if request.dry_run:
                 say("nothing was done (--dry-run)")
                 return
-            if not sure(f"take {images(len(wanted))} out of the working data?"):
+            if not sure(f"take {plural(len(wanted), 'image')} out of the working data?"):
                 raise UserError("nothing was withdrawn")
             _carry_out(state, known, wanted, request.reason, say)
         else:
-            say(f"nothing to do: {images(len(asked))} withdrawn already")
+            say(f"nothing to do: {plural(len(asked), 'image')} withdrawn already")
             if request.dry_run:
                 return
             _erase_facts(state, known.rows)  # a kill may have come between the stages and the facts
@@ -87,19 +86,19 @@ def _refuse_all(known: Known, wanted: set[str]) -> None:
 def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
     rows = [row for row in known.rows if row["sha256"] in wanted]
     by_source = Counter(row["source"] for row in rows)
-    lines = [f"to withdraw: {images(len(wanted))} ("
+    lines = [f"to withdraw: {plural(len(wanted), 'image')} ("
              + ", ".join(f"{visible(name)} {count:,}" for name, count in sorted(by_source.items())) + ")"]  # fmt: skip
     lines += [f"  {row['sha256'][:16]} {visible(row['source'])}:{visible(row['source_key'])}" for row in rows[:_SHOWN]]
     if len(rows) > _SHOWN:
         lines.append(f"  and {len(rows) - _SHOWN:,} more")
     twins = known.same_pixels(wanted)
     if twins:
-        lines.append(f"{images(len(twins))} with other bytes but the same pixels will be rejected; their bytes stay: "
-                     + ", ".join(row["sha256"][:16] for row in twins[:_SHOWN]))  # fmt: skip
+        lines.append(f"{plural(len(twins), 'image')} with other bytes but the same pixels will be rejected; their "
+                     "bytes stay: " + ", ".join(row["sha256"][:16] for row in twins[:_SHOWN]))  # fmt: skip
     near = known.near(wanted) - {row["sha256"] for row in twins}
     if near:
         lines.append(
-            f"{images(len(near))} that look much the same will stay: "
+            f"{plural(len(near), 'image')} that look much the same will stay: "
             + ", ".join(sorted(each[:16] for each in near)[:_SHOWN])
         )
     return [*lines, *impact.lines(state, wanted, known.near(wanted))]
@@ -108,7 +107,7 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
     records.append(state.root / RECORD, known.tombstones(new, reason))
-    say(f"{RECORD}: {images(len(new))} added; commit it, so that they are not collected again")
+    say(f"{RECORD}: {plural(len(new), 'image')} added; commit it, so that they are not collected again")
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
     rows = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows

@@ -61,8 +61,12 @@ def _fits(resize: ResizeParams, train: TrainParams, root: Path) -> None:
         anew = (root / START).read_bytes().strip() == b"null"
     except OSError:
         return  # stage `train` says what is wrong with it
-    if anew:  # else the network is that of another model
-        fit.check_buckets(train.network, buckets.shapes(resize.side, resize.fit))
+    if not anew:  # the network is that of another model
+        return
+    sizes = buckets.shapes(resize.side, resize.fit)
+    if len(sizes) == 1:
+        fit.check(train.network, sizes[0])
+    fit.check_buckets(train.network, sizes)
 
 
 def _own() -> dict[str, Any]:

@@ -33,6 +33,7 @@ def test_a_network_and_pictures_that_fit_pass(root):
     (24, "pad", UNET | {"widths": [32, 36]}, "train.network.widths: 36, at 12 pixels, is not a multiple of 8"),
     (30, "pad", DIT | {"patch": 4}, "train.network.patch: need a side that 4 divides, not 30 pixels"),
     (36, BUCKETS, UNET | {"widths": [32] * 4}, "that 8 divides, not those of the bucket"),
+    (24, BUCKETS, DIT | {"patch": 5}, "train.network.patch: need a side that 5 divides, not 24"),  # of one shape
     (36, BUCKETS, DIT, "takes squares of one size, not the bucket"),
 ])  # fmt: skip
 def test_a_network_that_does_not_take_the_pictures_is_one_line(root, side, fit, network, line):
