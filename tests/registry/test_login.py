@@ -44,11 +44,12 @@ def told(raised):
 
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told_before_the_work_and_without_them(stream, tmp_path):
-    from flows.run import flow  # and Prefect with it, of which `make test` needs nothing
+    from flows.run import flow, outage  # and Prefect with it, of which `make test` needs nothing
 
     done = []
+    watch = outage.Watch("http://127.0.0.1:9/api", lambda _: None, runner=True)
     with pytest.raises(Unreachable, match=r"MLflow at http://127\.0\.0\.1:9: ") as raised:
-        flow.pipeline.fn(str(tmp_path), (), lambda *outcome: done.append(outcome))
+        flow.pipeline.fn(str(tmp_path), (), lambda *outcome: done.append(outcome), watch)
     assert SECRET not in told(raised) and not done
 
 
