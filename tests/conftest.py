@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -41,6 +42,8 @@ hardware.install()
 settings.register_profile("stillroom", deadline=None)
 settings.load_profile("stillroom")
 os.environ.update(QUIET)
+# Whoever runs the tests in the background has Ctrl-C ignored, and so would each program that they start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "STILLROOM_EVENTS"):
     os.environ.pop(name, None)
 

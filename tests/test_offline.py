@@ -75,7 +75,6 @@ UI = """
 import signal, subprocess, sys, time, urllib.request
 command, ports = [sys.executable, "-m", "flows.cli.app", "ui"], {ports}
 own = [*command, "--mlflow-port", ports[0], "--prefect-port", ports[1]]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would the child
 ui = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
 lines = [ui.stdout.readline() for _ in range(3)]
 assert lines[2] == "Ctrl-C ends both.\\n", lines

@@ -1,7 +1,6 @@
 """A stage or a command that is asked to stop more than once ends as the first asked."""
 
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +67,6 @@ def test_further_signals_do_not_change_how_it_ends(tmp_path, code, how, exit_cod
     done = subprocess.run(
         [sys.executable, "-c", AGAIN + code, how], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={"PYTHONPATH": python_path(ROOT), "PATH": "/usr/bin:/bin"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
     assert done.returncode == exit_code
