@@ -94,7 +94,8 @@ def _card(data: Evidence, row: Any, limits: Limits, gallery: Gallery) -> Safe:
         pair = data.between.get((min(row.arrival, twin.arrival), max(row.arrival, twin.arrival)), row)
         measured = [el("span", paircards.line(pair, data.bits)), kept]
     words = [el("b", _brief(row.source_key, limits)), el("span", _brief(row.text, limits)), *measured]
-    return el("li", el("div", pictures, class_="both"), el("div", words, class_="words"), class_="pair")
+    shown = [el("div", pictures, class_="both"), el("div", words, class_="words")]
+    return el("li", shown, class_="pair", title=paircards.identity(row))
 
 
 def _doubtful_first(rows: pd.DataFrame) -> pd.DataFrame:

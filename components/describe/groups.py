@@ -164,7 +164,8 @@ def _quarantined(data: Evidence, row: Any, joined: list[list[Any]], gallery: Gal
         ))  # fmt: skip
     own = el("div", gallery.cell(row.arrival, paircards.name(row)),
              el("div", el("b", paircards.name(row)), class_="words"), class_="own")  # fmt: skip
-    return el("li", own, el("div", sides, page.hidden(len(sides), len(joined), "groups"), class_="sides"))
+    beside = el("div", sides, page.hidden(len(sides), len(joined), "groups"), class_="sides")
+    return el("li", own, beside, title=paircards.identity(row))
 
 
 def _steps(sizes: pd.Series) -> list[tuple[str, int]]:

@@ -159,10 +159,11 @@ def _licences(data: Evidence, limits: Limits) -> Safe:
 def changes() -> Section:
     """Where to see what changed: one state of the data cannot say what the one before it was."""
     return Section("changes", "What changed since the last version", [
-        el("p", "This page shows one state of the data. ", el("code", "stillroom data diff"), " lays two revisions "
-           "beside each other: which images were added, removed or judged anew, and whether any moved to another "
-           "split (none may). It prints a table and writes the pictures to ", el("code", "reports/changes.html"),
-           ", as every pipeline run does that finds other data than the one before it."),
+        el("p", "Each pipeline run that finds other data than the one before it writes ",
+           el("a", "what changed", href="changes.html"), " beside this page: which images were added, removed or "
+           "judged anew, whether any moved to another split (none may), and of which commit and date both states are. ",
+           el("code", "stillroom data diff"), " writes it for any two states. This page shows one state and no date, "
+           "so that the same data make the same page."),
         el("pre", "stillroom data diff last now"),
     ])  # fmt: skip
 

@@ -27,6 +27,11 @@ def name(row: Any) -> str:
     return cut(row.text, CARD, tell=False) or cut(row.source_key, CARD, tell=False)
 
 
+def identity(row: Any) -> str:
+    """What a reader points at: the source, the name in it and the start of the SHA-256, which commands take."""
+    return f"{cut(row.source, CARD, tell=False)}: {cut(row.source_key, 2 * CARD, tell=False)} · {row.sha256[:16]}"
+
+
 def measured(pair: Any, bits: int) -> list[tuple[str, str]]:
     """What was measured between two images, as (what, value); a measurement that was not made is left out.
 
@@ -69,7 +74,7 @@ def compared(data: Evidence, pair: Any, gallery: Gallery) -> Safe:
     ends = [data.rows[pair.a], data.rows[pair.b]]
     pictures = [
         el("figure", gallery.cell(row.arrival, name(row), large=True),
-           el("figcaption", el("b", name(row)), el("span", tags(row))))
+           el("figcaption", el("b", name(row)), el("span", tags(row))), title=identity(row))
         for row in ends
     ]  # fmt: skip
     verdict = "one picture" if pair.same else "alike, kept as two"
@@ -86,4 +91,4 @@ def tags(row: Any) -> list[Safe]:
 def member(row: Any, gallery: Gallery, *words: Child) -> Safe:
     """One thumbnail with its tag and name."""
     text = el("div", el("span", words or tags(row)), name(row), class_="words")
-    return el("li", gallery.cell(row.arrival, name(row)), text, class_="cell")
+    return el("li", gallery.cell(row.arrival, name(row)), text, class_="cell", title=identity(row))

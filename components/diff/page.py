@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from components.samples import shards
 _WORDS = 80  # characters of a name or caption beside a picture
 # Rejected so: never decoded here.
 _BROKEN = frozenset({"damaged", "not_an_image", "format", "too_large", "undecided", "unsafe"})
+Origin = Sequence[tuple[str, str]]
 _MOST_PIXELS = 50_000_000  # of a picture without a known size
 
 
@@ -82,9 +83,13 @@ class Pictures:
 
 
 def render(
-    changes: Changes, *, names: tuple[str, str], raw: tuple[Path, Path], gone: frozenset[str], limits: Limits
-) -> str:
-    """The page; ``names`` and ``raw`` are of the state before and of the one after, ``gone`` is never shown."""
+    changes: Changes, *, names: tuple[str, str], raw: tuple[Path, Path], gone: frozenset[str], limits: Limits,
+    origin: tuple[Origin, Origin] = ((), ()),
+) -> str:  # fmt: skip
+    """The page; ``names``, ``raw`` and ``origin`` are of the state before and of the one after.
+
+    ``gone`` is never shown.  ``origin`` says where a state comes from: its code, its date and the hashes of its data.
+    """
     pictures = Pictures(*raw, limits.side, gone=gone)
     sections = [
         _moved(changes, limits, pictures),
@@ -107,8 +112,14 @@ def render(
             ("Changed labels or captions", count(len(changes.annotated)), "also licence, matte (background) or group"),
             ("Moved splits", count(len(changes.moved)), "must be 0" if changes.moved else "as it must be"),
         ]),
+        _origin(origin) if all(origin) else None,
     ]  # fmt: skip
     return document("What changed", lede, sections, css=pictures.css())
+
+
+def _origin(origin: tuple[Origin, Origin]) -> Safe:
+    rows = [[what, el("code", before), el("code", after)] for (what, before), (_, after) in zip(*origin, strict=True)]
+    return table(["", "Before", "After"], rows, caption="Where the two states come from; folders by their hash in DVC")
 
 
 def _moved(changes: Changes, limits: Limits, pictures: Pictures) -> Section:

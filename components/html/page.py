@@ -2,8 +2,9 @@
 
 ``el("td", name, class_="key")`` makes an element; its children are text (escaped), ``Safe`` markup (kept),
 None (nothing), or lists of these.  ``document`` wraps sections into one file that asks nobody for anything: no
-font, no address, pictures as data, and a content policy that holds the reader to it.  No page has a script but the one
-that takes decisions (components/review), and its policy allows just that text.
+font, no address, pictures as data, and a content policy that holds the reader to it.  The policy allows one script, by
+its hash: the fixed text that finds and sorts (finder.py); on the page that takes decisions with that of
+components/review.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from components.html import style
+from components.html import finder, style
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 VOID = frozenset({"meta", "link", "br", "img", "input"})
@@ -185,10 +186,8 @@ def figures(number: float | None, digits: int = 3) -> str:
 
 
 def policy(script: str, *, connect: bool = False) -> str:
-    """The content policy of a page that runs our own ``script``, "" for none, and with ``connect`` asks its server."""
-    if not script:
-        return POLICY
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    """The content policy of a page that runs our own ``script``, and with ``connect`` asks its server."""
+    digest = base64.b64encode(hashlib.sha256((finder.SCRIPT + script).encode()).digest()).decode()
     return f"{POLICY}; script-src 'sha256-{digest}'" + ("; connect-src 'self'" if connect else "")
 
 
@@ -198,7 +197,7 @@ def document(
     """The whole file: ``lede`` under the title, then a table of contents and ``sections``.
 
     ``css`` carries the pictures.  It comes last, so that a reader sees the text before megabytes of sheets are read.
-    ``script`` is text of our own with nothing put into it; a page has none unless it takes decisions.
+    ``script`` is text of our own with nothing put into it, run after the one that finds and sorts.
     """
     contents = [el("li", el("a", part.title, href=f"#{part.key}")) for part in sections]
     body = [
@@ -213,7 +212,7 @@ def document(
         el("meta", name="referrer", content="no-referrer"),
         el("title", f"{title} · Stillroom"),
         el("link", rel="icon", href="data:,"),
-        Safe(f"<style>{style.CSS}</style>"),
+        Safe(f"<style>{style.CSS}{finder.CSS}</style>"),
     )
     page = el(
         "body",
@@ -222,9 +221,10 @@ def document(
         el("nav", el("h2", "Contents"), el("ol", contents), aria_label="Contents"),
         el("main", body, id="content"),
         el(
-            "footer", el("p", f"One self-contained file. It loads nothing and runs {'one' if script else 'no'} script.")
+            "footer",
+            el("p", "One self-contained file. It loads nothing; its one script finds and sorts."),
         ),
         Safe(f"<style>{css}</style>") if css else None,
-        Safe(f"<script>{script}</script>") if script else None,
+        Safe(f"<script>{finder.SCRIPT}{script}</script>"),
     )
     return f'<!doctype html>\n<html lang="en">\n{head}\n{page}\n</html>\n'

@@ -25,8 +25,9 @@ def diff(
         both = [changes.read(raw=each.raw, clean=each.clean, splits=each.splits) for each in (old, new)]
         found = changes.compare(*both)
         gone = withdrawn.names(state.root / "data/withdrawn.jsonl")  # shown nowhere, not even from an older state
+        origin = revisions.origin(state, asked[0]), revisions.origin(state, asked[1])
         text = page.render(
-            found, names=(asked[0].name, asked[1].name), raw=(old.raw, new.raw), gone=gone,
+            found, names=(asked[0].name, asked[1].name), origin=origin, raw=(old.raw, new.raw), gone=gone,
             limits=page.Limits(pictures=pictures),
         )  # fmt: skip
     files.write_text(target or state.root / PAGE, text)

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,15 @@ WAYS = "`now`, `last`, a pipeline run (8 or more digits of its key), `v3`, `mode
 
 @dataclass(frozen=True)
 class Revision:
-    """A state of the data: ``name`` is for people, ``stages`` is its dvc.lock; None for the working tree."""
+    """A state of the data: ``name`` is for people, ``stages`` is its dvc.lock; None for the working tree.
+
+    ``code`` says where its code is and ``when`` it was made, in seconds since 1970 (0 where that is not known).
+    """
 
     name: str
     stages: dict[str, Any] | None
+    code: str = ""
+    when: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,12 @@ def resolve(state: State, word: str) -> Revision:
     """What ``word`` means; UserError when it names no state."""
     root = state.root
     if word == "now":
-        return Revision("now (the working tree)", None)
+        return Revision("now (the working tree)", None, *_head(root))
     if word == "last":
         run = store.last_decided(root)
         if run is None:
             raise UserError("last: no pipeline run has been published in this checkout yet: run `stillroom run`")
-        return Revision(f"last pipeline run {run.key[:8]}", run.stages)
+        return _of_run(f"last pipeline run {run.key[:8]}", run)
     if re.fullmatch(r"v\d+|models:/.+", word):
         return _version(state, word)
     if re.fullmatch(r"[0-9a-f]{8,64}", word):
@@ -57,8 +63,29 @@ def resolve(state: State, word: str) -> Revision:
         if len(found) > 1:
             raise UserError(f"{word}: {len(found)} pipeline runs begin like that: give more digits")
         for key, run in found.items():
-            return Revision(f"pipeline run {key[:8]}", run.stages)
+            return _of_run(f"pipeline run {key[:8]}", run)
     return _commit(root, word)
+
+
+def origin(state: State, revision: Revision) -> list[tuple[str, str]]:
+    """Where ``revision`` comes from, as (what, value): its code, its date and DVC's hash of each data folder."""
+    stages = engine.lock(state.root) if revision.stages is None else revision.stages
+    made = datetime.fromtimestamp(revision.when, UTC).strftime("%Y-%m-%d %H:%M UTC") if revision.when else "unknown"
+    hashes = [(path, engine.output(stages, stage, path).removesuffix(".dir") or "none")
+              for stage, path in OUTPUTS.values()]  # fmt: skip
+    return [("Code", revision.code or "unknown"), ("Date", made), *hashes]
+
+
+def _of_run(name: str, run: store.PipelineRun) -> Revision:
+    return Revision(name, run.stages, run.code, run.when)
+
+
+def _head(root: Path, commit: str = "") -> tuple[str, int]:
+    """The words for a commit, HEAD by default, and when it was made; "" and 0 where there is none."""
+    commit = commit or git.commit(root)
+    if not commit:
+        return "", 0
+    return f"commit {commit}", int(git.git(root, "show", "--no-patch", "--format=%ct", commit))
 
 
 @contextlib.contextmanager
@@ -103,7 +130,7 @@ def _version(state: State, word: str) -> Revision:
     if run is None:
         raise UserError(f"{word}: pipeline run {key[:8]}, which made it, is not in this checkout: "
                         f"{ledger.FETCH_COMMAND}")  # fmt: skip
-    return Revision(f"{name} version {version.version}", run.stages)
+    return _of_run(f"{name} version {version.version}", run)
 
 
 def _commit(root: Path, word: str) -> Revision:
@@ -115,4 +142,4 @@ def _commit(root: Path, word: str) -> Revision:
     if not all(stage in stages for stage, _ in OUTPUTS.values()):
         raise UserError(f"{word}: commit {commit[:8]} has no dvc.lock with every data stage: name one made after "
                         "a pipeline run, or `last`")  # fmt: skip
-    return Revision(f"{word} (commit {commit[:8]})", stages)
+    return Revision(f"{word} (commit {commit[:8]})", stages, *_head(root, commit))

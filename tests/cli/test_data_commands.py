@@ -189,8 +189,10 @@ def test_the_other_way_round_it_tells_the_opposite(two):
 def test_the_lines_and_the_gallery_show_hostile_names_as_text(two):
     root, found, revisions, _ = two
     page = (root / diff.PAGE).read_text("utf-8")
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    assert page.count("<script") == 1 and "&lt;script&gt;" in page
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert f"<td><code>commit {head.strip()}</code></td>" in page and re.search(r"<code>20\d\d-\d\d-\d\d ", page)
+    assert re.search(r"data/splits</th><td><code>[0-9a-f]{32}</code>", page)
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "background-image:url(data:image/webp;base64," in page
     lines = diff.lines(found, revisions)

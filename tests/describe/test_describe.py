@@ -100,7 +100,7 @@ def test_hostile_names_are_text(shown):
     assert "photo⟨U+202E⟩gnp.exe␀" in text
     assert made.LONG[:200] not in text
     assert "more characters)" in text
-    assert shown["wide"].values["result"][:3] == ["Data report · Stillroom", 0, 0]
+    assert shown["wide"].values["result"][:3] == ["Data report · Stillroom", 1, 0]
 
 
 @pytest.mark.slow(5)
@@ -162,14 +162,14 @@ def test_a_picture_withdrawn_by_hand_is_a_frame_wherever_it_is_asked_for(tmp_pat
 
 def test_a_pair_stands_side_by_side_with_all_that_was_measured(hostile):
     card = _section(hostile[0], "groups").split('<li class="compare">')[1]
-    assert card.count("<figure>") == 2 and card.count('class="px soft big0"') == 2
+    assert card.count("<figure title=") == 2 and card.count('class="px soft big0"') == 2
     for measured in ("key points (ORB)", "5 bits of 256 differ", "differs by 0.31 of 1", "0.87", "41 inliers",
                      "turn 90"):  # fmt: skip
         assert measured in card
 
 
 def test_a_quarantined_image_stands_beside_the_groups_it_would_join(hostile):
-    (card,) = _section(hostile[0], "quarantine").split("<li>")[1:]
+    (card,) = _section(hostile[0], "quarantine").split("<li title=")[1:]
     val, train = card.split('class="side"')[1:]  # the closer one first
     assert "tag train" in train and "9 bits of 256 differ" in train
     assert "tag val" in val and "8 bits of 256 differ" in val

@@ -58,7 +58,7 @@ def test_the_page_is_silent_asks_nobody_and_fits(shown, view):
 def test_hostile_labels_and_card_are_text(shown):
     assert made.BREAKOUT in shown["wide"].text
     assert made.SCRIPT in shown["wide"].text
-    assert shown["wide"].values["result"][:2] == ["Model report · Stillroom", 0]
+    assert shown["wide"].values["result"][:2] == ["Model report · Stillroom", 1]
 
 
 def test_samples_are_enlarged_without_smoothing(hostile, shown):
