@@ -97,12 +97,13 @@ def withdraw(
     ] = None,
     source: Annotated[str | None, typer.Option(help="Every image that this source ever held.")] = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Also remove all older states from DVC's local cache.")
-    ] = False,
+        bool,
+        typer.Option(help="Also remove what may hold them: older states from DVC's cache here, reports from MLflow."),
+    ] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be erased, and change nothing.")] = False,
 ) -> None:
-    """Erase images from the working data: bytes, pixels, thumbnails. No other image changes its place or split."""
+    """Erase images for good: bytes, pixels, thumbnails, older states. No other image changes its place or split."""
     from flows.data import withdraw
 
     request = withdraw.Request(words=tuple(image or ()), listed=listed, source=source, reason=reason, dry_run=dry_run,

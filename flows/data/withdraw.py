@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,9 +23,11 @@ from flows.workspace import lock
 from flows.workspace.paths import State
 
 NOT_REACHED = (
-    "not reached: DVC's cache and its remotes hold older states (--purge removes them here and keeps what registered "
-    "versions are made of; `dvc gc --workspace --cloud` removes both from a remote), MLflow's copies of older reports "
-    "may show thumbnails, the source still holds the images"
+    "not reached: the source still holds the images, and DVC's remotes older states until `dvc gc --workspace --cloud`"
+)
+KEPT = (
+    "kept, for --no-purge: older states in DVC's cache and older reports in MLflow, which may hold the images; the "
+    "same command without it removes both"
 )
 _SHOWN = 10
 
@@ -67,6 +70,8 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
         if request.purge:
             _purge(state, say, sure)
         elif wanted:
+            say(KEPT)
+        if wanted:
             say(NOT_REACHED)
 
 
@@ -127,12 +132,17 @@ def _erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
     name = register_params(state.root).name
-    asked = ("remove every state of the data but the present one from DVC's local cache? The models and scores of "
-             "registered versions stay, for `stillroom sync`; `stillroom reproduce` cannot make them anew")  # fmt: skip
+    asked = ("remove every state of the data but the present one from DVC's local cache, and every report from MLflow? "
+             "Registered versions stay, with the hashes of what they were trained on, but `stillroom reproduce` and "
+             "`stillroom data diff` cannot go back to their data")  # fmt: skip
     if not sure(asked):
-        raise UserError("nothing was removed from the cache")
+        raise UserError("nothing was removed from DVC's cache and MLflow, which may still hold the images")
     before = shutil.disk_usage(state.root).free
     engine.purge(state.root, lambda: restore.objects(state.root, name))
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
-    say(f"DVC's cache now holds the present state and the registered models only ({freed:.1f} MiB freed); remotes: "
-        "`dvc gc --workspace --cloud`")  # fmt: skip
+    say(f"DVC's cache now holds the present state and the registered models only ({freed:.1f} MiB freed)")
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if uri != state.database or (state.folder / "mlflow/mlflow.db").is_file():
+        from flows.registry.mlflow import Tracker
+
+        say(f"MLflow: the reports of {plural(Tracker(state, uri).erase_reports(), 'run')} removed")

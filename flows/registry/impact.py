@@ -14,6 +14,9 @@ from flows.history.store import PipelineRun
 from flows.registry import bundle
 from flows.workspace.paths import State
 
+KEYS, TRAINED = "keys.sha256", "train.i32"
+"""Of the pack the hash of each row's image, and of the split the rows that were trained on: all that is read here."""
+
 
 def lines(state: State, wanted: Iterable[str], near: Iterable[str]) -> list[str]:
     """A line for each run that was, or may have been, trained on ``wanted`` or their near-duplicates ``near``.
@@ -94,8 +97,8 @@ def _hashes(run: PipelineRun) -> tuple[str, str]:
 
 def _training_images(root: Path, pixels: str, splits: str) -> set[str] | None:
     """The SHA-256 of every image that a state trained on; None when the cache does not hold the state."""
-    held, rows = engine.cached(root, pixels), engine.cached(root, splits)
-    if "keys.sha256" not in held or "train.i32" not in rows:
+    held, rows = engine.cached(root, pixels, {KEYS}), engine.cached(root, splits, {TRAINED})
+    if KEYS not in held or TRAINED not in rows:
         return None
-    blob = held["keys.sha256"].read_bytes()
-    return {blob[32 * row : 32 * row + 32].hex() for row in pack.read_int32(rows["train.i32"])}
+    blob = held[KEYS].read_bytes()
+    return {blob[32 * row : 32 * row + 32].hex() for row in pack.read_int32(rows[TRAINED])}

@@ -14,7 +14,6 @@ import logging
 import shutil
 import tempfile
 import time
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from consume import pull
 from flows.dvc import engine
 from flows.history import store
 from flows.history.store import PipelineRun
+from flows.registry.address import shown, without_login
 from flows.workspace import lock
 from flows.workspace.paths import State
 
@@ -44,7 +44,6 @@ _WRITTEN = 2  # one more when a complete run holds something new: `stillroom syn
 _CURVES = {"train/loss": "Curves/loss", "train/x0_error": "Curves/x0_error"}
 """Logged once more under a name with a capital letter: MLflow's page of charts is in the order of code points, so it
 begins with them and not with the 15 single numbers of `clean`."""
-_SHORT = 3  # characters: what is as short is no password, and may stand anywhere in a text
 _METRICS, _PARAMS = 900, 90  # MLflow takes at most 1,000 metrics and 100 parameters in one call
 TRAININGS = "?workflowType=machine_learning"
 """The end of an address that opens on trainings: without it MLflow shows its pages for language models."""
@@ -263,6 +262,31 @@ class Tracker:
             with files.replacing(local_folder / source.relative_to(folder)) as beside:
                 shutil.copyfile(source, beside)
 
+    def erase_reports(self) -> int:
+        """Remove the copies of the reports, which show images, from every run; returns how many runs had some.
+
+        They do not come back: `ensure` leaves a run alone that is complete.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        count, token = 0, ""
+        while self._experiment is not None:
+            found = self.client.search_runs([self._experiment], page_token=token or None)
+            for run in found:
+                folder = self.local_folder(run.info.artifact_uri)
+                with explained(self.uri):
+                    if folder is not None and (folder / "reports").is_dir():
+                        shutil.rmtree(folder / "reports")
+                    elif folder is None and self.client.list_artifacts(run.info.run_id, "reports"):
+                        get_artifact_repository(run.info.artifact_uri, self.uri).delete_artifacts("reports")
+                    else:
+                        continue
+                count += 1
+            token = found.token
+            if not token:
+                break
+        return count
+
     def local_folder(self, uri: str) -> Path | None:
         """Where an artifact URI of the local database lies on this machine; None for a server's."""
         prefix = "mlflow-artifacts:/"
@@ -342,21 +366,6 @@ def explained(uri: str) -> Iterator[None]:
 
 class Unreachable(UserError):
     """The server does not answer, or answers that it is broken: a later try may go well."""
-
-
-def shown(uri: str) -> str:
-    """``uri`` without the name and password that it may hold, also where their own / # ? or @ are not quoted."""
-    return without_login(uri, uri)
-
-
-def without_login(text: str, uri: str) -> str:
-    """``text`` without the name and password of ``uri``."""
-    login = "" if uri.startswith("sqlite:") else uri.partition("://")[2].rpartition("@")[0]
-    password = login.partition(":")[2]
-    secrets = [each for each in (password, urllib.parse.unquote(password)) if len(each) > _SHORT]
-    for each in ([f"{login}@"] if login else []) + secrets:
-        text = text.replace(each, "")
-    return text
 
 
 def parameters(pipeline_run: PipelineRun) -> dict[str, str]:

@@ -12,7 +12,7 @@ from flows.history import decisions, ledger
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.store import PipelineRun
-from flows.registry import aliases, bundle, changes
+from flows.registry import aliases, bundle, changes, impact
 from flows.registry.mlflow import MANIFEST_TAG, RUN_KEY
 from flows.registry.versions import Versions
 
@@ -57,13 +57,15 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
 def objects(root: Path, name: str) -> list[Path]:
     """What DVC's cache has of the files of every version of ``name``: what `stillroom sync` makes lost ones from.
 
-    No images: the model, the scores and the pictures that it drew.
+    No images: the model, the scores and the pictures that it drew; and the hashes of the images that it was trained on.
     """
     history, found = History(root), set[Path]()
     for key in decisions.standing(history.decided(name)):
         run = history.run(key)
         for stage, path, only in (("train", "models/candidate", None),
-                                  ("evaluate", "models/evaluation", bundle.OF_EVALUATION)):  # fmt: skip
+                                  ("evaluate", "models/evaluation", bundle.OF_EVALUATION),
+                                  ("resize", "data/pixels", {impact.KEYS}),
+                                  ("split", "data/splits", {impact.TRAINED})):  # fmt: skip
             digest = engine.output(run.stages, stage, path) if run else ""
             held = engine.cached(root, digest, only)
             found |= {engine.listing(root, digest), *held.values()} if held else set()

@@ -153,8 +153,9 @@ def test_what_a_kill_left_of_the_facts_goes_the_next_time(done, tmp_path):
 
 
 def test_it_says_what_it_did_and_what_it_cannot_reach(done):
-    for words in ("to withdraw: 2 images", "commit it", "not reached: DVC's cache", "`dvc gc --workspace --cloud`",
-                  "no registered version was trained on them", "`stillroom run` trains without"):  # fmt: skip
+    for words in ("to withdraw: 2 images", "commit it", "not reached: the source", "older states in DVC's cache",
+                  "`dvc gc --workspace --cloud`", "no registered version was trained on them",
+                  "`stillroom run` trains without"):  # fmt: skip
         assert words in done.text
 
 
@@ -237,7 +238,7 @@ def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
     seen, unseen = keys[rows[0]], keys[held_out[0]]
     done = stillroom(root, "data", "withdraw", unseen, "--reason", "r", "--dry-run")
     assert "trained on 1 of them" not in done.stderr
-    done = stillroom(root, "data", "withdraw", seen[:16], "--reason", "asked to", "--yes")
+    done = stillroom(root, "data", "withdraw", seen[:16], "--reason", "asked to", "--yes", "--no-purge")
     assert done.returncode == 0, done.stderr
     assert "denoiser version 1 (champion): was trained on 1 of them" in done.stderr
     place = next(row for row in shards.read_index(finished[0] / "data/raw").to_pylist() if row["sha256"] == seen)
@@ -247,3 +248,16 @@ def test_a_version_that_was_trained_on_it_is_named(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Removed: 1" in done.stdout
     assert "last pipeline run" in stillroom(root, "data", "diff").stdout
+    # Once more, and nothing older stays: not in DVC's cache, not in MLflow, nowhere in the checkout.
+    header = pack.read_header(finished[0] / "data/pixels")
+    (pixels,) = pack.read_rows(finished[0] / "data/pixels", header, [int(rows[0])])
+    assert holders(root, data, (".",)) and holders(root, bytes(pixels), (".",))
+    assert list(root.glob(".stillroom/mlflow/**/data.html"))
+    done = stillroom(root, "data", "withdraw", seen[:16], "--reason", "asked to", "--yes")
+    assert done.returncode == 0 and "MLflow: the reports of 1 run removed" in done.stderr, done.stderr
+    assert holders(root, data, (".",)) == ["./source.zip"] and holders(root, bytes(pixels), (".",)) == []
+    assert not list(root.glob(".stillroom/mlflow/**/*.html"))
+    other = stillroom(root, "data", "withdraw", keys[rows[1]], "--reason", "r", "--dry-run")
+    assert "denoiser version 1 (champion): was trained on 1 of them" in other.stderr, "what it learnt from stays known"
+    assert stillroom(root, "sync").returncode == 0
+    assert not list(root.glob(".stillroom/mlflow/**/*.html"))

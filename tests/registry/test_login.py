@@ -6,8 +6,9 @@ import traceback
 import pytest
 
 from components.base.errors import UserError
+from flows.registry.address import shown, without_login
 from flows.registry.metrics import MetricStream
-from flows.registry.mlflow import Unreachable, shown, without_login
+from flows.registry.mlflow import Unreachable
 from flows.workspace.paths import State
 
 SECRET = "s3cr3t"
