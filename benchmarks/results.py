@@ -32,7 +32,8 @@ KEPT = ".stillroom/benchmarks/refresh"
 # The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read, and
 # `make demo` what `sampling` and `page` do.
 SCRIPTS = {
-    "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "decode": [], "loader": ["CIFAR"],
+    "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "looks": ["CIFAR"], "decode": [],
+    "loader": ["CIFAR"],
     "refresh": ["CIFAR", "--keep", KEPT], "splits": [KEPT], "scale": [KEPT], "status": ["CIFAR"], "fetch": ["CIFAR"],
     "train": ["--rounds", "3", "--quality", "60", "--seeds", "0", "1", "2", *PACK], "step": [],
     "ranks": ["--rounds", "3"], "sampling": ["models/candidate", *PACK[1::2]], "footprint": [],

@@ -128,7 +128,8 @@ def data_states(
     _pack(paths["pixels"], kept, shape)
     places = [{"row": row, "x": row / images, "y": 1 - row / images} for row in range(len(kept))]
     manifest.write(paths["profile"] / "map.parquet", manifest.rows(places, manifest.MAP))
-    flags = {"row": list(range(5)), "flag": ["dark", "blurred", "dark", "long", "small"]}
+    flags = {"row": list(range(6)), "flag": ["dark", "blurred", "dark", "long", "small", "label"],
+             "label": [*[None] * 5, SCRIPT]}  # fmt: skip
     manifest.write(paths["profile"] / looks.TABLE, manifest.table(flags, manifest.LOOKS))
     return {**paths, "page": root / "reports" / "data.html"}
 

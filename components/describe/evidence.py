@@ -35,7 +35,8 @@ class Evidence:
     ``row`` (in the pack, -1 for none) from the split; and ``shard`` and ``shard_row``, where its bytes lie ("" and -1
     for an image that was withdrawn by hand).
     ``points``: ``row``, ``x`` and ``y`` (0 to 1) of the images on the embedding map; None without a profile.
-    ``flags``: ``row`` and ``flag`` of the images that are worth a look; None without a profile.
+    ``flags``: ``row`` and ``flag`` of the images that are worth a look, with the ``label`` that may fit better; None
+    without a profile.
     """
 
     images: pd.DataFrame
@@ -88,6 +89,12 @@ class Evidence:
         rejected = self.images[self.images["verdict"] == "rejected"]
         columns = rejected[["verdict", "reason"]].to_dict("records"), self.refused[["reason"]].to_dict("records")
         return manifest.rejected_share(len(self.kept), len(manifest.left_out(*columns)))
+
+    @cached_property
+    def fits(self) -> dict[int, str]:
+        """The label that may fit better than its own, by row of the pack."""
+        found = self.flags[self.flags["label"].notna()] if self.flags is not None else None
+        return {} if found is None else dict(zip(found["row"], found["label"], strict=True))
 
     @property
     def leaks(self) -> int:

@@ -1,12 +1,14 @@
-"""The part of the data report on kept pictures that are worth a look: dark, bright, flat, blurred, long or small."""
+"""The part of the data report on kept pictures that are worth a look, by what they look like or are called."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from components.describe import paircards
 from components.describe.evidence import Evidence, Gallery
 from components.describe.overview import Limits
 from components.html import page
-from components.html.page import Child, Section, el
+from components.html.page import Child, Section, cut, el
 from components.samples.looks import FLAGS
 
 
@@ -14,7 +16,7 @@ def flagged(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     """The kept pictures with a flag, by flag; each is shown once."""
     title = "Worth a look"
     if data.flags is None or not len(data.flags):
-        return Section("flagged", title, [page.empty("No kept picture is dark, bright, flat, blurred, long or small.")])
+        return Section("flagged", title, [page.empty("No kept picture has a flag.")])
     by_row = data.by_row
     body: list[Child] = [
         page.note("Pictures that are kept, and may be of little use: what they look like at the size that training "
@@ -24,9 +26,17 @@ def flagged(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
     for flag, words in FLAGS.items():
         rows = [by_row[row] for row in data.flags.loc[data.flags["flag"] == flag, "row"] if row in by_row]
         if rows:
-            shown = [paircards.member(row, gallery) for row in rows[: limits.pictures]]
+            shown = [paircards.member(row, gallery, *_fits(row, data)) for row in rows[: limits.pictures]]
             body.append(page.fold(
                 flag, page.note(words), el("ul", shown, class_="strip") if shown else None,
                 page.hidden(len(shown), len(rows), "images"), open_=len(rows) <= 60, count=len(rows),
             ))  # fmt: skip
     return Section("flagged", title, body)
+
+
+def _fits(row: Any, data: Evidence) -> list[Child]:
+    """Of a label that may be wrong, the label and the one that may fit better."""
+    if row.row not in data.fits:
+        return []
+    own, other = (cut(label, paircards.CARD, tell=False) for label in (row.label, data.fits[row.row]))
+    return [f"{own}, or {other}?"]

@@ -17,6 +17,7 @@ from components.base import files, parallel
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.embed import vectors
+from components.profile.doubts import doubtful
 from components.profile.params import ProfileParams
 from components.samples import facts as known
 from components.samples import looks, manifest, pack, shards
@@ -59,7 +60,12 @@ def profile(
     points = vectors.flat_map(found).round(4)
     columns = {"row": chosen, "x": points[:, 0].tolist(), "y": points[:, 1].tolist()}
     flagged = looks.flags(pixels, [(at, row["width"], row["height"]) for at, row in enumerate(kept)], facts)
-    flags: dict[str, list] = {"row": sorted(flagged), "flag": [flagged[at] for at in sorted(flagged)]}
+    fits = {chosen[at]: label for at, label in doubtful(found, [kept[row]["label"] for row in chosen]).items()}
+    flagged = dict.fromkeys(fits, "label") | flagged
+    flags: dict[str, list] = {
+        "row": sorted(flagged), "flag": [flagged[at] for at in sorted(flagged)],
+        "label": [fits[at] if flagged[at] == "label" else None for at in sorted(flagged)],
+    }  # fmt: skip
     with files.replacing_folder(profile) as folder:
         (folder / "profile.json").write_text(json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         manifest.write(folder / "map.parquet", manifest.table(columns, manifest.MAP))

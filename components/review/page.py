@@ -33,6 +33,8 @@ from components.samples.looks import FLAGS
 _WORDS = 80  # characters of a name or caption beside a picture
 _MEMBERS = 24  # pictures of one group
 _LABELS = 2000  # labels that the page proposes
+Flag = tuple[str, str | None]
+"""Of looks.FLAGS one, and the label that may fit better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,12 @@ class Limits:
 
 def render(
     rows: Sequence[Row], standing: Mapping[str, Standing], *, raw: Path, gone: frozenset[str], limits: Limits,
-    flags: Mapping[str, str] | None = None, token: str = "",
+    flags: Mapping[str, Flag] | None = None, token: str = "",
 ) -> str:  # fmt: skip
     """The page about ``rows`` (components.diff.changes.read), in order of arrival; ``gone`` is never shown.
 
-    ``flags`` says of kept pictures, by SHA-256, why they are worth a look (components/samples/looks.py).
+    ``flags`` says of kept pictures, by SHA-256, why they are worth a look (components/samples/looks.py), and which
+    label may fit better.
     """
     pictures = Pictures(raw, raw, limits.side, gone=gone)
     by = {row["sha256"]: row for row in reversed(rows)}  # the first of each content, or the one that is kept
@@ -144,13 +147,14 @@ class _Cards:
         made = [self._card(row, ("keep", "label")) for row in rows[: self.limits.pictures]]
         return [el("ul", made, class_="strip"), hidden(len(made), len(rows), "images")]
 
-    def flagged(self, flags: Mapping[str, str] | None) -> Section:
+    def flagged(self, flags: Mapping[str, Flag] | None) -> Section:
         """The kept pictures that are worth a look, by flag."""
         body: list[Child] = []
         for flag, words in FLAGS.items():
-            rows = [self.by[name] for name, why in (flags or {}).items() if why == flag and name in self.by]
+            rows = [(self.by[name], fits) for name, (why, fits) in (flags or {}).items()
+                    if why == flag and name in self.by]  # fmt: skip
             if rows:
-                made = [self._card(row, ("reject", "label")) for row in rows[: self.limits.pictures]]
+                made = [self._card(row, ("reject", "label"), fits) for row, fits in rows[: self.limits.pictures]]
                 body.append(fold(flag, note(words), el("ul", made, class_="strip"),
                                  hidden(len(made), len(rows), "images"), open_=True, count=len(rows)))  # fmt: skip
         return Section("flagged", "Worth a look", body or [empty("No kept picture has a flag.")])
@@ -178,11 +182,13 @@ class _Cards:
         picture = self._picture(row) if row else None
         return self._item(name, picture, [el("b", self._name(row) if row else name[:16]), *words], buttons)
 
-    def _card(self, row: Row, kinds: Sequence[Kind]) -> Safe:
+    def _card(self, row: Row, kinds: Sequence[Kind], fits: str | None = None) -> Safe:
         twin = self.by.get(row["twin"] or "")
         shown: Child = self._picture(row)
         words: list[Child] = [el("b", self._name(row)), el("span", cut(row["text"], _WORDS, tell=False)),
                               el("span", "no label" if row["label"] is None else f"label: {row['label']}")]  # fmt: skip
+        if fits:
+            words.append(el("span", f"fits better: {cut(fits, _WORDS, tell=False)}"))
         if twin:
             shown = el("div", shown, self._picture(twin), class_="both")
             words.append(el("span", f"{judged(twin)}: {self._name(twin)}"))

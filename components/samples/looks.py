@@ -23,8 +23,10 @@ FLAGS: Mapping[str, str] = {
     "blurred": "Its finest detail is weak against its contrast, at the size that training uses.",
     "long": "One side is more than three times the other: much is cut away, or padded.",
     "small": "Enlarged more than twice to the size that training uses.",
-}
-"""Every flag, and what it says, in the order in which the first that holds is taken."""
+    "label": "Its label may be wrong: what the other pictures have taught a classifier of the embedding speaks clearly "
+             "for another. Only embedded pictures are judged (profile.images).",
+}  # fmt: skip
+"""Every flag, and what it says, in the order in which the first that holds is taken; `label` is of stage `profile`."""
 TABLE = "looks.parquet"
 """The table manifest.LOOKS in data/profile."""
 _DARK, _BRIGHT, _FLAT, _BLURRED = 0.25, 0.9, 0.03, 0.15

@@ -60,8 +60,8 @@ KEEPABLE = ("duplicate", "near_duplicate", "too_small")
 """The reasons for which a rule rejects a picture that could be used: a curator may keep it all the same."""
 SPLITS = _schema(arrival="int", sha256="str", group="str", split="str", row="int")
 MAP = _schema(row="int", x="float", y="float")
-LOOKS = _schema(row="int", flag="str")
-"""The pictures of the pack that are worth a look, and why (components/samples/looks.py)."""
+LOOKS = _schema(row="int", flag="str", label="str?")
+"""The pictures of the pack that are worth a look, why (components/samples/looks.py), and a label that may be right."""
 
 
 UNREACHED = frozenset((

@@ -32,11 +32,11 @@ def render(state: State, *, pictures: int, token: str = "") -> str:
     )  # fmt: skip
 
 
-def _flags(data: Path) -> dict[str, str]:
-    """Why pictures are worth a look, by SHA-256; none where an earlier version made the profile."""
+def _flags(data: Path) -> dict[str, tuple[str, str | None]]:
+    """Why pictures are worth a look, and a label that may fit better, by SHA-256; none of an earlier version's."""
     path, keys = data / "profile" / looks.TABLE, pack.read_keys(data / "pixels")
-    rows = manifest.read_any(path, ("row", "flag")) if path.is_file() else []
-    return {keys[row["row"]]: row["flag"] for row in rows if 0 <= row["row"] < len(keys)}
+    rows = manifest.read_any(path, ("row", "flag", "label")) if path.is_file() else []
+    return {keys[row["row"]]: (row["flag"], row["label"]) for row in rows if 0 <= row["row"] < len(keys)}
 
 
 def serve(state: State, *, pictures: int, port: int) -> None:

@@ -138,10 +138,16 @@ def test_what_curators_decided_is_listed_the_newest_first_with_what_came_of_it(h
 def test_what_is_worth_a_look_is_shown_by_flag_and_a_flag_of_another_pack_is_one_line(hostile, tmp_path):
     text = _section(hostile[0], "flagged")
     counts = re.findall(r"<summary><span>(\w+)</span><span class=\"count\">(\d+)</span>", text)
-    assert counts == [("dark", "2"), ("blurred", "1"), ("long", "1"), ("small", "1")]
-    assert text.count('class="px soft raw0"') == 5 and "Nothing is rejected by this" in text
+    assert counts == [("dark", "2"), ("blurred", "1"), ("long", "1"), ("small", "1"), ("label", "1")]
+    assert (
+        text.count('class="px soft raw0"') == 6
+        and "&lt;/script&gt;?</span>" in text
+        and "Nothing is rejected by this" in text
+    )
     paths = made.data_states(tmp_path, images=12)
-    manifest.write(paths["profile"] / looks.TABLE, manifest.rows([{"row": 99, "flag": "dark"}], manifest.LOOKS))
+    manifest.write(
+        paths["profile"] / looks.TABLE, manifest.rows([{"row": 99, "flag": "dark", "label": None}], manifest.LOOKS)
+    )
     with pytest.raises(UserError, match=r"looks\.parquet: rows or flags that are not of this pack"):
         describe(PARAMS, **paths)
 

@@ -45,7 +45,8 @@ def shown(tmp_path_factory):
     ))  # fmt: skip
     kept = [row["sha256"] for row in rows if row["verdict"] == "kept"]
     text = page.render(rows, held, raw=paths["raw"], gone=frozenset(), limits=page.Limits(pictures=40),
-                       flags={kept[0]: "blurred", kept[1]: "dark", "0" * 64: "dark"})  # fmt: skip
+                       flags={kept[0]: ("blurred", None), kept[1]: ("label", "<b>cat</b>"),
+                              "0" * 64: ("dark", None)})  # fmt: skip
     (root / "review.html").write_text(text)
     return rows, text, root / "review.html", paths
 
@@ -64,7 +65,10 @@ def test_what_can_be_overruled_is_on_the_page_and_nothing_else(shown):
     alike = section(text, "labels") + section(text, "alike")
     assert 'data-do="keep"' not in alike and 'data-do="reject"' in alike
     flagged = section(text, "flagged")
-    assert flagged.index("dark") < flagged.index("blurred") and flagged.count('data-do="reject"') == 2
+    assert (
+        flagged.index("blurred") < flagged.index("fits better: &lt;b&gt;cat&lt;/b&gt;")
+        and flagged.count('data-do="reject"') == 2
+    )
     standing = section(text, "standing")
     assert standing.count("data-undo") == 2 and 'data-sha="' + "e" * 64 in standing
 
