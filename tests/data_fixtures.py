@@ -34,6 +34,10 @@ def pixels(seed: int, side: int = 32, channels: int = 3) -> np.ndarray:
 def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
     """``array`` as an image file."""
     stream = io.BytesIO()
+    if kind == "HEIF":
+        import pillow_heif  # here: few tests need it
+
+        pillow_heif.register_heif_opener(decode_threads=1)
     Image.fromarray(array).save(stream, kind, **options)
     return stream.getvalue()
 

@@ -26,6 +26,10 @@ def why(data, **options):
 def saved(image, kind="PNG", **options):
     """``image`` of Pillow as a file."""
     stream = io.BytesIO()
+    if kind == "HEIF":
+        import pillow_heif  # here: few tests need it
+
+        pillow_heif.register_heif_opener(decode_threads=1)
     image.save(stream, kind, **options)
     return stream.getvalue()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from components.decode import heif
+
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"RIFF": "WEBP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
@@ -19,6 +21,8 @@ def called(data: bytes) -> str:
     """The format that the first bytes of ``data`` claim; '' for none that is taken in."""
     if data[4:12] in _AVIF:
         return "AVIF"
+    if heif.is_heif(data):
+        return "HEIF"
     kind = next((name for start, name in _STARTS.items() if data.startswith(start)), "")
     return "" if kind == "WEBP" and data[8:12] not in (b"WEBP", b"") else kind
 

@@ -15,18 +15,18 @@ from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin
 
 from components.base.algorithms import Algorithm
 from components.base.workers import Loss
-from components.decode import colour, containers, jpeg, png
+from components.decode import colour, containers, heif, jpeg, png
 from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["ALGORITHM", "FORMATS", "UNDECIDED", "Damaged", "Picture", "decode", "lost"]
 
-ALGORITHM = Algorithm("decode", 3, ("numpy", "opencv-python-headless", "pillow", "simplejpeg"))
+ALGORITHM = Algorithm("decode", 4, ("numpy", "opencv-python-headless", "pillow", "pillow-heif", "simplejpeg"))
 UNDECIDED = "undecided"
 """The reason of an image that this machine could not decode at that moment."""
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM")
 """By Pillow's names; PPM is all of netpbm: PBM, PGM, PPM."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
-_BY_PILLOW = tuple(name for name in FORMATS if name != "JPEG")
+_BY_PILLOW = tuple(name for name in FORMATS if name not in ("JPEG", "HEIF"))
 
 Image.MAX_IMAGE_PIXELS = None  # ours is a parameter and is checked before anything is decoded
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -107,6 +107,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _open(data: bytes) -> Image.Image:
+    if heif.is_heif(data):
+        return heif.opened(data)
     try:
         return Image.open(io.BytesIO(data), formats=_BY_PILLOW)
     except Image.UnidentifiedImageError:

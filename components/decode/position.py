@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 _MARKS = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))
-"""What stands before EXIF in a JPEG or AVIF, a PNG and a WebP, and the bytes from there to its beginning."""
+"""What stands before EXIF in a JPEG, AVIF or HEIC, a PNG and a WebP, and the bytes from there to its beginning."""
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _GPS, _LATITUDE, _LONGITUDE = 0x8825, 2, 4  # EXIF 2.32: tags of the first directory, and of GPS's own
 _TRIED, _ENTRIES = 16, 256  # marks of a kind, and entries of a directory, that are looked at

@@ -2,7 +2,7 @@
 
 What is understood: the property DataMining of IPTC's photo metadata (2023.1, PLUS's vocabulary), TDM Reservation
 (W3C's community report, 2024) in XMP, and the training and data mining assertions of C2PA (2.1; CAWG's since).  XMP
-lies in a JPEG, WebP, TIFF, AVIF and PNG as plain text; a packed copy of it is not seen.
+lies in a JPEG, WebP, TIFF, AVIF, HEIC and PNG as plain text; a packed copy of it is not seen.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def told(kind, value=PLUS, **options):
     return encoded(pixels(3, 32), kind, xmp=XMP % value, **options)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "TIFF", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "HEIF", "TIFF", "PNG"])
 def test_iptc_s_property_is_seen_in_every_format_that_carries_xmp(kind):
     if kind == "TIFF":
         data = encoded(pixels(3, 32), kind, tiffinfo={700: XMP % PLUS})

@@ -18,7 +18,7 @@ from components.decode import png as png_walk
 from components.decode.images import Damaged, decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "PPM"])
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
 def test_half_a_file_is_damaged(kind, left):
     data = encoded(pixels(1, 64), kind)
@@ -46,6 +46,7 @@ def test_any_flipped_bit_of_a_png_is_damaged(data):
             b"P6 99 99 255\n",
             b"P3 99 99 9 ",
             b"\0\0\0\x20ftypavif",
+            b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1",
         ]
     ),
 )

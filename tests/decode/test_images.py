@@ -9,16 +9,17 @@ from data_fixtures import WHITE, encoded, pixels
 from PIL import Image, ImageCms
 from showing import chunk, saved, show, why
 
+from components.decode import heif
 from components.decode import png as png_walk
-from components.decode.images import decode
+from components.decode.images import Damaged, decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "PPM"])
 def test_each_format_is_read_as_rgb(kind):
     array = pixels(1)
     picture = decode(encoded(array, kind, **({"lossless": True} if kind == "WEBP" else {})), WHITE, max_pixels=10**6)
     assert picture.format == kind and picture.pixels.dtype == np.uint8
-    if kind in ("JPEG", "GIF", "AVIF"):
+    if kind in ("JPEG", "GIF", "AVIF", "HEIF"):
         assert np.abs(picture.pixels.astype(int) - array).mean() < 20
     else:
         np.testing.assert_array_equal(picture.pixels, array)
@@ -192,7 +193,7 @@ def test_luma_and_chroma_in_a_tiff_are_shown_in_rgb():
 
 UPRIGHT = {
     "JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "TIFF tiff_lzw": {}, "TIFF jpeg": {},
-    "AVIF": {"quality": 90},
+    "AVIF": {"quality": 90}, "HEIF": {"quality": 90},
 }  # fmt: skip
 
 
@@ -206,7 +207,8 @@ def test_pictures_stand_as_exif_says(orientation, kind):
     exif[0x0112] = orientation
     form, _, compression = kind.partition(" ")
     how = {"compression": compression} if compression else {}
-    found = show(saved(image, form, exif=exif, **UPRIGHT[kind], **how))
+    # A HEIC is turned by properties of its own, which the encoder writes for EXIF that is given to it as bytes.
+    found = show(saved(image, form, exif=exif.tobytes() if kind == "HEIF" else exif, **UPRIGHT[kind], **how))
     assert found.shape[:2] == ((32, 16) if orientation >= 5 else (16, 32))
     top, left = found.shape[0] - 1, found.shape[1] - 1
     corner = {
@@ -309,3 +311,25 @@ def test_netpbm_in_text_and_bytes_black_and_white_and_deep(data, shown):
 def test_an_avif_may_be_seen_through():
     found = show(saved(Image.new("RGBA", (8, 8), (9, 9, 9, 0)), "AVIF", quality=100), "#204060")
     assert (np.abs(found.astype(int) - (0x20, 0x40, 0x60)) <= 2).all()
+
+
+def test_a_heic_is_told_from_an_avif_and_shown_on_the_matte_and_with_its_first_picture():
+    found = show(saved(Image.new("RGBA", (64, 64), (9, 9, 9, 0)), "HEIF", quality=100), "#204060")
+    assert (np.abs(found.astype(int) - (0x20, 0x40, 0x60)) <= 2).all()
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    found = show(saved(frames[0], "HEIF", save_all=True, append_images=frames[1:], quality=100))
+    assert (np.abs(found.astype(int) - (255, 0, 0)) <= 3).all()
+    of_any = b"\0\0\0\x1cftypmif1\0\0\0\0miaf%smif1"
+    assert heif.is_heif(of_any % b"heic") and not heif.is_heif(of_any % b"avif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert show(saved(Image.new("RGB", (64, 32)), "HEIF", exif=exif)).shape == (32, 64, 3), "EXIF alone turns none"
+    assert not heif.is_heif(saved(frames[0], "AVIF")) and not heif.is_heif(b"\xff\xff\xff\xffftypmif1")
+
+
+def test_without_its_decoder_a_heic_is_refused_with_what_to_install(monkeypatch):
+    data = saved(Image.new("RGB", (64, 64)), "HEIF")
+    monkeypatch.setattr(heif, "_registered", lambda: False)
+    with pytest.raises(Damaged, match=r'pip install "stillroom\[heic\]"') as raised:
+        show(data)
+    assert raised.value.reason == "format"

@@ -89,7 +89,7 @@ def test_no_stripped_file_has_a_position(kind, orientation):
     assert not has_position(stripped(data))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
 def test_a_position_is_seen_in_every_format(kind):
     exif = notes(1)
     assert not has_position(saved(Image.fromarray(pixels(1)), kind, exif=exif)), "a latitude alone is none"
