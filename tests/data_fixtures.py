@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -100,7 +101,11 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-    """Write ``members`` to a tar; ``mode`` w:gz for a tar.gz."""
+    """Write ``members`` to a tar; ``mode`` w:gz for a tar.gz, w:zst for a tar.zst."""
+    if mode == "w:zst":
+        plain = tarred(path, members).read_bytes()
+        path.write_bytes(pa.Codec("zstd").compress(plain, asbytes=True))
+        return path
     with tarfile.open(path, mode) as archive:
         for key, data in members.items():
             info = tarfile.TarInfo(key)

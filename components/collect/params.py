@@ -50,7 +50,7 @@ class _Source(Params):
 class FilesSource(_Source):
     """A folder or an archive, here or in a store, with captions in metadata.csv or metadata.jsonl."""
 
-    kind: Literal["files"] = Field(description="files: a folder, zip, tar, tar.gz, tar.bz2 or tar.xz")
+    kind: Literal["files"] = Field(description="files: a folder, zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst")
 
 
 class UrlsSource(_Source):

@@ -1,15 +1,18 @@
 """What data/raw holds after one refresh, after many, and after a hostile or broken source."""
 
+import hashlib
 import io
 import json
 import os
 import socket
 import stat
+import struct
 import tarfile
 import zipfile
 
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from data_fixtures import TOLD, collect_params, digests, folder, gather, index, png, refused, tarred, zipped
 
 from components.base.errors import UserError
@@ -283,6 +286,7 @@ def test_a_hostile_tar_gives_only_what_is_safe(tmp_path):
 
 
 PACKED = [(mode, harm) for mode in ("w:gz", "w:bz2", "w:xz") for harm in ("half", "tail", "flip")]
+PACKED += [("w:zst", "half"), ("w:zst", "tail")]  # its checksum is a choice of who packed it: see below
 
 
 @pytest.mark.parametrize(("mode", "harm"), [("w", "half"), ("w", "boundary"), ("w", "header"), *PACKED])
@@ -307,6 +311,32 @@ def test_a_damaged_tar_is_one_line(tmp_path, mode, harm):
     assert not (tmp_path / "data/raw").exists()
 
 
+def zstandard(data):
+    """``data`` as frames of raw blocks, each with a checksum as the program `zstd` writes it (RFC 8878)."""
+    out = b""
+    for start in range(0, len(data), 2**16):
+        part = data[start : start + 2**16]
+        check = xxhash.xxh64_intdigest(part) & 0xFFFFFFFF
+        out += struct.pack("<IBI", 0xFD2FB528, 0xA4, len(part)) + (len(part) << 3 | 1).to_bytes(3, "little") + part
+        out += struct.pack("<I", check)
+    return out
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_a_tar_of_zstandard_is_read_whole_and_its_checksums_are_checked(tmp_path, harm):
+    path = tarred(tmp_path / "source", {f"{n}.png": png(n) for n in range(40)})
+    blob = bytearray(zstandard(path.read_bytes()))
+    assert blob.count(b"\x28\xb5\x2f\xfd") > 1, "frames in a row, as of pzstd"
+    blob[len(blob) // 2] ^= 0x40 * harm
+    path.write_bytes(blob)
+    if harm:
+        with pytest.raises(UserError, match="damaged"):
+            gather(tmp_path)
+    else:
+        gather(tmp_path)
+        assert members(tmp_path) == {f"{n}.png": hashlib.sha256(png(n)).hexdigest() for n in range(40)}
+
+
 def test_a_zip_with_a_wrong_checksum_is_one_line_and_changes_nothing(tmp_path):
     zipped(tmp_path / "source", {"a.png": png(1), "b.png": png(2)})
     gather(tmp_path)
@@ -326,7 +356,7 @@ def test_a_gzip_bomb_stops_early(tmp_path, monkeypatch):
         gather(tmp_path)
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w:zst"])
 @pytest.mark.parametrize("name", ["zeros.bin", "zeros.png"])
 def test_what_a_bomb_steps_over_is_counted_as_what_it_reads(tmp_path, monkeypatch, mode, name):
     monkeypatch.setattr(archives, "BOMB_BYTES", 1024)

@@ -20,6 +20,7 @@ from components.collect.sources.zips import BOMB_BYTES, BROKEN, RATIO, Zip, dama
 
 HEADER_BYTES = 2**20  # longest extended tar header taken in
 BLOCK = 512  # tar's unit
+WANTED = "zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst"
 Member = tuple[str, int, int, tuple[str, str] | None]
 """Name, size, where its bytes begin, and what is wrong with it (reason, detail)."""
 _BROKEN = (tarfile.TarError, *BROKEN)
@@ -34,7 +35,7 @@ def open_archive(file: File, *, max_bytes: int, copies: Path | None) -> Zip | Ta
     with file.open() as stream:
         head = stream.read(BLOCK)
         if not head:
-            raise UserError(f"{file}: empty: 0 bytes, wanted a folder, zip, tar or tar.gz")
+            raise UserError(f"{file}: empty: 0 bytes, wanted a folder, {WANTED}")
         for opener, magic in _PACKERS:
             if head.startswith(magic):
                 return Tar(_near(file, copies), opener, max_bytes=max_bytes)
@@ -43,7 +44,7 @@ def open_archive(file: File, *, max_bytes: int, copies: Path | None) -> Zip | Ta
         if zipfile.is_zipfile(stream):
             return Zip(file)
     cut = " (it starts like a zip that was cut off)" if head.startswith(b"PK") else ""
-    raise UserError(f"{file}: not an archive{cut}: wanted a folder, zip, tar or tar.gz")
+    raise UserError(f"{file}: not an archive{cut}: wanted a folder, {WANTED}")
 
 
 def _near(file: File, copies: Path | None) -> File:
@@ -171,8 +172,30 @@ def _tar_trouble(member: tarfile.TarInfo) -> tuple[str, str] | None:
     return None
 
 
-_PACKERS = (
+class _Zstandard:
+    """Zstandard by pyarrow's library, which is here anyway; it takes frames in a row and no window above 128 MiB."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        import pyarrow as pa  # here: a source without such an archive, or without Parquet, starts without it
+
+        self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size and (part := self._stream.read(size)):  # which may be less than was asked for
+            parts.append(part)
+            size -= len(part)
+            self._at += len(part)
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        return self._at
+
+
+_PACKERS: tuple[tuple[Callable[[BinaryIO], Any], bytes], ...] = (
     (lambda file: gzip.GzipFile(fileobj=file), b"\x1f\x8b"),
     (bz2.BZ2File, b"BZh"),
     (lzma.LZMAFile, b"\xfd7zXZ\x00"),
+    (_Zstandard, b"\x28\xb5\x2f\xfd"),
 )

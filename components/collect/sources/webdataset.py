@@ -27,7 +27,7 @@ from components.collect.sources.source import (
     sift,
 )
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 TEXTS = ("txt", "cls", "json")
 MOST_TEXT = 2**20  # bytes of the largest member with text
 
