@@ -15,7 +15,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.collect.params import CollectParams
 from components.html.page import visible
-from flows.data import detect
+from flows.data import detect, merging
 from flows.workspace.paths import State
 
 _SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
@@ -80,6 +80,7 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
         )
     if not dry_run:
         files.write_text(path, appended(text, entry))
+        merging.install(state.root)
     done = "would add" if dry_run else "added"
     detected = f" (detected: {why})" if why else ""
     what = f"{found.count:,} {found.unit}, kind {kind}{detected}{moved}"

@@ -38,6 +38,8 @@ _GITATTRIBUTES = """\
 # a run makes it right.
 data/withdrawn.jsonl merge=union
 data/decisions.jsonl merge=union
+# Sources that both branches added; `stillroom` tells git the command.
+params.yaml merge=stillroom
 data/source.json -merge linguist-generated
 metrics/*.json -merge linguist-generated
 dvc.lock -merge linguist-generated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.pipeline import PIPELINE, stage
-from flows.data import edited, look
+from flows.data import edited, look, merging
 from flows.dvc import engine, fetch, schema, snapshot
 from flows.dvc.freshness import Freshness
 from flows.run import child, summary
@@ -27,6 +27,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     ):
         edited.check(state.root)  # before the work too: a slip of the pen is told in a moment
         schema.check(state.root)
+        merging.install(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
