@@ -28,6 +28,16 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command(help=project.HELP)(project.init)
 
+Pull = Annotated[
+    bool,
+    typer.Option(
+        "--pull", help="First bring the branch, the history of runs and the outputs from git's and DVC's remotes."
+    ),
+]
+Push = Annotated[
+    bool, typer.Option("--push", help="Then push outputs, commit the files that the run wrote, and push them.")
+]
+
 # click's UsageError, of which typer has a copy without a public name: it has every member of BadParameter used here.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
@@ -43,6 +53,8 @@ def run(
         bool,
         typer.Option(help="Wait while another run uses this checkout; otherwise stop and print which one."),
     ] = True,
+    pull: Pull = False,
+    push: Push = False,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="What processes batches of images.", envvar=parallel.ENGINE),
@@ -58,7 +70,7 @@ def run(
     from flows.run import launch
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
-    launch.run(enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait)
+    launch.run(enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait, pull=pull, push=push)
 
 
 @app.command()
@@ -149,11 +161,15 @@ def serve(
         str | None,
         typer.Option(help="Of --cron, such as Europe/Berlin.", show_default="this machine's, or TZ"),
     ] = None,
+    pull: Pull = False,
+    push: Push = False,
 ) -> None:
     """Run the pipeline on a schedule, only when something changed, until Ctrl-C."""
-    from flows.run import servers
+    from flows.run import servers, share
 
     state = enter(directory)
+    if pull or push:
+        share.followed(state.root)  # what is missing is told now, and not at night
     alone = lock.held(state.folder / "serve.lock", what="stillroom serve", wait=False, say=exits.note)
     with stoppable(), alone, servers.prefect(state) as ready:
         from flows.run import nightly
@@ -163,7 +179,7 @@ def serve(
         at = os.environ["PREFECT_API_URL"].removesuffix("/api")
         print(f"runs at `{cron}` ({when.timezone}) when something changed, scheduled by Prefect at {at}; "
               "Ctrl-C ends it", flush=True)  # fmt: skip
-        nightly.serve(state, when)
+        nightly.serve(state, when, pull=pull, push=push)
 
 
 def main() -> None:

@@ -58,6 +58,39 @@ def bring_back(root: Path) -> None:
         waiting.patiently(lambda: fetch.bring_back(repo, root, taken, say=exits.note), say=exits.note)
 
 
+def remote(root: Path) -> str:
+    """The name of DVC's default remote; "" where there is none."""
+    with _repo(root) as repo:
+        return str(repo.config["core"].get("remote") or "")
+
+
+def follow_lock(root: Path) -> list[str]:
+    """Have every output that is here be what dvc.lock names, as after a pull; those that were brought, from the cache
+    or the default remote.
+
+    UserError for an output that was changed by hand: the cache has no copy of it.
+    """
+    from dvc.repo import lock_repo
+
+    if not (root / "dvc.lock").is_file():
+        return []
+    with snapshot.taken(root) as taken, _working(root) as repo, lock_repo(repo):
+        return waiting.patiently(lambda: fetch.follow(repo, root, taken), say=exits.note)
+
+
+def push(root: Path) -> int:
+    """Copy what dvc.lock names to the default remote; returns how many files were not there yet."""
+    with _working(root) as repo:
+        try:
+            return int(repo.push())
+        except UserError:
+            raise
+        except Exception as error:  # each kind of remote has its own
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"DVC's remote '{repo.config['core'].get('remote')}' does not take what was made ({line}): "
+                            "mend it and run this again") from error  # fmt: skip
+
+
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
     """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
 

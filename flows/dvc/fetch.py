@@ -51,6 +51,30 @@ def bring_back(repo: Any, root: Path, snapshot: Snapshot, *, say: Callable[[str]
         say(f"not here, not in DVC's cache {where}: {', '.join(lost)}; made again where a stage needs them")
 
 
+def follow(repo: Any, root: Path, snapshot: Snapshot) -> list[str]:
+    """Check out each output that is not what dvc.lock names; the paths of those.  Under DVC's lock."""
+    from dvc.exceptions import ConfirmRemoveError
+
+    remote, came = repo.config["core"].get("remote"), []
+    load = stages.loader(repo, root, snapshot)
+    for stage in PIPELINE:
+        for out in load(stage.name).outs:
+            if not (out.use_cache and out.hash_info) or (out.exists and not out.workspace_status()):
+                continue
+            if out.changed_cache() and remote:
+                _pull(repo, out, remote)
+            if out.changed_cache():
+                continue  # neither here nor there: made again where a stage needs it
+            try:
+                out.stage.checkout(filter_info=out.fs_path)
+            except ConfirmRemoveError:
+                raise UserError(
+                    f"{out.def_path}: changed by hand, and other than what dvc.lock names: move it away"
+                ) from None
+            came.append(out.def_path)
+    return came
+
+
 def _wanted(repo: Any, root: Path, snapshot: Snapshot) -> list[Any]:
     """The stages that would make their outputs again as they were, and the model that training starts from."""
     found: list[Any] = []
@@ -72,10 +96,20 @@ def _lacking(out: Any) -> bool:
     return bool(out.use_cache and out.hash_info and not out.exists)
 
 
+def _lacks(store: Any, out: Any) -> bool:
+    """Whether a remote that answers does not have the file, or the list of a folder's files.
+
+    Of one that is asked by HTTP no answer looks the same, and counts as none.
+    """
+    return not str(store.fs.protocol).startswith("http") and not store.exists(out.hash_info.value)
+
+
 def _pull(repo: Any, out: Any, remote: str) -> None:
     try:
         # A folder first: its entry in the cache lists its files.
         repo.cloud.pull([out.hash_info], remote=remote)
+        if not repo.cache.local.exists(out.hash_info.value) and _lacks(repo.cloud.get_remote_odb(remote), out):
+            return
         for found in out.get_used_objs().values():
             repo.cloud.pull(found, remote=remote)
     except Exception as error:  # each kind of remote has its own

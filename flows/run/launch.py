@@ -8,13 +8,15 @@ from components.pipeline import PIPELINE, stage
 from flows.data import edited, look, merging
 from flows.dvc import engine, fetch, schema, snapshot
 from flows.dvc.freshness import Freshness
-from flows.run import child, summary
+from flows.run import child, share, summary
 from flows.workspace import exits, lock, processes
 from flows.workspace.paths import State
 
 
-def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> None:
-    """One run of the pipeline; nothing at all when nothing changed."""
+def run(
+    state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool, pull: bool = False, push: bool = False
+) -> None:
+    """One run of the pipeline; nothing at all when nothing changed.  ``pull`` and ``push``: see flows/run/share.py."""
     for name in force:
         stage(name)
     if dry_run:
@@ -23,6 +25,7 @@ def run(state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool) -> N
     with (
         lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
         processes.stoppable(),
+        share.around(state.root, exits.note, pull=pull, push=push),
         snapshot.begun(state.root, exits.note),  # the process that child.run starts works from it too
     ):
         edited.check(state.root)  # before the work too: a slip of the pen is told in a moment

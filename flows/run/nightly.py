@@ -16,7 +16,7 @@ from components.base.errors import UserError
 from flows.data import edited, look
 from flows.dvc import engine, schema, snapshot
 from flows.registry import publish
-from flows.run import outage
+from flows.run import outage, share
 from flows.run.flow import call, pipeline
 from flows.workspace import exits, lock
 from flows.workspace.paths import State
@@ -29,12 +29,17 @@ dvc.yaml run.
 """
 
 
+SHARED = "STILLROOM_SHARED"
+"""Environment: "pull" and "push", which a run does first and last (flows/run/share.py)."""
+
+
 @flow(name="nightly", flow_run_name="nightly run in progress", persist_result=False)
 def nightly() -> str:
     """Look at the source and, only when something changed, run the pipeline; returns the result in one line."""
     log = get_run_logger()
     state = State(Path(os.environ[ROOT]))
     state.enter()
+    shared = os.environ.get(SHARED, "").split()
 
     def say(name: str, how: str) -> None:
         log.info("%s: %s", name, how)
@@ -42,6 +47,7 @@ def nightly() -> str:
     with (
         outage.watched(exits.note, runner=True) as watch,
         lock.held(state.lock, what="nightly", wait=True, say=log.info),
+        share.around(state.root, log.info, pull="pull" in shared, push="push" in shared),
         snapshot.begun(state.root, log.info),
     ):
         edited.check(state.root)
@@ -77,9 +83,10 @@ def schedule(cron: str, timezone: str | None) -> CronSchedule:
         raise UserError(f"--cron {cron!r}: not a cron schedule of five fields, such as '0 3 * * *'") from None
 
 
-def serve(state: State, when: CronSchedule) -> None:
+def serve(state: State, when: CronSchedule, *, pull: bool = False, push: bool = False) -> None:
     """Start a run at the times of ``when``, one at a time, until Ctrl-C or SIGTERM."""
     # Prefect's runner does not await its own stop when SIGTERM comes.
     warnings.filterwarnings("ignore", message="coroutine 'Runner.astop' was never awaited")
-    os.environ[ROOT] = str(state.root)  # of the processes that runs are made in
+    # Of the processes that runs are made in.
+    os.environ |= {ROOT: str(state.root), SHARED: " ".join(["pull"] * pull + ["push"] * push)}
     nightly.serve(name="nightly", schedules=[when], limit=1, pause_on_shutdown=False, print_starting_message=False)

@@ -82,11 +82,13 @@ def test_without_a_remote_one_line_says_what_is_made_again(origin, said):
 @pytest.mark.slow
 def test_what_the_remote_has_lost_is_made_again(origin, said):
     root = clone(origin)
-    digest = engine.output(engine.lock(root), "describe", "reports/data.html")
-    (origin.with_name("remote") / "files/md5" / digest[:2] / digest[2:]).unlink()
+    for stage, path in (("describe", "reports/data.html"), ("profile", "data/profile")):  # a file, and a folder's list
+        digest = engine.output(engine.lock(root), stage, path)
+        (origin.with_name("remote") / "files/md5" / digest[:2] / digest[2:]).unlink()
     engine.bring_back(root)
-    assert said[-1].startswith("not here, not in DVC's cache nor in remote 'shelf': reports/data.html; made again")
-    assert engine.stale(root)[0] == "describe"
+    lost = "data/profile, reports/data.html"
+    assert said[-1].startswith(f"not here, not in DVC's cache nor in remote 'shelf': {lost}; made again")
+    assert engine.stale(root)[0] == "profile"
 
 
 @pytest.mark.slow
