@@ -29,8 +29,16 @@ _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 """A DVC hash: nothing else becomes part of a path."""
 
 
+_KILLED = re.compile(r", exited with (?:-9|137)$")
+"""How DVC says that a command was ended by SIGKILL, as its shell sees it."""
+
+
 class StageFailed(UserError):
     """A stage ended with an error of one line."""
+
+
+class StageKilled(UserError):
+    """A stage was ended by SIGKILL, by the kernel for want of memory or by hand; another time it may go well."""
 
 
 class StageCrashed(RuntimeError):
@@ -112,6 +120,12 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
         line = _last_error(watched, before)
         if line:
             raise StageFailed(line) from None
+        if _KILLED.search(str(error)):
+            raise StageKilled(
+                f"stage '{stage.name}' was killed (SIGKILL), by the kernel for want of memory most often: free some or "
+                "have it take less (`train.micro_batch`, fewer cores by `taskset`), and run the same command again; it "
+                "goes on from what is complete"
+            ) from None
         raise error
     except BaseException:
         processes.end_children()

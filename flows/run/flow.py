@@ -29,15 +29,27 @@ from flows.registry import publish
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Unreachable
 from flows.run.outage import Watch, asked
+from flows.workspace import exits
 from flows.workspace.events import following
 from flows.workspace.paths import State
+
+RETRY_SECONDS = 10.0
+"""What a stage that was killed is given until it is tried once more: who took the memory may be done."""
+
+
+def _was_killed(task: Any, run: Any, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, engine.StageKilled):
+        exits.note(f"{error}; tried once more in {RETRY_SECONDS:.0f} seconds")
+        return True
+    return False
 
 
 def _task(stage: Stage) -> Callable[..., str]:
     """The task that brings ``stage`` up to date."""
 
-    @task(name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE,
-          persist_result=False)  # fmt: skip
+    @task(name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False,
+          retries=1, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=_was_killed)  # fmt: skip
     def bring_up_to_date(root: str, force: bool, metrics: MetricStream) -> str:
         log = get_run_logger()
         state = State(Path(root))

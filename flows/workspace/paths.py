@@ -110,6 +110,8 @@ class State:
         # Else torch leaves a folder of each user's in the machine's folder for temporary files.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.folder / "torchinductor"))
         os.environ.setdefault("MLFLOW_TRACKING_URI", self.database)
+        # DVC hands the stages' commands to it, and that of a service account may be /usr/sbin/nologin.
+        os.environ["SHELL"] = "/bin/sh"
         # Prefect's and MLflow's clients would ask a proxy for the servers that run here.
         direct = [name for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",") if name]
         direct += [name for name in _HERE if name not in direct]

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from checkouts import command, edit, emoji, environment, git, make, stillroom, tree, with_prefect
+from checkouts import edit, emoji, environment, git, make, stillroom, tree, with_prefect
+from running import begun, stages_below
 
 from components.base import config
 from components.pipeline import PIPELINE
@@ -237,15 +237,6 @@ def test_a_run_that_is_stopped_or_killed_leaves_nothing_half_written_and_the_nex
     assert "RUNNING" not in {run.info.status for run in runs}, "the killed run is closed by the next"
 
 
-def begun(folder: Path, stage: str, **pipes: int) -> subprocess.Popen:
-    """A run that works on ``stage`` now, which it was told to do again."""
-    process = subprocess.Popen(
-        command("run", "--force", stage), cwd=folder, env=environment(), text=True, start_new_session=True, **pipes
-    )
-    wait_for_stage(folder, process, stage)
-    return process
-
-
 def stopped(folder: Path, stage: str, number: signal.Signals) -> None:
     """Stop a run while it works on ``stage``: it says so in one line, and leaves no process and no torn file."""
     process = begun(folder, stage, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -302,34 +293,9 @@ sys.exit(entry.main(sys.argv[1:]))
 """Runs a stage as ``python -m components`` does, and says when its work begins."""
 
 
-def wait_for_stage(folder: Path, process: subprocess.Popen, stage: str) -> None:
-    """Until ``stage`` has begun its work below ``process``."""
-    events = folder / ".stillroom" / "events.jsonl"
-    events.unlink(missing_ok=True)
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        assert process.poll() is None, process.communicate()
-        text = events.read_text() if events.exists() else ""
-        if f'"kind":"start","stage":"{stage}"' in text:
-            time.sleep(0.3)
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{stage} did not start")
-
-
 def half_written(folder: Path) -> list[Path]:
     """What was written beside its place and not yet renamed."""
     return [p for name in ("data", "models", "reports", "metrics") for p in (folder / name).rglob("*.beside-*")]
-
-
-def stages_below(folder: Path) -> list[int]:
-    """The processes that run a stage in ``folder``."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        line = process.info["cmdline"] or []
-        if process.info["cwd"] == str(folder) and "components" in line:
-            found.append(process.pid)
-    return found
 
 
 def test_the_key_of_a_run_names_its_inputs(finished):
