@@ -48,8 +48,10 @@ def _was_killed(task: Any, run: Any, state: Any) -> bool:
 def _task(stage: Stage) -> Callable[..., str]:
     """The task that brings ``stage`` up to date."""
 
-    @task(name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False,
-          retries=1, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=_was_killed)  # fmt: skip
+    @task(
+        name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False,
+        retries=1, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=_was_killed,
+    )  # fmt: skip
     def bring_up_to_date(root: str, force: bool, metrics: MetricStream) -> str:
         log = get_run_logger()
         state = State(Path(root))
