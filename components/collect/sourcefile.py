@@ -11,6 +11,8 @@ from components.base.errors import UserError
 from components.collect.params import CollectParams
 
 FORMAT = 2
+CHANGED = "the source changed during the run"
+"""In an error that another look at the sources mends."""
 
 
 def page(sources: list[dict[str, Any]]) -> dict[str, Any]:

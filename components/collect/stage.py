@@ -116,7 +116,7 @@ def _plan(
                                  fetch=False)  # fmt: skip
             if {**seen, **opened.fingerprint(memory)} != seen:
                 again = "run it again (before `dvc repro`: `stillroom look`)"
-                raise UserError(f"{source.location}: the source changed during the run: {again}")
+                raise UserError(f"{source.location}: {sourcefile.CHANGED}: {again}")
             surveys = {name: part.survey(memory) for name, part in opened.parts.items() if name not in stays}
             refusals = [*opened.refusals, *(each for survey in surveys.values() for each in survey.refusals)]
             if not stays and not any(survey.items for survey in surveys.values()):

@@ -165,9 +165,10 @@ def serve(
     push: Push = False,
 ) -> None:
     """Run the pipeline on a schedule, only when something changed, until Ctrl-C."""
-    from flows.run import servers, share
+    from flows.run import notify, servers, share
 
     state = enter(directory)
+    notify.addresses()  # what is wrong with one is told now, and not at night
     if pull or push:
         share.followed(state.root)  # what is missing is told now, and not at night
     alone = lock.held(state.folder / "serve.lock", what="stillroom serve", wait=False, say=exits.note)

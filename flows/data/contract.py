@@ -17,6 +17,11 @@ from components.contract.clauses import Clause, broken, judge, line
 from components.contract.params import ContractParams
 from flows.history import store
 
+
+class ContractBroken(UserError):
+    """The data does not satisfy the contract: nothing is trained, and another try changes nothing."""
+
+
 PROFILE = "data/profile/profile.json"
 PAGE = "reports/contract.html"
 """Exists only while the data does not satisfy the contract."""
@@ -32,7 +37,7 @@ def check(root: Path) -> str:
         return f"contract holds: {'; '.join(held)}"
     files.write_text(root / PAGE, page.render(clauses, now, before))
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-    raise UserError(f"{line(bad[0])}{more}: nothing was trained; see {PAGE}")
+    raise ContractBroken(f"{line(bad[0])}{more}: nothing was trained; see {PAGE}")
 
 
 def violations(root: Path) -> list[str]:

@@ -11,12 +11,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import tzlocal
 from prefect import flow, get_run_logger
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.states import Completed, Failed
+from prefect.states import State as PrefectState
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
+from components.collect.sourcefile import CHANGED
 from flows.data import edited, look
+from flows.data.contract import ContractBroken
 from flows.dvc import engine, schema, snapshot
+from flows.dvc.engine import StageFailed
 from flows.registry import publish
-from flows.run import outage, share
+from flows.run import notify, outage, share
 from flows.run.flow import call, pipeline
 from flows.workspace import exits, lock
 from flows.workspace.paths import State
@@ -33,12 +38,50 @@ SHARED = "STILLROOM_SHARED"
 """Environment: "pull" and "push", which a run does first and last (flows/run/share.py)."""
 
 
+LOOKS = 3
+"""How often a night looks at sources that change while it works."""
+PUBLISHED = ("Promoted", "Waiting", "Refused")
+"""The names of the state of a flow run that registered a version: champion now, for a person to approve, not better."""
+
+
 @flow(name="nightly", flow_run_name="nightly run in progress", persist_result=False)
-def nightly() -> str:
-    """Look at the source and, only when something changed, run the pipeline; returns the result in one line."""
+def nightly() -> PrefectState[Any]:
+    """Look at the sources and, only when something changed, run the pipeline.
+
+    The state's name says how it ended, for automations: NoOp, one of PUBLISHED, ContractBroken, or Failed.
+    """
     log = get_run_logger()
     state = State(Path(os.environ[ROOT]))
     state.enter()
+    try:
+        name, line = _night(state, log)
+    except ContractBroken as error:
+        call(str(error))
+        notify.tell(state.root.name, "contract broken", str(error), say=log.warning)
+        return Failed(name="ContractBroken", message=str(error))
+    except Exception as error:
+        notify.tell(state.root.name, "failed", brief(error), say=log.warning)
+        raise
+    log.info(line)
+    call(line)
+    if name in PUBLISHED:
+        notify.tell(state.root.name, name.lower(), line, say=log.warning)
+    return Completed(name=name, message=line)
+
+
+def _night(state: State, log: Any) -> tuple[str, str]:
+    """The name of the state that the night ends in, and what it did in one line."""
+    for left in reversed(range(LOOKS)):
+        try:
+            return _once(state, log)
+        except StageFailed as error:
+            if not left or CHANGED not in str(error):
+                raise
+            log.warning("%s; looking at it again", error)
+    raise AssertionError
+
+
+def _once(state: State, log: Any) -> tuple[str, str]:
     shared = os.environ.get(SHARED, "").split()
 
     def say(name: str, how: str) -> None:
@@ -53,18 +96,12 @@ def nightly() -> str:
         edited.check(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=log.info)
-        result: dict[str, Any] | None = None
-        if not engine.stale(state.root):
-            result, _ = publish.published(state)
-        if result:
-            line = "nothing to do"
-        else:
-            schema.check(state.root)
-            result = watch.result(lambda: pipeline(str(state.root), (), say, watch))
-            line = f"{result['name']} version {result['version']}: {result['reason']}"
-    log.info(line)
-    call(line)
-    return line
+        if not engine.stale(state.root) and publish.published(state)[0]:
+            return "NoOp", "nothing to do"
+        schema.check(state.root)
+        result = watch.result(lambda: pipeline(str(state.root), (), say, watch))
+    name = PUBLISHED[0 if result["champion"] == result["version"] else 1 if result["waits"] else 2]
+    return name, f"{result['name']} version {result['version']}: {result['reason']}"
 
 
 def schedule(cron: str, timezone: str | None) -> CronSchedule:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 
 import pytest
-from checkouts import command, environment, stillroom, with_prefect
+from checkouts import command, edit, environment, stillroom, with_prefect
 
+from components.base import config
 from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
@@ -46,26 +49,47 @@ def wait_for(condition, seconds: float = 90.0):
     return found
 
 
-def ended(served: str, run: dict) -> str:
-    """The state in which a flow run ends."""
+def ended(served: str, run: dict) -> tuple[str, str]:
+    """The type and the name of the state in which a flow run ends."""
     only = {"flow_runs": {"id": {"any_": [run["id"]]}}}
 
     def state():
         (found,) = call(f"{served}/api/flow_runs/filter", only)
-        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and found["state_type"]
+        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and (found["state_type"], found["state_name"])
 
     return wait_for(state)
 
 
 @pytest.fixture
-def served(finished, tmp_path):
+def told():
+    """What a webhook on loopback was told, and its address as apprise writes it."""
+    found = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield found, f"json://127.0.0.1:{server.server_port}/night"
+        server.shutdown()
+
+
+@pytest.fixture
+def served(finished, tmp_path, told):
     """`stillroom serve` in a copy of the finished checkout, whose Prefect notes its runs; that one's address."""
     folder = tmp_path / "checkout"
     shutil.copytree(finished[0], folder, symlinks=True)
     with_prefect(folder)
     assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     State(folder).servers.unlink()  # `serve` starts its own
-    process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=environment(),
+    own = {**environment(), "STILLROOM_NOTIFY": told[1]}
+    process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=own,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     try:
         line = process.stdout.readline()
@@ -79,7 +103,7 @@ def test_the_schedule_starts_runs_and_they_do_nothing_when_nothing_changed(serve
     runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
     assert {run["state_name"] for run in runs} == {"Scheduled"}  # prefect 3.8.8 with sqlalchemy 2.1 makes none
     run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-    assert ended(served, run) == "COMPLETED"
+    assert ended(served, run) == ("COMPLETED", "NoOp")
     wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}  # they arrive a moment after the state
     wait_for(lambda: "nothing to do" in {line["message"] for line in call(f"{served}/api/logs/filter", wanted)})
 
@@ -89,9 +113,40 @@ def test_a_run_takes_no_folder_from_whoever_reaches_the_server_and_one_serves(se
     assert runs[0]["parameters"] == {}
     body = {"state": {"type": "SCHEDULED"}, "parameters": {"root": str(finished[0])}}
     run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", body)
-    assert ended(served, run) in ("FAILED", "CRASHED"), "the flow has no such parameter"
+    assert ended(served, run)[0] in ("FAILED", "CRASHED"), "the flow has no such parameter"
     second = stillroom(tmp_path / "checkout", "serve")
     assert second.returncode == 2 and "in use by `stillroom serve` (process" in second.stderr
+
+
+def test_how_a_night_ended_is_the_name_of_its_state_and_is_told(served, told, tmp_path):
+    folder = tmp_path / "checkout"
+    (first,) = call(f"{served}/api/deployments/filter", {"limit": 1})
+
+    def night():
+        return ended(served, call(f"{served}/api/deployments/{first['id']}/create_flow_run",
+                                  {"state": {"type": "SCHEDULED"}}))  # fmt: skip
+
+    assert night() == ("COMPLETED", "NoOp") and told[0] == [], "of nothing nobody is told"
+    before = config.read(folder / config.FILE)
+    edit(folder, "contract", min_images=10**6)
+    edit(folder, "train", seed=5)
+    assert night() == ("FAILED", "ContractBroken")
+    edit(folder, "contract", min_images=before["contract"]["min_images"])
+    edit(folder, "train", images="many")
+    assert night()[0] == "FAILED"
+    edit(folder, "train", images=before["train"]["images"])
+    kind, name = night()
+    assert kind == "COMPLETED" and name in ("Promoted", "Waiting", "Refused")
+    titles, lines = zip(*((each["title"], each["message"]) for each in told[0]), strict=True)
+    assert titles == tuple(f"Stillroom checkout: {how}" for how in ("contract broken", "failed", name.lower()))
+    assert "nothing was trained" in lines[0] and "train.images" in lines[1] and "version 2" in lines[2]
+
+
+def test_an_address_that_is_none_is_one_line_that_does_not_repeat_it(finished):
+    own = {**environment(), "STILLROOM_NOTIFY": "json://127.0.0.1 nonsense:s3cr3t"}
+    done = subprocess.run(command("serve"), cwd=finished[0], env=own, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "STILLROOM_NOTIFY: address 2 of 2 is none that apprise knows" in done.stderr
+    assert "s3cr3t" not in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("options", "line"), [
