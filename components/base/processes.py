@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver, get_context
@@ -75,7 +76,23 @@ def pool(
             raise
 
 
+def end_with_starter() -> None:
+    """Have this worker end when the process ends that asked for it.
+
+    Not by the kernel's signal on the parent's death: for the kernel the fork server is the parent, and that one lives
+    as long as its children do.
+    """
+
+    def watch() -> None:
+        starter = multiprocessing.parent_process()
+        if starter is not None:
+            starter.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _begin(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the parent handles it
-    die_with_parent(signal.SIGKILL)
+    end_with_starter()
     start(*arguments)

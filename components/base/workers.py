@@ -13,11 +13,9 @@ from __future__ import annotations
 import importlib
 import math
 import multiprocessing
-import os
 import resource
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from multiprocessing import connection
 from typing import Any, Generic, TypeVar, cast
 
 from components.base.errors import UserError
+from components.base.processes import end_with_starter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -265,7 +264,7 @@ def _work(
     """Main function of a worker: leave Ctrl-C to the parent, answer every batch, end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_starter()
     for name in preload:
         importlib.import_module(name)
     _limit_memory(memory)
@@ -294,12 +293,3 @@ def _limit_memory(allowance: int) -> None:
 def _limit(what: int, value: int) -> None:
     most = resource.getrlimit(what)[1]
     resource.setrlimit(what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
-
-
-def _end_with_parent() -> None:
-    # Not by the kernel's signal on the parent's death: for the kernel the fork server is the parent, and that one
-    # lives as long as its children do.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
