@@ -1,12 +1,13 @@
 """robots.txt as RFC 9309 has it, and X-Robots-Tag."""
 
+import re
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.collect.web.robots import MOST_BYTES, forbidding, parse
+from components.collect.web.robots import MOST_BYTES, Rules, forbidding
 
 LONGEST = "User-agent: *\nDisallow: /a\nAllow: /a/b\nDisallow: /a/b/c$\nDisallow: /*.gif$\n"
 
@@ -38,7 +39,7 @@ LONGEST = "User-agent: *\nDisallow: /a\nAllow: /a/b\nDisallow: /a/b/c$\nDisallow
     ],
 )
 def test_the_rules_of_the_rfc(text, path, allowed):
-    assert parse(text.encode()).allow(path) is allowed
+    assert Rules(text.encode()).allow(path) is allowed
 
 
 @pytest.mark.parametrize(
@@ -49,19 +50,28 @@ def test_the_rules_of_the_rfc(text, path, allowed):
 )  # fmt: skip
 def test_a_hostile_robots_txt_costs_little(text):
     began = time.process_time()
-    parse(text[:MOST_BYTES]).allow("/" + "a" * 8000)
+    Rules(text[:MOST_BYTES]).allow("/" + "a" * 8000)
     assert time.process_time() - began < 1
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="ab*$/", max_size=12), st.text(alphabet="ab/$", max_size=12))
 def test_patterns_match_what_their_regular_expressions_match(pattern, path):
-    import re
+    """A "$" at the end is the end, and Protego takes it for the character as well."""
+    readings = {(pattern.removesuffix("$"), "$" if pattern.endswith("$") else ""), (pattern, "")}
+    wanted = ["/" + ".*".join(re.escape(part) for part in body.split("*")) + end for body, end in readings]
+    rules = Rules(f"User-agent: *\nDisallow: /{pattern}".encode())
+    assert rules.allow("/" + path) is not any(re.match(each, "/" + path) for each in wanted)
 
-    body = pattern.removesuffix("$")
-    wanted = ".*".join(re.escape(part) for part in body.split("*")) + ("$" if pattern.endswith("$") else "")
-    rules = parse(f"User-agent: *\nDisallow: /{pattern}".encode())
-    assert rules.allow("/" + path) is not bool(re.match("/" + wanted, "/" + path))
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", 0), ("User-agent: *\nCrawl-delay: 2.5", 2.5), ("User-agent: other\nCrawl-delay: 9", 0),
+     ("User-agent: *\nCrawl-delay: 9\nUser-agent: Stillroom/1\nCrawl-delay: 1", 1),
+     *((f"User-agent: *\nCrawl-delay: {word}", 0) for word in ("-1", "soon", "nan", "inf", ""))],
+)  # fmt: skip
+def test_how_long_a_site_wants_to_be_left_alone(text, seconds):
+    assert Rules(text.encode()).delay == seconds
 
 
 @pytest.mark.parametrize(

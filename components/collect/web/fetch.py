@@ -98,7 +98,7 @@ class Fetcher:
                 return robots.EVERYTHING
             else:
                 _judge(answer)
-                return robots.parse(answer.body)
+                return robots.Rules(answer.body)
         return robots.EVERYTHING  # 2.3.1.2: after five redirects, as if there were none
 
 
