@@ -56,7 +56,8 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from components.collect.web.urllist import UrlList, fetch_all, read_list
+from components.collect.web.gather import fetch_all
+from components.collect.web.urllist import UrlList, read_list
 source = SimpleNamespace(name="web", location="list.txt", url_column=None, text_column=None, label_column=None,
                          group_column=None, seconds=3.0, attempts=3, private=sys.argv[3] == "private", obey=True)
 began = time.monotonic()

@@ -1,28 +1,32 @@
 """What the tests of fetching share: one real server on loopback, and a client that asks it."""
 
+import asyncio
 import socket
 import time
 
 import pytest
 from data_fixtures import png
 
+from components.collect.web.client import Client
 from components.collect.web.download import Download, Task
-from components.collect.web.exchange import Client
+from components.collect.web.failure import FetchError
 from components.collect.web.fetch import Fetcher
 from components.collect.web.url import parse
-from components.collect.web.wire import FetchError
 
 PNG = png(1, 16)
 MOST = 20_000
 
 
-def fetch(url: str, *, seconds=5.0, obey=False, private=True, client=None, **options) -> bytes:
-    client = client or Client(private=private, **options)
-    try:
-        fetcher = Fetcher(client, seconds=seconds, attempts=2, most=MOST, obey=obey, pause=lambda failed: 0.0)
-        return fetcher.fetch(parse(url))
-    finally:
-        client.close()
+def fetch(url: str, *, seconds=5.0, obey=False, private=True, **options) -> bytes:
+    async def once():
+        async with Client(private=private, most=MOST, **options) as client:
+            return await fetcher_of(client, attempts=2, seconds=seconds, obey=obey).fetch(parse(url))
+
+    return asyncio.run(once())
+
+
+def fetcher_of(client: Client, *, attempts=1, seconds=5.0, obey=False) -> Fetcher:
+    return Fetcher(client, seconds=seconds, attempts=attempts, most=MOST, obey=obey, pause=lambda failed: 0.0)
 
 
 def why(url: str, **options) -> str:
@@ -32,15 +36,21 @@ def why(url: str, **options) -> str:
     return caught.value.reason
 
 
-def many(urls: list[str], *, attempts=3, obey=False, **limits) -> dict[str, bytes | str]:
-    """What comes of ``urls``: bytes, or the reason and detail."""
-    client = Client(private=True)
-    fetcher = Fetcher(client, seconds=5.0, attempts=attempts, most=MOST, obey=obey, pause=lambda failed: 0.0)
-    tasks = [Task(url, parse(url)) for url in urls]
-    found = Download(fetcher, tasks, attempts=attempts, pause=lambda failed: 0.01, **limits)
-    came = {task.key: str(got) if isinstance(got, FetchError) else got for task, got in found}
-    client.close()
-    return came
+def many(urls: list[str], *, attempts=3, obey=False, limits=(), then=lambda key: None, **options):
+    """What comes of ``urls``: bytes, or the reason and detail, in the order in which it comes."""
+
+    async def all_of_them():
+        came = {}
+        async with Client(private=True, most=MOST, **options) as client:
+            fetcher = fetcher_of(client, attempts=attempts, obey=obey)
+            tasks = [Task(url, parse(url)) for url in urls]
+            download = Download(fetcher, tasks, attempts=attempts, pause=lambda failed: 0.01, **dict(limits))
+            async for task, got in download.results():
+                came[task.key] = str(got) if isinstance(got, FetchError) else got
+                then(len(came))
+        return came
+
+    return asyncio.run(all_of_them())
 
 
 def raw(text: bytes, *, then=lambda handler: None):

@@ -81,7 +81,10 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
 
     assert store is not None, "a list of URLs needs a folder for the downloads"
     if fetch:
-        urllist.look(source, located, store, max_bytes=max_bytes)
+        # Imported here: collect, which reads what is there, need not wait for aiohttp.
+        from components.collect.web import gather
+
+        gather.look(source, located, store, max_bytes=max_bytes)
     return Opened("urls", {"": urllist.open_list(source, located, store)})
 
 

@@ -1,5 +1,6 @@
 """Fetching one URL and many: what real servers on loopback do, and what comes of it."""
 
+import asyncio
 import email.utils
 import gzip
 import http.client
@@ -9,14 +10,14 @@ import time
 import traceback
 
 import pytest
-from fetching import MOST, PNG, drip, fetch, many, names, raw, refuse, why
+from fetching import MOST, PNG, drip, fetch, fetcher_of, many, names, raw, refuse, why
 from websites import reply, site
 
-from components.collect.web.download import MUTE, Download, Task
-from components.collect.web.exchange import PER_HOST, Client
-from components.collect.web.fetch import Fetcher, is_image, retry_after
+from components.collect.web.client import PER_HOST, Client, Clock
+from components.collect.web.download import MUTE
+from components.collect.web.failure import FetchError
+from components.collect.web.fetch import is_image, retry_after
 from components.collect.web.url import parse
-from components.collect.web.wire import Deadline, FetchError
 
 # what is taken
 
@@ -70,6 +71,20 @@ def test_credentials_reach_their_server_and_no_other(here):
         assert "Authorization" not in other.headers[0]
 
 
+def test_proxies_and_credentials_of_the_environment_are_not_used(here, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2")
+    for name, value in {"http_proxy": "http://127.0.0.1:1", "NETRC": str(tmp_path / "netrc")}.items():
+        monkeypatch.setenv(name, value)
+    assert fetch(here.say("/a", PNG)) == PNG
+    assert "Authorization" not in here.headers[0]
+
+
+def test_no_cookie_of_one_answer_goes_with_the_next_request(here):
+    urls = [here.say(f"/{at}", (200, {"Set-Cookie": "who=me"}, PNG)) for at in range(9)]
+    assert many(urls) == dict.fromkeys(urls, PNG)
+    assert not any("Cookie" in headers for headers in here.headers)
+
+
 # what is cut off
 
 
@@ -80,7 +95,7 @@ def test_a_body_that_drips_is_cut_at_the_deadline(here):
     assert time.monotonic() - began < 10  # the page takes 30 s
 
 
-@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"HTTP/1.1 200 x", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 100 Continue\r\n\r\n"])
 def test_headers_that_drip_are_cut_too(here, before):
     each = b"HTTP/1.1 100 Continue\r\n\r\n" if b"100" in before else b"x"
     assert why(here.say("/drip", drip(before, each, seconds=0.5)), seconds=0.2) == "timeout"
@@ -99,14 +114,20 @@ def test_a_server_that_says_nothing_is_left(here):
         drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n" + PNG[:100] + b"\r\n",
              b"fff\r\n" + b"x" * 4095 + b"\r\n"),
         drip(b"HTTP/1.1 200 OK\r\n\r\n" + PNG, b"x" * 4000),
-        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + PNG, b"x" * 100_000),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 100_000),
         drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 5000),
     ],
-    ids=["gzip bomb", "too long", "a length that lies", "endless chunks", "an endless body", "a chunk of -1",
+    ids=["gzip bomb", "too long", "a length that lies", "endless chunks", "an endless body", "an endless line",
          "endless headers"],
 )  # fmt: skip
 def test_no_more_than_the_limit_is_taken_in(here, answer):
     assert why(here.say("/big", answer)) == "too_big"
+
+
+@pytest.mark.parametrize("size", [b"-1", b"x", b"f" * 40])
+def test_a_chunk_of_no_size_is_no_answer(here, size):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"
+    assert why(here.say("/a", drip(head + PNG, b"x" * 100_000))) == "broken"
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
@@ -141,6 +162,12 @@ def test_what_will_not_go_better_is_asked_for_once(here, status):
 def test_nobody_is_asked_more_often_than_was_allowed(here):
     url = here.say("/a", (500, {}, b""))
     assert many([url], attempts=3) == {url: "http_5xx: HTTP 500, 3 times"}
+    assert here.asked["/a"] == 3
+
+
+def test_who_hangs_up_each_time_is_asked_no_more_often_either(here):
+    url = here.say("/a", raw(b""))
+    assert many([url], attempts=3) == {url: "broken: the connection broke (ServerDisconnectedError), 3 times"}
     assert here.asked["/a"] == 3
 
 
@@ -217,25 +244,37 @@ def test_a_robots_txt_that_cannot_be_read_closes_the_site_and_a_missing_one_does
 
 def test_what_closes_a_site_is_told_of_each_url_and_kept_once(here):
     here.say("/robots.txt", (503, {}, b""))
-    client = Client(private=True)
-    fetcher = Fetcher(client, seconds=5.0, attempts=1, most=MOST, obey=True, pause=lambda failed: 0.0)
-    lengths = []
-    for number in range(50):
-        with pytest.raises(FetchError, match=r"robots\.txt could not be read") as caught:
-            fetcher.fetch(parse(here.say(f"/{number}", PNG)))
-        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
-    client.close()
+    urls = [parse(here.say(f"/{number}", PNG)) for number in range(50)]
+
+    async def each():
+        async with Client(private=True, most=MOST) as client:
+            fetcher = fetcher_of(client, obey=True)
+            for url in urls:
+                with pytest.raises(FetchError, match=r"robots\.txt could not be read") as caught:
+                    await fetcher.fetch(url)
+                yield len(traceback.extract_tb(caught.value.__traceback__))
+
+    lengths = lengths_of(each())
     assert max(lengths) == lengths[1], "61,000 URLs behind one 503 took 93 MB"
 
 
 def test_a_name_without_address_is_told_of_each_url_and_kept_once():
-    client = Client(private=True, resolver=names())
-    lengths = []
-    for _ in range(50):
-        with pytest.raises(FetchError, match="unresolved") as caught:
-            client.get(parse("http://nowhere.example/"), Deadline(5.0), most=MOST)
-        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    async def each():
+        async with Client(private=True, most=MOST, resolver=names()) as client:
+            for _ in range(50):
+                with pytest.raises(FetchError, match="unresolved") as caught:
+                    await client.get(parse("http://nowhere.example/"), Clock(5.0), most=MOST)
+                yield len(traceback.extract_tb(caught.value.__traceback__))
+
+    lengths = lengths_of(each())
     assert max(lengths) == lengths[0]
+
+
+def lengths_of(tracebacks):
+    async def all_of_them():
+        return [each async for each in tracebacks]
+
+    return asyncio.run(all_of_them())
 
 
 def test_a_server_that_says_noai_is_heard(here):
@@ -278,13 +317,7 @@ def test_a_slow_host_does_not_hold_up_another(here):
     with site() as slow:
         urls = [slow.say(f"/{at}", lambda handler: gate.wait(5) and reply(handler, 200, {}, PNG)) for at in range(8)]
         fast = [here.say(f"/{at}", PNG).replace("127.0.0.1", "127.0.0.1.nip") for at in range(30)]
-        client = Client(private=True, resolver=names(**{"127": ["127.0.0.1"]}))
-        fetcher = Fetcher(client, seconds=5.0, attempts=1, most=MOST, obey=False)
-        order = []
-        for task, came in Download(fetcher, [Task(url, parse(url)) for url in urls + fast], attempts=1):
-            assert came == PNG
-            order.append(task.key)
-            if len(order) == len(fast):
-                gate.set()
-        client.close()
-    assert set(order[:30]) == set(fast) and len(order) == 38
+        came = many(urls + fast, attempts=1, then=lambda count: count == len(fast) and gate.set(),
+                    resolver=names(**{"127": ["127.0.0.1"]}))  # fmt: skip
+    assert set(came.values()) == {PNG}
+    assert set(list(came)[:30]) == set(fast) and len(came) == 38

@@ -8,7 +8,6 @@ import pytest
 from fetching import PNG, fetch, names, refuse, why
 from websites import site
 
-from components.collect.web.exchange import Client
 from components.collect.web.fetch import REDIRECTS
 
 
@@ -30,8 +29,8 @@ def test_a_name_is_resolved_once_and_that_address_is_connected_to(here, monkeypa
 
 def test_a_name_that_resolves_to_this_machine_later_is_refused_then(here):
     here.say("/a", PNG)
-    client = Client(private=False, resolver=names(rebind=["127.0.0.1"]))
-    assert why(here.url("/a", "rebind.example"), client=client) == "private_address"
+    resolver = names(rebind=["127.0.0.1"])
+    assert why(here.url("/a", "rebind.example"), private=False, resolver=resolver) == "private_address"
     assert not here.asked
 
 

@@ -20,9 +20,10 @@ from websites import reply, site, source
 from components.base.errors import UserError
 from components.collect.look import look
 from components.collect.stage import collect
-from components.collect.web import urllist
+from components.collect.web import gather
+from components.collect.web.gather import fetch_all
 from components.collect.web.store import Store
-from components.collect.web.urllist import UrlList, fetch_all, read_list
+from components.collect.web.urllist import UrlList, read_list
 from components.samples import shards
 
 TABLE = {"link": ["http://a/1", "http://a/2"], "caption": ["ein Hund", None], "kind": ["dog", "cat"], "of": ["g", 7]}
@@ -115,7 +116,7 @@ def get(rows, store, *, max_bytes=10_000, **changes):
 
 
 def test_a_look_fetches_what_is_missing_and_tries_again_what_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(urllist, "_GONE_MILLISECONDS", 0)
+    monkeypatch.setattr(gather, "_GONE_MILLISECONDS", 0)
     with site() as here:
         good = [here.say(f"/{at}.png", png(at, 8)) for at in range(5)]
         bad = here.say("/bad.png", (503, {}, b""), (503, {}, b""), (404, {}, b""), png(9, 8))
@@ -166,7 +167,7 @@ def test_what_is_gone_is_asked_for_once_a_week(tmp_path, monkeypatch):
         for _ in range(3):
             get(rows, tmp_path)
         assert (here.asked["/b"], here.asked["/c"]) == (1, 3)
-        monkeypatch.setattr(urllist.time, "time", lambda: 8 * 86_400 + 4e9)
+        monkeypatch.setattr(gather.time, "time", lambda: 8 * 86_400 + 4e9)
         get(rows, tmp_path)
         assert here.asked["/b"] == 2
 
@@ -216,7 +217,7 @@ def test_a_secret_is_no_part_of_a_name_unless_it_alone_tells_images_apart():
 
 
 def test_the_digest_changes_with_whatever_collect_would_see(tmp_path, monkeypatch):
-    monkeypatch.setattr(urllist, "_GONE_MILLISECONDS", 0)
+    monkeypatch.setattr(gather, "_GONE_MILLISECONDS", 0)
     with site() as here:
         url, bad = here.say("/a", png(1, 8)), here.say("/b", (404, {}, b""), (410, {}, b""), png(2, 8))
         rows = rows_of(url, bad)
@@ -247,7 +248,8 @@ import signal, sys; sys.path.insert(0, "tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background has it ignored
 from pathlib import Path
 from websites import source
-from components.collect.web.urllist import fetch_all, read_list
+from components.collect.web.gather import fetch_all
+from components.collect.web.urllist import read_list
 rows, _ = read_list("list.txt", Path(sys.argv[1]).read_bytes(), source())
 fetch_all(source(), rows, Path(sys.argv[2]), max_bytes=10_000)
 """

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import heapq
 import itertools
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from components.collect.web.exchange import PER_HOST
+from components.collect.web.client import PER_HOST
+from components.collect.web.failure import FetchError
 from components.collect.web.fetch import Fetcher
 from components.collect.web.url import Url
-from components.collect.web.wire import FetchError
 
-THREADS = 32  # fetching at once; they wait for the network and hardly compute
+AT_ONCE = 32  # URLs being fetched
 MUTE = 8  # connections in a row that fail before a host is left alone until the next look
 LONGEST_WAIT = 120.0  # seconds of Retry-After; who asks for more is left alone until the next look
 
@@ -46,12 +44,12 @@ class _Host:
 
 
 class Download:
-    """Hands tasks to threads, and their results to whoever iterates over it."""
+    """Fetches tasks, so many at once, and hands their results to whoever iterates over them."""
 
     def __init__(
         self, fetcher: Fetcher, tasks: Iterable[Task], *, attempts: int,
         pause: Callable[[int], float] = lambda failed: 2.0**failed,
-        longest_wait: float = LONGEST_WAIT, threads: int = THREADS,
+        longest_wait: float = LONGEST_WAIT, at_once: int = AT_ONCE,
     ) -> None:  # fmt: skip
         self._fetcher, self._attempts = fetcher, attempts
         self._pause, self._longest_wait = pause, longest_wait
@@ -63,34 +61,35 @@ class Download:
         for task in tasks:
             self._add(self._host(task), task)
             self._left += 1
-        self._free = min(threads, self._left)
-        self._threads = self._free
-        self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Task, bytes | BaseException]] = queue.SimpleQueue()
+        self._at_once = at_once
+        self._running: dict[asyncio.Task[bytes], Task] = {}
 
-    def __iter__(self) -> Generator[tuple[Task, bytes | FetchError], None, None]:
+    async def results(self) -> AsyncGenerator[tuple[Task, bytes | FetchError], None]:
         """Each task once, with its image or the reason why there is none, in the order in which they finish."""
-        for _ in range(self._threads):
-            # Daemons: a thread that waits for a slow server does not hold up the end of the program.
-            threading.Thread(target=self._work, daemon=True).start()
         try:
             while self._left:
-                yield from self._start()
-                if not self._left:
-                    return
-                with contextlib.suppress(queue.Empty):
-                    yield from self._settle(*self._done.get(timeout=self._patience()))
+                for early in self._start():
+                    yield early
+                for finished in await self._finished():
+                    task = self._running.pop(finished)
+                    try:
+                        result: bytes | FetchError = finished.result()
+                    except FetchError as error:
+                        result = error
+                    for late in self._settle(task, result):
+                        yield late
         finally:
-            for _ in range(self._threads):
-                self._todo.put(None)
+            for each in self._running:
+                each.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _work(self) -> None:
-        while (task := self._todo.get()) is not None:
-            try:
-                result: bytes | BaseException = self._fetcher.fetch(task.url)
-            except BaseException as error:
-                result = error
-            self._done.put((task, result))
+    async def _finished(self) -> Collection[asyncio.Task[bytes]]:
+        """Those of the running ones that are done, or none when something else can be handed out first."""
+        if not self._running:
+            await asyncio.sleep(self._patience() or 0.0)
+            return ()
+        done, _ = await asyncio.wait(self._running, timeout=self._patience(), return_when=asyncio.FIRST_COMPLETED)
+        return done
 
     def _start(self) -> Iterator[tuple[Task, FetchError]]:
         """Hand out what may be fetched now; what its host asked not to be asked for comes back at once."""
@@ -102,7 +101,7 @@ class Download:
                 self._stand_in_line(host)
             else:
                 self._add(host, task)
-        while self._free and self._line:
+        while len(self._running) < self._at_once and self._line:
             host = self._line.popleft()
             host.waiting = False
             if host.closed:
@@ -113,15 +112,14 @@ class Download:
                 host.waiting = True
                 heapq.heappush(self._later, (host.rests_until, next(self._count), host, None))
             else:
-                self._todo.put(host.tasks.popleft())
-                self._free -= 1
+                task = host.tasks.popleft()
+                self._running[asyncio.create_task(self._fetcher.fetch(task.url))] = task
                 host.busy += 1
                 self._stand_in_line(host)
 
-    def _settle(self, task: Task, result: bytes | BaseException) -> Iterator[tuple[Task, bytes | FetchError]]:
+    def _settle(self, task: Task, result: bytes | FetchError) -> Iterator[tuple[Task, bytes | FetchError]]:
         """Take in one result: it is final, or its task is tried again later."""
         host = self._host(task)
-        self._free += 1
         host.busy -= 1
         if isinstance(result, FetchError) and result.reason in ("unreachable", "unresolved"):
             host.mute += 1
@@ -129,12 +127,9 @@ class Download:
                 host.closed = FetchError(result.reason, f"its host did not answer {MUTE} times in a row")
         else:
             host.mute = 0
-        if isinstance(result, FetchError):
-            if self._try_again(host, task, result):
-                self._stand_in_line(host)
-                return
-        elif isinstance(result, BaseException):
-            raise result
+        if isinstance(result, FetchError) and self._try_again(host, task, result):
+            self._stand_in_line(host)
+            return
         self._left -= 1
         self._stand_in_line(host)
         if isinstance(result, FetchError) and task.failed > 1:
@@ -170,4 +165,5 @@ class Download:
 
     def _patience(self) -> float | None:
         """Seconds until something can be handed out again without any result; None when nothing waits for that."""
-        return max(0.0, self._later[0][0] - time.monotonic()) if self._later and self._free else None
+        full = len(self._running) >= self._at_once
+        return max(0.0, self._later[0][0] - time.monotonic()) if self._later and not full else None

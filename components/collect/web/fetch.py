@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
-import http.client
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 
 from components.collect.web import robots
-from components.collect.web.exchange import Answer, Client
+from components.collect.web.client import Answer, Client, Clock, Headers
+from components.collect.web.failure import FetchError
 from components.collect.web.url import Url
-from components.collect.web.wire import Deadline, FetchError, shared
 
 REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
@@ -30,7 +28,7 @@ def is_image(head: bytes) -> bool:
 
 
 class Fetcher:
-    """Fetches images by one set of rules, from many threads at once."""
+    """Fetches images by one set of rules, many at once."""
 
     def __init__(
         self, client: Client, *, seconds: float, attempts: int, most: int, obey: bool,
@@ -39,59 +37,53 @@ class Fetcher:
         self._client = client
         self._seconds, self._most, self._obey = seconds, most, obey
         self._attempts, self._pause = attempts, pause
-        self._lock = threading.Lock()
-        self._rules: dict[str, Future[robots.Rules]] = {}
+        self._rules: dict[str, asyncio.Task[robots.Rules | FetchError]] = {}
 
-    def fetch(self, url: Url) -> bytes:
+    async def fetch(self, url: Url) -> bytes:
         """The bytes of the image at ``url``; FetchError says why there are none."""
-        deadline = Deadline(self._seconds)
+        clock = Clock(self._seconds)
         for _ in range(REDIRECTS + 1):
             if self._obey:
-                with deadline.paused():
-                    self._check_robots(url)
-            answer = self._client.get(url, deadline, most=self._most, check=self._check, peek=_peek)
+                await self._check_robots(url)
+            answer = await self._client.get(url, clock, most=self._most, check=self._check, peek=_peek)
             if answer.status not in _MOVED:
                 _judge(answer)
                 return answer.body
             url = _next(url, answer)
         raise FetchError("redirect", f"more than {REDIRECTS} redirects")
 
-    def _check(self, headers: http.client.HTTPMessage) -> None:
-        word = robots.forbidding(headers.get_all("X-Robots-Tag", ())) if self._obey else ""
+    def _check(self, headers: Headers) -> None:
+        word = robots.forbidding(headers.getall("X-Robots-Tag", ())) if self._obey else ""
         if word:
             raise FetchError("noai", f"its server says X-Robots-Tag: {word}")
-        if self._obey and (headers.get("tdm-reservation") or "").strip() == "1":
+        if self._obey and headers.get("tdm-reservation", "").strip() == "1":
             raise FetchError("noai", "its server says tdm-reservation: 1")
 
-    def _check_robots(self, url: Url) -> None:
+    async def _check_robots(self, url: Url) -> None:
         """FetchError unless the robots.txt of ``url``'s origin, read once, lets it be fetched."""
-        with self._lock:
-            known = self._rules.get(url.origin)
-            future: Future[robots.Rules] = Future() if known is None else known
-            self._rules[url.origin] = future
-        if known is None:
-            try:
-                future.set_result(self._read_rules(url.join("/robots.txt")))
-            except BaseException as error:
-                future.set_exception(error)
-        if not shared(future).allow(url.target):
+        if url.origin not in self._rules:
+            self._rules[url.origin] = asyncio.create_task(self._read_rules(url.join("/robots.txt")))
+        rules = await asyncio.shield(self._rules[url.origin])
+        if isinstance(rules, FetchError):
+            raise rules.another()
+        if not rules.allow(url.target):
             raise FetchError("robots", "robots.txt asks not to fetch it")
 
-    def _read_rules(self, url: Url) -> robots.Rules:
+    async def _read_rules(self, url: Url) -> robots.Rules | FetchError:
         """RFC 9309, 2.3.1: 4xx means that all is allowed; no answer and 5xx that nothing is, for now."""
         for failed in range(self._attempts):
             try:
-                return self._read_rules_once(url)
+                return await self._read_rules_once(url)
             except FetchError as error:
                 if failed + 1 == self._attempts or not error.again or error.wait:
-                    raise FetchError(*_about_rules(error), wait=error.wait) from None
-                time.sleep(self._pause(failed))
+                    return FetchError(*_about_rules(error), wait=error.wait)
+                await asyncio.sleep(self._pause(failed))
         raise AssertionError("at least one attempt")
 
-    def _read_rules_once(self, url: Url) -> robots.Rules:
-        deadline = Deadline(self._seconds)
+    async def _read_rules_once(self, url: Url) -> robots.Rules:
+        clock = Clock(self._seconds)
         for _ in range(REDIRECTS + 1):
-            answer = self._client.get(url, deadline, most=robots.MOST_BYTES, cut=True)
+            answer = await self._client.get(url, clock, most=robots.MOST_BYTES, cut=True)
             if answer.status in _MOVED:
                 url = _next(url, answer)
             elif 400 <= answer.status < 500 and answer.status != 429:
@@ -125,7 +117,7 @@ def _judge(answer: Answer) -> None:
     raise FetchError("http_4xx" if 400 <= status < 500 else "http", f"HTTP {status}")
 
 
-def retry_after(headers: http.client.HTTPMessage) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from now that Retry-After asks for, as a number or as a date; None when it does not."""
     value = (headers.get("Retry-After") or "").strip()
     if value.isascii() and value.isdigit():
@@ -141,7 +133,7 @@ def _next(url: Url, answer: Answer) -> Url:
     if not location:
         raise FetchError("redirect", f"HTTP {answer.status} without a Location")
     try:
-        there = url.join(location.encode("latin-1", "replace").decode("utf-8", "replace"))
+        there = url.join(location.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     except ValueError as error:
         raise FetchError("redirect", f"leads nowhere: {error}") from None
     if url.scheme == "https" and there.scheme == "http":

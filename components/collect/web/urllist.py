@@ -1,18 +1,16 @@
 """A list of URLs as a source: csv, jsonl, parquet, or plain text with one URL a line.
 
-Only ``stillroom look`` uses the network (``fetch_all``); ``UrlList`` reads what that left in the store.
+Only ``stillroom look`` uses the network (gather.py); ``UrlList`` reads what that left in the store.
 A list is data from outside: a bad line is refused and listed, a missing column is an error.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,21 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.base.errors import UserError
-from components.base.events import Progress
 from components.collect.memory import Memory
 from components.collect.params import UrlsSource
 from components.collect.sources import tables
 from components.collect.sources.source import Annotation, File, Item, Print, Refusal, Survey
-from components.collect.web.download import Download, Task
-from components.collect.web.exchange import Client
-from components.collect.web.fetch import Fetcher
 from components.collect.web.store import Entry, Store, Writer
 from components.collect.web.url import Url, parse
-from components.collect.web.wire import FetchError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
-_GONE = ("HTTP 404", "HTTP 410")
-_GONE_MILLISECONDS = 7 * 86_400_000  # until what is gone is asked for again
 _NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")
 
 
@@ -49,15 +40,6 @@ class Row:
     label: str | None
     group: str | None
     where: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a look did: how many URLs it had already, fetched now, and could not fetch."""
-
-    kept: int
-    fetched: int
-    failed: int
 
 
 def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], list[Refusal]]:
@@ -102,47 +84,6 @@ def _named(found: Sequence[Row], refusals: list[Refusal]) -> list[Row]:
         else:
             rows[key] = replace(row, key=key)
     return list(rows.values())
-
-
-def fetch_all(
-    source: UrlsSource, rows: Sequence[Row], store: Path, *, max_bytes: int,
-    pause: Callable[[int], float] = lambda failed: 2.0**failed,
-) -> Report:  # fmt: skip
-    """Fetch those of ``rows`` that ``store`` lacks or that failed before; after a kill the next call goes on."""
-    client = Client(private=source.private)
-    fetcher = Fetcher(
-        client, seconds=source.seconds, attempts=source.attempts, most=max_bytes, obey=source.obey, pause=pause
-    )
-    fetched = failed = 0
-    with Writer(store, name=source.name) as writer:
-        now, known = int(time.time() * 1000), writer.entries
-        # What was asked for longest ago or never comes first: who fails each time keeps nobody from being asked.
-        todo = sorted((Task(row.key, row.url) for row in rows if not _settled(known.get(row.key), now)),
-                      key=lambda task: known.get(task.key, Entry()).asked)  # fmt: skip
-        kept = len(rows) - len(todo)
-        progress = Progress(len(rows), what=f"fetch {source.name}", unit="URLs", start=kept)
-        results = iter(Download(fetcher, todo, attempts=source.attempts, pause=pause))
-        with contextlib.closing(client), contextlib.closing(results), progress:
-            for task, result in results:
-                if isinstance(result, FetchError):
-                    asked = now if task.failed else known.get(task.key, Entry()).asked
-                    writer.fail(task.key, result.reason, result.detail, asked=asked, passing=result.passing)
-                    failed += 1
-                else:
-                    writer.put(task.key, result)
-                    fetched += 1
-                progress.advance(note=f"{failed} failed" if failed else "")
-    return Report(kept, fetched, failed)
-
-
-def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> None:
-    """Fetch what the list ``file`` names and ``store`` lacks; UserError when not one image is there then."""
-    rows, refusals = read_list(file.name, file.read_bytes(), source)
-    report = fetch_all(source, rows, store, max_bytes=max_bytes)
-    if not report.kept + report.fetched:
-        reasons = UrlList(rows, refusals, store, name=source.name).reasons()
-        failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        raise UserError(f"{source.location}: none of its URLs gave an image ({failures or 'it is empty'})")
 
 
 def open_list(source: UrlsSource, file: File, store: Path) -> UrlList:
@@ -212,13 +153,6 @@ class UrlList:
         for refusal in self._refusals:
             digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
         return digest.hexdigest()
-
-
-def _settled(entry: Entry | None, now: int) -> bool:
-    if entry is None:
-        return False
-    gone = entry.detail.startswith(_GONE) and now - entry.asked < _GONE_MILLISECONDS
-    return bool(entry.sha256) or entry.reason == "withdrawn" or gone
 
 
 def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tables.Row]:
