@@ -20,7 +20,7 @@ MOST = 20_000
 def fetch(url: str, *, seconds=5.0, obey=False, private=True, **options) -> bytes:
     async def once():
         async with Client(private=private, most=MOST, **options) as client:
-            return await fetcher_of(client, attempts=2, seconds=seconds, obey=obey).fetch(parse(url))
+            return (await fetcher_of(client, attempts=2, seconds=seconds, obey=obey).fetch(parse(url))).data
 
     return asyncio.run(once())
 
@@ -44,9 +44,9 @@ def many(urls: list[str], *, attempts=3, obey=False, limits=(), then=lambda key:
         async with Client(private=True, most=MOST, **options) as client:
             fetcher = fetcher_of(client, attempts=attempts, obey=obey)
             tasks = [Task(url, parse(url)) for url in urls]
-            download = Download(fetcher, tasks, attempts=attempts, pause=lambda failed: 0.01, **dict(limits))
+            download = Download(fetcher, tasks, attempts=attempts, **{"pause": lambda failed: 0.01, **dict(limits)})
             async for task, got in download.results():
-                came[task.key] = str(got) if isinstance(got, FetchError) else got
+                came[task.key] = str(got) if isinstance(got, FetchError) else got.data
                 then(len(came))
         return came
 

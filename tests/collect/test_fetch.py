@@ -277,6 +277,54 @@ def lengths_of(tracebacks):
     return asyncio.run(all_of_them())
 
 
+def test_who_asks_for_time_between_two_requests_gets_it(here):
+    here.say("/robots.txt", b"User-agent: *\nCrawl-delay: 0.15")
+    moments = []
+
+    def page(handler):
+        moments.append(time.monotonic())
+        reply(handler, 200, {}, PNG)
+
+    urls = [here.say(f"/{at}", page) for at in range(6)]
+    with site() as other:
+        quick = [other.say(f"/{at}", PNG).replace("127.0.0.1", "localhost") for at in range(20)]
+        came = many(urls + quick, obey=True)
+    assert set(came.values()) == {PNG}
+    assert moments[-1] - moments[0] > 0.5, "five times 0.15 s, on a machine that is busy"
+    assert set(list(came)[:20]) & set(quick) and list(came)[-1] in urls, "nobody else waits"
+    assert many(urls, obey=False) == dict.fromkeys(urls, PNG)
+
+
+def test_who_asks_for_more_time_than_a_look_has_is_left_alone(here):
+    here.say("/robots.txt", b"User-agent: *\nCrawl-delay: 3600")
+    urls = [here.say(f"/{at}", PNG) for at in range(20)]
+    assert all(came.startswith("robots: robots.txt asks for 3600 seconds") for came in many(urls, obey=True).values())
+    assert set(here.asked) == {"/robots.txt"}
+
+
+def test_a_host_that_says_429_rests_as_a_whole_and_longer_each_time(here):
+    """Of 40 URLs it answers the first ten requests, then none until it has been left alone for 0.2 s."""
+    last, left = [0.0], [10]
+
+    def page(handler):
+        now = time.monotonic()
+        if now - last[0] > 0.2:
+            left[0] = 10
+        last[0], left[0] = now, left[0] - 1
+        reply(handler, *((200, {}, PNG) if left[0] >= 0 else (429, {}, b"")))
+
+    urls = [here.say(f"/{at}", page) for at in range(40)]
+    came = many(urls, attempts=5, limits={"pause": lambda failed: 0.3 * 2**failed})
+    assert came == dict.fromkeys(urls, PNG)
+    assert sum(here.asked.values()) < 40 + 4 * PER_HOST
+
+
+def test_a_host_that_says_nothing_but_429_is_left_alone(here):
+    urls = [here.say(f"/{at}", (429, {}, b"")) for at in range(200)]
+    assert all(came.startswith("rate_limited") for came in many(urls).values())
+    assert sum(here.asked.values()) <= 2 * MUTE * PER_HOST
+
+
 def test_a_server_that_says_noai_is_heard(here):
     url = here.say("/a", (200, {"X-Robots-Tag": "noindex, noai"}, PNG))
     assert why(url, obey=True) == "noai"

@@ -147,6 +147,18 @@ def test_every_failure_is_listed_with_its_reason(tmp_path):
         assert len(items) == 1
 
 
+def test_the_journal_says_where_an_image_was_in_the_end_and_what_its_server_said(tmp_path):
+    said = {"Content-Type": "image/png", "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "ETag": '"' + "x" * 300}
+    with site() as here:
+        end = here.say("/end", (200, said, png(1, 8)))
+        same, moved = here.say("/same", png(1, 8)), here.say("/moved", (302, {"Location": f"/end?token={LONG}"}, b""))
+        get(rows_of(end, same, moved), tmp_path)
+    found = {key: (entry.final, entry.kind, entry.modified, len(entry.etag))
+             for key, entry in Store(tmp_path).entries.items()}  # fmt: skip
+    about = ("image/png", said["Last-Modified"], 200)
+    assert found == {end: ("", *about), same: ("", "", "", 0), moved: (f"{end}?token=***", *about)}
+
+
 def test_nothing_depends_on_what_came_first(tmp_path):
     with site() as here:
         urls = [here.say(f"/{at}", png(at, 8)) for at in range(6)]

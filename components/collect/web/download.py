@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 from components.collect.web.client import PER_HOST
 from components.collect.web.failure import FetchError
-from components.collect.web.fetch import Fetcher
+from components.collect.web.fetch import LONGEST_WAIT, Fetcher, Image
 from components.collect.web.url import Url
 
 AT_ONCE = 32  # URLs being fetched
 MUTE = 8  # connections in a row that fail before a host is left alone until the next look
-LONGEST_WAIT = 120.0  # seconds of Retry-After; who asks for more is left alone until the next look
 
 
 @dataclass
@@ -39,6 +38,8 @@ class _Host:
     """Whether it stands in the line of hosts, or among those that wait for a moment."""
     mute: int = 0
     """Connections in a row that did not come about."""
+    asked_for_less: int = 0
+    """How often in a row it said 429 after it had rested."""
     closed: FetchError | None = None
     """Why nothing more is asked of it."""
 
@@ -62,9 +63,9 @@ class Download:
             self._add(self._host(task), task)
             self._left += 1
         self._at_once = at_once
-        self._running: dict[asyncio.Task[bytes], Task] = {}
+        self._running: dict[asyncio.Task[Image], Task] = {}
 
-    async def results(self) -> AsyncGenerator[tuple[Task, bytes | FetchError], None]:
+    async def results(self) -> AsyncGenerator[tuple[Task, Image | FetchError], None]:
         """Each task once, with its image or the reason why there is none, in the order in which they finish."""
         try:
             while self._left:
@@ -73,7 +74,7 @@ class Download:
                 for finished in await self._finished():
                     task = self._running.pop(finished)
                     try:
-                        result: bytes | FetchError = finished.result()
+                        result: Image | FetchError = finished.result()
                     except FetchError as error:
                         result = error
                     for late in self._settle(task, result):
@@ -83,7 +84,7 @@ class Download:
                 each.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _finished(self) -> Collection[asyncio.Task[bytes]]:
+    async def _finished(self) -> Collection[asyncio.Task[Image]]:
         """Those of the running ones that are done, or none when something else can be handed out first."""
         if not self._running:
             await asyncio.sleep(self._patience() or 0.0)
@@ -108,16 +109,16 @@ class Download:
                 while host.tasks:
                     self._left -= 1
                     yield host.tasks.popleft(), host.closed
-            elif host.rests_until > now:
+            elif (free := max(host.rests_until, self._fetcher.free(host.name))) > now:
                 host.waiting = True
-                heapq.heappush(self._later, (host.rests_until, next(self._count), host, None))
+                heapq.heappush(self._later, (free, next(self._count), host, None))
             else:
                 task = host.tasks.popleft()
                 self._running[asyncio.create_task(self._fetcher.fetch(task.url))] = task
                 host.busy += 1
                 self._stand_in_line(host)
 
-    def _settle(self, task: Task, result: bytes | FetchError) -> Iterator[tuple[Task, bytes | FetchError]]:
+    def _settle(self, task: Task, result: Image | FetchError) -> Iterator[tuple[Task, Image | FetchError]]:
         """Take in one result: it is final, or its task is tried again later."""
         host = self._host(task)
         host.busy -= 1
@@ -127,6 +128,8 @@ class Download:
                 host.closed = FetchError(result.reason, f"its host did not answer {MUTE} times in a row")
         else:
             host.mute = 0
+        if isinstance(result, Image):
+            host.asked_for_less = 0
         if isinstance(result, FetchError) and self._try_again(host, task, result):
             self._stand_in_line(host)
             return
@@ -145,6 +148,11 @@ class Download:
                 host.closed = FetchError(error.reason, f"{error.detail}: its server asks to come back much later")
                 return False
             host.rests_until = max(host.rests_until, now + error.wait)
+        elif error.reason == "rate_limited" and now >= host.rests_until:  # else it had no time to rest
+            host.rests_until = now + self._pause(host.asked_for_less)
+            host.asked_for_less += 1
+            if host.asked_for_less >= MUTE:
+                host.closed = FetchError(error.reason, f"its host asked for fewer requests {MUTE} times in a row")
         if host.closed or not error.again or task.failed >= self._attempts:
             return False
         moment = max(host.rests_until, now + self._pause(task.failed - 1))

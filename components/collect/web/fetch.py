@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from components.collect.web import robots
 from components.collect.web.client import Answer, Client, Clock, Headers
@@ -13,6 +14,7 @@ from components.collect.web.failure import FetchError
 from components.collect.web.url import Url
 
 REDIRECTS = 5
+LONGEST_WAIT = 120.0  # seconds of Retry-After or Crawl-delay; who asks for more is left alone until the next look
 _MOVED = (301, 302, 303, 307, 308)
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the header that follows the first 14
@@ -27,6 +29,15 @@ def is_image(head: bytes) -> bool:
     return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:11] == b"ftypavi"
 
 
+@dataclass(frozen=True)
+class Image:
+    """The bytes of an image, where they were in the end, and what its server said of them."""
+
+    data: bytes
+    url: Url
+    headers: Headers = field(repr=False)
+
+
 class Fetcher:
     """Fetches images by one set of rules, many at once."""
 
@@ -38,9 +49,14 @@ class Fetcher:
         self._seconds, self._most, self._obey = seconds, most, obey
         self._attempts, self._pause = attempts, pause
         self._rules: dict[str, asyncio.Task[robots.Rules | FetchError]] = {}
+        self._free: dict[str, float] = {}
 
-    async def fetch(self, url: Url) -> bytes:
-        """The bytes of the image at ``url``; FetchError says why there are none."""
+    def free(self, host: str) -> float:
+        """When ``host`` may be asked again, by its Crawl-delay, on the clock of time.monotonic."""
+        return self._free.get(host, 0.0)
+
+    async def fetch(self, url: Url) -> Image:
+        """The image at ``url``; FetchError says why there is none."""
         clock = Clock(self._seconds)
         for _ in range(REDIRECTS + 1):
             if self._obey:
@@ -48,7 +64,7 @@ class Fetcher:
             answer = await self._client.get(url, clock, most=self._most, check=self._check, peek=_peek)
             if answer.status not in _MOVED:
                 _judge(answer)
-                return answer.body
+                return Image(answer.body, url, answer.headers)
             url = _next(url, answer)
         raise FetchError("redirect", f"more than {REDIRECTS} redirects")
 
@@ -60,7 +76,7 @@ class Fetcher:
             raise FetchError("noai", "its server says tdm-reservation: 1")
 
     async def _check_robots(self, url: Url) -> None:
-        """FetchError unless the robots.txt of ``url``'s origin, read once, lets it be fetched."""
+        """Wait for a turn as robots.txt of ``url``'s origin, read once, asks for; FetchError when it says no."""
         if url.origin not in self._rules:
             self._rules[url.origin] = asyncio.create_task(self._read_rules(url.join("/robots.txt")))
         rules = await asyncio.shield(self._rules[url.origin])
@@ -68,6 +84,14 @@ class Fetcher:
             raise rules.another()
         if not rules.allow(url.target):
             raise FetchError("robots", "robots.txt asks not to fetch it")
+        if rules.delay > LONGEST_WAIT:
+            asked = f"robots.txt asks for {rules.delay:g} seconds between two requests"
+            raise FetchError("robots", asked, wait=rules.delay)
+        if rules.delay:
+            now = time.monotonic()
+            turn = max(now, self.free(url.host))
+            self._free[url.host] = turn + rules.delay
+            await asyncio.sleep(turn - now)
 
     async def _read_rules(self, url: Url) -> robots.Rules | FetchError:
         """RFC 9309, 2.3.1: 4xx means that all is allowed; no answer and 5xx that nothing is, for now."""

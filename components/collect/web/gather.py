@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.base.errors import UserError
+from components.base.errors import UserError, printable
 from components.base.events import Progress
 from components.collect.params import UrlsSource
 from components.collect.sources.source import File
@@ -17,9 +17,11 @@ from components.collect.web import urllist
 from components.collect.web.client import Client
 from components.collect.web.download import Download, Task
 from components.collect.web.failure import FetchError
-from components.collect.web.fetch import Fetcher
+from components.collect.web.fetch import Fetcher, Image
 from components.collect.web.store import Entry, Writer
 
+_KEPT = {"kind": "Content-Type", "modified": "Last-Modified", "etag": "ETag"}
+_LONGEST_HEADER = 200  # characters
 _GONE = ("HTTP 404", "HTTP 410")
 _GONE_MILLISECONDS = 7 * 86_400_000  # until what is gone is asked for again
 
@@ -66,7 +68,7 @@ async def _fetch(
                         writer.fail(task.key, result.reason, result.detail, asked=asked, passing=result.passing)
                         failed += 1
                     else:
-                        writer.put(task.key, result)
+                        writer.put(task.key, result.data, **_said(task, result))
                         fetched += 1
                     progress.advance(note=f"{failed} failed" if failed else "")
     return Report(kept, fetched, failed)
@@ -80,6 +82,14 @@ def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> None
         reasons = urllist.UrlList(rows, refusals, store, name=source.name).reasons()
         failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise UserError(f"{source.location}: none of its URLs gave an image ({failures or 'it is empty'})")
+
+
+def _said(task: Task, image: Image) -> dict[str, str]:
+    """Where ``image`` was in the end, if that is elsewhere, and what its server said of it, for the journal."""
+    final = image.url.key()
+    headers = {name: image.headers.get(header, "") for name, header in _KEPT.items()}
+    kept = {name: printable(value)[:_LONGEST_HEADER] for name, value in headers.items()}
+    return {"final": "" if final == task.url.key() else final, **kept}
 
 
 def _settled(entry: Entry | None, now: int) -> bool:

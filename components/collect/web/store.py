@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import RawIOBase
 from pathlib import Path
 
@@ -35,7 +35,7 @@ _WITHDRAWN = "withdrawn"
 _FEW_LINES = 1000  # not worth writing anew
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """The result of a URL: SHA-256, size in bytes and location of its bytes; with ``sha256`` '' why there are none."""
 
@@ -47,9 +47,16 @@ class Entry:
     detail: str = ""
     asked: int = 0
     """When it was asked for last in vain, in milliseconds since 1970; 0: never, or it is not known."""
+    final: str = ""
+    """Where redirects led, if they led elsewhere; without secrets."""
+    kind: str = ""
+    modified: str = ""
+    etag: str = ""
+    """What the server said of the image: Content-Type, Last-Modified, ETag."""
 
 
 _NOTHING = Entry()
+_NAMES = tuple(field.name for field in fields(Entry))
 
 
 class Store:
@@ -128,9 +135,8 @@ class Writer(Store):
         super().__init__(folder)
         entries = {key: self.entries[key] for key in self._doubtful if self.entries[key].sha256}
         lost = [key for key, entry in entries.items() if self.read(entry) is None]
-        self._locations = {
-            entry.sha256: entry for key, entry in self.entries.items() if entry.sha256 and key not in lost
-        }
+        there = [entry for key, entry in self.entries.items() if entry.sha256 and key not in lost]
+        self._locations = {entry.sha256: (entry.pack, entry.offset) for entry in there}
         self._open_journal()
         self._stream: RawIOBase | None = None
         self._end = 0
@@ -150,17 +156,19 @@ class Writer(Store):
                 stream.close()
             os.close(self._lock)
 
-    def put(self, key: str, data: bytes) -> None:
-        """Keep ``data`` as the result of ``key``."""
+    def put(
+        self, key: str, data: bytes, *, final: str = "", kind: str = "", modified: str = "", etag: str = ""
+    ) -> None:
+        """Keep ``data`` as the result of ``key``, and what was said of it (see Entry)."""
         sha256 = hashlib.sha256(data).hexdigest()
-        entry = self._locations.get(sha256)
-        if entry is None:
+        location = self._locations.get(sha256)
+        if location is None:
             stream = self._room(len(data))
-            entry = Entry(sha256=sha256, size=len(data), pack=self._number, offset=self._end)
+            location = self._number, self._end
             _write(stream, data)
             self._end += len(data)
-            self._locations[sha256] = entry
-        self._add(key, entry)
+            self._locations[sha256] = location
+        self._add(key, Entry(sha256, len(data), *location, final=final, kind=kind, modified=modified, etag=etag))
 
     def fail(self, key: str, reason: str, detail: str, *, asked: int = 0, passing: bool = False) -> None:
         """Keep why ``key`` has no image; writes nothing when that is known.
@@ -250,7 +258,7 @@ class Writer(Store):
 
 
 def _entry_line(key: str, entry: Entry) -> bytes:
-    return _line({"key": key, **{name: value for name, value in vars(entry).items() if value}})
+    return _line({"key": key, **{name: value for name in _NAMES if (value := getattr(entry, name))}})
 
 
 def _write(stream: RawIOBase, data: bytes) -> None:
