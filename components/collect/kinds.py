@@ -77,14 +77,14 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
     if isinstance(located, Folder | RemoteFolder):
         wanted = f"collect.sources[{at}].location in params.yaml"
         raise UserError(f"{source.location}: a folder, wanted a list of URLs ({wanted})")
-    from components.collect.web import urllist
-
     assert store is not None, "a list of URLs needs a folder for the downloads"
+    # Imported here: only what looks waits for aiohttp, and only who has a list of URLs for pyarrow.
     if fetch:
-        # Imported here: collect, which reads what is there, need not wait for aiohttp.
         from components.collect.web import gather
 
-        gather.look(source, located, store, max_bytes=max_bytes)
+        return Opened("urls", {"": gather.look(source, located, store, max_bytes=max_bytes)})
+    from components.collect.web import urllist
+
     return Opened("urls", {"": urllist.open_list(source, located, store)})
 
 

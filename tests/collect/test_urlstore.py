@@ -71,10 +71,13 @@ def test_a_failure_that_repeats_and_a_look_that_finds_nothing_write_nothing(tmp_
 def test_a_journal_does_not_grow_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr("components.collect.web.store._FEW_LINES", 10)
     filled(tmp_path)
+    with Writer(tmp_path, name="web") as writer:
+        writer.put("http://a/0", b"\0" * 50, {"etag": "abc"})
     for at in range(60):
         with Writer(tmp_path, name="web") as writer:
             writer.fail("http://a/bad", "http_5xx", f"HTTP {500 + at}")
     assert len((tmp_path / JOURNAL).read_bytes().splitlines()) < 60
+    assert b'"etag":"abc"' in (tmp_path / JOURNAL).read_bytes()
     assert Store(tmp_path).entries["http://a/bad"].detail == "HTTP 559"
     assert len(Store(tmp_path).entries) == 6
 

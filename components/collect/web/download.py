@@ -19,7 +19,7 @@ AT_ONCE = 32  # URLs being fetched
 MUTE = 8  # connections in a row that fail before a host is left alone until the next look
 
 
-@dataclass
+@dataclass(slots=True)
 class Task:
     """A URL to be fetched, and how often that failed already."""
 

@@ -68,20 +68,24 @@ async def _fetch(
                         writer.fail(task.key, result.reason, result.detail, asked=asked, passing=result.passing)
                         failed += 1
                     else:
-                        writer.put(task.key, result.data, **_said(task, result))
+                        writer.put(task.key, result.data, _said(task, result))
                         fetched += 1
                     progress.advance(note=f"{failed} failed" if failed else "")
     return Report(kept, fetched, failed)
 
 
-def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> None:
-    """Fetch what the list ``file`` names and ``store`` lacks; UserError when not one image is there then."""
+def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> urllist.UrlList:
+    """Fetch what the list ``file`` names and ``store`` lacks; the list with what is there then.
+
+    UserError when that is not one image.
+    """
     rows, refusals = urllist.read_list(file.name, file.read_bytes(), source)
     report = fetch_all(source, rows, store, max_bytes=max_bytes)
+    found = urllist.UrlList(rows, refusals, store, name=source.name)
     if not report.kept + report.fetched:
-        reasons = urllist.UrlList(rows, refusals, store, name=source.name).reasons()
-        failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        failures = ", ".join(f"{reason} {count}" for reason, count in found.reasons().items())
         raise UserError(f"{source.location}: none of its URLs gave an image ({failures or 'it is empty'})")
+    return found
 
 
 def _said(task: Task, image: Image) -> dict[str, str]:

@@ -14,12 +14,12 @@ import hashlib
 import json
 import logging
 import os
-import re
+import struct
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from io import RawIOBase
 from pathlib import Path
+from typing import NamedTuple
 
 from components.base import files
 from components.base.errors import UserError
@@ -33,10 +33,10 @@ _PACK_BYTES = 2**28  # then a new pack is begun
 _SYNC_SECONDS = 2.0
 _WITHDRAWN = "withdrawn"
 _FEW_LINES = 1000  # not worth writing anew
+_UNREADABLE = (ValueError, TypeError, KeyError, RecursionError, struct.error)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The result of a URL: SHA-256, size in bytes and location of its bytes; with ``sha256`` '' why there are none."""
 
     sha256: str = ""
@@ -47,16 +47,42 @@ class Entry:
     detail: str = ""
     asked: int = 0
     """When it was asked for last in vain, in milliseconds since 1970; 0: never, or it is not known."""
-    final: str = ""
-    """Where redirects led, if they led elsewhere; without secrets."""
-    kind: str = ""
-    modified: str = ""
-    etag: str = ""
-    """What the server said of the image: Content-Type, Last-Modified, ETag."""
 
 
 _NOTHING = Entry()
-_NAMES = tuple(field.name for field in fields(Entry))
+_NAMES = Entry._fields
+_SAID = ("final", "kind", "modified", "etag")
+"""What a line may say beside an Entry: where redirects led, Content-Type, Last-Modified, ETag; not kept in memory."""
+_PACKED = struct.Struct("32sqiq")  # SHA-256, size, pack, offset
+
+
+class Entries(MutableMapping[str, Entry]):
+    """The last result of each key; one that has bytes takes 85 bytes of memory, without its key."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes | Entry] = {}
+
+    def __getitem__(self, key: str) -> Entry:
+        found = self._packed[key]
+        if isinstance(found, Entry):
+            return found
+        sha256, *location = _PACKED.unpack(found)
+        return Entry(sha256.hex(), *location)
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        plain = entry.sha256 and entry == Entry(entry.sha256, entry.size, entry.pack, entry.offset)
+        self._packed[key] = (
+            _PACKED.pack(bytes.fromhex(entry.sha256), entry.size, entry.pack, entry.offset) if plain else entry
+        )
+
+    def __delitem__(self, key: str) -> None:
+        del self._packed[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
 
 
 class Store:
@@ -64,7 +90,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.entries: dict[str, Entry] = {}
+        self.entries = Entries()
         self._doubtful: list[str] = []
         """Keys written after the last sync."""
         self._lines = 0
@@ -84,17 +110,11 @@ class Store:
         return data if hashlib.sha256(data).hexdigest() == entry.sha256 else None
 
     def _load(self) -> int:
-        try:
-            blob = (self.folder / JOURNAL).read_bytes()
-        except FileNotFoundError:
-            return 0
         good = 0
-        for line in re.findall(rb"[^\n]*\n|[^\n]+", blob):
-            if not line.endswith(b"\n"):
-                break  # its writer was killed
+        for line in self._whole_lines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except _UNREADABLE:
                 self._bad += 1
             good += len(line)
             self._lines += 1
@@ -102,18 +122,29 @@ class Store:
             log.warning("%s: %d damaged lines; what they said is fetched again", JOURNAL, self._bad)
         return good
 
+    def _whole_lines(self) -> Iterator[bytes]:
+        try:
+            with (self.folder / JOURNAL).open("rb") as stream:
+                yield from (line for line in stream if line.endswith(b"\n"))  # else its writer was killed
+        except FileNotFoundError:
+            return
+
+    def _keyed(self) -> Iterator[tuple[str, bytes]]:
+        """Key and line of each entry in the journal, without lines that cannot be read."""
+        for line in self._whole_lines():
+            try:
+                key, _ = _parsed(json.loads(line))
+            except _UNREADABLE:
+                continue
+            yield key, line
+
     def _take(self, record: dict) -> None:
         if record == _FORMAT:
             return
         if record == _SYNCED:
             self._doubtful.clear()
             return
-        if not isinstance(record, dict) or not isinstance(record.get("key"), str):
-            raise ValueError("no entry")
-        key = record.pop("key")
-        entry = Entry(**record)
-        if any(type(value) is not type(getattr(_NOTHING, name)) for name, value in record.items()):
-            raise ValueError("values of another type")
+        key, entry = _parsed(record)
         self.entries[key] = entry
         self._doubtful.append(key)
 
@@ -156,10 +187,8 @@ class Writer(Store):
                 stream.close()
             os.close(self._lock)
 
-    def put(
-        self, key: str, data: bytes, *, final: str = "", kind: str = "", modified: str = "", etag: str = ""
-    ) -> None:
-        """Keep ``data`` as the result of ``key``, and what was said of it (see Entry)."""
+    def put(self, key: str, data: bytes, said: Mapping[str, str] | None = None) -> None:
+        """Keep ``data`` as the result of ``key``; the journal keeps what was ``said`` of it, by the names in _SAID."""
         sha256 = hashlib.sha256(data).hexdigest()
         location = self._locations.get(sha256)
         if location is None:
@@ -168,7 +197,7 @@ class Writer(Store):
             _write(stream, data)
             self._end += len(data)
             self._locations[sha256] = location
-        self._add(key, Entry(sha256, len(data), *location, final=final, kind=kind, modified=modified, etag=etag))
+        self._add(key, Entry(sha256, len(data), *location), said)
 
     def fail(self, key: str, reason: str, detail: str, *, asked: int = 0, passing: bool = False) -> None:
         """Keep why ``key`` has no image; writes nothing when that is known.
@@ -193,7 +222,7 @@ class Writer(Store):
         wanted = set(sha256s)
         gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
         for key, entry in gone.items():
-            self._add(key, replace(entry, sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
+            self._add(key, entry._replace(sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
             self._locations.pop(entry.sha256, None)
         self._finish_erasing()
         return len(gone)
@@ -216,21 +245,23 @@ class Writer(Store):
         """Open the journal behind its last whole line; rewrite it when most of its lines are out of date."""
         path = self.folder / JOURNAL
         if self._bad or (self._lines > 4 * len(self.entries) + _FEW_LINES and not self._doubtful):
-            late = dict.fromkeys(self._doubtful)
-            sure = [_entry_line(*each) for each in self.entries.items() if each[0] not in late]
-            doubtful = [_entry_line(key, self.entries[key]) for key in late]
+            late, last = set(self._doubtful), {key: at for at, (key, _) in enumerate(self._keyed())}
             with files.replacing(path) as beside, beside.open("wb") as stream:
-                stream.writelines([_line(_FORMAT), *sure, _line(_SYNCED), *doubtful])
+                stream.write(_line(_FORMAT))
+                for doubtful in (False, True):
+                    stream.write(_line(_SYNCED) if doubtful else b"")
+                    lines = ((at, *each) for at, each in enumerate(self._keyed()))
+                    stream.writelines(line for at, key, line in lines if last[key] == at and (key in late) is doubtful)
             self._good = path.stat().st_size
         self._journal = path.open("ab", buffering=0)  # unbuffered: a kill loses nothing
         self._journal.truncate(self._good)
         if not self._good:
             _write(self._journal, _line(_FORMAT))
 
-    def _add(self, key: str, entry: Entry) -> None:
+    def _add(self, key: str, entry: Entry, said: Mapping[str, str] | None = None) -> None:
         self.entries[key] = entry
         self._doubtful.append(key)
-        _write(self._journal, _entry_line(key, entry))
+        _write(self._journal, _entry_line(key, entry, said))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self._sync()
 
@@ -257,8 +288,18 @@ class Writer(Store):
         self._synced = time.monotonic()
 
 
-def _entry_line(key: str, entry: Entry) -> bytes:
-    return _line({"key": key, **{name: value for name in _NAMES if (value := getattr(entry, name))}})
+def _parsed(record: dict) -> tuple[str, Entry]:
+    """The key and the entry in a line of the journal; raises one of _UNREADABLE when there are none."""
+    key, values = record["key"], {name: value for name, value in record.items() if name not in ("key", *_SAID)}
+    known = all(type(value) is type(getattr(_NOTHING, name, None)) for name, value in values.items())
+    if not isinstance(key, str) or not known or len(record.get("sha256", "")) not in (0, 64):
+        raise ValueError("no entry")
+    return key, Entry(**values)
+
+
+def _entry_line(key: str, entry: Entry, said: Mapping[str, str] | None = None) -> bytes:
+    values = {name: value for name in _NAMES if (value := getattr(entry, name))}
+    return _line({"key": key, **values, **{name: value for name, value in (said or {}).items() if value}})
 
 
 def _write(stream: RawIOBase, data: bytes) -> None:

@@ -31,7 +31,7 @@ _RANDOM = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
 _VALUES = re.compile(r"^(eyJ[\w-]+\.|AKIA[A-Z0-9]{12}|AIza[\w-]{20}|gh[pousr]_|hf_[A-Za-z0-9]{20}|sk-[\w-]{16})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Url:
     """An http or https address; its text form is the one that may be shown."""
 
@@ -66,6 +66,8 @@ class Url:
         signature) is renewed while the image stays, so it is no part of the name, unless with ``apart``.  The digest
         is keyed by the rest of the address; of what a dictionary may hold it is too short to tell the value.
         """
+        if not _may_hide(self.target):
+            return self.origin + self.target
         shown = self.shown
 
         def mark(part: str) -> str:
@@ -151,8 +153,15 @@ def _basic(netloc: str) -> str | None:
     return "Basic " + base64.b64encode(unquote(credentials).encode()).decode() if at else None
 
 
+def _may_hide(target: str) -> bool:
+    """Whether there are parameters in ``target``."""
+    return "?" in target or ";" in target
+
+
 def _redacted(target: str, mark: Callable[[str], str]) -> str:
     """``target`` with ``mark(name=value)`` for each secret value; also after ``;`` in the path, as jsessionid."""
+    if not _may_hide(target):
+        return target
     path, question, query = target.partition("?")
     head, *rest = path.split(";")
     path = ";".join([head, *(_part(part, mark) for part in rest)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,17 +29,22 @@ SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
 _NOT_YET = Entry(reason="not_fetched", detail="not fetched yet: run `stillroom look`")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of a list: its URL, and what it says of the image there."""
 
-    url: Url = field(repr=False)
+    address: str = field(repr=False)
     key: str
     """The image's name everywhere: the URL without its secrets (Url.key)."""
     text: str | None
     label: str | None
     group: str | None
-    where: str
+    line: int
+
+    @property
+    def url(self) -> Url:
+        """The address, taken apart."""
+        return parse(self.address)
 
 
 def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], list[Refusal]]:
@@ -55,7 +60,7 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
         try:
             if not isinstance(address, str) or not address.strip():
                 raise ValueError("no text")
-            url = parse(address)
+            key = parse(address).key()
         except ValueError as error:  # the line's number, and not what stands there: it may hold a password
             refusals.append(Refusal(where, "bad_url", f"{error}"))
             continue
@@ -65,24 +70,29 @@ def read_list(name: str, blob: bytes, source: UrlsSource) -> tuple[list[Row], li
                 for column in (source.text_column, source.label_column, source.group_column)
             )
         except UserError as error:
-            refusals.append(Refusal(url.key(), "bad_text", str(error)))
+            refusals.append(Refusal(key, "bad_text", str(error)))
             continue
-        found.append(Row(url, url.key(), text, label, group, where))
-    return _named(found, refusals), refusals
+        # Most addresses are their own names: one object is half the memory of two.
+        found.append(Row(key if key == address else address, key, text, label, group, line))
+    return _named(name, found, refusals), refusals
 
 
-def _named(found: Sequence[Row], refusals: list[Refusal]) -> list[Row]:
+def _named(name: str, found: Sequence[Row], refusals: list[Refusal]) -> list[Row]:
     """``found``, each address once; where several differ in a secret alone, that is what tells them apart."""
-    targets: dict[str, set[str]] = defaultdict(set)
-    for row in found:
-        targets[row.key].add(row.url.target)
+    first: dict[str, Row] = {}
+    differing = {
+        row.key
+        for row in found
+        if (one := first.setdefault(row.key, row)) is not row and one.url.target != row.url.target
+    }
     rows: dict[str, Row] = {}
     for row in found:
-        key = row.url.key(apart=len(targets[row.key]) > 1)
+        key = row.url.key(apart=True) if row.key in differing else row.key
         if key in rows:
-            refusals.append(Refusal(key, "url_twice", f"{row.where}; what {rows[key].where} says counts"))
+            where = [f"{name} line {each.line}" for each in (row, rows[key])]
+            refusals.append(Refusal(key, "url_twice", f"{where[0]}; what {where[1]} says counts"))
         else:
-            rows[key] = replace(row, key=key)
+            rows[key] = replace(row, key=key) if key != row.key else row
     return list(rows.values())
 
 
@@ -102,8 +112,8 @@ class UrlList:
 
     def fingerprint(self, memory: Memory) -> Print:
         """Size and number of the images, a SHA-256 of what came of each URL, and how often each failed and why."""
-        items, _ = self.listing()
-        return Print(sum(item.size for item in items), len(items), self.sha256(), self.reasons())
+        items, refusals = self.listing()
+        return Print(sum(item.size for item in items), len(items), self.sha256(), _reasons(refusals))
 
     def survey(self, memory: Memory) -> Survey:
         """Its images, unread, and what the list says of each."""
@@ -141,7 +151,7 @@ class UrlList:
 
     def reasons(self) -> dict[str, int]:
         """How often each reason for not having an image was given, by reason."""
-        return dict(sorted(Counter(refusal.reason for refusal in self.listing()[1]).items()))
+        return _reasons(self.listing()[1])
 
     def sha256(self) -> str:
         """Changes when the result of a URL changes, or what the list says of it."""
@@ -153,6 +163,10 @@ class UrlList:
         for refusal in self._refusals:
             digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
         return digest.hexdigest()
+
+
+def _reasons(refusals: Sequence[Refusal]) -> dict[str, int]:
+    return dict(sorted(Counter(refusal.reason for refusal in refusals).items()))
 
 
 def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tables.Row]:
