@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +46,14 @@ class Opened:
         return {**summary, "sha256": digest.hexdigest(), "parts": parts}
 
 
-def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | None, at: int, fetch: bool) -> Opened:
+def open_source(
+    source: AnySource, *, root: Path, max_bytes: int, store: Path | None, at: int, fetch: bool,
+    gone: Collection[str] = (),
+) -> Opened:  # fmt: skip
     """Source number ``at``, below ``root`` or in a store; UserError when it is not there or of another kind.
 
     ``store`` is the folder of what kind urls downloads, and of copies of tars that lie in a store elsewhere; with
-    ``fetch`` what is missing of the downloads is downloaded first.
+    ``fetch`` what is missing of the downloads is downloaded first, but for the images ``gone`` (SHA-256).
     """
     located = locate(source.location, root=root, at=at)
     if source.kind == "files":
@@ -82,7 +85,7 @@ def open_source(source: AnySource, *, root: Path, max_bytes: int, store: Path | 
     if fetch:
         from components.collect.web import gather
 
-        return Opened("urls", {"": gather.look(source, located, store, max_bytes=max_bytes)})
+        return Opened("urls", {"": gather.look(source, located, store, max_bytes=max_bytes, gone=gone)})
     from components.collect.web import urllist
 
     return Opened("urls", {"": urllist.open_list(source, located, store)})

@@ -10,6 +10,8 @@ from components.base import config
 from components.base.errors import UserError, nearest
 from components.collect import look
 from components.collect.params import CollectParams
+from components.samples import withdrawn
+from flows.data.edited import RECORD
 from flows.dvc import schema
 from flows.workspace.paths import State
 
@@ -19,7 +21,8 @@ PAGE = "data/source.json"
 def look_at_sources(state: State, *, say: Callable[[str], None]) -> None:
     """Write data/source.json when a source has changed; ``say`` gets a line for each source."""
     page, store = state.root / PAGE, state.folder / "collect"
-    _say(look.look(_params(state), root=state.root, page=page, cache=state.looked, store=store), say)
+    gone = withdrawn.names(state.root / RECORD)
+    _say(look.look(_params(state), root=state.root, page=page, cache=state.looked, store=store, gone=gone), say)
 
 
 def sources_changed(state: State, *, say: Callable[[str], None]) -> bool:

@@ -378,14 +378,3 @@ def test_look_downloads_and_collect_reads_offline(tmp_path, monkeypatch):
         before = page.read_bytes()
         once()
         assert page.read_bytes() == before and sum(here.asked.values()) == 7, "nothing new, nothing asked for"
-
-
-def test_a_list_that_gives_no_image_is_an_error_that_says_why(tmp_path):
-    with site() as here:
-        (tmp_path / "list.txt").write_text(here.url("/404") + "\nnot a url")
-        params = collect_params(
-            kind="urls", location="list.txt", url_column=None, text_column=None, label_column=None, seconds=5.0,
-            attempts=1, private=True, obey=False,
-        )  # fmt: skip
-        with pytest.raises(UserError, match=r"^list.txt: none of its URLs gave an image \(bad_url 1, http_4xx 1\)$"):
-            look(params, root=tmp_path, page=tmp_path / "page", cache=None, store=tmp_path / "store")

@@ -113,6 +113,13 @@ def test_a_flipped_bit_costs_two_urls_at_most_and_no_withdrawal(tmp_path_factory
         assert sum(entry is not None and writer.read(entry) == bytes([n]) * 50 for n, entry in enumerate(there)) >= 2
         last = writer.entries.get("http://a/4", Entry())
         assert not last.sha256 or writer.read(last) is None
+    with Writer(folder, name="web", gone=[gone]) as writer:
+        assert writer.entries.get("http://a/4", Entry()).sha256 == "", (
+            "what was withdrawn by hand is known elsewhere too"
+        )
+        writer.put("http://a/4", b"\4" * 50)  # it was fetched again, since its line is lost
+    assert Store(folder).entries["http://a/4"].reason == "withdrawn"
+    assert b"\4" not in b"".join(pack.read_bytes() for pack in folder.glob("pack-*"))
 
 
 def test_two_writers_at_once_are_refused_in_one_line(tmp_path):
@@ -134,6 +141,19 @@ def test_erased_bytes_are_gone_from_the_disk_and_stay_known(tmp_path):
     store = Store(tmp_path)
     assert {store.entries[key].reason for key in ("http://a/2", "http://b/2")} == {"withdrawn"}
     assert store.read(store.entries["http://a/3"]) == b"\3" * 50
+
+
+def test_what_was_withdrawn_is_kept_under_no_other_address(tmp_path):
+    filled(tmp_path)
+    gone = [Store(tmp_path).entries["http://a/2"].sha256]
+    with Writer(tmp_path, name="web", gone=gone) as writer:
+        assert writer.entries["http://a/2"].reason == "withdrawn", "a journal from before"
+        writer.put("http://b/other", b"\2" * 50)
+        writer.put("http://b/new", b"new")
+    store = Store(tmp_path)
+    assert (store.entries["http://b/other"].reason, store.entries["http://b/other"].size) == ("withdrawn", 0)
+    assert store.read(store.entries["http://b/new"]) == b"new"
+    assert b"\2" not in (tmp_path / "pack-00000.bin").read_bytes()
 
 
 def test_an_erasure_that_is_killed_is_finished_by_the_next_writer(tmp_path, monkeypatch):

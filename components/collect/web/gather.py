@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,14 @@ class Report:
 
 
 def fetch_all(
-    source: UrlsSource, rows: Sequence[urllist.Row], store: Path, *, max_bytes: int,
+    source: UrlsSource, rows: Sequence[urllist.Row], store: Path, *, max_bytes: int, gone: Collection[str] = (),
     pause: Callable[[int], float] = lambda failed: 2.0**failed,
 ) -> Report:  # fmt: skip
-    """Fetch those of ``rows`` that ``store`` lacks or that failed before; after a kill the next call goes on."""
-    with Writer(store, name=source.name) as writer:
+    """Fetch those of ``rows`` that ``store`` lacks or that failed before; after a kill the next call goes on.
+
+    Of the images ``gone`` (SHA-256) no bytes are kept, also when they come from another address.
+    """
+    with Writer(store, name=source.name, gone=gone) as writer:
         now, known = int(time.time() * 1000), writer.entries
         # What was asked for longest ago or never comes first: who fails each time keeps nobody from being asked.
         todo = sorted((Task(row.key, row.url) for row in rows if not _settled(known.get(row.key), now)),
@@ -74,13 +77,13 @@ async def _fetch(
     return Report(kept, fetched, failed)
 
 
-def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int) -> urllist.UrlList:
+def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int, gone: Collection[str] = ()) -> urllist.UrlList:
     """Fetch what the list ``file`` names and ``store`` lacks; the list with what is there then.
 
     UserError when that is not one image.
     """
     rows, refusals = urllist.read_list(file.name, file.read_bytes(), source)
-    report = fetch_all(source, rows, store, max_bytes=max_bytes)
+    report = fetch_all(source, rows, store, max_bytes=max_bytes, gone=gone)
     found = urllist.UrlList(rows, refusals, store, name=source.name)
     if not report.kept + report.fetched:
         failures = ", ".join(f"{reason} {count}" for reason, count in found.reasons().items())

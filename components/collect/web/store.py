@@ -16,7 +16,7 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from io import RawIOBase
 from pathlib import Path
 from typing import NamedTuple
@@ -153,9 +153,13 @@ class Store:
 
 
 class Writer(Store):
-    """A store, open for adding; a second one in another process is refused."""
+    """A store, open for adding; a second one in another process is refused.
 
-    def __init__(self, folder: Path, *, name: str) -> None:
+    It keeps no bytes of the images ``gone`` (their SHA-256), wherever they come from.
+    """
+
+    def __init__(self, folder: Path, *, name: str, gone: Collection[str] = ()) -> None:
+        self._gone = frozenset(gone)
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try:
@@ -174,7 +178,7 @@ class Writer(Store):
         self._number = max((int(path.stem[5:]) for path in folder.glob("pack-*.bin")), default=0)
         self._synced = time.monotonic()
         self.forget(lost)
-        self._finish_erasing()
+        self.erase(self._gone)  # also finishes an erasure that was killed
 
     def __enter__(self) -> Writer:
         return self
@@ -190,6 +194,9 @@ class Writer(Store):
     def put(self, key: str, data: bytes, said: Mapping[str, str] | None = None) -> None:
         """Keep ``data`` as the result of ``key``; the journal keeps what was ``said`` of it, by the names in _SAID."""
         sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 in self._gone:
+            self.fail(key, *_withdrawn(sha256))
+            return
         location = self._locations.get(sha256)
         if location is None:
             stream = self._room(len(data))
@@ -220,9 +227,10 @@ class Writer(Store):
     def erase(self, sha256s: Iterable[str]) -> int:
         """Overwrite the bytes of the images ``sha256s`` with zeros, and keep their keys; how many there were."""
         wanted = set(sha256s)
-        gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted}
+        gone = {key: entry for key, entry in self.entries.items() if entry.sha256 in wanted} if wanted else {}
         for key, entry in gone.items():
-            self._add(key, entry._replace(sha256="", reason=_WITHDRAWN, detail=f"withdrawn by hand: {entry.sha256}"))
+            reason, detail = _withdrawn(entry.sha256)
+            self._add(key, entry._replace(sha256="", reason=reason, detail=detail))
             self._locations.pop(entry.sha256, None)
         self._finish_erasing()
         return len(gone)
@@ -286,6 +294,10 @@ class Writer(Store):
             os.fsync(self._journal.fileno())
             self._doubtful.clear()
         self._synced = time.monotonic()
+
+
+def _withdrawn(sha256: str) -> tuple[str, str]:
+    return _WITHDRAWN, f"withdrawn by hand: {sha256}"
 
 
 def _parsed(record: dict) -> tuple[str, Entry]:
