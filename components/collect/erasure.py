@@ -14,13 +14,18 @@ from components.base.errors import UserError
 from components.samples import manifest, shards
 
 
+def stored(index: dict[str, list], withdrawn: set[str]) -> list[int]:
+    """The rows of ``index`` whose image is in ``withdrawn`` and has its bytes."""
+    return [at for at, sha256 in enumerate(index["sha256"]) if sha256 in withdrawn and index["shard"][at]]
+
+
 def erase(raw: Path, index: dict[str, list], withdrawn: set[str]) -> list[str]:
     """Make tombstones of the rows of ``index`` whose image is in ``withdrawn``; the shards to remove after that.
 
     The other images of these shards are written to new shards, which ``index`` then names.  The old shards stay until
     the index is written: a killed run leaves the old state, or new shards that no index names.
     """
-    doomed = [at for at, sha256 in enumerate(index["sha256"]) if sha256 in withdrawn and index["shard"][at]]
+    doomed = stored(index, withdrawn)
     gone: dict[str, set[int]] = {}
     for at in doomed:
         gone.setdefault(index["shard"][at], set()).add(index["row"][at])

@@ -3,11 +3,13 @@
 A refresh appends new images, in order of the sources and of the names in each.  An image that is gone from its source
 stays and is no longer a member.  Captions and labels follow the source.  The bytes of withdrawn images are removed.
 What did not change since the last collection is not read again.  The index is written after the new shards and before
-old ones are removed: a killed run leaves the old index or the new one, and the next run removes unnamed shards.
+old ones are removed: a killed run leaves the old index or the new one, and the next run goes on behind the shards that
+were whole (unfinished.py), or removes those that no index names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import Counter
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.base import files
 from components.base.errors import UserError
 from components.base.events import Progress
 from components.collect import bare, erasure, ledger, sourcefile
@@ -27,6 +30,7 @@ from components.collect.memory import MEMORY, Memory
 from components.collect.params import AnySource, CollectParams
 from components.collect.sources import copies, webdataset
 from components.collect.sources.source import Annotation, Item, Part, Refusal, Survey
+from components.collect.unfinished import NAME, Unfinished, identity
 from components.decode.reserved import reserved
 from components.samples import shards
 from components.samples import withdrawn as record
@@ -60,18 +64,18 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     plans = _plan(params, look, before, gone, memory, scratch)
     _begin(raw)
     index, refused = Index(raw), Refused(raw)
-    orphans = shards.clear_orphans(raw, index.columns["shard"])
-    if orphans:
-        log.info("removed %d shards that a killed run left", len(orphans))
+    unfinished = _go_on(plans, index, gone, raw, scratch)
     offered = index.offered(gone)
     erased = erasure.erase(raw, index.columns, gone)
-    after = _refresh(plans, index, refused, before, gone, raw, memory, params)
+    with contextlib.closing(unfinished):
+        after = _refresh(plans, index, refused, before, gone, raw, memory, params, unfinished)
     _repeat(offered, plans, refused, after)
     # Forget the sources that changed: until all is written, their entries do not describe the tables.
     ledger.write(raw, {name: known for name, known in before.items() if after.get(name) == known})
     refused.write(raw)
     index.write(raw)
     ledger.write(raw, after)
+    unfinished.clear()
     for name in erased:
         (raw / name).unlink()
     memory.save(all_seen=False)
@@ -93,6 +97,25 @@ def _begin(raw: Path) -> None:
     raw.mkdir(parents=True, exist_ok=True)
     if not (raw / shards.INDEX).exists():
         Index(raw).write(raw)
+
+
+def _go_on(plans: list[Plan], index: Index, gone: set[str], raw: Path, scratch: Path) -> Unfinished:
+    """What a killed collection of the same things has left in ``raw``; anything else that one left is removed."""
+    named = set(index.columns["shard"])
+    prints = [[plan.source.name, plan.parameters_hash, plan.prints] for plan in plans]
+    if erasure.stored(
+        index.columns, gone
+    ):  # it writes shards of its own, which take the numbers of those that are left
+        (scratch / NAME).unlink(missing_ok=True)
+    of = identity(prints, sorted(gone), files.sha256(raw / shards.INDEX))
+    found = Unfinished(scratch / NAME, raw, of=of, first=shards.after(named))
+    orphans = shards.clear_orphans(raw, named.union(found.shards))
+    if orphans:
+        log.info("removed %d shards that a killed run left", len(orphans))
+    if found.shards:
+        log.info("going on behind %d shards that a killed run had written", len(found.shards))
+    index.locations.update(found.locations)
+    return found
 
 
 def _plan(
@@ -144,7 +167,7 @@ def _notes(source: AnySource, params: CollectParams, known: dict[str, Any], gone
 
 
 def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, gone: set[str], raw: Path,
-             memory: Memory, params: CollectParams) -> Ledger:  # fmt: skip
+             memory: Memory, params: CollectParams, unfinished: Unfinished) -> Ledger:  # fmt: skip
     """Bring ``index`` and ``refused`` up to date, with new bytes in new shards; what to write into the ledger."""
     total = sum(len(survey.items) for plan in plans for survey in plan.surveys.values())
     after = {}
@@ -163,7 +186,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
                     refused.add(name, refusal)
                 arrivals = index.arrivals(plan.source)
                 for part, survey in plan.surveys.items():
-                    taker = _Taker(plan, arrivals, index, refused, gone, writer, progress, params)
+                    taker = _Taker(plan, arrivals, index, refused, gone, writer, progress, params, unfinished)
                     taker.take(opened.parts[part], survey, memory)
                     parts[part] = {"sha256": plan.prints[part], "ignored": survey.ignored}
                     parts[part]["offers"] = sorted(taker.offers)
@@ -172,6 +195,7 @@ def _refresh(plans: list[Plan], index: Index, refused: Refused, before: Ledger, 
             after[name] = {"name": name, "notes": params.notes, "told": plan.parameters_hash,
                            "sha256": plan.sha256, "ignored": ignored,
                            "parts": parts}  # fmt: skip
+    unfinished.keep(writer.whole)
     return after
 
 
@@ -179,11 +203,13 @@ class _Taker:
     """Reads the images of a part, and imports or refuses each."""
 
     def __init__(self, plan: Plan, arrivals: Arrivals, index: Index, refused: Refused, gone: set[str],
-                 writer: shards.ShardWriter, progress: Progress, params: CollectParams) -> None:  # fmt: skip
+                 writer: shards.ShardWriter, progress: Progress, params: CollectParams,
+                 unfinished: Unfinished) -> None:  # fmt: skip
         self._source, self._reread = plan.source, plan.reread
         self._obey, self._strip = params.opt_outs == "refuse", params.notes == "strip"
         self._arrivals, self._locations = arrivals, index.locations
         self._refused, self._gone, self._writer, self._progress = refused, gone, writer, progress
+        self._unfinished = unfinished
         self.offers: set[str] = set()
         """The withdrawn images that the part still holds."""
 
@@ -195,7 +221,10 @@ class _Taker:
         unread = []
         for item in survey.items:
             stored = item.sha256 in self._locations and not self._reread
-            if item.sha256 and (stored or item.sha256 in self._gone):
+            taken = self._unfinished.taken.get((self._source.name, item.key))
+            if taken:
+                self._one(item, *taken, annotations[item.key], None)
+            elif item.sha256 and (stored or item.sha256 in self._gone):
                 self._one(item, item.sha256, item.size, annotations[item.key], None)
             else:
                 unread.append(item)
@@ -238,6 +267,9 @@ class _Taker:
             record = (sha256, data, self._source.name, item.key, text, label, licence)
             self._locations[sha256] = self._writer.add(record)
         self._arrivals.take(item.key, sha256, size, annotation, self._locations[sha256])
+        if data is not None:
+            self._unfinished.took(self._source.name, item.key, sha256, size, self._locations[sha256])
+            self._unfinished.keep(self._writer.whole)
 
 
 def _repeat(offered: list[tuple[str, str, str]], plans: list[Plan], refused: Refused, after: Ledger) -> None:

@@ -35,6 +35,8 @@ class ShardWriter:
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[tuple[Any, ...]] = []
         self._waiting_bytes = self._bytes = self._rows = 0
+        self.whole: list[str] = []
+        """The shards that are on the disk; who reads it may take them out."""
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -79,6 +81,7 @@ class ShardWriter:
             self._flush()
             self._writer = None
             self._open.close()
+            self.whole.append(shard_name(self._number))
 
 
 def shard_name(number: int) -> str:
@@ -93,7 +96,12 @@ def present(raw: Path) -> list[str]:
 
 def following(raw: Path) -> int:
     """The number of the first shard after all that lie in ``raw``."""
-    return 1 + max((int(name[6:11]) for name in present(raw)), default=-1)
+    return after(present(raw))
+
+
+def after(names: Iterable[str]) -> int:
+    """The number of the first shard after all of ``names``; '' is none."""
+    return 1 + max((int(name[6:11]) for name in names if name), default=-1)
 
 
 def read_index(raw: Path) -> pa.Table:

@@ -230,7 +230,8 @@ def test_a_hostile_zip_gives_only_what_is_safe(tmp_path):
         "a/../../up.png": "unsafe_name", "link.png": "link",
         "device.png": "device", "bomb.png": "over_compressed", "big.png": "too_big", "twice.png": "duplicate_name",
     }  # fmt: skip
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "source"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".stillroom", "data", "source"]
+    assert not any(path.is_file() for path in (tmp_path / ".stillroom").rglob("*"))
 
 
 def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
