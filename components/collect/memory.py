@@ -12,6 +12,8 @@ from components.base import files
 
 MEMORY = ".looked.json"
 """The file's name; it lies beside the folders of downloads, and no source's name begins with a dot."""
+_SAVE_SECONDS = 30.0  # between two times that it is written while more comes, so that a kill costs no more
+_SAVE_SHARE = 20  # and so many times as long as writing it took
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read may change again unseen
 
 
@@ -22,6 +24,7 @@ class Memory:
         self._path = path
         self._old: dict[str, list[Any]] = {}
         self._new: dict[str, list[Any]] = {}
+        self._next = time.monotonic() + _SAVE_SECONDS
         if path is not None:
             try:
                 self._old = json.loads(path.read_text("utf-8"))
@@ -42,6 +45,11 @@ class Memory:
         if state is None or (isinstance(state[1], int) and time.time_ns() - state[1] <= _SETTLED):
             return
         self._new[name] = [list(state), found]
+        began = time.monotonic()
+        if began >= self._next:
+            self.save(all_seen=False)
+            ended = time.monotonic()
+            self._next = ended + max(_SAVE_SECONDS, _SAVE_SHARE * (ended - began))
 
     def save(self, *, all_seen: bool) -> None:
         """Write it; with ``all_seen`` forget what was neither recalled nor kept."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import pytest
 from data_fixtures import collect_params, folder, png, tarred, zipped
@@ -77,6 +78,33 @@ def test_a_look_that_does_not_get_to_its_end_remembers_what_it_read(tmp_path, mo
     with pytest.raises(UserError, match="third: empty"):
         look(collect_params(*sources), **paths)
     assert len(read) == (0 if broken == "a source that is empty" else 1)
+
+
+def test_a_look_that_is_killed_remembers_what_it_read_up_to_half_a_minute_before(tmp_path, monkeypatch):
+    for path in folder(tmp_path, {f"{at}.png": png(at) for at in range(6)}).iterdir():
+        os.utime(path, (1, 1))  # long settled
+    opened, read = Folder.open, []
+    paths = {"root": tmp_path, "page": tmp_path / "source.json", "cache": tmp_path / "cache.json"}
+
+    def reading(self, entry, *more):
+        read.append(entry)
+        if os.getpid() != parent and len(read) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return opened(self, entry, *more)
+
+    parent = os.getpid()
+    monkeypatch.setattr(Folder, "open", reading)
+    monkeypatch.setattr("components.collect.memory._SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("components.collect.memory._SAVE_SHARE", 0)
+    child = os.fork()
+    if not child:
+        try:
+            look(collect_params(), **paths)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    look(collect_params(), **paths)
+    assert len(read) == 2
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_trusted_to_the_cache(tmp_path):
