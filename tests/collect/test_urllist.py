@@ -19,6 +19,7 @@ from websites import reply, site, source
 
 from components.base.errors import UserError
 from components.collect.look import look
+from components.collect.memory import Memory
 from components.collect.stage import collect
 from components.collect.web import gather
 from components.collect.web.gather import fetch_all
@@ -170,7 +171,9 @@ def test_nothing_depends_on_what_came_first(tmp_path):
             get(rows, tmp_path / str(number))
             images = UrlList(rows, [], tmp_path / str(number), name="web")
             items, _ = images.listing()
-            found.append((images.sha256(), [(item.key, data) for item, data in images.read(items)]))
+            found.append(
+                (images.fingerprint(Memory(None)).sha256, [(item.key, data) for item, data in images.read(items)])
+            )
         assert found[0] == found[1] == found[2]
 
 
@@ -192,7 +195,7 @@ def test_a_link_that_fails_now_so_and_now_so_is_one_state_of_the_data(tmp_path):
         seen = []
         for _ in range(5):
             get(rows, tmp_path, attempts=1)
-            seen.append(UrlList(rows, [], tmp_path, name="web").sha256())
+            seen.append(UrlList(rows, [], tmp_path, name="web").fingerprint(Memory(None)).sha256)
         assert len(set(seen[:4])) == 1 and seen[4] != seen[0]
 
 
@@ -234,10 +237,10 @@ def test_the_digest_changes_with_whatever_collect_would_see(tmp_path, monkeypatc
     with site() as here:
         url, bad = here.say("/a", png(1, 8)), here.say("/b", (404, {}, b""), (410, {}, b""), png(2, 8))
         rows = rows_of(url, bad)
-        seen = [UrlList(rows, [], tmp_path, name="web").sha256()]
+        seen = [UrlList(rows, [], tmp_path, name="web").fingerprint(Memory(None)).sha256]
         for _ in range(4):
             get(rows, tmp_path)
-            seen.append(UrlList(rows, [], tmp_path, name="web").sha256())
+            seen.append(UrlList(rows, [], tmp_path, name="web").fingerprint(Memory(None)).sha256)
         assert len(set(seen)) == 4 and seen[3] == seen[4]
 
 

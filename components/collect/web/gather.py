@@ -11,6 +11,7 @@ from pathlib import Path
 
 from components.base.errors import UserError, printable
 from components.base.events import Progress
+from components.collect.memory import Memory
 from components.collect.params import UrlsSource
 from components.collect.sources.source import File
 from components.collect.web import urllist
@@ -86,7 +87,8 @@ def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int, gone: C
     report = fetch_all(source, rows, store, max_bytes=max_bytes, gone=gone)
     found = urllist.UrlList(rows, refusals, store, name=source.name)
     if not report.kept + report.fetched:
-        failures = ", ".join(f"{reason} {count}" for reason, count in found.reasons().items())
+        reasons = found.fingerprint(Memory(None)).refused or {}
+        failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise UserError(f"{source.location}: none of its URLs gave an image ({failures or 'it is empty'})")
     return found
 

@@ -85,15 +85,18 @@ def _named(name: str, found: Sequence[Row], refusals: list[Refusal]) -> list[Row
         for row in found
         if (one := first.setdefault(row.key, row)) is not row and one.url.target != row.url.target
     }
-    rows: dict[str, Row] = {}
+    if differing:
+        first.clear()  # they get other names
+    rows = []
     for row in found:
         key = row.url.key(apart=True) if row.key in differing else row.key
-        if key in rows:
-            where = [f"{name} line {each.line}" for each in (row, rows[key])]
-            refusals.append(Refusal(key, "url_twice", f"{where[0]}; what {where[1]} says counts"))
+        one = first.setdefault(key, row)
+        if one is row:
+            rows.append(replace(row, key=key) if key != row.key else row)
         else:
-            rows[key] = replace(row, key=key) if key != row.key else row
-    return list(rows.values())
+            detail = f"{name} line {row.line}; what {name} line {one.line} says counts"
+            refusals.append(Refusal(key, "url_twice", detail))
+    return rows
 
 
 def open_list(source: UrlsSource, file: File, store: Path) -> UrlList:
@@ -112,8 +115,20 @@ class UrlList:
 
     def fingerprint(self, memory: Memory) -> Print:
         """Size and number of the images, a SHA-256 of what came of each URL, and how often each failed and why."""
-        items, refusals = self.listing()
-        return Print(sum(item.size for item in items), len(items), self.sha256(), _reasons(refusals))
+        size = images = 0
+        reasons = Counter(refusal.reason for refusal in self._refusals)
+        digest = hashlib.sha256()
+        for row in sorted(self._rows, key=lambda row: row.key):
+            entry = self._store.entries.get(row.key, _NOT_YET)
+            if entry.sha256:
+                size, images = size + entry.size, images + 1
+            else:
+                reasons[entry.reason] += 1
+            record = [row.key, row.text, row.label, row.group, entry.sha256, entry.reason, entry.detail]
+            digest.update(json.dumps(record).encode() + b"\n")
+        for refusal in self._refusals:
+            digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
+        return Print(size, images, digest.hexdigest(), dict(sorted(reasons.items())))
 
     def survey(self, memory: Memory) -> Survey:
         """Its images, unread, and what the list says of each."""
@@ -148,25 +163,6 @@ class UrlList:
 
     def remember(self, item: Item, sha256: str, memory: Memory) -> None:
         """Nothing: the store knows the hash of each image."""
-
-    def reasons(self) -> dict[str, int]:
-        """How often each reason for not having an image was given, by reason."""
-        return _reasons(self.listing()[1])
-
-    def sha256(self) -> str:
-        """Changes when the result of a URL changes, or what the list says of it."""
-        digest = hashlib.sha256()
-        for row in sorted(self._rows, key=lambda row: row.key):
-            entry = self._store.entries.get(row.key, _NOT_YET)
-            record = [row.key, row.text, row.label, row.group, entry.sha256, entry.reason, entry.detail]
-            digest.update(json.dumps(record).encode() + b"\n")
-        for refusal in self._refusals:
-            digest.update(json.dumps([refusal.key, refusal.reason, refusal.detail]).encode() + b"\n")
-        return digest.hexdigest()
-
-
-def _reasons(refusals: Sequence[Refusal]) -> dict[str, int]:
-    return dict(sorted(Counter(refusal.reason for refusal in refusals).items()))
 
 
 def _records(name: str, blob: bytes, source: UrlsSource) -> Iterator[tables.Row]:
