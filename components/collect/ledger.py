@@ -47,6 +47,20 @@ def write(raw: Path, sources: Mapping[str, dict[str, Any]]) -> None:
         files.write_text(path, text)
 
 
+def between(before: Ledger, after: Ledger, stays: Mapping[str, set[str]]) -> Ledger:
+    """What holds of the old tables and of the new ones: while these are written, a kill leaves either.
+
+    ``stays``: the parts of each source that both have.  The parameters are those of the old tables: where the new
+    ones have others, and where a source is new, what is stored is read again.
+    """
+    found = {}
+    for name, known in before.items():
+        if name in after:
+            parts = {part: after[name]["parts"][part] for part in stays[name]}
+            found[name] = known if known == after[name] else {**known, "sha256": "", "parts": parts}
+    return found
+
+
 def unchanged(before: Mapping[str, Any] | None, parameters_hash: str, prints: Mapping[str, str],
               withdrawn: set[str]) -> set[str]:  # fmt: skip
     """The parts that hold what they held when ``before`` was written, with the same :func:`parameters_hash`."""

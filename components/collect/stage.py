@@ -70,8 +70,7 @@ def collect(params: CollectParams, *, look: Path, withdrawn: Path, raw: Path, sc
     with contextlib.closing(unfinished):
         after = _refresh(plans, index, refused, before, gone, raw, memory, params, unfinished)
     _repeat(offered, plans, refused, after)
-    # Forget the sources that changed: until all is written, their entries do not describe the tables.
-    ledger.write(raw, {name: known for name, known in before.items() if after.get(name) == known})
+    ledger.write(raw, ledger.between(before, after, {plan.source.name: plan.stays for plan in plans}))
     refused.write(raw)
     index.write(raw)
     ledger.write(raw, after)

@@ -2,13 +2,14 @@
 
 import functools
 import json
+import os
 import shutil
 
 import pytest
 from data_fixtures import digests, folder, gather, index, png, tarred, zipped
 from killing import killed_at
 
-from components.collect import stage
+from components.collect import ledger, stage
 from components.collect.unfinished import NAME
 from components.samples import shards
 
@@ -107,6 +108,39 @@ def test_a_refresh_that_is_killed_goes_on_too(tmp_path, read):
     assert 0 < len(read) < 10 and all(key.startswith("new") for key in read if key != "no.png")
     gather(roots[1])
     assert digests(roots[0] / "data/raw") == digests(roots[1] / "data/raw")
+
+
+def stop(*_):
+    raise Stopped
+
+
+def at_the_second_call(real):
+    calls = []
+    return lambda *arguments: stop() if calls else (calls.append(arguments), real(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("where", "instead"),
+    [("index.Refused.write", stop), ("index.Index.write", stop), ("ledger.write", at_the_second_call(ledger.write))],
+)
+def test_a_refresh_that_is_killed_while_the_tables_are_written_reads_nothing_again(tmp_path, read, where, instead):
+    root = project(tmp_path, "folder")
+
+    def again():
+        for path in (root / "source").rglob("*"):
+            os.utime(path, (1, 1))  # long settled: its hash is known from the look
+        gather(root, cache=root / ".stillroom/collect/.looked.json")
+
+    again()
+    for at in range(20, 30):
+        (root / f"source/new{at}.png").write_bytes(png(at, 24))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(f"components.collect.{where}", instead)
+        again()
+    read.clear()
+    again()
+    assert not read
+    assert sum(row["member"] for row in index(root)) == len(FILES) - 1 + 10
 
 
 @pytest.mark.parametrize("change", ["source", "withdrawn", "parameters", "index"])
