@@ -1,11 +1,12 @@
 """Which machine is asked: addresses, redirects and certificates, on real servers on loopback."""
 
 import datetime
+import os
 import socket
 import ssl
 
 import pytest
-from fetching import PNG, fetch, names, refuse, why
+from fetching import PNG, fetch, many, names, refuse, why
 from websites import site
 
 from components.collect.web.fetch import REDIRECTS
@@ -53,6 +54,19 @@ def test_a_redirect_leads_to_no_inner_address(here, monkeypatch, location):
 
 def site_on_all():
     return site(host="0.0.0.0")
+
+
+def test_a_list_of_many_hosts_leaves_few_connections_open():
+    def opened(_):
+        seen.append(len(os.listdir("/proc/self/fd")))
+
+    seen = []
+    opened(0)
+    with site_on_all() as there:
+        there.say("/a", PNG)
+        urls = [there.url("/a", f"127.0.1.{1 + at}") for at in range(200)]
+        assert many(urls, obey=True, then=opened) == dict.fromkeys(urls, PNG)
+    assert max(seen) - seen[0] < 150, "32 at once, and as many ends of the server's"
 
 
 def test_redirects_are_followed_and_counted(here):

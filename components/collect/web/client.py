@@ -33,6 +33,7 @@ from components.collect.web.url import Url
 
 PER_HOST = 4  # connections to one host at once
 _NAME_SECONDS = 300.0  # how long an answer of the name server is used
+_IDLE_SECONDS = 1.0  # that a connection is kept for the next request; a list may name more hosts than files may be open
 _CONNECT_SECONDS = 10.0  # for one address of a name
 _HEADER_BYTES = 2**20  # for headers and what chunks cost, beside twice the body
 _LINE_BYTES = 2**16  # of one header
@@ -88,7 +89,11 @@ class Client:
 
     async def __aenter__(self) -> Client:
         connector = aiohttp.TCPConnector(
-            resolver=_Checked(self.addresses), use_dns_cache=False, limit=0, ssl=self._tls or True
+            resolver=_Checked(self.addresses),
+            use_dns_cache=False,
+            limit=0,
+            ssl=self._tls or True,
+            keepalive_timeout=_IDLE_SECONDS,
         )
         # Private to aiohttp, which has no limit for headers and chunks: the tests of endless ones hold it.
         connector._factory = functools.partial(_Counted, asyncio.get_running_loop(), self._budget)  # type: ignore[assignment]
@@ -103,26 +108,29 @@ class Client:
         await self._session.close()
 
     async def get(
-        self, url: Url, clock: Clock, *, most: int, cut: bool = False,
+        self, url: Url, clock: Clock, *, most: int, cut: bool = False, last: bool = False,
         check: Check = lambda headers: None, peek: Peek = lambda head: None,
     ) -> Answer:  # fmt: skip
         """Ask for ``url``; FetchError when there is no whole answer of at most ``most`` bytes.
 
-        ``cut`` takes the first ``most`` bytes of a longer one.  ``check`` sees the headers of a 200, and ``peek`` the
-        first bytes of its body, before the rest is read; both may raise FetchError.
+        ``cut`` takes the first ``most`` bytes of a longer one; ``last`` closes the connection after it.  ``check`` sees
+        the headers of a 200, and ``peek`` the first bytes of its body, before the rest is read; both may raise
+        FetchError.
         """
         async with self._turns[url.host], clock.running():
             with _explained():
                 for _ in range(PER_HOST):  # connections that were kept, and that the server has closed meanwhile
                     with contextlib.suppress(_StaleError, aiohttp.ClientConnectionResetError):
-                        return await self._get(url, most, cut, check, peek)
-                return await self._get(url, most, cut, check, peek)
+                        return await self._get(url, most, cut, last, check, peek)
+                return await self._get(url, most, cut, last, check, peek)
 
-    async def _get(self, url: Url, most: int, cut: bool, check: Check, peek: Peek) -> Answer:
+    async def _get(self, url: Url, most: int, cut: bool, last: bool, check: Check, peek: Peek) -> Answer:
         # Before aiohttp sees the URL, since it asks no resolver about a host that is an address.
         await self.addresses(url.host, url.port)
         where = URL(url.origin + url.target, encoded=True)
-        own = {"Authorization": url.authorization} if url.authorization else None
+        own = {"Authorization": url.authorization} if url.authorization else {}
+        if last:
+            own["Connection"] = "close"
         async with self._session.get(where, headers=own, allow_redirects=False) as response:
             body = b""
             if response.status in (200, 203):

@@ -114,7 +114,8 @@ class Download:
                 heapq.heappush(self._later, (free, next(self._count), host, None))
             else:
                 task = host.tasks.popleft()
-                self._running[asyncio.create_task(self._fetcher.fetch(task.url))] = task
+                fetching = self._fetcher.fetch(task.url, last=not host.tasks)
+                self._running[asyncio.create_task(fetching)] = task
                 host.busy += 1
                 self._stand_in_line(host)
 

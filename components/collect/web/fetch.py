@@ -55,13 +55,13 @@ class Fetcher:
         """When ``host`` may be asked again, by its Crawl-delay, on the clock of time.monotonic."""
         return self._free.get(host, 0.0)
 
-    async def fetch(self, url: Url) -> Image:
-        """The image at ``url``; FetchError says why there is none."""
+    async def fetch(self, url: Url, *, last: bool = False) -> Image:
+        """The image at ``url``; FetchError says why there is none.  ``last``: nothing more is wanted of its host."""
         clock = Clock(self._seconds)
         for _ in range(REDIRECTS + 1):
             if self._obey:
                 await self._check_robots(url)
-            answer = await self._client.get(url, clock, most=self._most, check=self._check, peek=_peek)
+            answer = await self._client.get(url, clock, most=self._most, last=last, check=self._check, peek=_peek)
             if answer.status not in _MOVED:
                 _judge(answer)
                 return Image(answer.body, url, answer.headers)
