@@ -65,9 +65,7 @@ def main() -> None:
             found[side] = measure(interpreter, script, options, count, more)
             print(side, found[side], file=sys.stderr)
         best = max(each["taken"] / each["seconds"] for side, each in found.items() if side != "ours, one process")
-        print(
-            f"{count:,} URLs, {options.tar.stat().st_size / DISTINCT / 1024:.0f} KiB each, in seconds from the first\n"
-        )
+        print(f"{count:,} URLs, {options.tar.stat().st_size / DISTINCT / 1024:.0f} KiB each\n")
         print("| | URLs a minute | taken | CPU s, start included | to img2dataset's best |\n|---|---|---|---|---|")
         for side, each in found.items():
             speed = each["taken"] / each["seconds"]

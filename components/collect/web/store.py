@@ -30,6 +30,7 @@ JOURNAL = "journal.jsonl"
 _FORMAT = {"format": 1}
 _SYNCED = {"synced": True}
 _PACK_BYTES = 2**28  # then a new pack is begun
+_OFFSET_BITS = 40  # of a location as one number; a pack holds an image more than _PACK_BYTES at most
 _SYNC_SECONDS = 2.0
 _WITHDRAWN = "withdrawn"
 _FEW_LINES = 1000  # not worth writing anew
@@ -171,7 +172,7 @@ class Writer(Store):
         entries = {key: self.entries[key] for key in self._doubtful if self.entries[key].sha256}
         lost = [key for key, entry in entries.items() if self.read(entry) is None]
         there = [entry for key, entry in self.entries.items() if entry.sha256 and key not in lost]
-        self._locations = {entry.sha256: (entry.pack, entry.offset) for entry in there}
+        self._locations = {_short(entry.sha256): entry.pack << _OFFSET_BITS | entry.offset for entry in there}
         self._open_journal()
         self._stream: RawIOBase | None = None
         self._end = 0
@@ -197,14 +198,15 @@ class Writer(Store):
         if sha256 in self._gone:
             self.fail(key, *_withdrawn(sha256))
             return
-        location = self._locations.get(sha256)
+        location = self._locations.get(_short(sha256))
         if location is None:
             stream = self._room(len(data))
-            location = self._number, self._end
+            location = self._number << _OFFSET_BITS | self._end
             _write(stream, data)
             self._end += len(data)
-            self._locations[sha256] = location
-        self._add(key, Entry(sha256, len(data), *location), said)
+            self._locations[_short(sha256)] = location
+        pack, offset = location >> _OFFSET_BITS, location & (1 << _OFFSET_BITS) - 1
+        self._add(key, Entry(sha256, len(data), pack, offset), said)
 
     def fail(self, key: str, reason: str, detail: str, *, asked: int = 0, passing: bool = False) -> None:
         """Keep why ``key`` has no image; writes nothing when that is known.
@@ -231,7 +233,7 @@ class Writer(Store):
         for key, entry in gone.items():
             reason, detail = _withdrawn(entry.sha256)
             self._add(key, entry._replace(sha256="", reason=reason, detail=detail))
-            self._locations.pop(entry.sha256, None)
+            self._locations.pop(_short(entry.sha256), None)
         self._finish_erasing()
         return len(gone)
 
@@ -294,6 +296,11 @@ class Writer(Store):
             os.fsync(self._journal.fileno())
             self._doubtful.clear()
         self._synced = time.monotonic()
+
+
+def _short(sha256: str) -> bytes:
+    """Half of a hash, for a table of many: nobody finds two images that share it."""
+    return bytes.fromhex(sha256[:32])
 
 
 def _withdrawn(sha256: str) -> tuple[str, str]:
