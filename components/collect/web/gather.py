@@ -19,7 +19,7 @@ from components.collect.web.client import Client
 from components.collect.web.download import Download, Task
 from components.collect.web.failure import FetchError
 from components.collect.web.fetch import Fetcher, Image
-from components.collect.web.store import Entry, Writer
+from components.collect.web.store import Entry, Store, Writer
 
 _KEPT = {"kind": "Content-Type", "modified": "Last-Modified", "etag": "ETag"}
 _LONGEST_HEADER = 200  # characters
@@ -29,11 +29,12 @@ _GONE_MILLISECONDS = 7 * 86_400_000  # until what is gone is asked for again
 
 @dataclass(frozen=True)
 class Report:
-    """What a look did: how many URLs it had already, fetched now, and could not fetch."""
+    """What a look did: how many URLs it had already, fetched now, and could not fetch; and the store, for reading."""
 
     kept: int
     fetched: int
     failed: int
+    store: Store
 
 
 def fetch_all(
@@ -75,7 +76,7 @@ async def _fetch(
                         writer.put(task.key, result.data, _said(task, result))
                         fetched += 1
                     progress.advance(note=f"{failed} failed" if failed else "")
-    return Report(kept, fetched, failed)
+    return Report(kept, fetched, failed, writer)
 
 
 def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int, gone: Collection[str] = ()) -> urllist.UrlList:
@@ -85,7 +86,7 @@ def look(source: UrlsSource, file: File, store: Path, *, max_bytes: int, gone: C
     """
     rows, refusals = urllist.read_list(file.name, file.read_bytes(), source)
     report = fetch_all(source, rows, store, max_bytes=max_bytes, gone=gone)
-    found = urllist.UrlList(rows, refusals, store, name=source.name)
+    found = urllist.UrlList(rows, refusals, report.store, name=source.name)
     if not report.kept + report.fetched:
         reasons = found.fingerprint(Memory(None)).refused or {}
         failures = ", ".join(f"{reason} {count}" for reason, count in reasons.items())

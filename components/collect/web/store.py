@@ -170,21 +170,26 @@ class Writer(Store):
             raise UserError(f"source {name}: another process is fetching it now: wait until that one ends") from None
         super().__init__(folder)
         entries = {key: self.entries[key] for key in self._doubtful if self.entries[key].sha256}
-        lost = [key for key, entry in entries.items() if self.read(entry) is None]
-        there = [entry for key, entry in self.entries.items() if entry.sha256 and key not in lost]
-        self._locations = {_short(entry.sha256): entry.pack << _OFFSET_BITS | entry.offset for entry in there}
+        lost = {key for key, entry in entries.items() if self.read(entry) is None}
+        # By half of the hash, and a location as one number: a third of the memory.
+        self._locations = {
+            _short(entry.sha256): entry.pack << _OFFSET_BITS | entry.offset
+            for key, entry in self.entries.items()
+            if entry.sha256 and key not in lost
+        }
         self._open_journal()
         self._stream: RawIOBase | None = None
         self._end = 0
         self._number = max((int(path.stem[5:]) for path in folder.glob("pack-*.bin")), default=0)
         self._synced = time.monotonic()
-        self.forget(lost)
+        self.forget(sorted(lost))
         self.erase(self._gone)  # also finishes an erasure that was killed
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._locations.clear()  # who reads on needs only the entries
         try:
             self._sync()
         finally:

@@ -109,9 +109,9 @@ class UrlList:
 
     form = "urls"
 
-    def __init__(self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path, *, name: str) -> None:
+    def __init__(self, rows: Sequence[Row], refusals: Sequence[Refusal], store: Path | Store, *, name: str) -> None:
         self._rows, self._refusals, self._name = rows, refusals, name
-        self._store = Store(store)
+        self._store = store if isinstance(store, Store) else Store(store)
 
     def fingerprint(self, memory: Memory) -> Print:
         """Size and number of the images, a SHA-256 of what came of each URL, and how often each failed and why."""
