@@ -11,6 +11,7 @@ import functools
 import hmac
 import ipaddress
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -120,7 +121,8 @@ def parse(text: str) -> Url:
     target = _quoted(parts.path or "/")
     if parts.query:
         target += "?" + _quoted(parts.query, "?")
-    return Url(parts.scheme, _host(parts.hostname), port or PORTS[parts.scheme], target, _basic(parts.netloc))
+    host = sys.intern(_host(parts.hostname))  # one object for all URLs of a host
+    return Url(parts.scheme, host, port or PORTS[parts.scheme], target, _basic(parts.netloc))
 
 
 def _quoted(text: str, more: str = "") -> str:
