@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from components.decode.picture import Damaged
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MISSING = 'HEIF (HEIC) is read by pillow-heif, which is not installed: pip install "stillroom[heic]"'
 _HEVC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
@@ -32,6 +34,8 @@ def opened(data: bytes) -> Image.Image:
     """The picture in ``data``, its header read; Damaged where nothing here reads it."""
     if not _registered():
         raise Damaged("format", MISSING)
+    from PIL import Image  # here: what fetches images only looks at their first bytes
+
     return Image.open(io.BytesIO(data), formats=("HEIF",))
 
 

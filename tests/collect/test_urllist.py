@@ -143,7 +143,7 @@ def test_every_failure_is_listed_with_its_reason(tmp_path):
         items, refusals = UrlList(rows, [], tmp_path, name="web").listing()
         assert [(each.key, each.reason, each.detail) for each in refusals] == [
             (here.url("/a"), "http_4xx", "HTTP 404"),
-            (here.url("/b"), "not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, AVIF, BMP, TIFF or netpbm"),
+            (here.url("/b"), "not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, AVIF, HEIC, BMP, TIFF or netpbm"),
         ]
         assert len(items) == 1
 

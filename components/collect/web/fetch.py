@@ -12,6 +12,7 @@ from components.collect.web import robots
 from components.collect.web.client import Answer, Client, Clock, Headers
 from components.collect.web.failure import FetchError
 from components.collect.web.url import Url
+from components.decode import heif
 
 REDIRECTS = 5
 LONGEST_WAIT = 120.0  # seconds of Retry-After or Crawl-delay; who asks for more is left alone until the next look
@@ -21,12 +22,14 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of the header that fo
 
 
 def is_image(head: bytes) -> bool:
-    """Whether ``head`` starts like a PNG, JPEG, GIF, WEBP, AVIF, BMP, TIFF or PPM, whatever its server calls it."""
+    """Whether ``head`` starts like an image of a kind that is decoded here, whatever its server calls it."""
     if head[:2] == b"BM":
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
     if head[:1] == b"P":
         return head[1:2] in b"123456" and head[2:3] in b" \t\r\n#"
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:11] == b"ftypavi"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (b"avif", b"avis") or heif.is_heif(head)
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _about_rules(error: FetchError) -> tuple[str, str]:
 
 def _peek(head: bytes) -> None:
     if not is_image(head):
-        raise FetchError("not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, AVIF, BMP, TIFF or netpbm")
+        raise FetchError("not_an_image", "its bytes are no PNG, JPEG, GIF, WEBP, AVIF, HEIC, BMP, TIFF or netpbm")
 
 
 def _judge(answer: Answer) -> None:
