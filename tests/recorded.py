@@ -163,14 +163,13 @@ def _candidates() -> Result:
     codes = fingerprints.hashes(thumbs)
     every, some = np.ones(len(codes), bool), np.arange(len(codes)) % 3 == 0
     blocks = verify.near([(codes, thumbs, 0, drawn) for drawn in (every, some)], radius=64)
-    return _result(*blocks, *verify._far(codes, thumbs, 0, [(0, len(codes))], 64, every))
+    return _result(*blocks, *verify._far(codes, thumbs.__getitem__, [(0, len(codes))], 64, every))
 
 
 def _windows() -> Result:
     records = windows.records(_thumbs())
-    tasks = [(records["waves"][:, one], windows._turned(records["waves"], other, way), number, way)
-             for number, way in windows.SEARCHES for one, other in [windows.COMBINATIONS[number]]]  # fmt: skip
-    found = windows.near(tasks)
+    tasks = list(windows._tasks(np.arange(len(records)), lambda at, window: records["waves"][at, window], 0))
+    found = windows.near(sorted(tasks, key=lambda task: (task.combination, task.orientation)))
     return _result(records["drawn"], records["waves"], *(each[["a", "b", "orientation"]] for each in found))
 
 
@@ -245,14 +244,17 @@ def _nearest() -> Result:
 
 def _by_features() -> Result:
     class Facts:
-        """Stands for what clean knows: the vectors of twenty pictures."""
+        """Stands for what clean knows: the vectors and thumbnails of twenty pictures."""
+
+        def thumbs(self, positions: np.ndarray) -> np.ndarray:
+            return thumbs[positions]
 
         def vectors(self, positions: np.ndarray, name: str) -> np.ndarray:
             return _units()[positions]
 
     thumbs = _thumbs()
     rule = verify.Rule(64, 0.06, 0.8, 12, "efficientnet_lite0", 0.3)
-    found = pairs._by_features(Facts(), np.arange(20), fingerprints.hashes(thumbs), thumbs, 0, rule)
+    found = pairs._by_features(Facts(), np.arange(20), fingerprints.hashes(thumbs), 0, rule)
     return _result(*found)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class Groups:
     """Union-find over 0..n-1; a group is called by its smallest member, its founder."""
@@ -28,3 +30,18 @@ class Groups:
         """Join the two groups of each pair."""
         for one, other in pairs:
             self.join(one, other)
+
+
+def founders(digests: np.ndarray) -> np.ndarray:
+    """The position, int64 (N,), of the first of ``digests`` that is equal to each; rows of a multiple of 8 bytes."""
+    if not len(digests):
+        return np.empty(0, np.int64)
+    words = np.ascontiguousarray(digests).view(np.uint64).reshape(len(digests), -1)
+    order = np.lexsort(words.T)  # it keeps the order of equal ones
+    new = np.ones(len(order), bool)
+    for column in words.T:
+        new[1:] &= column[order[1:]] == column[order[:-1]]
+    new[1:] = ~new[1:]
+    found = np.empty(len(order), np.int64)
+    found[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    return found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
 
-from components.base import files, parallel
+from components.base import files, grouping, parallel
 from components.base.algorithms import Algorithm
 from components.base.events import Progress
 from components.clean import embedding, fingerprints, search, verify, windows
@@ -27,6 +28,7 @@ PAIR = np.dtype([
 ])  # fmt: skip
 """Positions a < b.  What was not measured is -1 (distance, inliers) or not a number."""
 _VERIFIED = 256  # candidates in a batch
+_LOOKED = 2048  # of them whose pictures are in memory
 _KEPT = 16_384  # verdicts after which they are kept, whatever happens then
 
 
@@ -45,12 +47,7 @@ def equal(known: Known, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ``whole`` (N,) says which rows are pictures at all.
     """
     positions = np.flatnonzero(whole)
-    shown = known.details["pixels"][positions].tobytes()
-    first: dict[bytes, int] = {}
-    founders = np.fromiter(
-        (first.setdefault(shown[32 * at : 32 * at + 32], position) for at, position in enumerate(positions.tolist())),
-        np.int64, len(positions),
-    )  # fmt: skip
+    founders = positions[grouping.founders(known.details["pixels"][positions])]
     twins = founders != positions
     a, b = founders[twins], positions[twins]
     pairs = found(a, b, "pixels", same=True)
@@ -59,17 +56,16 @@ def equal(known: Known, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pairs, positions[~twins]
 
 
-def named(groups: Sequence[str | None], sources: Sequence[str], whole: np.ndarray) -> np.ndarray:
+def named(index: pa.Table, whole: np.ndarray) -> np.ndarray:
     """PAIRs of each image of a group that its source names with the first of that group."""
+    positions = np.flatnonzero(whole & index["group_key"].is_valid().to_numpy())
+    some = index.select(["source", "group_key"]).take(pa.array(positions)).to_pydict()
     first: dict[tuple[str, str], int] = {}
-    a, b = [], []
-    for position in np.flatnonzero(whole).tolist():
-        if (group := groups[position]) is not None:
-            founder = first.setdefault((sources[position], group), position)
-            if founder != position:
-                a.append(founder)
-                b.append(position)
-    return found(np.array(a, np.int64), np.array(b, np.int64), "group", same=False)
+    called = zip(some["source"], some["group_key"], strict=True)
+    founders = np.array([first.setdefault(name, at) for name, at in zip(called, positions.tolist(), strict=True)],
+                        np.int64)  # fmt: skip
+    later = founders != positions
+    return found(founders[later], positions[later], "group", same=False)
 
 
 def alike(known: Known, firsts: np.ndarray, gone: np.ndarray, rule: Rule, folder: Path) -> np.ndarray:
@@ -104,42 +100,52 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     since, old = _searched(searches, shown)
     if since == len(firsts):
         return old
-    thumbs = known.thumbs(firsts[since:])
+
+    def thumbs(at: np.ndarray) -> np.ndarray:
+        return known.thumbs(firsts[at])
+
     if rule.max_distance == AUTO:
-        seen = known.windows(firsts)
-        parts = [verify.candidates(hashes, thumbs, since, DRAWN[0], seen["drawn"]),
-                 _by_windows(known, firsts, hashes, seen, since)]  # fmt: skip
+        places = known.searched(firsts)
+        parts = [verify.candidates(hashes, thumbs, since, DRAWN[0], places < 0),
+                 _by_windows(known, firsts, hashes, places, since)]  # fmt: skip
     else:
         parts = [verify.candidates(hashes, thumbs, since, rule.max_distance)]
-    new = np.unique(np.concatenate([*parts, *_by_features(known, firsts, hashes, thumbs, since, rule)]))
+    new = np.unique(np.concatenate([*parts, *_by_features(known, firsts, hashes, since, rule)]))
     near = np.concatenate([old, new])
     with files.replacing(searches / f"{len(firsts):010d}-{_prefix(shown)}.npy") as path, path.open("wb") as stream:
         np.save(stream, near, allow_pickle=False)
     return near
 
 
-def _by_windows(known: Known, firsts: np.ndarray, hashes: np.ndarray, seen: np.ndarray, since: int) -> np.ndarray:
+def _by_windows(known: Known, firsts: np.ndarray, hashes: np.ndarray, places: np.ndarray, since: int) -> np.ndarray:
     """CANDIDATEs among photographs, by parts of them."""
-    details = known.details[firsts]
-    large = np.minimum(details["width"], details["height"]) >= verify.LARGE
-    found = windows.candidates(seen, lambda positions: known.thumbs(firsts[positions]), large, since)
+    sides = np.minimum(known.details["width"][firsts], known.details["height"][firsts])
+    found = windows.candidates(places, known.waves, known.greys(firsts), sides >= verify.LARGE, since)
     part = np.empty(len(found), CANDIDATE)
     for name in ("a", "b", "orientation"):
         part[name] = found[name]
-    later, where = np.unique(found["b"], return_inverse=True)
-    turned = fingerprints.all_hashes(known.thumbs(firsts[later]))
-    part["distance"] = search.hamming(turned[found["orientation"], where], hashes[found["a"]])
+    bits = _bits(known, firsts, hashes, found["a"], found["b"])
+    part["distance"] = bits[found["orientation"], np.arange(len(found))]
     return part
 
 
-def _by_features(
-    known: Known, firsts: np.ndarray, hashes: np.ndarray, thumbs: np.ndarray, since: int, rule: Rule
-) -> list[np.ndarray]:
+def _bits(known: Known, firsts: np.ndarray, hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Differing bits, (8, N), of pictures ``a`` and ``b`` in each orientation."""
+    found = np.empty((8, len(a)), np.int64)
+    for start in range(0, len(a), _LOOKED):
+        some = slice(start, start + _LOOKED)
+        later, where = np.unique(b[some], return_inverse=True)
+        turned = fingerprints.all_hashes(known.thumbs(firsts[later]))
+        found[:, some] = search.hamming(turned[:, where], hashes[a[some]])
+    return found
+
+
+def _by_features(known: Known, firsts: np.ndarray, hashes: np.ndarray, since: int, rule: Rule) -> list[np.ndarray]:
     """CANDIDATEs by embedding: as they lie, mirrored, and in the orientation whose hashes are nearest."""
     if rule.embedding == "none":
         return []
     found = embedding.near(known.vectors(firsts, rule.embedding), since, rule.min_cosine)
-    bits = search.hamming(fingerprints.all_hashes(thumbs)[:, found.b - since], hashes[found.a])
+    bits = _bits(known, firsts, hashes, found.a, found.b)
     parts = []
     for orientation in (np.zeros(len(found), np.int64), np.ones(len(found), np.int64), bits.argmin(axis=0)):
         part = np.empty(len(found), CANDIDATE)
@@ -184,24 +190,33 @@ def _verdicts(known: Known, near: np.ndarray, rule: Rule, folder: Path) -> np.nd
     rows["a"], rows["b"], rows["orientation"] = known.keys[near["a"]], known.keys[near["b"]], near["orientation"]
     keys = facts.keys([hashlib.sha256(row).digest() for row in rows])
     missing = np.flatnonzero(store.find(keys) < 0)
+    if len(missing):
+        _see(known, near[missing], keys[missing], store, rule)
+    return store.take(store.find(keys))
+
+
+def _see(known: Known, near: np.ndarray, keys: np.ndarray, store: facts.Store, rule: Rule) -> None:
+    """Look at each candidate, and keep the VERDICT under its key."""
     # An array of records does for a list of them.
     work = cast(Callable[[list[Candidate]], list[np.void]], partial(verify.verify, rule=rule))
-    with Progress(len(missing), what="clean: pairs") as progress:
-        for start in range(0, len(missing), _KEPT):
-            some = missing[start : start + _KEPT]
-            looks = _looks(known, near[some])
-            batches = [looks[at : at + _VERIFIED] for at in range(0, len(looks), _VERIFIED)]
-            results = []
-            for result in parallel.ordered(work, batches):
-                results.append(result)
-                progress.advance(len(result))
-            store.add(keys[some], np.concatenate(results))
-    return store.take(store.find(keys))
+    batches = (looks[at : at + _VERIFIED] for start in range(0, len(near), _LOOKED)
+               for looks in [_looks(known, near[start : start + _LOOKED])]
+               for at in range(0, len(looks), _VERIFIED))  # fmt: skip
+    results: list[np.ndarray] = []
+    done = held = 0
+    with Progress(len(near), what="clean: pairs") as progress:
+        for result in parallel.ordered(work, batches):
+            results.append(np.asarray(result))
+            held += len(result)
+            progress.advance(len(result))
+            if held >= _KEPT or done + held == len(near):
+                store.add(keys[done : done + held], np.concatenate(results))
+                done, held, results = done + held, 0, []
 
 
 def _looks(known: Known, near: np.ndarray) -> list[Candidate]:
     ends, where = np.unique(np.concatenate([near["a"], near["b"]]), return_inverse=True)
-    thumbs, details = known.thumbs(ends), known.details[ends]
+    thumbs, details = known.thumbs(ends), known.details[["width", "height"]][ends]
     sizes = list(zip(details["width"].tolist(), details["height"].tolist(), strict=True))
     large = np.minimum(details["width"], details["height"]) >= verify.LARGE
     one, other = where[: len(near)], where[len(near) :]

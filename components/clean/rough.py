@@ -14,6 +14,7 @@ from components.clean.fingerprints import SIDE
 
 ALGORITHM = Algorithm("rough alignment", 1, ("numpy",), uses=(fingerprints.ALGORITHM,))
 _HALF = SIDE // 2
+_SOME = 1024  # pictures shrunk at a time
 _STEPS = 2  # with more, pictures in frames run away
 _DAMPED = 0.01  # of the mean curvature
 _FAR = 0.5  # the largest step
@@ -39,9 +40,9 @@ def between(one: Window, other: Window) -> np.ndarray:
 def shrunk(thumbs: np.ndarray) -> np.ndarray:
     """Luma, float32 (N, 16, 16), of thumbnails uint8 (N, 32, 32, 3)."""
     out = np.empty((len(thumbs), _HALF, _HALF), np.float32)
-    for start in range(0, len(thumbs), 4096):
-        grey = fingerprints.luma(thumbs[start : start + 4096])
-        out[start : start + 4096] = grey.reshape(-1, _HALF, 2, _HALF, 2).mean(axis=(2, 4))
+    for start in range(0, len(thumbs), _SOME):
+        grey = fingerprints.luma(thumbs[start : start + _SOME])
+        out[start : start + _SOME] = grey.reshape(-1, _HALF, 2, _HALF, 2).mean(axis=(2, 4))
     return out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.base import files
+from components.base import files, grouping
 from components.base.errors import UserError
 from components.clean import against, fingerprints, judge
 from components.clean import overrule as curator
@@ -43,14 +43,16 @@ def clean(
         params.embedding, params.min_cosine,
     )  # fmt: skip
     pairs = pairs_of(index, known, gone, stones, rule, facts)
-    barred = _barred(known.details, index, gone)
+    details, words = known.details, known.words
+    del known  # its stores, for the memory
+    barred = _barred(details, index, gone)
     by_rule = judge.judge(
-        curator.labelled(index, standing), known.details, pairs, barred=barred,
+        curator.labelled(index, standing), details, words, pairs, barred=barred,
         cast_out=curator.cast_out(index, standing), held=held, min_side=params.min_side,
     )  # fmt: skip
     table, outcomes = curator.overrule(by_rule, index, standing)
-    counts = Counter(table["verdict"].to_pylist())
-    reasons = Counter(table.filter(pa.compute.equal(table["verdict"], "rejected"))["reason"].to_pylist())
+    counts = _counted(table["verdict"])
+    reasons = _counted(table["reason"].filter(pa.compute.equal(table["verdict"], "rejected")))
     if not counts["kept"]:
         listed = ", ".join(f"{reason} {n}" for reason, n in sorted((counts | reasons).items()) if reason != "rejected")
         raise UserError(f"no image is left after cleaning ({listed}): look at section 'clean' of params.yaml")
@@ -58,7 +60,7 @@ def clean(
         manifest.write(folder / "verdicts.parquet", table)
         manifest.write(folder / "pairs.parquet", _pairs_table(index, pairs))
         manifest.write(folder / manifest.OUTCOMES, outcomes)
-    groups = Counter(table.filter(pa.compute.equal(table["verdict"], "kept"))["group"].to_pylist())
+    groups = table["group"].filter(pa.compute.equal(table["verdict"], "kept")).value_counts().field("counts")
     why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
     log.info("%d images kept in %d groups, %d rejected%s", counts["kept"], len(groups), counts["rejected"],
              f" ({why})" if why else "")  # fmt: skip
@@ -67,9 +69,13 @@ def clean(
         "images": len(table), "kept": counts["kept"], "withdrawn": counts["withdrawn"],
         "rejected": counts["rejected"], **{f"rejected_{reason}" if reason == "withdrawn" else reason: reasons[reason]
                                            for reason in REASONS},
-        "pairs": len(pairs), "groups": len(groups), "largest_group": max(groups.values()),
+        "pairs": len(pairs), "groups": len(groups), "largest_group": pa.compute.max(groups).as_py(),
         "decisions": len(outcomes), "idle_decisions": idle,
     }  # fmt: skip
+
+
+def _counted(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({each["values"]: each["counts"] for each in column.value_counts().to_pylist()})
 
 
 def _say(outcomes: pa.Table) -> int:
@@ -83,8 +89,10 @@ def _say(outcomes: pa.Table) -> int:
 
 def _remember(details: np.ndarray, index: pa.Table, gone: np.ndarray, stones: dict[str, Tombstone]) -> None:
     """Fill in what the tombstones say of images whose bytes are gone."""
-    for position in np.flatnonzero(gone).tolist():
-        stone = stones.get(index["sha256"][position].as_py())
+    positions = np.flatnonzero(gone)
+    names = index["sha256"].take(pa.array(positions)).to_pylist()
+    for position, name in zip(positions.tolist(), names, strict=True):
+        stone = stones.get(name)
         if stone and stone.pixel_sha256 and stone.phash and stone.width and stone.height:
             fact = details[position]
             fact["pixels"] = np.frombuffer(bytes.fromhex(stone.pixel_sha256), np.uint8)
@@ -101,10 +109,9 @@ def pairs_of(
     """
     whole = known.details["width"] > 0
     equal, firsts = pairing.equal(known, whole)
-    groups, sources = index["group_key"].to_pylist(), index["source"].to_pylist()
     parts = [
         equal, pairing.alike(known, firsts, gone, rule, folder), _recorded(index, gone & whole, stones, whole),
-        pairing.named(groups, sources, whole),
+        pairing.named(index, whole),
     ]  # fmt: skip
     rank = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     pairs = np.concatenate(parts)
@@ -119,13 +126,15 @@ def _recorded(index: pa.Table, gone: np.ndarray, stones: dict[str, Tombstone], w
     """The pairs that a withdrawn image had: its tombstone holds together what came before and after."""
     if not gone.any():
         return pairing.found(np.empty(0, np.int64), np.empty(0, np.int64), "withdrawn", same=False)
-    contents = index["sha256"].to_pylist()
+    positions = np.flatnonzero(gone)
+    lost = [stones.get(name) for name in index["sha256"].take(pa.array(positions)).to_pylist()]
+    named = pa.array(sorted({other for stone in lost if stone for other, _ in stone.pairs}), pa.string())
+    there = np.flatnonzero(whole & pa.compute.is_in(index["sha256"], named).to_numpy())
     first: dict[str, int] = {}
-    for position in np.flatnonzero(whole).tolist():
-        first.setdefault(contents[position], position)
+    for name, position in zip(index["sha256"].take(pa.array(there)).to_pylist(), there.tolist(), strict=True):
+        first.setdefault(name, position)
     ends = set()
-    for position in np.flatnonzero(gone).tolist():
-        stone = stones.get(contents[position])
+    for position, stone in zip(positions.tolist(), lost, strict=True):
         for other, _ in stone.pairs if stone else ():
             if first.get(other, position) != position:
                 ends.add((min(position, first[other]), max(position, first[other])))
@@ -136,10 +145,13 @@ def _recorded(index: pa.Table, gone: np.ndarray, stones: dict[str, Tombstone], w
 def _barred(details: np.ndarray, index: pa.Table, gone: np.ndarray) -> np.ndarray:
     """Which pictures show just what was withdrawn."""
     by_hand = np.asarray(index["withdrawn"].to_numpy(), bool) & (details["width"] > 0)
-    shown = {bytes(each) for each in details["pixels"][by_hand]}
-    if not shown:
-        return np.zeros(len(details), bool)
-    return np.array([width > 0 and bytes(each) in shown for width, each in details[["width", "pixels"]]], bool) & ~gone
+    if not by_hand.any():
+        return by_hand
+    # The first that shows the same: of what was withdrawn it is one that was, as those come first here.
+    order = np.argsort(~by_hand, kind="stable")
+    barred = np.empty(len(details), bool)
+    barred[order] = by_hand[order][grouping.founders(details["pixels"][order])]
+    return barred & (details["width"] > 0) & ~gone
 
 
 def _pairs_table(index: pa.Table, pairs: np.ndarray) -> pa.Table:

@@ -7,6 +7,7 @@ Otherwise the two belong together (other colours, a crop, turned, mirrored) and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,6 +26,7 @@ VERIFY = Algorithm(
 )  # fmt: skip
 LARGE = 128  # px: the shorter side from which corners are looked for
 _BLOCK = 4096  # images whose earlier neighbours are searched at a time
+_SOME = 1024  # of them in a task: their thumbnails are sent along
 _FAR = 0.5  # of correlation: what lacks more than that is not moved about
 _STRETCH = 1.06  # how much more one side may be scaled than the other; whole pixels are added to it
 _SQUASHED = 1.4  # the same for photographs, which are told by more: many of CIFAR-10's known pairs are squashed
@@ -73,29 +75,33 @@ class Look(NamedTuple):
     corners: np.ndarray | None = None
 
 
+Thumbs = Callable[[np.ndarray], np.ndarray]
+"""The thumbnails (M, 32, 32, 3) at positions (M,)."""
 Candidate = tuple[Look, Look, int, int]
 """The earlier picture, the later one, the orientation of the later, and the bits between them."""
 
 
 def candidates(
-    hashes: np.ndarray, thumbs: np.ndarray, since: int, radius: int, drawn: np.ndarray | None = None
+    hashes: np.ndarray, thumbs: Thumbs, since: int, radius: int, drawn: np.ndarray | None = None
 ) -> np.ndarray:
     """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
-    ``hashes`` (N, 32) and the ``thumbs`` of those from ``since`` on.  Up to the block that image search.FLAT lies in
-    every one is looked at; the later ones look into lists that the first images have laid out for good, so that no
-    pair ever changes.  With ``drawn`` (N,) only pairs of which one is a drawing.
+    ``hashes`` (N, 32); ``thumbs`` are asked for from ``since`` on, a block at a time.  Up to the block that image
+    search.FLAT lies in every one is looked at; the later ones look into lists that the first images have laid out for
+    good, so that no pair ever changes.  With ``drawn`` (N,) only pairs of which one is a drawing.
     """
     edges = [since, *range((since // _BLOCK + 1) * _BLOCK, len(hashes), _BLOCK), len(hashes)]
     blocks = [(start, end) for start, end in pairwise(edges) if start < end]
     # By where a block begins, whole or not: how many images there are so far must not decide how it is searched.
     exact = [(start, end) for start, end in blocks if start // _BLOCK * _BLOCK < search.FLAT]
     flags = np.ones(len(hashes), bool) if drawn is None else drawn
-    tasks = [[(hashes[:end], thumbs[start - since : end - since], start, flags[:end])] for start, end in exact]
-    found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts] if tasks else []
+    tasks = ([(hashes[:end], thumbs(np.arange(start, end)), start, flags[:end])]
+             for first, last in exact for start in range(first, last, _SOME)
+             for end in [min(last, start + _SOME)])  # fmt: skip
+    found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts]
     rest = blocks[len(exact) :]
     if rest:
-        found += _far(hashes, thumbs, since, rest, radius, flags)
+        found += _far(hashes, thumbs, rest, radius, flags)
     return np.concatenate(found) if found else np.empty(0, CANDIDATE)
 
 
@@ -121,9 +127,7 @@ def _within(
     return search.gathered(parts)
 
 
-def _far(
-    hashes: np.ndarray, thumbs: np.ndarray, since: int, blocks: list[tuple[int, int]], radius: int, drawn: np.ndarray
-) -> list:
+def _far(hashes: np.ndarray, thumbs: Thumbs, blocks: list[tuple[int, int]], radius: int, drawn: np.ndarray) -> list:
     """The same past FLAT: the own block is looked at whole, what lies before it by lists."""
     lists = search.Lists(hashes[: search.FLAT])
     added, found = 0, []
@@ -131,7 +135,7 @@ def _far(
         block = start // _BLOCK * _BLOCK  # blocks lie where they lie, however many images come at once
         lists.add(hashes[added:block])
         added = max(added, block)
-        queries = fingerprints.all_hashes(thumbs[start - since : end - since])
+        queries = fingerprints.all_hashes(thumbs(np.arange(start, end)))
         own = _within(queries, hashes[block:end], radius, drawn[start:end], drawn[block:end])
         before = lists.within(queries.reshape(-1, hashes.shape[1]), radius)
         before = before.where(drawn[before.a] | drawn[start:end][before.b % (end - start)])

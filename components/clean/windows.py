@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,7 @@ SEARCHES = tuple(
     (number, way) for number, (one, other) in enumerate(COMBINATIONS) for way in range(2 if one or other else 8)
 )
 """Combinations, and the orientations of the later picture in which each is tried: parts are not turned."""
+_BY_WINDOW = sorted(SEARCHES, key=lambda each: COMBINATIONS[each[0]][0])
 _WAVES = 6  # frequencies each way: more of them would bear less shift
 _UNIT = 127  # length of a vector: products of two add up exactly in float32, whatever the order
 _NEAR = 0.86  # cosine from which two windows look alike
@@ -53,9 +55,13 @@ _SIGNS = 9  # a bucket's name; with more a true pair is lost more often, with fe
 _FAINT = 4  # of them may differ
 _POWERS = 1 << np.arange(_SIGNS)
 _LONGEST = np.lexsort((np.arange(_WAVES**2 - 1), _WEIGHTS))[:_SIGNS]
-_SOME = 4096  # pictures described at a time
+_SOME = 1024  # pictures described at a time
 _FEW = 512  # pairs laid on each other at a time: they stay in the cache
-_BLOCK = 32_768  # later pictures searched for at a time
+_BLOCK = 32_768  # later pictures searched for at a time: their pairs are in memory
+_MOST = 131_072  # vectors that a worker gets at a time
+_ROWS = 256  # later vectors in a product: it stays in the cache
+Waves = Callable[[np.ndarray, int], np.ndarray]
+"""The waves, int8 (N, waves), of a window of the pictures whose windows lie at some places (N,)."""
 
 
 def records(thumbs: np.ndarray) -> np.ndarray:
@@ -85,97 +91,155 @@ def _sampled(window: tuple[float, float]) -> np.ndarray:
 
 
 def candidates(
-    seen: np.ndarray, thumbs: Callable[[np.ndarray], np.ndarray], large: np.ndarray, since: int
+    places: np.ndarray, waves: Waves, grey: Callable[[np.ndarray], np.ndarray], large: np.ndarray, since: int
 ) -> np.ndarray:
     """NEAR pairs a < b with b >= ``since`` that also fit roughly, each once in an orientation of b, sorted.
 
-    ``seen`` (N,) has the RECORD of every picture; ``thumbs`` gives the thumbnails (M, 32, 32, 3) at positions (M,).
-    Two that are ``large`` (N,) need not fit roughly: corners will tell, also through a frame.
+    ``places`` (N,) says where the windows of each picture lie, -1 for one that is not searched for: ``waves`` gives
+    them, and ``grey`` the rough.shrunk luma (M, 16, 16) at positions (M,).  Two that are ``large`` (N,) need not fit
+    roughly: corners will tell, also through a frame.
     """
-    pictures = np.flatnonzero(~seen["drawn"])
+    pictures = np.flatnonzero(places >= 0)
     first = int(np.searchsorted(pictures, since))
-    if first == len(pictures):
-        return np.empty(0, NEAR)
-    waves = seen["waves"][pictures]
-    tasks = []
-    for number, way in SEARCHES:
-        one, other = COMBINATIONS[number]
-        tasks.append([(waves[:, one], _turned(waves[first:], other, way), number, way)])
-    pairs = np.concatenate([part for parts in parallel.ordered(near, tasks) for part in parts])
+    parts = [np.empty(0, NEAR)]
+    for start in range(first, len(pictures), _BLOCK):
+        pairs = _best(_searched(places[pictures[: start + _BLOCK]], waves, start))
+        pairs["a"], pairs["b"] = pictures[pairs["a"]], pictures[pairs["b"]]
+        corners = large[pairs["a"]] & large[pairs["b"]]
+        corners[~corners] = _fitting(pairs[~corners], grey)
+        parts.append(pairs[corners])
+    found = np.concatenate(parts)
+    return found[np.lexsort((found["orientation"], found["b"], found["a"]))]
+
+
+def _searched(places: np.ndarray, waves: Waves, start: int) -> np.ndarray:
+    """NEAR pairs of numbers of ``places``, each b from ``start`` on, as often as they are found."""
+    tasks = ([task] for task in _tasks(places, waves, start))
+    return np.concatenate([np.empty(0, NEAR), *(part for parts in parallel.ordered(near, tasks) for part in parts)])
+
+
+def _best(pairs: np.ndarray) -> np.ndarray:
+    """Each pair once for each orientation: where it is most alike."""
     order = np.lexsort((pairs["combination"], -pairs["likeness"], pairs["orientation"], pairs["b"], pairs["a"]))
     pairs = pairs[order]
     best = np.ones(len(pairs), bool)
     best[1:] = np.any([pairs[name][1:] != pairs[name][:-1] for name in ("a", "b", "orientation")], axis=0)
-    pairs = pairs[best]
-    pairs["a"], pairs["b"] = pictures[pairs["a"]], pictures[pairs["b"]]
-    corners = large[pairs["a"]] & large[pairs["b"]]
-    corners[~corners] = _fitting(pairs[~corners], thumbs)
-    return pairs[corners]
+    return pairs[best]
 
 
-def _turned(waves: np.ndarray, window: int, orientation: int) -> np.ndarray:
-    """The waves (N, waves) of ``window`` of pictures that are seen in ``orientation``."""
-    waves = waves[:, _MIRRORED[window] if orientation & 1 else window]
+class Task(NamedTuple):
+    """Some buckets of all vectors of a window, and a block of later vectors that are looked for in them."""
+
+    codes: np.ndarray
+    """int8 (R, waves), bucket by bucket."""
+    numbers: np.ndarray
+    """int32 (R,): whose they are, ascending in a bucket."""
+    edges: np.ndarray
+    """(buckets + 1,): where each bucket begins in ``codes``."""
+    block: np.ndarray
+    """int8 (M, waves): the later vectors, those of the numbers from ``start`` on."""
+    start: int
+    queue: np.ndarray
+    """Which of the block are looked for, bucket by bucket, ascending in each."""
+    ends: np.ndarray
+    """(buckets + 1,): where each bucket begins in ``queue``."""
+    combination: int
+    orientation: int
+
+
+def _tasks(places: np.ndarray, waves: Waves, start: int) -> Iterator[Task]:
+    """All searches for the numbers from ``start`` on; one window is in memory at a time."""
+    for one, searches in itertools.groupby(_BY_WINDOW, lambda each: COMBINATIONS[each[0]][0]):
+        codes = waves(places, one)
+        names = _named(codes)
+        order = np.argsort(names, kind="stable").astype(np.int32)
+        edges = np.searchsorted(names[order], np.arange(2**_SIGNS + 1))
+        codes = codes[order]
+        for number, way in searches:
+            other = COMBINATIONS[number][1]
+            block = _turned(waves(places[start:], _MIRRORED[other] if way & 1 else other), way)
+            looked = _buckets(block).astype(np.uint16).ravel()
+            queue = np.argsort(looked, kind="stable")
+            ends = np.searchsorted(looked[queue], np.arange(2**_SIGNS + 1))
+            queue = (queue >> _FAINT).astype(np.int32)
+            for some in _ranges(edges):
+                rows, ask = slice(edges[some.start], edges[some.stop]), slice(ends[some.start], ends[some.stop])
+                within = slice(some.start, some.stop + 1)
+                yield Task(
+                    codes[rows], order[rows], edges[within] - rows.start, block, start, queue[ask],
+                    ends[within] - ask.start, number, way,
+                )  # fmt: skip
+
+
+def _ranges(edges: np.ndarray) -> Iterator[slice]:
+    """Buckets that follow on each other, of about _MOST vectors together."""
+    low = 0
+    while low < len(edges) - 1:
+        high = max(low + 1, int(np.searchsorted(edges, edges[low] + _MOST, side="right")) - 1)
+        yield slice(low, high)
+        low = high
+
+
+def _turned(waves: np.ndarray, orientation: int) -> np.ndarray:
+    """The ``waves`` (N, waves) of a window, as they are of pictures that are seen in ``orientation``."""
     square = np.concatenate([np.zeros((len(waves), 1), np.int8), waves], axis=1).reshape(-1, _WAVES, _WAVES)
     turned = fingerprints.oriented(square, orientation).reshape(len(waves), -1)[:, 1:]
     return np.ascontiguousarray(turned.astype(np.int8))
 
 
-def _fitting(pairs: np.ndarray, thumbs: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _fitting(pairs: np.ndarray, grey: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Which of ``pairs`` fit when the one window is laid on the other, bool (N,)."""
     starts = np.stack([rough.between(WINDOWS[one], WINDOWS[other]) for one, other in COMBINATIONS])
-    ends, where = np.unique(np.concatenate([pairs["a"], pairs["b"]]), return_inverse=True)
-    small = rough.shrunk(thumbs(ends))
-    ones, others = where[: len(pairs)], where[len(pairs) :]
     fit = np.zeros(len(pairs), bool)
     for way in range(8):
         mine = np.flatnonzero(pairs["orientation"] == way)
         for start in range(0, len(mine), _FEW):
             some = mine[start : start + _FEW]
-            later = fingerprints.seen(small[others[some]], way)
-            fit[some] = rough.fits(small[ones[some]], later, starts[pairs["combination"][some]])
+            later = fingerprints.seen(grey(pairs["b"][some]), way)
+            fit[some] = rough.fits(grey(pairs["a"][some]), later, starts[pairs["combination"][some]])
     return fit
 
 
-def near(tasks: list[tuple[np.ndarray, np.ndarray, int, int]]) -> list[np.ndarray]:
-    """NEAR pairs of each (a window of all, one of the last of them, combination, orientation of these); pure."""
+def near(tasks: list[Task]) -> list[np.ndarray]:
+    """NEAR pairs of numbers a < b of each task, the vectors of which are alike; pure."""
     found = []
-    for one, other, number, way in tasks:
+    for task in tasks:
         parts = [np.empty(0, NEAR)]
-        for a, b, likeness in _alike(one, other, len(one) - len(other)):
+        for a, b, likeness in _alike(task):
             pairs = np.empty(len(a), NEAR)
             pairs["a"], pairs["b"], pairs["likeness"] = a, b, likeness
-            pairs["orientation"], pairs["combination"] = way, number
+            pairs["orientation"], pairs["combination"] = task.orientation, task.combination
             parts.append(pairs)
         found.append(np.concatenate(parts))
     return found
 
 
-def _alike(one: np.ndarray, other: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Positions a < b of vectors that are alike, and how much; ``other`` (M, waves) begins at position ``first``."""
-    names = ((one[:, _LONGEST] > 0) @ _POWERS).astype(np.uint16)
-    order = np.argsort(names, kind="stable")
-    edges = np.searchsorted(names[order], np.arange(2**_SIGNS + 1)).tolist()
-    codes = one[order].astype(np.float32)
-    for start in range(0, len(other), _BLOCK):
-        block = other[start : start + _BLOCK].astype(np.float32)
-        looked = _buckets(other[start : start + _BLOCK]).astype(np.uint16).ravel()
-        queue = np.argsort(looked, kind="stable")
-        ends = np.searchsorted(looked[queue], np.arange(2**_SIGNS + 1)).tolist()
-        queue >>= _FAINT
-        base = first + start
-        for bucket in range(2**_SIGNS):
-            low, high = edges[bucket], edges[bucket + 1]
-            high = low + int(order[low:high].searchsorted(base + len(block)))  # what came earlier
-            who = queue[ends[bucket] : ends[bucket + 1]]
-            if low == high or not len(who):
+def _alike(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Numbers a < b of vectors that are alike, and how much."""
+    codes, block = task.codes.astype(np.float32), task.block.astype(np.float32)
+    numbers, start = task.numbers.astype(np.int64), task.start
+    edges, ends = task.edges.tolist(), task.ends.tolist()
+    for bucket in range(len(edges) - 1):
+        low = edges[bucket]
+        for first in range(ends[bucket], ends[bucket + 1], _ROWS):
+            who = task.queue[first : min(first + _ROWS, ends[bucket + 1])]
+            high = low + int(numbers[low : edges[bucket + 1]].searchsorted(who[-1] + start))  # what came earlier
+            if low == high:
                 continue
             likeness = (block[who] @ codes[low:high].T).ravel()
             hits = (likeness >= _NEAR * _UNIT**2).nonzero()[0]
             if len(hits):
-                a, b = order[low + hits % (high - low)], who[hits // (high - low)] + base
+                a, b = numbers[low + hits % (high - low)], who[hits // (high - low)].astype(np.int64) + start
                 earlier = a < b
                 yield a[earlier], b[earlier], likeness[hits][earlier]
+
+
+def _named(vectors: np.ndarray) -> np.ndarray:
+    """The bucket, uint16 (N,), in which each vector lies."""
+    found = np.zeros(len(vectors), np.uint16)
+    for bit, wave in enumerate(_LONGEST.tolist()):
+        found |= (vectors[:, wave] > 0).astype(np.uint16) << bit
+    return found
 
 
 def _buckets(vectors: np.ndarray) -> np.ndarray:

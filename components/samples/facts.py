@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import mmap
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.base import algorithms as versions
 from components.base import files
 from components.base.algorithms import Algorithm
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ _MAGIC = b"stillroom facts 1\n"
 _HEAD = len(_MAGIC) + 16  # magic, rows (8 bytes), CRC-32 of keys and records (8 bytes)
 _MOST_SEGMENTS = 32  # small ones: then they become one
 _SMALL = 16 * 2**20  # bytes of records; what is larger stays as it is, so that no more than 512 MiB are ever merged
+_SOME = 65_536  # names made at a time
+_FAULTS = 256  # rows after which pages are let go of: the kernel maps 64 KiB around each that is not there
 
 
 def key(*parts: str) -> bytes:
@@ -39,6 +46,18 @@ def keys(names: Sequence[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(names), KEY)
 
 
+def image_keys(contents: pa.ChunkedArray, mattes: pa.ChunkedArray) -> np.ndarray:
+    """The names (type KEY) of images of these SHA-256 on these mattes: :func:`key` of each."""
+    import pyarrow.compute as pc  # here: who measures and trains has no use for it
+
+    named = np.empty(len(contents), KEY)
+    for start in range(0, len(contents), _SOME):
+        pairs = pc.binary_join_element_wise(contents.slice(start, _SOME), mattes.slice(start, _SOME), "|")
+        found = [hashlib.sha256(pair).digest() for pair in pairs.cast("binary").to_pylist()]
+        named[start : start + _SOME] = keys(found)
+    return named
+
+
 def rule(params: Mapping[str, object], *, algorithms: Sequence[Algorithm], dtype: np.dtype) -> str:
     """16 hex digits that change with ``params``, ``dtype`` and the versions of ``algorithms`` and their libraries."""
     deciding = [dict(params), dtype.descr, versions.digest(algorithms)]
@@ -46,19 +65,41 @@ def rule(params: Mapping[str, object], *, algorithms: Sequence[Algorithm], dtype
 
 
 class _Segment:
-    """One file.  Each has an index of its own, so that a store that grows sorts what is new and not all again."""
+    """One file.  Each has an index of its own, so that a store that grows sorts what is new and not all again.
 
-    def __init__(self, path: Path, names: np.ndarray, records: np.ndarray) -> None:
-        self.path, self.names, self.records = path, names, records
-        self._order = np.argsort(names.view("S32"), kind="stable")
-        self._texts = names.view("S32")[self._order]
+    The file is mapped: what was looked at is let go of again, lest a store of all pictures stays in memory.
+    """
+
+    def __init__(self, path: Path, mapped: mmap.mmap, rows: int, dtype: np.dtype) -> None:
+        self.path, self._mapped = path, mapped
+        blob = np.frombuffer(mapped, np.uint8)
+        middle = _HEAD + rows * KEY.itemsize
+        self.names, self.records = blob[_HEAD:middle].view(KEY), blob[middle:].view(dtype)
+        heads = self._heads(self.names)
+        order = np.argsort(heads, kind="stable")
+        self._sorted = heads[order]
+        self._order = order.astype(np.uint32 if rows < 2**32 else np.int64)
+        same = np.flatnonzero(self._sorted[1:] != self._sorted[:-1])
+        self._longest = int(np.diff(np.concatenate([[-1], same, [rows - 1]])).max())
+        self.let_go()
+
+    @staticmethod
+    def _heads(names: np.ndarray) -> np.ndarray:
+        """The first 8 bytes of each name as a number: two of a million names hardly ever share them."""
+        return np.ascontiguousarray(names.view(np.uint64).reshape(-1, KEY.itemsize // 8)[:, 0])
 
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """The place of each key of ``wanted`` (type KEY), int64, -1 where it is not here."""
-        # S drops zeros at the end: the comparison below is of all 32 bytes.
-        at = np.minimum(np.searchsorted(self._texts, wanted.view("S32")), len(self._texts) - 1)
-        found = self._order[at]
-        return np.where(self.names[found] == wanted, found, -1)
+        at = np.searchsorted(self._sorted, self._heads(wanted))
+        found = np.full(len(wanted), -1, np.int64)
+        for step in range(self._longest):  # names that share their heads lie side by side
+            place = self._order[np.minimum(at + step, len(self._order) - 1)].astype(np.int64)
+            found = np.where(self.names[place] == wanted, place, found)
+        return found
+
+    def let_go(self) -> None:
+        """Give back the memory of the pages that were looked at; the file still has them."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class Store:
@@ -68,6 +109,7 @@ class Store:
         self._folder = folder / kind / rule
         self.dtype = np.dtype(dtype)
         self._segments: list[_Segment] = []
+        self._looked = 0
         if self._folder.is_dir():
             files.sweep(self._folder)
             for path in sorted(self._folder.glob("*.facts")):
@@ -88,16 +130,34 @@ class Store:
         for segment, start in zip(self._segments, self._starts.tolist(), strict=True):
             at = segment.find(wanted)
             found = np.where((found < 0) & (at >= 0), start + at, found)
+            self._looked_at(len(wanted))
         return found
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """The records at ``positions`` (from ``find``, none of them -1)."""
         out = np.empty(len(positions), self.dtype)
+        for segment, mine, rows in self._read(positions):
+            out[mine] = segment.records[rows]
+        return out
+
+    def column(self, positions: np.ndarray, name: str, part: int | None = None) -> np.ndarray:
+        """Field ``name``, or ``part`` of it, of each record at ``positions``: the rest of a record is not copied."""
+        kind, shape = self.dtype[name].base, self.dtype[name].shape[0 if part is None else 1 :]
+        out = np.empty((len(positions), *shape), kind)
+        for segment, mine, rows in self._read(positions):
+            values = segment.records[name] if part is None else segment.records[name][:, part]
+            out[mine] = values[rows]
+        return out
+
+    def _read(self, positions: np.ndarray) -> Iterator[tuple[_Segment, np.ndarray, np.ndarray]]:
+        """For some of ``positions`` at a time their segment, their places in ``positions`` and in the segment."""
         which = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(which):
-            mine = which == number
-            out[mine] = self._segments[number].records[positions[mine] - self._starts[number]]
-        return out
+            mine, segment = np.flatnonzero(which == number), self._segments[number]
+            for start in range(0, len(mine), _FAULTS):
+                some = mine[start : start + _FAULTS]
+                yield segment, some, positions[some] - self._starts[number]
+                self._looked_at(len(some))
 
     def stream(self, positions: np.ndarray, most: int) -> Iterator[np.ndarray]:
         """The records at ``positions``, in that order, at most ``most`` at a time; uncopied where they follow on."""
@@ -112,6 +172,7 @@ class Store:
             first = int(run[0] - self._starts[number])
             for at in range(first, first + len(run), most):
                 yield self._segments[number].records[at : min(at + most, first + len(run))]
+                self._looked_at(min(most, first + len(run) - at))
 
     def add(self, names: np.ndarray, records: np.ndarray) -> None:
         """Keep ``records`` under ``names`` (type KEY); what is known already is left as it is."""
@@ -164,16 +225,35 @@ class Store:
         return path
 
     def _open(self, path: Path) -> None:
-        blob = np.memmap(path, np.uint8, "r") if path.stat().st_size > _HEAD else np.empty(0, np.uint8)
-        head = blob[:_HEAD].tobytes()
-        rows, crc = (int.from_bytes(head[at : at + 8], "little") for at in (len(_MAGIC), len(_MAGIC) + 8))
-        whole = head.startswith(_MAGIC) and len(blob) == _HEAD + rows * (KEY.itemsize + self.dtype.itemsize)
-        if not whole or zlib.crc32(blob[_HEAD:].data) != crc:
+        rows = self._rows(path)
+        if not rows:
             log.warning("%s: damaged; what it held is computed again", path.name)
             path.unlink(missing_ok=True)
             return
-        middle = _HEAD + rows * KEY.itemsize
-        self._segments.append(_Segment(path, blob[_HEAD:middle].view(KEY), blob[middle:].view(self.dtype)))
+        with path.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._segments.append(_Segment(path, mapped, rows, self.dtype))
+
+    def _rows(self, path: Path) -> int:
+        """How many rows the segment at ``path`` has; 0 when it is not whole."""
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+            rows, wanted = (int.from_bytes(head[at : at + 8], "little") for at in (len(_MAGIC), len(_MAGIC) + 8))
+            size = _HEAD + rows * (KEY.itemsize + self.dtype.itemsize)
+            if not head.startswith(_MAGIC) or path.stat().st_size != size:
+                return 0
+            crc = 0
+            while block := stream.read(2**20):
+                crc = zlib.crc32(block, crc)
+        return rows if crc == wanted else 0
+
+    def _looked_at(self, rows: int) -> None:
+        """Count the rows that were read, and let go of what is mapped when it may have become much."""
+        self._looked += rows
+        if self._looked >= _FAULTS:
+            for each in self._segments:
+                each.let_go()
+            self._looked = 0
 
     def _place(self) -> None:
         """Note at which position each segment begins."""

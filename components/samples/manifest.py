@@ -100,12 +100,18 @@ def table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
     """``columns`` as a table of exactly ``schema``."""
     if list(columns) != schema.names:
         raise ValueError(f"columns {list(columns)}, wanted {schema.names}")
-    made = pa.table({name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema)
+    made = pa.table({name: _column(values, schema.field(name).type) for name, values in columns.items()}, schema)
     made.validate()
     for field in schema:
         if not field.nullable and made[field.name].null_count:
             raise ValueError(f"column {field.name} has missing values")
     return made
+
+
+def _column(values: Sequence[Any] | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):  # pa.array would make an object of each value first
+        return values.cast(kind)
+    return pa.array(values, kind)
 
 
 def rows(records: Sequence[Row], schema: pa.Schema) -> pa.Table:

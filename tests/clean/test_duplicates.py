@@ -37,18 +37,18 @@ def test_candidates_are_the_same_at_once_and_in_steps(flat, monkeypatch):
     monkeypatch.setattr(verify, "_BLOCK", 8)
     monkeypatch.setattr(parallel, "workers", lambda: 1)
     hashes, thumbs = prints(crowd(61))
-    whole = verify.candidates(hashes, thumbs, 0, 64)
+    whole = verify.candidates(hashes, thumbs.__getitem__, 0, 64)
     assert len(whole) > 60 and set(whole["orientation"].tolist()) >= {0, 1}
     for cut in (5, 16, 17, 40, 60):
-        early = verify.candidates(hashes[:cut], thumbs[:cut], 0, 64)
-        late = verify.candidates(hashes, thumbs[cut:], cut, 64)
+        early = verify.candidates(hashes[:cut], thumbs.__getitem__, 0, 64)
+        late = verify.candidates(hashes, thumbs.__getitem__, cut, 64)
         np.testing.assert_array_equal(np.sort(np.concatenate([early, late])), np.sort(whole))
 
 
 def test_a_candidate_comes_in_its_nearest_orientation():
     array = pixels(1, 48)
     hashes, thumbs = prints([array, np.ascontiguousarray(array[::-1])])
-    (found,) = verify.candidates(hashes, thumbs, 0, 64)
+    (found,) = verify.candidates(hashes, thumbs.__getitem__, 0, 64)
     assert (found["a"], found["b"], fingerprints.ORIENTATIONS[found["orientation"]]) == (0, 1, "flip turn 180")
 
 
@@ -144,7 +144,7 @@ def test_the_same_images_have_the_same_candidates_in_however_many_goes_they_came
     hashes = fingerprints.hashes(thumbs)
 
     def found(*goes):
-        parts = [verify.candidates(hashes[:end], thumbs[start:end], start, 118) for start, end in pairwise(goes)]
+        parts = [verify.candidates(hashes[:end], thumbs.__getitem__, start, 118) for start, end in pairwise(goes)]
         return sorted(np.concatenate(parts)[["a", "b", "orientation", "distance"]].tolist())
 
     once = found(0, 300)

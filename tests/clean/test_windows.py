@@ -6,7 +6,7 @@ from data_fixtures import pixels
 from PIL import Image
 
 from components.base import parallel
-from components.clean import alignment, fingerprints, verify, windows
+from components.clean import alignment, fingerprints, rough, verify, windows
 from components.clean.verify import Look, Rule
 
 AUTO = Rule(max_distance="auto", max_difference=0.06, min_correlation="auto", min_inliers=12)
@@ -36,8 +36,11 @@ def thumbs(pictures):
 
 def found(pictures, *, since=0, large=False):
     shown = thumbs(pictures)
-    flags = np.full(len(shown), large)
-    pairs = windows.candidates(windows.records(shown), lambda positions: shown[positions], flags, since)
+    flags, records, grey = np.full(len(shown), large), windows.records(shown), rough.shrunk(shown)
+    places = np.where(records["drawn"], -1, np.arange(len(shown)))
+    pairs = windows.candidates(
+        places, lambda at, window: records["waves"][at, window], lambda positions: grey[positions], flags, since
+    )
     return {(int(a), int(b), int(way)) for a, b, way in pairs[["a", "b", "orientation"]].tolist()}
 
 

@@ -67,6 +67,17 @@ def test_keys_that_end_in_zeros_are_told_apart(tmp_path):
     assert store.find(facts.keys([b"\1\1" + bytes(30)])).tolist() == [-1]
 
 
+def test_a_field_is_read_without_the_rest_of_its_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "_FAULTS", 3)  # what is mapped is let go of all the time
+    store = opened(tmp_path)
+    for first in (0, 10):
+        store.add(names(*range(first, first + 10)), records(*range(first, first + 10)))
+    at = store.find(names(3, 17, 0, 9, 12, 5, 6))
+    assert store.column(at, "width").tolist() == [3, 17, 0, 9, 12, 5, 6]
+    assert store.column(at, "thumb", 1).tolist() == [[n, n] for n in (3, 17, 0, 9, 12, 5, 6)]
+    np.testing.assert_array_equal(store.take(at)["thumb"][:, 1], store.column(at, "thumb", 1))
+
+
 def test_many_small_segments_become_one_and_nothing_is_lost(tmp_path):
     store = opened(tmp_path)
     for number in range(40):
