@@ -185,33 +185,33 @@ class Store:
         self._place()
         small = [number for number, segment in enumerate(self._segments) if segment.records.nbytes < _SMALL]
         if len(small) > _MOST_SEGMENTS:
-            self._rewrite([small], np.ones(len(self), bool))
+            self._rewrite({tuple(small): None})
 
     def forget(self, names: np.ndarray) -> int:
         """Remove the facts of ``names`` from the disk; how many there were."""
         gone = self.find(names)
         gone = gone[gone >= 0]
+        which = np.searchsorted(self._starts, gone, side="right") - 1
         if len(gone):
-            stays = np.ones(len(self), bool)
-            stays[gone] = False
-            touched = np.unique(np.searchsorted(self._starts, gone, side="right") - 1)
-            self._rewrite([[number] for number in touched.tolist()], stays)
+            self._rewrite({(n,): gone[which == n] - self._starts[n] for n in np.unique(which).tolist()})
         return len(gone)
 
-    def _rewrite(self, groups: list[list[int]], stays: np.ndarray) -> None:
-        """Make one segment of each of ``groups``, of those records that stay."""
-        made, old, names = [], set(), self.names
-        for numbers in groups:
-            rows = np.concatenate([self._starts[n] + np.arange(len(self._segments[n].names)) for n in numbers])
-            rows = rows[stays[rows]]
-            if len(rows):
-                made.append(self._write(names[rows], self.take(rows)))
-            old |= set(numbers)
-        gone = {self._segments[number].path for number in old} - set(made)
+    def _rewrite(self, groups: Mapping[tuple[int, ...], np.ndarray | None]) -> None:
+        """Make one segment of each of ``groups``, without the rows that are named; the others are not looked at."""
+        made, old = [], {number for numbers in groups for number in numbers}
+        for numbers, gone in groups.items():
+            segments = [self._segments[number] for number in numbers]
+            names, records = (np.concatenate([getattr(segment, what) for segment in segments])
+                              for what in ("names", "records"))  # fmt: skip
+            if gone is not None:
+                names, records = np.delete(names, gone), np.delete(records, gone)
+            if len(names):
+                made.append(self._write(names, records))
+        left = {self._segments[number].path for number in old} - set(made)
         self._segments = [segment for number, segment in enumerate(self._segments) if number not in old]
         for path in made:
             self._open(path)
-        for path in gone:
+        for path in left:
             path.unlink(missing_ok=True)
         self._place()
 

@@ -87,6 +87,21 @@ def test_many_small_segments_become_one_and_nothing_is_lost(tmp_path):
     assert found.take(found.find(names(*range(40))))["width"].tolist() == list(range(40))
 
 
+def test_four_times_as_many_facts_take_four_times_the_writing(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "_SMALL", 60 * KIND.itemsize)  # what has 60 facts is not merged again
+    written = []
+    write = facts.Store._write
+    monkeypatch.setattr(facts.Store, "_write", lambda store, *both: written.append(len(both[0])) or write(store, *both))
+    rows = []
+    for adds in (60, 240):
+        store, before = opened(tmp_path / str(adds)), sum(written)
+        for number in range(adds):
+            store.add(names(2 * number, 2 * number + 1), records(1, 2))
+        rows.append(sum(written) - before)
+        assert len(store) == 2 * adds and (store.find(names(*range(2 * adds))) >= 0).all()
+    assert rows[1] < 6 * rows[0]
+
+
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "foreign"])
 def test_a_damaged_segment_is_dropped_and_the_others_stay(tmp_path, harm):
     store = opened(tmp_path)
