@@ -34,7 +34,7 @@ KEPT = ".stillroom/benchmarks/refresh"
 SCRIPTS = {
     "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "looks": ["CIFAR"], "decode": [],
     "loader": ["CIFAR"],
-    "refresh": ["CIFAR", "--keep", KEPT], "rows": [], "splits": [KEPT], "scale": [KEPT],
+    "recall": ["CIFAR", "12000"], "refresh": ["CIFAR", "--keep", KEPT], "rows": [], "splits": [KEPT], "scale": [KEPT],
     "status": ["CIFAR"], "fetch": ["CIFAR"], "urls": [],
     "train": ["--rounds", "3", "--quality", "60", "--seeds", "0", "1", "2", *PACK], "step": [],
     "ranks": ["--rounds", "3"], "sampling": ["models/candidate", *PACK[1::2]], "footprint": [],

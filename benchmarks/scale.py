@@ -27,12 +27,13 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from components.clean import search
+from components.base import parallel
+from components.clean import lists, search, windows
 from components.decode import images
 
 COUNTS = (10**6, 10**8, 10**9)
 RADIUS = 40  # bits of 256: only the work matters here, and it hardly depends on this
-ORIENTATIONS = 8  # queries for each image
+MILLION = 1  # the level at which a million codes are searched
 SETTLED = ("look", "collect", "clean", "resize", "split")
 DAY = 86_400
 NIGHT = 8 * 3600
@@ -63,10 +64,10 @@ def main() -> None:
     rates["encoded"] = pc.sum(index.filter(pc.equal(index["source"], "old"))["size"]).as_py()
     print(f"Inputs: a core-hour {inputs.core_hour:g}, 1e9 bytes for a month {inputs.gigabyte_month:g}, "
           f"a machine of {inputs.cores} cores and {inputs.memory / 1e9:.0f} GB.\n")  # fmt: skip
-    start, lists, decode, photo = _starts(), _search(), *_decoding()
+    start, found, decode, photo = _starts(), _search(), *_decoding()
     md5 = _seconds(lambda: hashlib.md5(bytes(10**8), usedforsecurity=False).digest()) / 1e8
-    _print_rates(rates, start, lists, decode, photo, md5)
-    _print_scale(rates, start, lists, decode, photo, md5, inputs)
+    _print_rates(rates, start, found, decode, photo, md5)
+    _print_scale(rates, start, found, decode, photo, md5, inputs)
     print(f"\n{peers.machine()}")
 
 
@@ -81,15 +82,23 @@ def _starts() -> dict[str, float]:
 
 
 def _search() -> dict[str, float]:
-    """CPU seconds of the search: ``look`` for one code against one code, exactly; ``probe`` the same in lists."""
+    """CPU seconds of the search: ``look`` for one code against one code, exactly, ``probe`` the same in the lists of a
+    million codes, and ``window`` for one photograph against one before it among the first 100,000."""
+    parallel.ordered = lambda work, batches, **_: map(work, batches)  # in this process, so that all of it is counted
     rng = np.random.default_rng(0)
-    codes = rng.integers(0, 256, (400_000, 32), np.uint8)
+    codes = rng.integers(0, 256, (10**6, 32), np.uint8)
     queries = codes[:512]
     exact = _seconds(lambda: search.within(queries, codes[:100_000], RADIUS)) / (len(queries) * 100_000)
-    lists = search.Lists(codes[:100_000])
-    lists.add(codes)
-    probing = _seconds(lambda: lists.within(queries, RADIUS)) / (len(queries) * len(codes))
-    return {"look": exact, "probe": probing}
+    middles = lists.centres(codes, MILLION)
+    (where,) = lists.nearest([(codes, middles)])
+    (looked,) = lists.asked([(queries, middles)])
+    every = lists.Lists(codes, where[:, 0], len(middles), np.arange(len(codes)))
+    probing = _seconds(lambda: [lists.within([task], radius=RADIUS)
+                                for task in every.tasks(queries, looked, np.arange(len(queries)))])  # fmt: skip
+    count, new = 60_000, 4_096
+    waves = rng.normal(0, 127 / 35**0.5, (count, *windows.RECORD["waves"].shape)).round().astype(np.int8)
+    by_windows = _seconds(lambda: windows._searched(np.arange(count), lambda at, one: waves[at, one], count - new, 0))
+    return {"look": exact, "probe": probing / (len(queries) * len(codes)), "window": by_windows / (new * count)}
 
 
 def _decoding() -> tuple[float, int]:
@@ -112,7 +121,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _print_rates(
-    rates: dict, start: dict[str, float], lists: dict[str, float], decode: float, photo: int, md5: float
+    rates: dict, start: dict[str, float], found: dict[str, float], decode: float, photo: int, md5: float
 ) -> None:
     count = rates["images"]
     print(f"| rate, measured on {count:,} images of {rates['encoded'] / count:,.0f} bytes | |\n|---|---|")
@@ -124,8 +133,9 @@ def _print_rates(
     worst, held = _worst(rates, start)
     print(f"| memory of the greediest stage ({worst}), bytes an image | {held:,.0f} |")
     print(f"| decode a photograph of 0.2 megapixels ({photo:,} bytes), CPU µs | {1e6 * decode:,.0f} |")
-    print(f"| compare two codes of 256 bits, exact / in lists, CPU ns | {1e9 * lists['look']:.2f} / "
-          f"{1e9 * lists['probe']:.3f} |")  # fmt: skip
+    print(f"| compare two codes of 256 bits, exact / in the lists of a million, CPU ns | {1e9 * found['look']:.2f} / "
+          f"{1e9 * found['probe']:.3f} |")  # fmt: skip
+    print(f"| compare two photographs by windows, CPU ns | {1e9 * found['window']:.1f} |")
     print(f"| hash for DVC (MD5), CPU s for 1e9 bytes | {1e9 * md5:.1f} |\n")
 
 
@@ -136,11 +146,10 @@ def _worst(rates: dict, start: dict[str, float]) -> tuple[str, float]:
 
 
 def _print_scale(
-    rates: dict, start: dict[str, float], lists: dict[str, float], decode: float, photo: int, md5: float, inputs: Inputs
+    rates: dict, start: dict[str, float], found: dict[str, float], decode: float, photo: int, md5: float, inputs: Inputs
 ) -> None:
     count = rates["images"]
-    exact = min(count, search.FLAT)
-    searched = lists["look"] * ORIENTATIONS * exact**2 / 2 / count  # CPU s an image that the search took there
+    searched = _searching(0, count, found) / count  # CPU s an image that the search took there
     small = {name: max(0.0, rates["seconds"][name] - start["seconds"]) / count for name in SETTLED}
     each = {
         "read and clean": small["look"] + small["collect"] + max(0, small["clean"] - searched) + decode,
@@ -153,7 +162,7 @@ def _print_scale(
     columns: list[dict[str, str]] = []
     for total in COUNTS:
         hours = {name: seconds * total / 3600 for name, seconds in each.items()}
-        hours["search for duplicates"] = _searching(total, lists) / 3600
+        hours["search for duplicates"] = _searching(0, total, found) / 3600
         hours["DVC's hashing"] = md5 * (raw + derived) * total / 3600
         cpu, kept = sum(hours.values()), (raw + derived) * total
         spread = cpu / inputs.cores
@@ -162,7 +171,7 @@ def _print_scale(
             "share of the search": f"{hours['search for duplicates'] / cpu:.0%}",
             f"first build on {inputs.cores} cores, perfectly spread": _days(spread * 3600),
             "split, which is one process": _days(each["split"] * total),
-            "refresh with 1 % new, core-hours": _number(_refresh(total, each, lists, md5, raw + derived)),
+            "refresh with 1 % new, core-hours": _number(_refresh(total, each, found, md5, raw + derived)),
             "data/raw": _bytes(raw * total), "everything derived from it": _bytes(derived * total),
             "memory of the greediest stage": f"{_bytes(held * total)} ({held * total / inputs.memory:,.1f} machines)",
             "first build, price": _number(cpu * inputs.core_hour),
@@ -172,19 +181,22 @@ def _print_scale(
     print(f"|---{'|---' * len(COUNTS)}|")
     for name in columns[0]:
         print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
-    _print_limits(each, lists, md5 * (raw + derived), held, inputs)
+    _print_limits(each, found, md5 * (raw + derived), held, inputs)
 
 
 def _print_limits(
-    each: dict[str, float], lists: dict[str, float], hashing: float, held: float, inputs: Inputs
+    each: dict[str, float], found: dict[str, float], hashing: float, held: float, inputs: Inputs
 ) -> None:  # fmt: skip
     """What breaks, in order: the number of images at which each part takes a night, or more than there is."""
-    pairs = lists["probe"] * ORIENTATIONS
+    night = inputs.cores * NIGHT
     limits = {
         f"memory of the greediest stage is {inputs.memory / 1e9:.0f} GB": inputs.memory / held if held else math.inf,
-        "search, in one process: a first build takes a night": math.sqrt(2 * NIGHT / pairs),
-        "search, in one process: a refresh with 1 % new takes a night": math.sqrt(100 * NIGHT / pairs),
-        "search takes as long as all else together": 2 * sum(each.values()) / pairs,
+        f"search on {inputs.cores} cores: a first build takes a night":
+            _reached(lambda total: _searching(0, total, found) >= night),
+        f"search on {inputs.cores} cores: a refresh with 1 % new takes a night":
+            _reached(lambda total: _searching(total * 99 // 100, total, found) >= night),
+        "search takes as long as all else together":
+            _reached(lambda total: _searching(0, total, found) >= total * sum(each.values())),
         "DVC, in one process: hashing a first build takes a night": NIGHT / hashing,
         "split, in one process, takes a night": NIGHT / each["split"] if each["split"] else math.inf,
         f"clean and resize take a night on {inputs.cores} cores":
@@ -196,20 +208,29 @@ def _print_limits(
         print(f"| {name} | {float(f'{reached:.2g}'):,.0f} |")
 
 
-def _searching(total: int, lists: dict[str, float]) -> float:
-    """CPU seconds to find the pairs among ``total`` images that arrive one after the other."""
-    exact = min(total, search.FLAT)
-    flat = lists["look"] * ORIENTATIONS * exact**2 / 2
-    return flat + lists["probe"] * ORIENTATIONS * (total**2 - exact**2) / 2
+def _reached(enough: Callable[[int], bool]) -> float:
+    """The number of images from which it is ``enough``, to two digits."""
+    return next((digits * 10**zeros for zeros in range(3, 12) for digits in range(10, 100)
+                 if enough(digits * 10**zeros)), math.inf)  # fmt: skip
 
 
-def _refresh(total: int, each: dict[str, float], lists: dict[str, float], md5: float, size: float) -> float:
+def _searching(first: int, total: int, found: dict[str, float]) -> float:
+    """CPU seconds to find the pairs of photographs that come after ``first`` others, up to ``total``.
+
+    The share of the earlier ones that are compared halves with each level (components/clean/windows.py).
+    """
+    return sum(
+        found["window"] / 2 ** max(level + 1, 0) * (end**2 - start**2) / 2
+        for level, start, end in lists.levels(first, total)
+    )
+
+
+def _refresh(total: int, each: dict[str, float], found: dict[str, float], md5: float, size: float) -> float:
     """Core-hours when one image in a hundred is new: its own work, its search, and the hashing of new files."""
-    new = total / 100
-    probing = lists["probe" if total > search.FLAT else "look"] * ORIENTATIONS * total * new
+    new = total // 100
     settled = each["split"] * total  # decided over all places again
-    work = (each["read and clean"] + each["scale and pack"]) * new + settled + probing + md5 * size * new
-    return work / 3600
+    work = (each["read and clean"] + each["scale and pack"]) * new + settled + md5 * size * new
+    return (work + _searching(total - new, total, found)) / 3600
 
 
 def _number(value: float) -> str:

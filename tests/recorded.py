@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from components.base.algorithms import Algorithm
-from components.clean import alignment, embedding, fingerprints, keypoints, pairs, rough, search, verify, windows
+from components.clean import alignment, embedding, fingerprints, keypoints, lists, pairs, rough, search, verify, windows
 from components.decode import images
 from components.diffusion.objective import objective
 from components.distil import student
@@ -145,10 +145,18 @@ def _keypoints() -> Result:
 def _search() -> Result:
     codes, queries = noise("codes", 600, 2), noise("queries", 40, 2)
     codes, queries = (np.tile(each, (1, 16)) for each in (codes, queries))
-    lists = search.Lists(codes[:400], lists=5, probes=2)
-    lists.add(codes)
-    found = search.within(queries, codes, 48), lists.within(queries, 48)
-    return _result(*(getattr(each, name) for each in found for name in ("a", "b", "distance")))
+    found = search.within(queries, codes, 48)
+    return _result(*(getattr(found, name) for name in ("a", "b", "distance")))
+
+
+def _lists() -> Result:
+    codes, queries = (np.tile(noise(name, count, 2), (1, 16)) for name, count in (("codes", 600), ("queries", 40)))
+    middles = codes[::120]
+    (where,) = lists.nearest([(codes, middles)])
+    (looked,) = lists.nearest([(queries, middles)], probes=2)
+    made = lists.Lists(codes, where[:, 0], len(middles), np.arange(len(codes)))
+    (found,) = lists.within(list(made.tasks(queries, looked, np.arange(40))), radius=48)
+    return _result(where, looked, *(getattr(found, name) for name in ("a", "b", "distance")))
 
 
 def _thumbs() -> np.ndarray:
@@ -163,14 +171,22 @@ def _candidates() -> Result:
     codes = fingerprints.hashes(thumbs)
     every, some = np.ones(len(codes), bool), np.arange(len(codes)) % 3 == 0
     blocks = verify.near([(codes, thumbs, 0, drawn) for drawn in (every, some)], radius=64)
-    return _result(*blocks, *verify._far(codes, thumbs.__getitem__, [(0, len(codes))], 64, every))
+    return _result(*blocks)
+
+
+def _near(records: np.ndarray, level: int) -> list[np.ndarray]:
+    tasks = windows._tasks(np.arange(len(records)), lambda at, window: records["waves"][at, window], 0, level)
+    found = windows.near(sorted(tasks, key=lambda task: (task.combination, task.orientation)))
+    return [each[["a", "b", "orientation"]] for each in found]
 
 
 def _windows() -> Result:
     records = windows.records(_thumbs())
-    tasks = list(windows._tasks(np.arange(len(records)), lambda at, window: records["waves"][at, window], 0))
-    found = windows.near(sorted(tasks, key=lambda task: (task.combination, task.orientation)))
-    return _result(records["drawn"], records["waves"], *(each[["a", "b", "orientation"]] for each in found))
+    return _result(records["drawn"], records["waves"], *_near(records, 0))
+
+
+def _by_windows() -> Result:
+    return _result(*_near(windows.records(_thumbs()), 2))
 
 
 def _rough() -> Result:
@@ -301,8 +317,10 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     fingerprints.ALGORITHM: _fingerprints,
     keypoints.ALGORITHM: _keypoints,
     search.ALGORITHM: _search,
+    lists.ALGORITHM: _lists,
     verify.CANDIDATES: _candidates,
     windows.ALGORITHM: _windows,
+    windows.SEARCH: _by_windows,
     rough.ALGORITHM: _rough,
     alignment.ALGORITHM: _alignment,
     verify.VERIFY: _verify,

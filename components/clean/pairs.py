@@ -93,7 +93,7 @@ def _candidates(known: Known, firsts: np.ndarray, rule: Rule, folder: Path) -> n
     names = {"radius": rule.max_distance, "embedding": rule.embedding, "cosine": rule.min_cosine}
     algorithms = [verify.CANDIDATES]
     if rule.max_distance == AUTO:
-        algorithms += [windows.ALGORITHM]
+        algorithms += [windows.SEARCH]
     if rule.embedding != "none":
         algorithms += [BY_FEATURES, embedding.ALGORITHMS[rule.embedding]]
     searches = folder / "candidates" / facts.rule(names, algorithms=algorithms, dtype=CANDIDATE)

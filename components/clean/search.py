@@ -1,10 +1,8 @@
 """Which binary codes lie within a Hamming radius of each other.
 
 Codes are uint8 (N, bytes), of 64 or 256 bits.  A match is a pair of positions and the number of differing bits.
-Every operator is a pure function of its arguments, and the blocks of ``within`` are independent of each other.
-
-- ``within``: queries against codes, exact: faiss looks at every pair.
-- ``Lists``: queries against the nearest of many lists of codes (faiss IVF): for millions, and not exact.
+Every operator is a pure function of its arguments, and the blocks of ``within`` are independent of each other:
+``within`` looks at every pair; ``lists`` looks at those of which it is likely.
 """
 
 from __future__ import annotations
@@ -17,8 +15,7 @@ import numpy as np
 
 from components.base.algorithms import Algorithm
 
-ALGORITHM = Algorithm("search", 1, ("faiss-cpu", "numpy"))
-FLAT = 100_000  # codes up to which every one is looked at
+ALGORITHM = Algorithm("search", 2, ("faiss-cpu", "numpy"))
 _BLOCK = 4096  # queries at a time
 
 
@@ -69,26 +66,3 @@ def _ranges(index: Any, queries: np.ndarray, radius: int) -> Iterator[Matches]:
         limits, distances, found = index.range_search(block, radius + 1)  # it takes what is nearer than that
         who = np.repeat(np.arange(len(block), dtype=np.int64) + start, np.diff(limits.astype(np.int64)))
         yield Matches(found.astype(np.int64), who, distances.astype(np.int64))
-
-
-class Lists:
-    """Codes in lists around centres that are learnt from ``sample`` once, so that later codes change no match."""
-
-    def __init__(self, sample: np.ndarray, *, lists: int = 1024, probes: int = 32) -> None:
-        import faiss
-
-        faiss.omp_set_num_threads(1)
-        bits = sample.shape[1] * 8
-        self._quantizer = faiss.IndexBinaryFlat(bits)
-        self._index = faiss.IndexBinaryIVF(self._quantizer, bits, min(lists, max(1, len(sample) // 40)))
-        self._index.nprobe = probes
-        self._index.cp.seed = 0
-        self._index.train(np.ascontiguousarray(sample))
-
-    def add(self, codes: np.ndarray) -> None:
-        """Put ``codes`` behind those that are there."""
-        self._index.add(np.ascontiguousarray(codes))
-
-    def within(self, queries: np.ndarray, radius: int) -> Matches:
-        """Queries (``b``) and codes (``a``) at most ``radius`` bits apart, of the lists nearest to each query."""
-        return gathered(list(_ranges(self._index, queries, radius)))

@@ -7,26 +7,27 @@ Otherwise the two belong together (other colours, a crop, turned, mirrored) and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from components.base import parallel
 from components.base.algorithms import Algorithm
-from components.clean import alignment, fingerprints, keypoints, search
+from components.clean import alignment, fingerprints, keypoints, lists, search
 from components.clean.fingerprints import SIDE
 
-CANDIDATES = Algorithm("candidates", 3, ("numpy",), uses=(fingerprints.ALGORITHM, search.ALGORITHM))
+CANDIDATES = Algorithm("candidates", 4, ("numpy",), uses=(fingerprints.ALGORITHM, lists.ALGORITHM, search.ALGORITHM))
 VERIFY = Algorithm(
     "verify", 2, ("numpy",), uses=(alignment.ALGORITHM, fingerprints.ALGORITHM, keypoints.ALGORITHM)
 )  # fmt: skip
 LARGE = 128  # px: the shorter side from which corners are looked for
-_BLOCK = 4096  # images whose earlier neighbours are searched at a time
-_SOME = 1024  # of them in a task: their thumbnails are sent along
+_BLOCK = 4096  # images that are looked for in lists at a time
+_MANY = 65_536  # codes in a task that finds their lists
+_SOME = 1024  # images in a task that looks at every one before: their thumbnails are sent along
 _FAR = 0.5  # of correlation: what lacks more than that is not moved about
 _STRETCH = 1.06  # how much more one side may be scaled than the other; whole pixels are added to it
 _SQUASHED = 1.4  # the same for photographs, which are told by more: many of CIFAR-10's known pairs are squashed
@@ -86,23 +87,19 @@ def candidates(
 ) -> np.ndarray:
     """CANDIDATE pairs a < b with b >= ``since``, each in the orientation of ``b`` that is nearest to ``a``.
 
-    ``hashes`` (N, 32); ``thumbs`` are asked for from ``since`` on, a block at a time.  Up to the block that image
-    search.FLAT lies in every one is looked at; the later ones look into lists that the first images have laid out for
-    good, so that no pair ever changes.  With ``drawn`` (N,) only pairs of which one is a drawing.
+    ``hashes`` (N, 32); ``thumbs`` are asked for from ``since`` on, some at a time.  Of the first images every one is
+    looked at; the later ones look into ``lists``.  With ``drawn`` (N,) only pairs of which one is a drawing.
     """
-    edges = [since, *range((since // _BLOCK + 1) * _BLOCK, len(hashes), _BLOCK), len(hashes)]
-    blocks = [(start, end) for start, end in pairwise(edges) if start < end]
-    # By where a block begins, whole or not: how many images there are so far must not decide how it is searched.
-    exact = [(start, end) for start, end in blocks if start // _BLOCK * _BLOCK < search.FLAT]
     flags = np.ones(len(hashes), bool) if drawn is None else drawn
-    tasks = ([(hashes[:end], thumbs(np.arange(start, end)), start, flags[:end])]
-             for first, last in exact for start in range(first, last, _SOME)
-             for end in [min(last, start + _SOME)])  # fmt: skip
-    found = [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts]
-    rest = blocks[len(exact) :]
-    if rest:
-        found += _far(hashes, thumbs, rest, radius, flags)
-    return np.concatenate(found) if found else np.empty(0, CANDIDATE)
+    found = [np.empty(0, CANDIDATE)]
+    for level, first, end in lists.levels(since, len(hashes)):
+        if level < 0:
+            tasks = ([(hashes[:last], thumbs(np.arange(start, last)), start, flags[:last])]
+                     for start in range(first, end, _SOME) for last in [min(end, start + _SOME)])  # fmt: skip
+            found += [part for parts in parallel.ordered(partial(near, radius=radius), tasks) for part in parts]
+        else:
+            found += [_far(hashes[:end], thumbs, level, first, radius, flags)]
+    return np.concatenate(found)
 
 
 def near(tasks: list[tuple[np.ndarray, np.ndarray, int, np.ndarray]], *, radius: int) -> list[np.ndarray]:
@@ -127,21 +124,35 @@ def _within(
     return search.gathered(parts)
 
 
-def _far(hashes: np.ndarray, thumbs: Thumbs, blocks: list[tuple[int, int]], radius: int, drawn: np.ndarray) -> list:
-    """The same past FLAT: the own block is looked at whole, what lies before it by lists."""
-    lists = search.Lists(hashes[: search.FLAT])
-    added, found = 0, []
-    for start, end in blocks:
-        block = start // _BLOCK * _BLOCK  # blocks lie where they lie, however many images come at once
-        lists.add(hashes[added:block])
-        added = max(added, block)
-        queries = fingerprints.all_hashes(thumbs(np.arange(start, end)))
-        own = _within(queries, hashes[block:end], radius, drawn[start:end], drawn[block:end])
-        before = lists.within(queries.reshape(-1, hashes.shape[1]), radius)
-        before = before.where(drawn[before.a] | drawn[start:end][before.b % (end - start)])
-        matches = search.gathered([before, search.Matches(own.a + block, own.b, own.distance)])
-        found.append(_nearest(matches, end - start, start))
-    return found
+def _far(
+    hashes: np.ndarray, thumbs: Thumbs, level: int, first: int, radius: int, drawn: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """The same of the images from ``first`` on, all of one level of ``lists``."""
+    middles = lists.centres(hashes, level)
+    codes = ([(hashes[start : start + _MANY], middles)] for start in range(0, len(hashes), _MANY))
+    where = np.concatenate([part[:, 0] for parts in parallel.ordered(lists.nearest, codes) for part in parts])
+    drawn, count = drawn[: len(hashes)], len(hashes) - first
+    every = lists.Lists(hashes, where, len(middles), np.arange(len(hashes)))
+    drawings = lists.Lists(hashes, where, len(middles), np.flatnonzero(drawn))
+    waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+
+    def queries() -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        for start in range(first, len(hashes), _BLOCK):
+            some = np.arange(start, min(len(hashes), start + _BLOCK))
+            numbers = (np.arange(8)[:, None] * count + some - first).ravel()
+            waiting.append((numbers, fingerprints.all_hashes(thumbs(some)).reshape(len(numbers), -1)))
+            yield [(waiting[-1][1], middles)]
+
+    def tasks() -> Iterator[list[lists.Task]]:
+        for (looked,) in parallel.ordered(lists.asked, queries()):
+            numbers, asked = waiting.popleft()
+            own = drawn[first + numbers % count]
+            for mine, among in ((own, every), (~own, drawings)):
+                for task in among.tasks(asked[mine], looked[mine], numbers[mine]):
+                    yield [task]
+
+    found = parallel.ordered(partial(lists.within, radius=radius), tasks())
+    return _nearest(search.gathered([part for parts in found for part in parts]), count, first)
 
 
 def _nearest(matches: search.Matches, count: int, start: int) -> np.ndarray:

@@ -5,8 +5,9 @@ pictures are near when a window of the one has the waves of a window of the othe
 crop, left against right a shift.  Mirrored and turned pictures have the same waves with other signs.
 
 Not every window is compared with every other: each lies in the bucket of the signs of its longest waves, and is looked
-for in its own bucket and in those that differ in its faintest signs.  Buckets are the same whatever images there are.
-What is near is laid on each other roughly (``rough``).  So a candidate depends on its two pictures alone.
+for in its own bucket and in those that differ in its faintest signs.  Buckets are the same whatever images there are;
+there are more of them for a picture that comes after many others (``lists.levels``).  What is near is laid on each
+other roughly (``rough``).  So a candidate depends on its two pictures and on the later one's place alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy as np
 
 from components.base import parallel
 from components.base.algorithms import Algorithm
-from components.clean import fingerprints, rough
+from components.clean import fingerprints, lists, rough
 from components.clean.fingerprints import SIDE
 
 ALGORITHM = Algorithm("windows", 1, ("numpy",), uses=(fingerprints.ALGORITHM, rough.ALGORITHM))
+SEARCH = Algorithm("search by windows", 1, ("numpy",), uses=(ALGORITHM, lists.ALGORITHM))
 _WHOLE, _MIDDLE, _INNER = (0, 32), (1.5, 30.5), (3, 29)
 _FIRST, _LAST, _LOW, _HIGH = (0, 29), (3, 32), (1, 27), (5, 31)
 WINDOWS = (
@@ -53,8 +55,7 @@ NEAR = np.dtype([("a", "<i8"), ("b", "<i8"), ("orientation", "u1"), ("combinatio
 _WEIGHTS = np.hypot(*np.mgrid[:_WAVES, :_WAVES]).ravel()[1:]  # pictures hold less of a wave the shorter it is
 _SIGNS = 9  # a bucket's name; with more a true pair is lost more often, with fewer buckets are large
 _FAINT = 4  # of them may differ
-_POWERS = 1 << np.arange(_SIGNS)
-_LONGEST = np.lexsort((np.arange(_WAVES**2 - 1), _WEIGHTS))[:_SIGNS]
+_LONGEST = np.lexsort((np.arange(_WAVES**2 - 1), _WEIGHTS))
 _SOME = 1024  # pictures described at a time
 _FEW = 512  # pairs laid on each other at a time: they stay in the cache
 _BLOCK = 32_768  # later pictures searched for at a time: their pairs are in memory
@@ -102,8 +103,8 @@ def candidates(
     pictures = np.flatnonzero(places >= 0)
     first = int(np.searchsorted(pictures, since))
     parts = [np.empty(0, NEAR)]
-    for start in range(first, len(pictures), _BLOCK):
-        pairs = _best(_searched(places[pictures[: start + _BLOCK]], waves, start))
+    for level, start, end in _blocks(pictures, first):
+        pairs = _best(_searched(places[pictures[:end]], waves, start, level))
         pairs["a"], pairs["b"] = pictures[pairs["a"]], pictures[pairs["b"]]
         corners = large[pairs["a"]] & large[pairs["b"]]
         corners[~corners] = _fitting(pairs[~corners], grey)
@@ -112,9 +113,22 @@ def candidates(
     return found[np.lexsort((found["orientation"], found["b"], found["a"]))]
 
 
-def _searched(places: np.ndarray, waves: Waves, start: int) -> np.ndarray:
+def _blocks(pictures: np.ndarray, first: int) -> Iterator[tuple[int, int, int]]:
+    """(level, start, end) of the numbers of ``pictures`` from ``first`` on that are searched for at once.
+
+    The level is that of the picture's place among all, whatever is searched for by windows.
+    """
+    if first == len(pictures):
+        return
+    for level, low, high in lists.levels(int(pictures[first]), int(pictures[-1]) + 1):
+        start, end = np.searchsorted(pictures, (low, high)).tolist()
+        for at in range(start, end, _BLOCK):
+            yield max(level + 1, 0), at, min(end, at + _BLOCK)
+
+
+def _searched(places: np.ndarray, waves: Waves, start: int, level: int) -> np.ndarray:
     """NEAR pairs of numbers of ``places``, each b from ``start`` on, as often as they are found."""
-    tasks = ([task] for task in _tasks(places, waves, start))
+    tasks = ([task] for task in _tasks(places, waves, start, level))
     return np.concatenate([np.empty(0, NEAR), *(part for parts in parallel.ordered(near, tasks) for part in parts)])
 
 
@@ -147,21 +161,25 @@ class Task(NamedTuple):
     orientation: int
 
 
-def _tasks(places: np.ndarray, waves: Waves, start: int) -> Iterator[Task]:
-    """All searches for the numbers from ``start`` on; one window is in memory at a time."""
+def _tasks(places: np.ndarray, waves: Waves, start: int, level: int) -> Iterator[Task]:
+    """All searches for the numbers from ``start`` on; one window is in memory at a time.
+
+    With each level there are four times as many buckets, of which twice as many are looked into.
+    """
+    signs, faint = _SIGNS + 2 * level, _FAINT + level
     for one, searches in itertools.groupby(_BY_WINDOW, lambda each: COMBINATIONS[each[0]][0]):
         codes = waves(places, one)
-        names = _named(codes)
+        names = _named(codes, signs)
         order = np.argsort(names, kind="stable").astype(np.int32)
-        edges = np.searchsorted(names[order], np.arange(2**_SIGNS + 1))
+        edges = np.searchsorted(names[order], np.arange(2**signs + 1))
         codes = codes[order]
         for number, way in searches:
             other = COMBINATIONS[number][1]
             block = _turned(waves(places[start:], _MIRRORED[other] if way & 1 else other), way)
-            looked = _buckets(block).astype(np.uint16).ravel()
+            looked = _buckets(block, signs, faint).ravel()
             queue = np.argsort(looked, kind="stable")
-            ends = np.searchsorted(looked[queue], np.arange(2**_SIGNS + 1))
-            queue = (queue >> _FAINT).astype(np.int32)
+            ends = np.searchsorted(looked[queue], np.arange(2**signs + 1))
+            queue = (queue >> faint).astype(np.int32)
             for some in _ranges(edges):
                 rows, ask = slice(edges[some.start], edges[some.stop]), slice(ends[some.start], ends[some.stop])
                 within = slice(some.start, some.stop + 1)
@@ -234,17 +252,19 @@ def _alike(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
                 yield a[earlier], b[earlier], likeness[hits][earlier]
 
 
-def _named(vectors: np.ndarray) -> np.ndarray:
-    """The bucket, uint16 (N,), in which each vector lies."""
-    found = np.zeros(len(vectors), np.uint16)
-    for bit, wave in enumerate(_LONGEST.tolist()):
-        found |= (vectors[:, wave] > 0).astype(np.uint16) << bit
+def _named(vectors: np.ndarray, signs: int) -> np.ndarray:
+    """The bucket (N,) in which each vector lies: its longest waves' signs."""
+    kind: type = np.uint16 if signs <= 16 else np.uint32  # 16 bits sort in a moment
+    found: np.ndarray = np.zeros(len(vectors), kind)
+    for bit, wave in enumerate(_LONGEST[:signs].tolist()):
+        found |= (vectors[:, wave] > 0).astype(kind) << bit
     return found
 
 
-def _buckets(vectors: np.ndarray) -> np.ndarray:
-    """(N, 2**_FAINT): the buckets in which each vector is looked for."""
-    longest = vectors[:, _LONGEST].astype(np.int16)
-    faintest = np.argsort(np.abs(longest), axis=1, kind="stable")[:, :_FAINT]
-    flips = _POWERS[faintest] @ np.array(list(itertools.product((0, 1), repeat=_FAINT))).T
-    return np.asarray(((longest > 0) @ _POWERS)[:, None] ^ flips)
+def _buckets(vectors: np.ndarray, signs: int, faint: int) -> np.ndarray:
+    """(N, 2**faint): the buckets in which each vector is looked for."""
+    longest = np.abs(vectors[:, _LONGEST[:signs]].astype(np.int16))
+    powers = (1 << np.argsort(longest, axis=1, kind="stable")[:, :faint]).astype(np.uint32)
+    flips = powers @ np.array(list(itertools.product((0, 1), repeat=faint)), np.uint32).T
+    names = _named(vectors, signs)
+    return np.asarray(names[:, None] ^ flips.astype(names.dtype))

@@ -1,6 +1,5 @@
 """Candidates are the same whoever asks when, and each verifier tells copies from other pictures."""
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +8,7 @@ from data_fixtures import encoded, pixels
 from PIL import Image
 
 from components.base import parallel
-from components.clean import alignment, embedding, fingerprints, keypoints, search, verify
+from components.clean import alignment, embedding, fingerprints, keypoints, lists, search, verify
 from components.clean.verify import Look, Rule
 
 INVERSE = (0, 1, 2, 3, 4, 6, 5, 7)  # the orientation that undoes each
@@ -33,7 +32,7 @@ def crowd(count):
 @pytest.mark.parametrize("flat", [100_000, 16])
 def test_candidates_are_the_same_at_once_and_in_steps(flat, monkeypatch):
     """Also past FLAT, where lists are looked into that the first images laid out."""
-    monkeypatch.setattr(search, "FLAT", flat)
+    monkeypatch.setattr(lists, "FLAT", flat)
     monkeypatch.setattr(verify, "_BLOCK", 8)
     monkeypatch.setattr(parallel, "workers", lambda: 1)
     hashes, thumbs = prints(crowd(61))
@@ -136,8 +135,9 @@ def test_features_pair_an_image_with_the_nearest_before_it_at_once_and_in_steps(
 @pytest.mark.parametrize("flat", [200, 208, 215])
 def test_the_same_images_have_the_same_candidates_in_however_many_goes_they_came(monkeypatch, flat):
     """Near FLAT a block was searched exactly or by lists, as it was full or not when it came."""
-    monkeypatch.setattr(search, "FLAT", flat)
-    monkeypatch.setattr(search, "Lists", partial(search.Lists, lists=5, probes=1))
+    monkeypatch.setattr(lists, "FLAT", flat)
+    monkeypatch.setattr(lists, "_LISTS", 5)
+    monkeypatch.setattr(lists, "_PROBES", 2)
     monkeypatch.setattr(verify, "_BLOCK", 16)
     monkeypatch.setattr(parallel, "ordered", lambda function, batches, **_: (function(batch) for batch in batches))
     thumbs = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)

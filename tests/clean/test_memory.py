@@ -88,7 +88,9 @@ def test_one_window_is_in_memory_at_a_time():
     waves = np.random.default_rng(0).integers(-60, 60, (count, *windows.RECORD["waves"].shape), np.int8)
 
     def work():
-        return sum(len(task.block) for task in windows._tasks(np.arange(count), lambda at, one: waves[at, one], 3_900))
+        return sum(
+            len(task.block) for task in windows._tasks(np.arange(count), lambda at, one: waves[at, one], 3_900, 0)
+        )
 
     assert held_at_most(work)[0] / count < MOST
 
@@ -100,7 +102,7 @@ def test_the_size_of_a_task_changes_no_pair(most, monkeypatch):
     waves = np.random.default_rng(2).integers(-60, 60, (300, *windows.RECORD["waves"].shape), np.int8)
 
     def found():
-        return windows._best(windows._searched(np.arange(300), lambda at, one: waves[at, one], 200))
+        return windows._best(windows._searched(np.arange(300), lambda at, one: waves[at, one], 200, 0))
 
     whole = found()
     assert len(whole) > 1000

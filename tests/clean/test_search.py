@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from components.clean import search
+from components.clean import lists, search
 
 
 def codes(count, width, *, spread=4, seed=0):
@@ -37,9 +39,32 @@ def test_within_finds_all_pairs_of_queries_and_codes(width, radius, monkeypatch)
     assert len(search.within(queries[:0], some, radius)) == len(search.within(queries, some[:0], radius)) == 0
 
 
-def test_lists_find_what_lies_in_the_lists_that_they_look_into():
-    some = codes(400, 32)
-    lists = search.Lists(some[:200], lists=5, probes=5)
-    lists.add(some[:150])
-    lists.add(some[150:])
-    assert as_dict(lists.within(some[:30], 16)) == by_hand(some[:30], some, 16)
+def test_a_code_is_found_in_the_lists_that_it_is_looked_for_in(monkeypatch):
+    """All lists: what a double loop finds; one: less, and nothing else."""
+    some, count = codes(400, 32), 6
+    middles = some[:count]
+    (where,) = lists.nearest([(some, middles)])
+    found = {}
+    for most, probes in ((10, count), (10_000, count), (10, 1)):
+        monkeypatch.setattr(lists, "_MOST", most)
+        (looked,) = lists.nearest([(some[:30], middles)], probes=probes)
+        made = lists.Lists(some, where[:, 0], count, np.arange(len(some)))
+        tasks = list(made.tasks(some[:30], looked, np.arange(30)))
+        assert (len(tasks) > 1) == (most == 10)
+        found[most, probes] = as_dict(search.gathered(lists.within(tasks, radius=16)))
+    assert found[10, count] == found[10_000, count] == by_hand(some[:30], some, 16)
+    assert found[10, 1].items() < found[10, count].items()
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 3000))
+def test_the_place_of_a_code_decides_how_it_is_searched_for(first, cut, end):
+    first, cut, end = sorted((first, cut, end))
+
+    def of_each(*goes):
+        return {at: level for go in goes for level, low, high in lists.levels(*go) for at in range(low, high)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "FLAT", 100)
+        whole = of_each((first, end))
+        assert list(whole) == list(range(first, end)) and whole == of_each((first, cut), (cut, end))
+        assert all((level < 0) == (at < 100) and at < 100 * 4 ** (level + 1) for at, level in whole.items())

@@ -6,7 +6,7 @@ from data_fixtures import pixels
 from PIL import Image
 
 from components.base import parallel
-from components.clean import alignment, fingerprints, rough, verify, windows
+from components.clean import alignment, fingerprints, lists, rough, verify, windows
 from components.clean.verify import Look, Rule
 
 AUTO = Rule(max_distance="auto", max_difference=0.06, min_correlation="auto", min_inliers=12)
@@ -120,3 +120,14 @@ def test_a_movement_back_undoes_the_movement():
     back = alignment.Fit(movement, 1.0, 0.0, 1.0, 1.0, 1.0).back().movement
     point = np.array([3.0, 4.0])
     np.testing.assert_allclose(back[:, :2] @ (movement[:, :2] @ point + movement[:, 2]) + back[:, 2], point)
+
+
+@pytest.mark.parametrize("flat", [3, 7])
+def test_candidates_past_the_first_are_the_same_at_once_and_in_steps(flat, monkeypatch):
+    """What comes later is looked for in more and smaller buckets: its place decides, and not how many come."""
+    monkeypatch.setattr(lists, "FLAT", flat)
+    pictures = [each for n in range(9) for each in (photo(n), photo(n)[6:], drawing(n), photo(n)[:, 58::-1])]
+    whole = found(pictures)
+    assert len(whole) > 12
+    for cut in (2, 5, 7, 13, 28, 29):
+        assert found(pictures[:cut]) | found(pictures, since=cut) == whole
