@@ -176,8 +176,9 @@ def _candidates() -> Result:
 
 def _near(records: np.ndarray, level: int) -> list[np.ndarray]:
     tasks = windows._tasks(np.arange(len(records)), lambda at, window: records["waves"][at, window], 0, level)
-    found = windows.near(sorted(tasks, key=lambda task: (task.combination, task.orientation)))
-    return [each[["a", "b", "orientation"]] for each in found]
+    found = np.concatenate(windows.near(list(tasks)))
+    order = np.lexsort((found["orientation"], found["combination"]))  # in each as they were found
+    return [found[order][["a", "b", "orientation"]]]
 
 
 def _windows() -> Result:

@@ -60,6 +60,7 @@ _SOME = 1024  # pictures described at a time
 _FEW = 512  # pairs laid on each other at a time: they stay in the cache
 _BLOCK = 32_768  # later pictures searched for at a time: their pairs are in memory
 _MOST = 131_072  # vectors that a worker gets at a time
+_ASKED = 4096  # later vectors for which the same buckets are sent once
 _ROWS = 256  # later vectors in a product: it stays in the cache
 Waves = Callable[[np.ndarray, int], np.ndarray]
 """The waves, int8 (N, waves), of a window of the pictures whose windows lie at some places (N,)."""
@@ -141,8 +142,21 @@ def _best(pairs: np.ndarray) -> np.ndarray:
     return pairs[best]
 
 
+class Asked(NamedTuple):
+    """A block of later vectors that are looked for in the buckets of a window."""
+
+    block: np.ndarray
+    """int8 (M, waves): those of the numbers from the task's ``start`` on."""
+    queue: np.ndarray
+    """Which of the block are looked for, bucket by bucket, ascending in each."""
+    ends: np.ndarray
+    """(buckets + 1,): where each bucket begins in ``queue``."""
+    combination: int
+    orientation: int
+
+
 class Task(NamedTuple):
-    """Some buckets of all vectors of a window, and a block of later vectors that are looked for in them."""
+    """Some buckets of all vectors of a window, and what is looked for in them."""
 
     codes: np.ndarray
     """int8 (R, waves), bucket by bucket."""
@@ -150,15 +164,8 @@ class Task(NamedTuple):
     """int32 (R,): whose they are, ascending in a bucket."""
     edges: np.ndarray
     """(buckets + 1,): where each bucket begins in ``codes``."""
-    block: np.ndarray
-    """int8 (M, waves): the later vectors, those of the numbers from ``start`` on."""
     start: int
-    queue: np.ndarray
-    """Which of the block are looked for, bucket by bucket, ascending in each."""
-    ends: np.ndarray
-    """(buckets + 1,): where each bucket begins in ``queue``."""
-    combination: int
-    orientation: int
+    asked: list[Asked]
 
 
 def _tasks(places: np.ndarray, waves: Waves, start: int, level: int) -> Iterator[Task]:
@@ -173,20 +180,27 @@ def _tasks(places: np.ndarray, waves: Waves, start: int, level: int) -> Iterator
         order = np.argsort(names, kind="stable").astype(np.int32)
         edges = np.searchsorted(names[order], np.arange(2**signs + 1))
         codes = codes[order]
-        for number, way in searches:
-            other = COMBINATIONS[number][1]
-            block = _turned(waves(places[start:], _MIRRORED[other] if way & 1 else other), way)
-            looked = _buckets(block, signs, faint).ravel()
-            queue = np.argsort(looked, kind="stable")
-            ends = np.searchsorted(looked[queue], np.arange(2**signs + 1))
-            queue = (queue >> faint).astype(np.int32)
-            for some in _ranges(edges):
-                rows, ask = slice(edges[some.start], edges[some.stop]), slice(ends[some.start], ends[some.stop])
-                within = slice(some.start, some.stop + 1)
-                yield Task(
-                    codes[rows], order[rows], edges[within] - rows.start, block, start, queue[ask],
-                    ends[within] - ask.start, number, way,
-                )  # fmt: skip
+        rest = list(searches)
+        while rest:
+            some = rest[: max(1, _ASKED // (len(places) - start))]
+            rest = rest[len(some) :]
+            asked = [_asked(places[start:], waves, number, way, signs, faint) for number, way in some]
+            for part in _ranges(edges):
+                rows, within = slice(edges[part.start], edges[part.stop]), slice(part.start, part.stop + 1)
+                yield Task(codes[rows], order[rows], edges[within] - rows.start, start, [
+                    each._replace(queue=each.queue[each.ends[part.start] : each.ends[part.stop]],
+                                  ends=each.ends[within] - each.ends[part.start]) for each in asked
+                ])  # fmt: skip
+
+
+def _asked(places: np.ndarray, waves: Waves, number: int, way: int, signs: int, faint: int) -> Asked:
+    """What combination ``number`` looks for in orientation ``way``, of the pictures at ``places``."""
+    other = COMBINATIONS[number][1]
+    block = _turned(waves(places, _MIRRORED[other] if way & 1 else other), way)
+    looked = _buckets(block, signs, faint).ravel()
+    queue = np.argsort(looked, kind="stable")
+    ends = np.searchsorted(looked[queue], np.arange(2**signs + 1))
+    return Asked(block, (queue >> faint).astype(np.int32), ends, number, way)
 
 
 def _ranges(edges: np.ndarray) -> Iterator[slice]:
@@ -223,24 +237,26 @@ def near(tasks: list[Task]) -> list[np.ndarray]:
     found = []
     for task in tasks:
         parts = [np.empty(0, NEAR)]
-        for a, b, likeness in _alike(task):
-            pairs = np.empty(len(a), NEAR)
-            pairs["a"], pairs["b"], pairs["likeness"] = a, b, likeness
-            pairs["orientation"], pairs["combination"] = task.orientation, task.combination
-            parts.append(pairs)
+        codes, numbers = task.codes.astype(np.float32), task.numbers.astype(np.int64)
+        for asked in task.asked:
+            for a, b, likeness in _alike(codes, numbers, task.edges.tolist(), task.start, asked):
+                pairs = np.empty(len(a), NEAR)
+                pairs["a"], pairs["b"], pairs["likeness"] = a, b, likeness
+                pairs["orientation"], pairs["combination"] = asked.orientation, asked.combination
+                parts.append(pairs)
         found.append(np.concatenate(parts))
     return found
 
 
-def _alike(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _alike(
+    codes: np.ndarray, numbers: np.ndarray, edges: list[int], start: int, asked: Asked
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Numbers a < b of vectors that are alike, and how much."""
-    codes, block = task.codes.astype(np.float32), task.block.astype(np.float32)
-    numbers, start = task.numbers.astype(np.int64), task.start
-    edges, ends = task.edges.tolist(), task.ends.tolist()
+    block, ends = asked.block.astype(np.float32), asked.ends.tolist()
     for bucket in range(len(edges) - 1):
         low = edges[bucket]
         for first in range(ends[bucket], ends[bucket + 1], _ROWS):
-            who = task.queue[first : min(first + _ROWS, ends[bucket + 1])]
+            who = asked.queue[first : min(first + _ROWS, ends[bucket + 1])]
             high = low + int(numbers[low : edges[bucket + 1]].searchsorted(who[-1] + start))  # what came earlier
             if low == high:
                 continue

@@ -33,7 +33,7 @@ _HEAD = len(_MAGIC) + 16  # magic, rows (8 bytes), CRC-32 of keys and records (8
 _MOST_SEGMENTS = 32  # small ones: then they become one
 _SMALL = 16 * 2**20  # bytes of records; what is larger stays as it is, so that no more than 512 MiB are ever merged
 _SOME = 65_536  # names made at a time
-_FAULTS = 256  # rows after which pages are let go of: the kernel maps 64 KiB around each that is not there
+_MAPPED = 16 * 2**20  # bytes of a segment that are mapped at a time
 
 
 def key(*parts: str) -> bytes:
@@ -65,41 +65,51 @@ def rule(params: Mapping[str, object], *, algorithms: Sequence[Algorithm], dtype
 
 
 class _Segment:
-    """One file.  Each has an index of its own, so that a store that grows sorts what is new and not all again.
+    """One file, which is mapped: what was looked at is let go of, lest a store of all pictures stays in memory."""
 
-    The file is mapped: what was looked at is let go of again, lest a store of all pictures stays in memory.
-    """
+    start = 0
+    """The position in the store of its first record."""
 
     def __init__(self, path: Path, mapped: mmap.mmap, rows: int, dtype: np.dtype) -> None:
         self.path, self._mapped = path, mapped
         blob = np.frombuffer(mapped, np.uint8)
         middle = _HEAD + rows * KEY.itemsize
         self.names, self.records = blob[_HEAD:middle].view(KEY), blob[middle:].view(dtype)
-        heads = self._heads(self.names)
-        order = np.argsort(heads, kind="stable")
-        self._sorted = heads[order]
-        self._order = order.astype(np.uint32 if rows < 2**32 else np.int64)
-        same = np.flatnonzero(self._sorted[1:] != self._sorted[:-1])
-        self._longest = int(np.diff(np.concatenate([[-1], same, [rows - 1]])).max())
-        self.let_go()
-
-    @staticmethod
-    def _heads(names: np.ndarray) -> np.ndarray:
-        """The first 8 bytes of each name as a number: two of a million names hardly ever share them."""
-        return np.ascontiguousarray(names.view(np.uint64).reshape(-1, KEY.itemsize // 8)[:, 0])
-
-    def find(self, wanted: np.ndarray) -> np.ndarray:
-        """The place of each key of ``wanted`` (type KEY), int64, -1 where it is not here."""
-        at = np.searchsorted(self._sorted, self._heads(wanted))
-        found = np.full(len(wanted), -1, np.int64)
-        for step in range(self._longest):  # names that share their heads lie side by side
-            place = self._order[np.minimum(at + step, len(self._order) - 1)].astype(np.int64)
-            found = np.where(self.names[place] == wanted, place, found)
-        return found
 
     def let_go(self) -> None:
         """Give back the memory of the pages that were looked at; the file still has them."""
         self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class _Index:
+    """Where the names of some segments lie, by their first 8 bytes: two of a million names hardly ever share them."""
+
+    def __init__(self, segments: Sequence[_Segment]) -> None:
+        self.segments = list(segments)
+        self._starts = np.cumsum([0, *(len(segment.names) for segment in segments)])
+        heads = np.concatenate([_heads(segment.names) for segment in segments])
+        order = np.argsort(heads, kind="stable")
+        self._sorted = heads[order]
+        self._order = order.astype(np.uint32 if len(order) < 2**32 else np.int64)
+        ends = np.flatnonzero(self._sorted[1:] != self._sorted[:-1])
+        self._longest = int(np.diff(np.concatenate([[-1], ends, [len(order) - 1]])).max())
+        for segment in segments:
+            segment.let_go()
+
+    def candidates(self, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions in the store that may be those of ``wanted``, -1 for none: those of one head one after another."""
+        heads = _heads(wanted)
+        at = np.searchsorted(self._sorted, heads)
+        shifts = np.array([segment.start for segment in self.segments]) - self._starts[:-1]
+        for step in range(self._longest):
+            place = np.minimum(at + step, len(self._sorted) - 1)
+            row = self._order[place].astype(np.int64)
+            row += shifts[np.searchsorted(self._starts, row, side="right") - 1]
+            yield np.where(self._sorted[place] == heads, row, -1)
+
+
+def _heads(names: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(names.view(np.uint64).reshape(-1, KEY.itemsize // 8)[:, 0])
 
 
 class Store:
@@ -109,12 +119,13 @@ class Store:
         self._folder = folder / kind / rule
         self.dtype = np.dtype(dtype)
         self._segments: list[_Segment] = []
-        self._looked = 0
         if self._folder.is_dir():
             files.sweep(self._folder)
             for path in sorted(self._folder.glob("*.facts")):
                 self._open(path)
         self._place()
+        # One for all that is there, and one for each segment that comes: so what is new is sorted and not all again.
+        self._indices = [_Index(self._segments)] if self._segments else []
 
     def __len__(self) -> int:
         return sum(len(segment.names) for segment in self._segments)
@@ -127,10 +138,14 @@ class Store:
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """The position of each key of ``wanted`` (type KEY) in the store, int64, -1 where it is not known."""
         found = np.full(len(wanted), -1, np.int64)
-        for segment, start in zip(self._segments, self._starts.tolist(), strict=True):
-            at = segment.find(wanted)
-            found = np.where((found < 0) & (at >= 0), start + at, found)
-            self._looked_at(len(wanted))
+        for index in self._indices:
+            for place in index.candidates(wanted):
+                some = np.flatnonzero((place >= 0) & (found < 0))
+                there = np.empty(len(some), KEY)
+                for segment, mine, rows in self._read(place[some], KEY.itemsize):
+                    there[mine] = segment.names[rows]
+                same = there == wanted[some]
+                found[some[same]] = place[some[same]]
         return found
 
     def take(self, positions: np.ndarray) -> np.ndarray:
@@ -149,15 +164,22 @@ class Store:
             out[mine] = values[rows]
         return out
 
-    def _read(self, positions: np.ndarray) -> Iterator[tuple[_Segment, np.ndarray, np.ndarray]]:
-        """For some of ``positions`` at a time their segment, their places in ``positions`` and in the segment."""
-        which = np.searchsorted(self._starts, positions, side="right") - 1
-        for number in np.unique(which):
-            mine, segment = np.flatnonzero(which == number), self._segments[number]
-            for start in range(0, len(mine), _FAULTS):
-                some = mine[start : start + _FAULTS]
-                yield segment, some, positions[some] - self._starts[number]
-                self._looked_at(len(some))
+    def _read(self, positions: np.ndarray, size: int = 0) -> Iterator[tuple[_Segment, np.ndarray, np.ndarray]]:
+        """For some of ``positions`` at a time their segment, their places in ``positions`` and in the segment.
+
+        From the front to the back of each segment, so that few pages, of records or of ``size`` bytes, are mapped.
+        """
+        order = np.argsort(positions, kind="stable")
+        ordered = positions[order]
+        most = max(1, _MAPPED // (size or self.dtype.itemsize))
+        edges = np.searchsorted(ordered, [*self._starts, len(self)]).tolist()
+        for segment, low, end in zip(self._segments, edges, edges[1:], strict=False):
+            at = low
+            while at < end:
+                after = int(np.searchsorted(ordered[at:end], ordered[at] + most)) + at
+                yield segment, order[at:after], ordered[at:after] - segment.start
+                at = after
+                segment.let_go()
 
     def stream(self, positions: np.ndarray, most: int) -> Iterator[np.ndarray]:
         """The records at ``positions``, in that order, at most ``most`` at a time; uncopied where they follow on."""
@@ -172,7 +194,7 @@ class Store:
             first = int(run[0] - self._starts[number])
             for at in range(first, first + len(run), most):
                 yield self._segments[number].records[at : min(at + most, first + len(run))]
-                self._looked_at(min(most, first + len(run) - at))
+                self._segments[number].let_go()
 
     def add(self, names: np.ndarray, records: np.ndarray) -> None:
         """Keep ``records`` under ``names`` (type KEY); what is known already is left as it is."""
@@ -183,6 +205,7 @@ class Store:
             return
         self._open(self._write(names[new], np.ascontiguousarray(records[new], self.dtype)))
         self._place()
+        self._indices.append(_Index(self._segments[-1:]))
         small = [number for number, segment in enumerate(self._segments) if segment.records.nbytes < _SMALL]
         if len(small) > _MOST_SEGMENTS:
             self._rewrite({tuple(small): None})
@@ -208,12 +231,17 @@ class Store:
             if len(names):
                 made.append(self._write(names, records))
         left = {self._segments[number].path for number in old} - set(made)
-        self._segments = [segment for number, segment in enumerate(self._segments) if number not in old]
+        kept = [segment for number, segment in enumerate(self._segments) if number not in old]
+        self._segments = list(kept)
         for path in made:
             self._open(path)
         for path in left:
             path.unlink(missing_ok=True)
         self._place()
+        parts = [[segment for segment in index.segments if segment in kept] for index in self._indices]
+        self._indices = [index if len(part) == len(index.segments) else _Index(part)
+                         for index, part in zip(self._indices, parts, strict=True) if part]  # fmt: skip
+        self._indices += [_Index([segment]) for segment in self._segments[len(kept) :]]
 
     def _write(self, names: np.ndarray, records: np.ndarray) -> Path:
         crc = zlib.crc32(records.view(np.uint8).reshape(-1).data, zlib.crc32(names.tobytes()))
@@ -247,17 +275,11 @@ class Store:
                 crc = zlib.crc32(block, crc)
         return rows if crc == wanted else 0
 
-    def _looked_at(self, rows: int) -> None:
-        """Count the rows that were read, and let go of what is mapped when it may have become much."""
-        self._looked += rows
-        if self._looked >= _FAULTS:
-            for each in self._segments:
-                each.let_go()
-            self._looked = 0
-
     def _place(self) -> None:
         """Note at which position each segment begins."""
         self._starts = np.cumsum([0, *(len(segment.names) for segment in self._segments)])[:-1]
+        for segment, start in zip(self._segments, self._starts.tolist(), strict=True):
+            segment.start = start
 
 
 def keep_only(folder: Path, names: np.ndarray, *, beside: Collection[str] = ()) -> int:

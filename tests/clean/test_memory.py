@@ -89,7 +89,7 @@ def test_one_window_is_in_memory_at_a_time():
 
     def work():
         return sum(
-            len(task.block) for task in windows._tasks(np.arange(count), lambda at, one: waves[at, one], 3_900, 0)
+            len(task.asked) for task in windows._tasks(np.arange(count), lambda at, one: waves[at, one], 3_900, 0)
         )
 
     assert held_at_most(work)[0] / count < MOST
@@ -108,4 +108,5 @@ def test_the_size_of_a_task_changes_no_pair(most, monkeypatch):
     assert len(whole) > 1000
     monkeypatch.setattr(windows, "_MOST", most)
     monkeypatch.setattr(windows, "_ROWS", 5)
+    monkeypatch.setattr(windows, "_ASKED", most)
     np.testing.assert_array_equal(found(), whole)

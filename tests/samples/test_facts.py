@@ -67,8 +67,20 @@ def test_keys_that_end_in_zeros_are_told_apart(tmp_path):
     assert store.find(facts.keys([b"\1\1" + bytes(30)])).tolist() == [-1]
 
 
+def test_what_comes_after_a_store_was_opened_is_found_beside_what_was_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "_MOST_SEGMENTS", 3)
+    for round_ in range(4):
+        store = opened(tmp_path)
+        for first in range(0, 50, 10):
+            start = 50 * round_ + first
+            store.add(names(*range(start, start + 10)), records(*range(start, start + 10)))
+            wanted = names(*range(start + 10))
+            assert store.take(store.find(wanted))["width"].tolist() == list(range(start + 10))
+            assert (store.find(names(900, 901)) == -1).all()
+
+
 def test_a_field_is_read_without_the_rest_of_its_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(facts, "_FAULTS", 3)  # what is mapped is let go of all the time
+    monkeypatch.setattr(facts, "_MAPPED", 3 * KIND.itemsize)  # a few records at a time
     store = opened(tmp_path)
     for first in (0, 10):
         store.add(names(*range(first, first + 10)), records(*range(first, first + 10)))
