@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from components.base.grouping import Groups
+from components.samples.pack import SPLITS
 from components.split.stage import decide, draw
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -62,7 +63,7 @@ def at_random(names: list[str], pairs: Pairs) -> list[str]:
 
 def by_name(names: list[str], pairs: Pairs) -> list[str]:
     """Each image for itself."""
-    return [draw(name, salt=SALT, shares=SHARES) for name in names]
+    return [SPLITS[at] for at in draw(names, salt=SALT, shares=SHARES)]
 
 
 def by_group(names: list[str], pairs: Pairs) -> list[str]:
@@ -73,12 +74,12 @@ def by_group(names: list[str], pairs: Pairs) -> list[str]:
     for position, name in enumerate(names):
         members.setdefault(groups.founder(position), []).append(name)
     called = {founder: hashlib.sha256("".join(sorted(some)).encode()).hexdigest() for founder, some in members.items()}
-    return [draw(called[groups.founder(position)], salt=SALT, shares=SHARES) for position in range(len(names))]
+    return by_name([called[groups.founder(position)] for position in range(len(names))], [])
 
 
 def ours(names: list[str], pairs: Pairs) -> list[str]:
     """In order of arrival: inherit, found, or be quarantined."""
-    return [each.split for each in decide(names, pairs, salt=SALT, shares=SHARES)]
+    return [SPLITS[at] for at in decide(names, pairs, salt=SALT, shares=SHARES)[0]]
 
 
 def _read(folder: Path) -> tuple[list[str], Pairs]:

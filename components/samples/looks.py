@@ -7,11 +7,12 @@ Luma lies in 0..1; the bounds are such that few pictures of a sound data set hav
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from components.base import grouping
 from components.base.algorithms import Algorithm
 from components.samples import facts, pack
 
@@ -46,16 +47,18 @@ def flags(pixels: Path, rows: Sequence[tuple[int, int, int]], store: Path) -> di
     header = pack.read_header(pixels)
     rule = facts.rule({}, algorithms=[ALGORITHM], dtype=_LOOK)
     known = facts.Store(store, "look", rule, _LOOK)
-    by_shape: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
-    for each in rows:
-        by_shape.setdefault(header.picture_shape(each[0]), []).append(each)
+    if len(header.shapes) == 1:
+        by_shape = {header.spec.picture_shape: list(rows)}
+    else:
+        by_shape = {}
+        for each in rows:
+            by_shape.setdefault(header.picture_shape(each[0]), []).append(each)
     found: dict[int, str] = {}
     for shape, mine in by_shape.items():
         numbers = [row for row, _, _ in mine]
-        names = facts.keys([facts.key(str(shape), hashlib.sha256(data).hexdigest())
-                            for data in pack.read_rows(pixels, header, numbers)])  # fmt: skip
+        names = _names(pack.read_rows(pixels, header, numbers), shape)
         new = np.flatnonzero(known.find(names) < 0)
-        new = new[np.sort(np.unique(names[new].view("S32"), return_index=True)[1])]
+        new = new[grouping.founders(names[new]) == np.arange(len(new))]
         if len(new):
             known.add(names[new], _seen(pixels, header, [numbers[at] for at in new], shape))
         looks = known.take(known.find(names))["look"].tolist()
@@ -63,6 +66,17 @@ def flags(pixels: Path, rows: Sequence[tuple[int, int, int]], store: Path) -> di
             if flag := look.decode() or _of_size(width, height, min(shape[:2])):
                 found[row] = flag
     return found
+
+
+def _names(pictures: Iterable[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+    """What the look of each of ``pictures`` is kept under: a SHA-256 of shape and pixels."""
+    shaped = hashlib.sha256(str(shape).encode())
+    found = bytearray()
+    for data in pictures:
+        digest = shaped.copy()
+        digest.update(data)
+        found += digest.digest()
+    return np.frombuffer(bytes(found), facts.KEY)
 
 
 def _seen(pixels: Path, header: pack.Header, rows: list[int], shape: tuple[int, int, int]) -> np.ndarray:

@@ -347,8 +347,13 @@ def _spec(raw: dict[str, Any]) -> SampleSpec:
 
 def read_keys(folder: Path) -> list[str]:
     """The SHA-256 of every image's source bytes, in row order."""
-    blob = (folder / "keys.sha256").read_bytes()
-    return [blob[at : at + 32].hex() for at in range(0, len(blob), 32)]
+    digits = read_digits(folder)
+    return [digits[at : at + 64] for at in range(0, len(digits), 64)]
+
+
+def read_digits(folder: Path) -> str:
+    """The same, one after another."""
+    return (folder / "keys.sha256").read_bytes().hex()
 
 
 def read_classes(folder: Path) -> array.array[int]:

@@ -66,8 +66,8 @@ def test_what_a_rule_rejected_is_kept_in_its_group_and_split(tmp_path):
     ]
     names = [row["sha256"] for row in table(tmp_path)]
     shares = {name: getattr(split_params(), name) for name in ("train", "val", "test")}
-    places = decide(names, [(pair["a"], pair["b"]) for pair in pairs], salt="x", shares=shares)
-    splits = {row["source_key"]: place.split for row, place in zip(table(tmp_path), places, strict=True)}
+    places, _ = decide(names, [(pair["a"], pair["b"]) for pair in pairs], salt="x", shares=shares)
+    splits = {row["source_key"]: place for row, place in zip(table(tmp_path), places, strict=True)}
     assert splits["big.png"] == splits["copy.png"] == splits["bmp.bmp"]
 
 

@@ -1,6 +1,7 @@
 """No image moves when others are added, no pair straddles, and how the data came in does not matter."""
 
 import hashlib
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -30,8 +31,25 @@ def worlds(draw_):
     return count, pairs
 
 
+class Assignment(NamedTuple):
+    split: str
+    founder: int
+
+
 def assignments(count, pairs):
-    return decide(names(count), pairs, salt="s", shares=SHARES)
+    splits, founders = decide(names(count), pairs, salt="s", shares=SHARES)
+    return [Assignment(pack.SPLITS[at], founder) for at, founder in zip(splits, founders.tolist(), strict=True)]
+
+
+def drawn(count, salt="s"):
+    return [pack.SPLITS[at] for at in draw(names(count), salt=salt, shares=SHARES)]
+
+
+def test_what_was_drawn_is_drawn_for_ever():
+    """By hand: 6 bytes of SHA-256 as a share, and the first split whose sum of shares it does not reach."""
+    for name, split_name in zip(names(300), drawn(300), strict=True):
+        point = int.from_bytes(hashlib.sha256(f"s:{name}".encode()).digest()[:6], "big") / 2**48
+        assert split_name == ("train" if point < 0.6 else "val" if point < 0.6 + 0.2 else "test")
 
 
 @given(worlds())
@@ -67,13 +85,11 @@ def test_a_group_has_one_founder_who_came_first_and_drew_its_split(world):
         if each.split == "quarantine":
             assert each.founder == position
     if not pairs:
-        expected = [draw(name, salt="s", shares=SHARES) for name in names(count)]
-        assert [each.split for each in assignments(count, pairs)] == expected
+        assert [each.split for each in assignments(count, pairs)] == drawn(count)
 
 
 def founders_of_two_splits():
-    drawn = [draw(name, salt="s", shares=SHARES) for name in names(20)]
-    return drawn.index("train"), drawn.index("test")
+    return drawn(20).index("train"), drawn(20).index("test")
 
 
 def test_a_newcomer_between_two_splits_is_quarantined_and_joins_nothing():
@@ -88,10 +104,9 @@ def test_a_newcomer_between_two_splits_is_quarantined_and_joins_nothing():
 
 def test_shares_are_met_and_the_salt_is_another_draw():
     count = 5000
-    drawn = [draw(name, salt="s", shares=SHARES) for name in names(count)]
     for name, share in SHARES.items():
-        assert abs(drawn.count(name) / count - share) < 0.02
-    assert drawn != [draw(name, salt="t", shares=SHARES) for name in names(count)]
+        assert abs(drawn(count).count(name) / count - share) < 0.02
+    assert drawn(count) != drawn(count, salt="t")
 
 
 @pytest.mark.parametrize("shares", [{"train": 0.9}, {"train": 0.5, "val": 0.25, "test": 0.3}])
