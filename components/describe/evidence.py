@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
@@ -25,6 +26,30 @@ UNSHOWABLE = {
 """Reasons for a rejection that rule out a thumbnail (broken or too large images), and what stands in its place."""
 
 MAP = "map.parquet"
+
+
+class Rows(Mapping[int, Any]):
+    """The rows of a table as named tuples, by one of its columns: each is made when it is asked for, as few are."""
+
+    def __init__(self, table: pd.DataFrame, column: str) -> None:
+        self._named = cast(Any, namedtuple("image", list(table.columns)))
+        self._columns = [table[name].to_numpy() for name in table.columns]
+        self._at = {key: at for at, key in enumerate(table[column].tolist())}
+
+    def __getitem__(self, key: int) -> Any:
+        """The row of which the column is ``key``."""
+        at = self._at[key]
+        return self._named(*(value.item() if isinstance(value, np.generic) else value
+                             for value in (column[at] for column in self._columns)))  # fmt: skip
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._at
 
 
 @dataclass(frozen=True)
@@ -54,17 +79,14 @@ class Evidence:
         return self.images[self.images["verdict"] == "kept"]
 
     @cached_property
-    def rows(self) -> dict[int, Any]:
+    def rows(self) -> Rows:
         """The row of each image as a named tuple, by arrival: look-ups in a DataFrame are slow."""
-        image = cast(Any, namedtuple("image", list(self.images.columns)))
-        # Column by column: over the rows of a DataFrame, pandas takes 50 times as long where there is text.
-        columns = (self.images[name].to_numpy(object) for name in self.images.columns)
-        return {row.arrival: row for row in map(image, *columns)}
+        return Rows(self.images, "arrival")
 
     @cached_property
-    def by_row(self) -> dict[int, Any]:
+    def by_row(self) -> Rows:
         """The same of the images in the pack, by their row there."""
-        return {row.row: row for row in self.rows.values() if row.row >= 0}
+        return Rows(self.images[self.images["row"] >= 0], "row")
 
     @cached_property
     def tied(self) -> pd.DataFrame:
