@@ -126,7 +126,7 @@ class Sprites:
 
 def _webp(sheet: Image.Image, **options: object) -> bytes:
     stream = io.BytesIO()
-    sheet.save(stream, "WEBP", method=4, **options)
+    sheet.save(stream, "WEBP", method=2, **options)  # 4 takes twice the time for a page that is 4 % smaller
     return stream.getvalue()
 
 
