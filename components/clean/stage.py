@@ -24,6 +24,8 @@ from components.samples.withdrawn import Tombstone
 
 log = logging.getLogger(__name__)
 
+_SOME = 16_384  # names of groups at a time
+
 REASONS = ("duplicate", "near_duplicate", "damaged", "not_an_image", "format", "too_small", "too_large", "undecided",
            "withdrawn", curator.CURATOR, against.HELD_OUT, against.CONTAMINATED)  # fmt: skip
 
@@ -60,7 +62,7 @@ def clean(
         manifest.write(folder / "verdicts.parquet", table)
         manifest.write(folder / "pairs.parquet", _pairs_table(index, pairs))
         manifest.write(folder / manifest.OUTCOMES, outcomes)
-    groups = table["group"].filter(pa.compute.equal(table["verdict"], "kept")).value_counts().field("counts")
+    groups = _sizes(table["group"].filter(pa.compute.equal(table["verdict"], "kept")))
     why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
     log.info("%d images kept in %d groups, %d rejected%s", counts["kept"], len(groups), counts["rejected"],
              f" ({why})" if why else "")  # fmt: skip
@@ -69,13 +71,21 @@ def clean(
         "images": len(table), "kept": counts["kept"], "withdrawn": counts["withdrawn"],
         "rejected": counts["rejected"], **{f"rejected_{reason}" if reason == "withdrawn" else reason: reasons[reason]
                                            for reason in REASONS},
-        "pairs": len(pairs), "groups": len(groups), "largest_group": pa.compute.max(groups).as_py(),
+        "pairs": len(pairs), "groups": len(groups), "largest_group": int(groups.max()),
         "decisions": len(outcomes), "idle_decisions": idle,
     }  # fmt: skip
 
 
 def _counted(column: pa.ChunkedArray) -> Counter[str]:
     return Counter({each["values"]: each["counts"] for each in column.value_counts().to_pylist()})
+
+
+def _sizes(groups: pa.ChunkedArray) -> np.ndarray:
+    """How many rows each group has; told apart by 16 of their digits, which takes an eighth of the memory."""
+    heads = np.empty(len(groups), np.uint64)
+    for start in range(0, len(groups), _SOME):
+        heads[start : start + _SOME] = [int(name[:16], 16) for name in groups.slice(start, _SOME).to_pylist()]
+    return np.unique(heads, return_counts=True)[1]
 
 
 def _say(outcomes: pa.Table) -> int:
