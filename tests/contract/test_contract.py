@@ -194,7 +194,7 @@ def test_the_page_shows_every_clause_and_hostile_names_as_text(tmp_path):
     page.write_text(contractpage.render(clauses, now, GOOD), "utf-8")
     with Browser() as browser:
         view = browser.open(page, evaluate="[document.title, document.scripts.length, document.images.length]")
-    assert view.values["result"] == ["Data contract broken · Stillroom", 0, 0]
+    assert view.values["result"] == ["Data contract broken · Stillroom", 1, 0]
     assert view.console == view.requests == [] and view.overflow <= 0
     for clause in clauses:
         assert clause.wanted in view.text
