@@ -86,10 +86,11 @@ def _forward(root: Path, branch: Branch) -> None:
         if ours != "0":
             raise UserError(f"--pull: {branch.name} and {branch.remote}/{branch.theirs} have both gone on: `git pull`, "
                             "end the merge (docs/data.md, \"Two branches\"), and run this again") from None  # fmt: skip
-        held = git.maybe(root, "diff", "--name-only", "HEAD")
-        shown = ", ".join(held.splitlines()[:5])
-        raise UserError(f"--pull: {branch.remote}/{branch.theirs} has other versions of files that were changed here "
-                        f"({shown}): commit them, or `git checkout` them, and run this again") from None  # fmt: skip
+        theirs = set(git.maybe(root, "diff", "--name-only", f"HEAD..{branch.upstream}").splitlines())
+        mine = git.maybe(root, "diff", "--name-only", "HEAD") + "\n" + git.maybe(root, "ls-files", "--others")
+        shown = ", ".join(sorted(theirs & set(mine.splitlines()))[:5])
+        raise UserError(f"--pull: {branch.remote}/{branch.theirs} has other versions of files that no commit here "
+                        f"holds ({shown}): commit them, or move them away, and run this again") from None  # fmt: skip
 
 
 def _check(root: Path) -> None:

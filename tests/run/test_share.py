@@ -94,7 +94,14 @@ def test_what_is_missing_or_not_committed_is_one_line_before_the_work(two):
     (first / "dvc.lock").write_text("# one\n" + (first / "dvc.lock").read_text())
     git(first, "commit", "--quiet", "--all", "-m", "a change")
     git(first, "push", "--quiet")
-    with pytest.raises(UserError, match=r"files that were changed here \(dvc\.lock, params\.yaml\): commit them"):
+    (first / "new.txt").write_text("theirs")
+    git(first, "add", "new.txt")
+    git(first, "commit", "--quiet", "-m", "a file")
+    git(first, "push", "--quiet")
+    (second / "new.txt").write_text("ours")
+    with pytest.raises(
+        UserError, match=r"files that no commit here holds \(dvc\.lock, new\.txt\): commit them, or move"
+    ):
         shared(second, pull=True)
     (second / ".dvc/config.local").unlink()
     with pytest.raises(UserError, match="DVC has no default remote"):
