@@ -36,7 +36,10 @@ def opened(data: bytes) -> Image.Image:
         raise Damaged("format", MISSING)
     from PIL import Image  # here: what fetches images only looks at their first bytes
 
-    return Image.open(io.BytesIO(data), formats=("HEIF",))
+    try:
+        return Image.open(io.BytesIO(data), formats=("HEIF",))
+    except Image.UnidentifiedImageError:
+        raise Damaged("damaged", "begins as HEIF, and the rest of its header is broken or of no known kind") from None
 
 
 @functools.cache

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
+
+_PLACE = re.compile(r" at 0x[0-9a-f]+")
 
 
 class Damaged(Exception):
@@ -27,5 +30,5 @@ class Picture:
 
 
 def one_line(error: BaseException) -> str:
-    """What ``error`` says, in at most 200 characters."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    """What ``error`` says, in at most 200 characters; the same each time, so without an object's place in memory."""
+    return (_PLACE.sub("", " ".join(str(error).split())) or type(error).__name__)[:200]

@@ -116,7 +116,7 @@ def _appended(text: str, added: list[list[str]]) -> str:
 def _merged_rest(base: str, ours: str, theirs: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         for file, text in (("ours", ours), ("base", base), ("theirs", theirs)):
-            Path(name, file).write_text(text, "utf-8")
+            Path(name, file).write_bytes(text.encode())
         command = ["git", "merge-file", "-p", "ours", "base", "theirs"]
         done = subprocess.run(command, cwd=name, capture_output=True, check=False)
     if done.returncode:
@@ -128,10 +128,10 @@ def main(words: list[str]) -> int:
     """As git calls it: paths of the base, of ours, which takes the result, and of theirs; 1 where it is git's turn."""
     base, ours, theirs = map(Path, words)
     try:
-        text = merged(*(path.read_text("utf-8") for path in (base, ours, theirs)))
+        text = merged(*(path.read_bytes().decode() for path in (base, ours, theirs)))
     except (_Unmerged, UnicodeDecodeError):
         return 1
-    ours.write_text(text, "utf-8")  # git's own copy, which it puts in its place
+    ours.write_bytes(text.encode())  # git's own copy, which it puts in its place
     return 0
 
 

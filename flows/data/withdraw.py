@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from components.base import files
 from components.base.errors import UserError
 from components.html.page import plural, visible
 from components.samples import catalogue, records, withdrawn
@@ -63,10 +63,15 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
                 raise UserError("nothing was withdrawn")
             _carry_out(state, known, wanted, request.reason, say)
         else:
-            say(f"nothing to do: {plural(len(asked), 'image')} withdrawn already")
+            cut_off = _mark(state).exists()
+            say("an earlier withdrawal was cut off: it is ended now" if cut_off else
+                f"nothing to do: {plural(len(asked), 'image')} withdrawn already")  # fmt: skip
             if request.dry_run:
                 return
-            _erase_facts(state, known.rows)  # a kill may have come between the stages and the facts
+            if cut_off:
+                _erase(state, asked, say)
+            else:
+                erase.erase_facts(state, [row for row in known.rows if not row["withdrawn"]])
         if request.purge:
             _purge(state, say, sure)
         elif wanted:
@@ -111,23 +116,30 @@ def _plan(state: State, known: Known, wanted: set[str]) -> list[str]:
 
 def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: Callable[[str], None]) -> None:
     new = wanted - withdrawn.names(state.root / RECORD)
+    files.write_text(_mark(state), "")
     records.append(state.root / RECORD, known.tombstones(new, reason))
     say(f"{RECORD}: {plural(len(new), 'image')} added; commit it, so that they are not collected again")
+    _erase(state, wanted, say)
+
+
+def _mark(state: State) -> Path:
+    """There from before the record is written until all is erased: the same command then ends what a kill cut off."""
+    return state.folder / "withdrawal-unfinished"
+
+
+def _erase(state: State, wanted: set[str], say: Callable[[str], None]) -> None:
     downloads = erase.erase_downloads(state, wanted)
     materialise.materialise(state, say=say)
     rows = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
     left = {row["sha256"] for row in rows if row["sha256"] in wanted and not row["withdrawn"]}
     assert not left, f"stage collect left {sorted(left)}"
-    facts_erased = _erase_facts(state, rows)
+    facts_erased = erase.erase_facts(state, [row for row in rows if not row["withdrawn"]])
     gone = erase.remove_pages(state)
     pages = ", ".join(gone) or "none"
     say("erased from data/raw, data/pixels and reports; "
         f"{facts_erased:,} facts and {downloads:,} downloaded files erased; pages removed: {pages}")  # fmt: skip
     say("models/ and the registered versions are unchanged: `stillroom run` trains without these images")
-
-
-def _erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
-    return erase.erase_facts(state, [row for row in rows if not row["withdrawn"]])
+    _mark(state).unlink(missing_ok=True)
 
 
 def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]) -> None:
@@ -137,10 +149,19 @@ def _purge(state: State, say: Callable[[str], None], sure: Callable[[str], bool]
              "`stillroom data diff` cannot go back to their data")  # fmt: skip
     if not sure(asked):
         raise UserError("nothing was removed from DVC's cache and MLflow, which may still hold the images")
+    if not engine.own_cache(state.root):
+        say(f"not reached: DVC's cache at {engine.cache(state.root)} lies outside of this checkout, and others may "
+            "work from it: `dvc gc --workspace --projects EVERY OTHER` removes older states there")  # fmt: skip
+        _forget_reports(state, say)
+        return
     before = shutil.disk_usage(state.root).free
     engine.purge(state.root, lambda: restore.objects(state.root, name))
     freed = max(0, shutil.disk_usage(state.root).free - before) / 2**20
     say(f"DVC's cache now holds the present state and the registered models only ({freed:.1f} MiB freed)")
+    _forget_reports(state, say)
+
+
+def _forget_reports(state: State, say: Callable[[str], None]) -> None:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri != state.database or (state.folder / "mlflow/mlflow.db").is_file():
         from flows.registry.mlflow import Tracker

@@ -221,6 +221,16 @@ def listing(root: Path, digest: str) -> Path:
     return _local(root) / digest[:2] / digest[2:]
 
 
+def cache(root: Path) -> Path:
+    """Where DVC's local cache lies."""
+    return _local(root)
+
+
+def own_cache(root: Path) -> bool:
+    """Whether DVC's local cache lies in this checkout, so that no other works from it."""
+    return cache(root).resolve().is_relative_to((root / ".dvc").resolve())
+
+
 def purge(root: Path, keep: Callable[[], Iterable[Path]] = tuple) -> None:
     """Remove from the local cache whatever the present dvc.lock does not name, but for the objects that ``keep`` names.
 

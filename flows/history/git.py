@@ -129,4 +129,7 @@ def _failed(root: Path, arguments: Iterable[str], done: subprocess.CompletedProc
         if held:  # and `git init` would make another one in its place
             return UserError(f"{held}: git cannot read it, or it is damaged: let this user read what is in it")
         return UserError("this checkout is no git repository: `git init` and commit it, the history of runs lies there")
+    if first in ("fetch", "push"):  # advice comes last: what is wrong stands before it
+        words = [line.strip() for line in said if line.strip() and not line.startswith(("hint:", "To ", "From "))]
+        return UserError(f"git {first}: {'; '.join(words[:2]) or f'exit code {done.returncode}'}")
     return UserError(f"git {first}: {said[-1] if said else f'exit code {done.returncode}'}")

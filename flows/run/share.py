@@ -58,7 +58,7 @@ def around(root: Path, say: Say, *, pull: bool, push: bool) -> Iterator[None]:
     if push:
         _check(root)
     yield
-    if push and _owed(root):
+    if push:
         _push(root, say)
 
 
@@ -96,6 +96,8 @@ def _forward(root: Path, branch: Branch) -> None:
 def _check(root: Path) -> None:
     """Before a run that is to be pushed: what it reads is committed; what git remembers is what it was made from."""
     followed(root)
+    if git.commit(root, "MERGE_HEAD"):
+        raise UserError("--push: a merge is under way: end it with `git commit`, and run this again")
     own = [path for path in git.maybe(root, "diff", "--name-only", "HEAD", "--", *_inputs()).splitlines() if path]
     if own:
         raise UserError(f"--push: {', '.join(own)}: changed since the last commit: commit first, so that what is "
@@ -116,22 +118,17 @@ def _push(root: Path, say: Say) -> None:
     if committed:
         words = f"stillroom run {engine.key(engine.lock(root))[:8]}\n\n`stillroom history` tells what it did."
         git.git(root, "commit", "--quiet", "--only", "-m", words, "--", *there)
+    known = git.commit(root, branch.upstream)
+    new = committed or not known or git.maybe(root, "rev-list", "--count", f"{branch.upstream}..HEAD") != "0"
     try:
         git.git(root, "push", "--quiet", branch.remote, f"HEAD:refs/heads/{branch.theirs}")
     except UserError as error:
-        raise UserError(f"--push: {branch.remote}/{branch.theirs} did not take it ({error}): `stillroom run --pull "
-                        "--push` takes in what others pushed meanwhile; what was made is in DVC's remote"
-                        ) from None  # fmt: skip
+        behind = "fetch first" in str(error) or "non-fast-forward" in str(error)
+        advice = "`stillroom run --pull --push` takes in what others pushed" if behind else "mend it and run this again"
+        raise UserError(f"--push: {branch.remote}/{branch.theirs} did not take it ({error}): {advice}; what was made "
+                        "is in DVC's remote") from None  # fmt: skip
+    # Each time: a kill, or a remote that refused them, may have left earlier ones here alone.
     git.git(root, "push", "--quiet", branch.remote, f"{ledger.REFS}/*:{ledger.REFS}/*")
-    what = "committed what the run wrote, and pushed it" if committed else "pushed"
-    say(f"{what} to {branch.remote}/{branch.theirs}; {plural(sent, 'file')} to DVC's remote")
-
-
-def _owed(root: Path) -> bool:
-    """Whether an earlier run's files or commits are not at the remote yet, as after a kill."""
-    branch = followed(root)
-    there = [path for path in WRITTEN if (root / path).exists()]
-    if git.maybe(root, "status", "--porcelain", "--untracked-files=normal", "--", *there):
-        return True
-    known = git.commit(root, branch.upstream)
-    return not known or git.maybe(root, "rev-list", "--count", f"{branch.upstream}..HEAD") != "0"
+    if new or sent:
+        what = "committed what the run wrote, and pushed it" if committed else "pushed"
+        say(f"{what} to {branch.remote}/{branch.theirs}; {plural(sent, 'file')} to DVC's remote")

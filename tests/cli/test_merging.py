@@ -51,6 +51,17 @@ def test_whatever_both_added_is_there_once(ours, theirs):
     assert names(found) == ["first", *ours, *(name for name in theirs if name not in ours)]
 
 
+def test_line_ends_of_windows_stay(repository):
+    merging.install(repository)
+    ours, theirs = (plus(SMALL, name).replace("\n", "\r\n").encode() for name in ("birds", "dogs"))
+    git(repository, "config", "core.autocrlf", "false")
+    (repository / "params.yaml").write_bytes(SMALL.replace("\n", "\r\n").encode())
+    git(repository, "commit", "-qam", "as Windows writes it")
+    status, _ = branches(repository, ours, theirs)
+    assert status == 0
+    assert (repository / "params.yaml").read_bytes() == plus(SMALL, "birds", "dogs").replace("\n", "\r\n").encode()
+
+
 def test_what_else_was_changed_is_merged_by_git_also_beside_the_sources():
     theirs = plus(BASE, "dogs").replace("batch: 16", "batch: 32")
     ours = plus(BASE.replace("licence: Apache-2.0", "licence: MIT"), "birds").replace("seed: 0", "seed: 7", 1)
@@ -87,7 +98,7 @@ def branches(root, ours, theirs):
     """Merge a branch with ``theirs`` into one with ``ours``; git's exit status and the text that is there then."""
     for name, text in (("other", theirs), ("mine", ours)):
         git(root, "checkout", "-qb", name, "main")
-        (root / "params.yaml").write_text(text)
+        (root / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
         git(root, "commit", "-qam", name)
     done = subprocess.run(["git", "-C", root, "merge", "-q", "--no-edit", "other"], capture_output=True, check=False)
     return done.returncode, (root / "params.yaml").read_text("utf-8")

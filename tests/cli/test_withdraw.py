@@ -10,11 +10,12 @@ from checkouts import stillroom, tree
 from data_checkout import built, copied, members, refresh
 from data_fixtures import png
 
+from components.base import config
 from components.base.errors import UserError
 from components.base.files import BESIDE
 from components.collect.web import store as urlstore
 from components.samples import facts, manifest, pack, shards
-from flows.data import diff, materialise, withdraw
+from flows.data import diff, materialise, status, withdraw
 from flows.dvc import engine
 from flows.workspace.paths import State
 
@@ -150,6 +151,45 @@ def test_what_a_kill_left_of_the_facts_goes_the_next_time(done, tmp_path):
     facts.Store(root / ".stillroom/facts", "thumb", "rule", shown.dtype).add(names, shown)
     assert erase(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
     assert holders(root, THUMB) == []
+
+
+@pytest.mark.parametrize("after", ["collect", "describe"])
+def test_a_withdrawal_that_is_killed_is_ended_by_the_same_command(tmp_path, monkeypatch, after):
+    """Killed behind the first stage, or behind the last and before the pages and facts."""
+    root = copied(tmp_path / "checkout")
+    before = {"data/pixels": tree(root / "data/pixels"), "reports/data.html": (root / "reports/data.html").read_bytes()}
+    (root / "reports/model.html").write_text("nearest neighbours")
+
+    class Killed(BaseException):
+        pass
+
+    def cut_off(state, say):
+        sections, stages = config.read(state.root / config.FILE), status.stages()
+        for stage in stages if after == "describe" else stages[:1]:
+            stage.run(config.section(sections, stage.name, stage.params), state.root)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(materialise, "materialise", cut_off)
+        erase(root, digest(png(3)))
+    assert (root / "reports/model.html").exists()
+    lines = erase(root, digest(png(3)))
+    assert lines[0] == "an earlier withdrawal was cut off: it is ended now"
+    assert not (root / "reports/model.html").exists() and holders(root, png(3)) == []
+    assert tree(root / "data/pixels") != before["data/pixels"]
+    assert (root / "reports/data.html").read_bytes() != before["reports/data.html"]
+    assert erase(root, digest(png(3))) == ["nothing to do: 1 image withdrawn already"]
+
+
+@pytest.mark.slow(5)
+def test_a_cache_that_others_may_share_is_left_alone_and_named(tmp_path):
+    root, shared = copied(tmp_path / "checkout"), tmp_path / "shared"
+    shutil.move(root / ".dvc/cache", shared)
+    (root / ".dvc/config.local").write_text(f"[cache]\n    dir = {shared}\n")
+    before = tree(shared)
+    lines = erase(root, digest(png(6)), purge=True)
+    assert any(line.startswith(f"not reached: DVC's cache at {shared}") for line in lines), lines
+    assert before.items() <= tree(shared).items()
 
 
 def test_it_says_what_it_did_and_what_it_cannot_reach(done):

@@ -59,6 +59,8 @@ def test_chunks_and_gzip_are_undone(here):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert fetch(here.say("/chunks", raw(head + chunks + b"0\r\n\r\n"))) == PNG
     assert fetch(here.say("/gzip", (200, {"Content-Encoding": "gzip"}, gzip.compress(PNG)))) == PNG
+    several = gzip.compress(PNG[:40]) + gzip.compress(PNG[40:]) + bytes(9)  # members, and padding behind them
+    assert fetch(here.say("/several", (200, {"Content-Encoding": "gzip"}, several))) == PNG
     assert here.headers[0]["Accept-Encoding"] == "identity"
 
 

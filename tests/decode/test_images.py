@@ -327,6 +327,16 @@ def test_a_heic_is_told_from_an_avif_and_shown_on_the_matte_and_with_its_first_p
     assert not heif.is_heif(saved(frames[0], "AVIF")) and not heif.is_heif(b"\xff\xff\xff\xffftypmif1")
 
 
+def test_a_broken_heic_is_told_in_the_same_words_each_time():
+    for data in (b"\0\0\0\x1cftypheic\0\0\0\0mif1heic", saved(Image.new("RGB", (64, 64)), "HEIF")[:-300]):
+        said = []
+        for _ in range(2):
+            with pytest.raises(Damaged) as raised:
+                show(bytes(bytearray(data)))
+            said.append(raised.value.detail)
+        assert said[0] == said[1] and " at 0x" not in said[0]
+
+
 def test_without_its_decoder_a_heic_is_refused_with_what_to_install(monkeypatch):
     data = saved(Image.new("RGB", (64, 64)), "HEIF")
     monkeypatch.setattr(heif, "_registered", lambda: False)

@@ -1,6 +1,8 @@
 """`--pull` and `--push`: what one machine made another one has, and nothing is made twice or lost between two."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from checkouts import edit, git, stillroom
@@ -70,6 +72,25 @@ def test_what_one_pushed_the_other_pulls_and_has_nothing_to_make(two):
     assert engine.stale(second) == ["train", "evaluate", "report"]
 
 
+@pytest.mark.slow(10)
+def test_what_a_kill_or_a_remote_kept_back_goes_the_next_time(two):
+    first, _ = two
+    (line,) = shared(first, push=True)
+    assert re.search(r"; [1-9]\d* files to DVC's remote", line), "git had named them before --push was heard of"
+    grown(first, 500)
+    bare = Path(git(first, "remote", "get-url", "origin").strip())
+    (bare / "hooks").mkdir(exist_ok=True)
+    hook = bare / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\nif grep -q refs/stillroom; then echo not those >&2; exit 1; fi\n")
+    hook.chmod(0o755)
+    git(first, "update-ref", "refs/stillroom/runs/" + "b" * 64 + "/1", "HEAD")
+    with pytest.raises(UserError, match="not those"):
+        shared(first, push=True)
+    hook.unlink()
+    shared(first, push=True)
+    assert "refs/stillroom/runs/" + "b" * 64 in git(first, "ls-remote", "origin")
+
+
 @pytest.mark.slow(6)
 def test_two_that_both_made_something_are_told_to_merge_and_lose_nothing(two):
     first, second = two
@@ -103,6 +124,10 @@ def test_what_is_missing_or_not_committed_is_one_line_before_the_work(two):
         UserError, match=r"files that no commit here holds \(dvc\.lock, new\.txt\): commit them, or move"
     ):
         shared(second, pull=True)
+    (second / ".git/MERGE_HEAD").write_text(git(second, "rev-parse", "HEAD"))
+    with pytest.raises(UserError, match="a merge is under way: end it with `git commit`"):
+        shared(second, push=True)
+    (second / ".git/MERGE_HEAD").unlink()
     (second / ".dvc/config.local").unlink()
     with pytest.raises(UserError, match="DVC has no default remote"):
         shared(second, pull=True)
@@ -117,7 +142,7 @@ def test_what_is_missing_or_not_committed_is_one_line_before_the_work(two):
 def test_a_remote_that_is_gone_is_one_line(two):
     first, _ = two
     git(first, "remote", "set-url", "origin", "/nowhere/at/all")
-    with pytest.raises(UserError, match="git fetch: ") as raised:
+    with pytest.raises(UserError, match="git fetch: fatal: '/nowhere/at/all' does not appear to be a git") as raised:
         shared(first, pull=True)
     assert "\n" not in str(raised.value)
 

@@ -280,5 +280,18 @@ def _unpacker(headers: Headers) -> tuple[Callable[[bytes, int], bytes], Callable
         return lambda piece, _: piece, lambda: True
     if encoding in ("gzip", "x-gzip", "deflate"):
         inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        return inflate.decompress, lambda: inflate.eof
+
+        def unpack(piece: bytes, most: int) -> bytes:
+            nonlocal inflate
+            out = b""
+            while piece and len(out) < most:
+                if inflate.eof:
+                    if not piece.startswith(b"\x1f"):  # padding, which others leave alone too
+                        break
+                    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)  # a gzip may have several members (RFC 1952, 2.2)
+                out += inflate.decompress(piece, most - len(out))
+                piece = inflate.unused_data
+            return out
+
+        return unpack, lambda: inflate.eof
     raise FetchError("encoding", "packed in a way that was not asked for")
