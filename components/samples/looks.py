@@ -56,19 +56,19 @@ def flags(pixels: Path, rows: Sequence[tuple[int, int, int]], store: Path) -> di
     found: dict[int, str] = {}
     for shape, mine in by_shape.items():
         numbers = [row for row, _, _ in mine]
-        names = _names(pack.read_rows(pixels, header, numbers), shape)
-        new = np.flatnonzero(known.find(names) < 0)
-        new = new[grouping.founders(names[new]) == np.arange(len(new))]
+        named = names(pack.read_rows(pixels, header, numbers), shape)
+        new = np.flatnonzero(known.find(named) < 0)
+        new = new[grouping.founders(named[new]) == np.arange(len(new))]
         if len(new):
-            known.add(names[new], _seen(pixels, header, [numbers[at] for at in new], shape))
-        looks = known.take(known.find(names))["look"].tolist()
+            known.add(named[new], _seen(pixels, header, [numbers[at] for at in new], shape))
+        looks = known.take(known.find(named))["look"].tolist()
         for (row, width, height), look in zip(mine, looks, strict=True):
             if flag := look.decode() or _of_size(width, height, min(shape[:2])):
                 found[row] = flag
     return found
 
 
-def _names(pictures: Iterable[bytes], shape: tuple[int, int, int]) -> np.ndarray:
+def names(pictures: Iterable[bytes], shape: tuple[int, ...]) -> np.ndarray:
     """What the look of each of ``pictures`` is kept under: a SHA-256 of shape and pixels."""
     shaped = hashlib.sha256(str(shape).encode())
     found = bytearray()

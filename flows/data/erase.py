@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.collect.web import store
-from components.samples import facts, pack
+from components.samples import facts, looks, pack
 from flows.workspace.paths import State
 
 PAGES = (
@@ -36,6 +36,7 @@ def erase_facts(state: State, rows: Sequence[dict[str, Any]]) -> int:
         for row, data in enumerate(pack.read_rows(pixels, header, range(header.rows))):
             shape = header.spec.shaped(header.shape(row)).stored_shape
             stay.add(facts.key(str(shape), hashlib.sha256(data).hexdigest()))
+            stay.add(looks.names([data], shape).tobytes())
     return facts.keep_only(state.folder / "facts", facts.keys(sorted(stay)), beside=SHOW_NOTHING)
 
 

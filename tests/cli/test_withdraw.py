@@ -138,7 +138,7 @@ def test_the_other_images_keep_their_facts(done, tmp_path):
     root = tmp_path / "checkout"
     shutil.copytree(done.root, root, symlinks=True)
     before = {name for name in tree(root / ".stillroom/facts") if name.endswith(".facts")}
-    assert {name.split("/")[0] for name in before} >= {"image", "thumb", "vectors"}
+    assert {name.split("/")[0] for name in before} >= {"image", "thumb", "vectors", "look"}
     refresh(root)
     assert {name for name in tree(root / ".stillroom/facts") if name.endswith(".facts")} == before
 

@@ -120,7 +120,7 @@ def test_a_run_takes_no_folder_from_whoever_reaches_the_server_and_one_serves(se
 
 def test_how_a_night_ended_is_the_name_of_its_state_and_is_told(served, told, tmp_path):
     folder = tmp_path / "checkout"
-    (first,) = call(f"{served}/api/deployments/filter", {"limit": 1})
+    (first,) = wait_for(lambda: call(f"{served}/api/deployments/filter", {"limit": 1}))
 
     def night():
         return ended(served, call(f"{served}/api/deployments/{first['id']}/create_flow_run",
