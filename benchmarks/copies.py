@@ -24,15 +24,10 @@ import numpy as np
 import peers
 import photographs
 import pyarrow.parquet as pq
+import stages
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from components import pipeline
-from components.base import config
 from components.clean import search
-from components.collect.look import look
-from components.collect.params import CollectParams
-
-ROOT = Path(__file__).resolve().parent.parent
 
 THEIRS = """
 import json, sys
@@ -152,24 +147,12 @@ def _table(title: str, originals: list[Image.Image]) -> None:
 
 def _pairs(pictures: list[Image.Image], root: Path) -> set[tuple[int, int]]:
     """The pairs of positions that the default rule finds among ``pictures``; ``root`` keeps what is known of each."""
-    sections = config.read(ROOT / config.FILE)
-    sections["clean"]["min_side"] = 8
-    sections["collect"]["sources"] = [{
-        "name": "copies", "kind": "files", "location": "source", "licence": "unknown", "matte": "#ffffff",
-        "text_column": None, "label_column": None, "group_column": None,
-    }]  # fmt: skip
     for name in ("source", "data"):
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()
-    for name in ("withdrawn", "decisions"):
-        (root / f"data/{name}.jsonl").touch()
     for at, picture in enumerate(pictures):
         (root / f"source/{at:05d}.png").write_bytes(_png(picture))
-    collect = config.section(sections, "collect", CollectParams)
-    look(collect, root=root, page=root / "data/source.json", cache=None)
-    for name in ("collect", "clean"):
-        stage = pipeline.stage(name)
-        stage.run(config.section(sections, name, stage.params), root)
+    stages.run(root, ("collect", "clean"))
     table = pq.read_table(root / "data/clean/pairs.parquet")
     return set(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True))
 

@@ -21,17 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import peers
+import stages
 from PIL import Image, ImageFilter
 
-from components import pipeline
-from components.base import config
-from components.collect.look import look
-from components.collect.params import CollectParams
 from components.embed import vectors
 from components.profile.doubts import doubtful
 from components.samples import manifest, pack
 
-ROOT = Path(__file__).resolve().parent.parent
 SOUND, PLANTED, LABELLED, WRONG = 2000, 100, 4000, 0.03
 DEFECTS = {
     "dark": lambda x: x.point(lambda value: value // 6),
@@ -118,19 +114,7 @@ def _defects(pictures: list[Image.Image], interpreter: Path) -> None:
 
 def _ours(root: Path) -> dict[str, str]:
     """The flag of each file that stage `profile` gives one."""
-    sections = config.read(ROOT / config.FILE)
-    sections["clean"]["min_side"] = 8
-    sections["collect"]["sources"] = [{
-        "name": "looks", "kind": "files", "location": "source", "licence": "unknown", "matte": "#ffffff",
-        "text_column": None, "label_column": None, "group_column": None,
-    }]  # fmt: skip
-    (root / "data").mkdir()
-    for name in ("withdrawn", "decisions"):
-        (root / f"data/{name}.jsonl").touch()
-    look(config.section(sections, "collect", CollectParams), root=root, page=root / "data/source.json", cache=None)
-    for name in ("collect", "clean", "resize", "split", "profile"):
-        stage = pipeline.stage(name)
-        stage.run(config.section(sections, name, stage.params), root)
+    stages.run(root, ("collect", "clean", "resize", "split", "profile"))
     rows = manifest.read_any(root / "data/clean/verdicts.parquet", ("sha256", "source_key"))
     names, keys = {row["sha256"]: row["source_key"] for row in rows}, pack.read_keys(root / "data/pixels")
     found = manifest.read_any(root / "data/profile/looks.parquet", ("row", "flag"))

@@ -102,9 +102,7 @@ def _go_on(plans: list[Plan], index: Index, gone: set[str], raw: Path, scratch: 
     """What a killed collection of the same things has left in ``raw``; anything else that one left is removed."""
     named = set(index.columns["shard"])
     prints = [[plan.source.name, plan.parameters_hash, plan.prints] for plan in plans]
-    if erasure.stored(
-        index.columns, gone
-    ):  # it writes shards of its own, which take the numbers of those that are left
+    if erasure.stored(index.columns, gone):  # it writes shards, which take the numbers of those that are left
         (scratch / NAME).unlink(missing_ok=True)
     of = identity(prints, sorted(gone), files.sha256(raw / shards.INDEX))
     found = Unfinished(scratch / NAME, raw, of=of, first=shards.after(named))

@@ -34,14 +34,10 @@ const numberOf = text => {
   if (!found) return NaN;
   return Number(found[1].replaceAll(",", "").replace("\\u2212", "-")) * (UNITS[found[2]] ?? 1);
 };
-const compare = (a, b, numeric) => {
-  if (!numeric) return a.localeCompare(b, "en", {numeric: true});
-  const [x, y] = [numberOf(a), numberOf(b)];
-  return Number.isNaN(x) - Number.isNaN(y) || x - y || 0;
-};
+const compare = (a, b, numeric) =>
+  numeric ? numberOf(a) - numberOf(b) : a.localeCompare(b, "en", {numeric: true});
 
 const local = new Map();  // rows that a table's own box hides
-const boxes = [];
 for (const table of document.querySelectorAll(".scroll > table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   if (rows.length < 4 || rows.some(row => row.cells.length !== heads.length)) continue;

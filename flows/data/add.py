@@ -15,7 +15,7 @@ from components.base import config, files
 from components.base.errors import UserError
 from components.collect.params import CollectParams
 from components.html.page import visible
-from flows.data import detect, merging
+from flows.data import detect, entries, merging
 from flows.workspace.paths import State
 
 _SECRET = re.compile(r"(key|token|secret|signature|password|credential|sig)=", re.IGNORECASE)
@@ -92,15 +92,13 @@ def add(state: State, request: Request, *, dry_run: bool) -> list[str]:
 
 def appended(text: str, entry: dict[str, Any]) -> str:
     """``text`` of params.yaml with ``entry`` as the last source; every other character stays where it is."""
-    from ruamel.yaml import YAML
-
-    tree = YAML(typ="rt").compose(text)
-    sources = _node(_node(tree, "collect"), "sources")
-    if sources.flow_style or not sources.value:
-        raise UserError("params.yaml: collect.sources is written in brackets: write it as a list of lines that "
-                        "begin with '-', and run this again")  # fmt: skip
+    try:
+        sources = entries.listed(text)
+    except LookupError as error:
+        raise UserError(f"params.yaml: {error}: write it as a list of lines that begin with '-', and run this again"
+                        ) from None  # fmt: skip
     dash, inner = sources.start_mark.column, sources.value[-1].start_mark.column
-    end = max(value.end_mark.line for _, value in sources.value[-1].value)
+    end = entries.last_line(sources.value[-1])
     made = [f"{'-' if at == 0 else '':<{inner - dash}}{name}: {_scalar(value)}"
             for at, (name, value) in enumerate(entry.items())]  # fmt: skip
     lines = text.splitlines(keepends=True)
@@ -184,10 +182,6 @@ def _locate(root: Path, location: str) -> tuple[str, str]:
 def _place(root: Path, location: str) -> str:
     """What two names of one place have in common."""
     return location.rstrip("/") if "://" in location else os.path.realpath(root / location)
-
-
-def _node(mapping: Any, key: str) -> Any:
-    return next(value for name, value in mapping.value if name.value == key)
 
 
 def _scalar(value: object) -> str:

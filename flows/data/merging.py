@@ -12,16 +12,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from components.base import config
 from components.base.errors import UserError
+from flows.data import entries
 from flows.history import git
 
 DRIVER = "stillroom"
 ATTRIBUTE = f"{config.FILE} merge={DRIVER}"
 """The line of .gitattributes that asks for it; without the driver's command git merges the file as any text."""
 _PLAIN = "git merge-file -L ours -L base -L theirs %A %O %B"
+
+
+_ODD = (UserError, LookupError, AttributeError, TypeError, ValueError, StopIteration)
+"""What a text raises that is not written as this reads it."""
 
 
 class _Unmerged(Exception):
@@ -52,29 +56,9 @@ def merged(base: str, ours: str, theirs: str) -> str:
         whole = _appended(rest, added)
         if [*_names(whole)] != [*_names(rest), *new, *(name for name in come if name not in new)]:
             raise _Unmerged
-    except (
-        UserError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        StopIteration,
-    ) as error:  # not written as this reads it
+    except _ODD as error:
         raise _Unmerged from error
     return whole
-
-
-def _sources(text: str) -> Any:
-    """The node of collect.sources, a list of lines that begin with a dash."""
-    from ruamel.yaml import YAML
-
-    config.parse(text)  # what is no plain data is refused here
-    node = YAML(typ="rt").compose(text)
-    for key in ("collect", "sources"):
-        node = next(value for name, value in node.value if name.value == key)
-    if node.flow_style or not node.value:
-        raise LookupError("written in brackets")
-    return node
 
 
 def _names(text: str) -> list[str]:
@@ -83,22 +67,16 @@ def _names(text: str) -> list[str]:
 
 def _entries(text: str) -> dict[str, list[str]]:
     """The lines of each source, by its name; comments between two entries are of the later one."""
-    lines, nodes = text.splitlines(keepends=True), _sources(text).value
-    ends = [_end(node) for node in nodes]
+    config.parse(text)  # what is no plain data is refused here
+    lines, nodes = text.splitlines(keepends=True), entries.listed(text).value
+    ends = [entries.last_line(node) for node in nodes]
     starts = [nodes[0].start_mark.line, *(end + 1 for end in ends[:-1])]
     return {name: [line if line.endswith("\n") else line + "\n" for line in lines[start : end + 1]]
             for name, start, end in zip(_names(text), starts, ends, strict=True)}  # fmt: skip
 
 
-def _end(node: Any) -> int:
-    """The last line of an entry."""
-    if node.flow_style:
-        return int(node.end_mark.line)
-    return max(int(value.end_mark.line) for _, value in node.value)
-
-
-def _without(text: str, entries: dict[str, list[str]]) -> str:
-    for lines in entries.values():
+def _without(text: str, sources: dict[str, list[str]]) -> str:
+    for lines in sources.values():
         block = "".join(lines)
         if text.count(block) != 1:
             raise _Unmerged
@@ -108,7 +86,7 @@ def _without(text: str, entries: dict[str, list[str]]) -> str:
 
 def _appended(text: str, added: list[list[str]]) -> str:
     lines = text.splitlines(keepends=True)
-    at = _end(_sources(text).value[-1]) + 1
+    at = entries.last_line(entries.listed(text).value[-1]) + 1
     lines[at:at] = [line for entry in added for line in entry]
     return "".join(lines)
 

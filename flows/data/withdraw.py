@@ -69,7 +69,7 @@ def withdraw(state: State, request: Request, *, say: Callable[[str], None], sure
             if request.dry_run:
                 return
             if cut_off:
-                _erase(state, asked, say)
+                _erase(state, say)
             else:
                 erase.erase_facts(state, [row for row in known.rows if not row["withdrawn"]])
         if request.purge:
@@ -119,7 +119,7 @@ def _carry_out(state: State, known: Known, wanted: set[str], reason: str, say: C
     files.write_text(_mark(state), "")
     records.append(state.root / RECORD, known.tombstones(new, reason))
     say(f"{RECORD}: {plural(len(new), 'image')} added; commit it, so that they are not collected again")
-    _erase(state, wanted, say)
+    _erase(state, say)
 
 
 def _mark(state: State) -> Path:
@@ -127,11 +127,13 @@ def _mark(state: State) -> Path:
     return state.folder / "withdrawal-unfinished"
 
 
-def _erase(state: State, wanted: set[str], say: Callable[[str], None]) -> None:
-    downloads = erase.erase_downloads(state, wanted)
+def _erase(state: State, say: Callable[[str], None]) -> None:
+    """Erase what is on record, and not this command's images alone: an earlier one may have been cut off."""
+    names = set(withdrawn.names(state.root / RECORD))
+    downloads = erase.erase_downloads(state, names)
     materialise.materialise(state, say=say)
     rows = catalogue.read(raw=state.root / "data/raw", clean=state.root / "data/clean").rows
-    left = {row["sha256"] for row in rows if row["sha256"] in wanted and not row["withdrawn"]}
+    left = {row["sha256"] for row in rows if row["sha256"] in names and not row["withdrawn"]}
     assert not left, f"stage collect left {sorted(left)}"
     facts_erased = erase.erase_facts(state, [row for row in rows if not row["withdrawn"]])
     gone = erase.remove_pages(state)

@@ -98,14 +98,11 @@ def _check(root: Path) -> None:
     followed(root)
     if git.commit(root, "MERGE_HEAD"):
         raise UserError("--push: a merge is under way: end it with `git commit`, and run this again")
-    own = [path for path in git.maybe(root, "diff", "--name-only", "HEAD", "--", *_inputs()).splitlines() if path]
+    inputs = [path for path in store.INPUTS if path not in WRITTEN and (root / path).exists()]
+    own = [line[3:] for line in git.git(root, "status", "--porcelain", "--", *inputs).splitlines()]
     if own:
         raise UserError(f"--push: {', '.join(own)}: changed since the last commit: commit first, so that what is "
                         "pushed says what it was made from")  # fmt: skip
-
-
-def _inputs() -> list[str]:
-    return [path for path in store.INPUTS if path not in WRITTEN]
 
 
 def _push(root: Path, say: Say) -> None:
