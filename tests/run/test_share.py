@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkouts import edit, git, stillroom
-from data_checkout import copied, members, refresh
+from data_checkout import copied, members, metadata, refresh
 from data_fixtures import png, zipped
 
 from components.base.errors import UserError
@@ -41,7 +41,8 @@ def two(tmp_path):
 
 def grown(root, seed):
     """The source of ``root`` has one picture more, and its data stages are up to date with it."""
-    zipped(root / "source.zip", {**members(), f"new-{seed}.png": png(seed)})
+    found = {**members(), f"new-{seed}.png": png(seed)}
+    zipped(root / "source.zip", {**found, "metadata.csv": metadata(sorted(found.keys() - {"metadata.csv"}))})
     refresh(root)
 
 
