@@ -29,18 +29,24 @@ MAP = "map.parquet"
 
 
 class Rows(Mapping[int, Any]):
-    """The rows of a table as named tuples, by one of its columns: each is made when it is asked for, as few are."""
+    """Rows of a table as named tuples, by a number of their own; each is made when it is first asked for, few are.
 
-    def __init__(self, table: pd.DataFrame, column: str) -> None:
+    ``at`` has the place of each row in the table by that number; two of one table share the rows that are ``made``.
+    """
+
+    def __init__(self, table: pd.DataFrame, at: dict[int, int], made: dict[int, Any] | None = None) -> None:
         self._named = cast(Any, namedtuple("image", list(table.columns)))
-        self._columns = [table[name].to_numpy() for name in table.columns]
-        self._at = {key: at for at, key in enumerate(table[column].tolist())}
+        self._columns = [table[name].array for name in table.columns]
+        self._at = at
+        self.made: dict[int, Any] = {} if made is None else made
 
     def __getitem__(self, key: int) -> Any:
-        """The row of which the column is ``key``."""
+        """The row of the number ``key``."""
         at = self._at[key]
-        return self._named(*(value.item() if isinstance(value, np.generic) else value
-                             for value in (column[at] for column in self._columns)))  # fmt: skip
+        if at not in self.made:
+            self.made[at] = self._named(*(value.item() if isinstance(value, np.generic) else value
+                                          for value in (column[at] for column in self._columns)))  # fmt: skip
+        return self.made[at]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._at)
@@ -81,12 +87,13 @@ class Evidence:
     @cached_property
     def rows(self) -> Rows:
         """The row of each image as a named tuple, by arrival: look-ups in a DataFrame are slow."""
-        return Rows(self.images, "arrival")
+        return Rows(self.images, {arrival: at for at, arrival in enumerate(self.images["arrival"].tolist())})
 
     @cached_property
     def by_row(self) -> Rows:
         """The same of the images in the pack, by their row there."""
-        return Rows(self.images[self.images["row"] >= 0], "row")
+        found = {row: at for at, row in enumerate(self.images["row"].tolist()) if row >= 0}
+        return Rows(self.images, found, self.rows.made)
 
     @cached_property
     def tied(self) -> pd.DataFrame:

@@ -24,9 +24,10 @@ def flagged(data: Evidence, limits: Limits, gallery: Gallery) -> Section:
                   " shows them with buttons that reject."),
     ]  # fmt: skip
     for flag, words in FLAGS.items():
-        rows = [by_row[row] for row in data.flags.loc[data.flags["flag"] == flag, "row"] if row in by_row]
+        rows = [row for row in data.flags.loc[data.flags["flag"] == flag, "row"] if row in by_row]
         if rows:
-            shown = [paircards.member(row, gallery, *_fits(row, data)) for row in rows[: limits.pictures]]
+            first = [by_row[row] for row in rows[: limits.pictures]]
+            shown = [paircards.member(row, gallery, *_fits(row, data)) for row in first]
             body.append(page.fold(
                 flag, page.note(words), el("ul", shown, class_="strip") if shown else None,
                 page.hidden(len(shown), len(rows), "images"), open_=len(rows) <= 60, count=len(rows),

@@ -84,8 +84,8 @@ def _by_group(data: Evidence) -> dict[str, list[Any]]:
     ranked = inside.sort_values(["distance", "difference", "a", "b"], ascending=[False, False, True, True],
                                 na_position="last", kind="stable")  # fmt: skip
     found: dict[str, list[Any]] = {}
-    for pair in ranked.itertuples(index=False):
-        found.setdefault(data.rows[pair.a].group, []).append(pair)
+    for pair, key in zip(ranked.itertuples(index=False), ranked["a"].map(group), strict=True):
+        found.setdefault(key, []).append(pair)
     return found
 
 
