@@ -1,8 +1,9 @@
 """What a refresh costs when one image in a hundred is new: python benchmarks/refresh.py cifar10.tar [--keep FOLDER]
 
-A full build of 99 % of the archive, then a refresh with the last 1 % as a second source, each stage in a process of
-its own as DVC starts it.  CPU seconds are those of the process and all its descendants; DVC's own time is not in
-them (it hashes what changed).  Prints a Markdown table, and checks that no old image moved and that no pair leaks.
+A full build of 99 % of the archive, then a refresh with the last 1 % as a second source, each stage a fork of one
+process as a run starts it (flows/dvc/forks.py); what that process itself takes is a row.  CPU seconds are those of a
+stage and all its descendants; DVC's own time is not in them (it hashes what changed).  Prints a Markdown table, and
+checks that no old image moved and that no pair leaks.
 With --keep the folder stays, with ``rates.json``, for benchmarks/splits.py and benchmarks/scale.py.
 With --known FILE, a JSON list of [name, name] of pairs that are known to show the same (the end of each name in the
 archive, as ciFAIR's list for CIFAR-10), it prints how many of them are in one group, and how many cross splits.
@@ -11,18 +12,23 @@ archive, as ciFAIR's list for CIFAR-10), it prints how many of them are in one g
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import peers
+import psutil
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +36,11 @@ sys.path.insert(0, str(ROOT))
 
 from components.base import config  # noqa: E402
 from components.pipeline import STATE, stage  # noqa: E402
+from flows.dvc import forks  # noqa: E402
 
 BUILD = ("look", "collect", "clean", "resize", "split")
 MORE = ("profile", "describe")
+SHARED = "what the stages share"
 PEAKS: dict[str, int] = {}
 """Most bytes that a stage's own process had in memory, the last time it ran."""
 LOOK = """
@@ -71,12 +79,17 @@ def _measure(archive: Path, root: Path, known: list[list[str]]) -> None:
     for name in ("withdrawn", "decisions"):
         (root / f"data/{name}.jsonl").touch()
     _write_params(root, ["old"])
-    full = {name: _run(root, name) for name in (*BUILD, *MORE)}
+    full = _run(root)
     before = _splits(root)
-    rates = {"images": old, "seconds": full, "bytes": _sizes(root), "memory": dict(PEAKS)}
+    rates = {
+        "images": old,
+        "seconds": {name: full[name] for name in (*BUILD, *MORE)},
+        "bytes": _sizes(root),
+        "memory": dict(PEAKS),
+    }
     (root / "rates.json").write_text(json.dumps(rates, indent=1) + "\n")
     _write_params(root, ["old", "new"])
-    again = {name: _run(root, name) for name in (*BUILD, *MORE)}
+    again = _run(root)
     after = _splits(root)
     moved = sum(after[name] != split for name, split in before.items())
     leaking, pairs = _leaks(root)
@@ -114,30 +127,56 @@ def _write_params(root: Path, names: list[str]) -> None:
     (root / config.FILE).write_text(json.dumps(sections))
 
 
-def _run(root: Path, name: str) -> float:
-    """Bring one stage up to date in ``root``; the CPU seconds of it and its descendants."""
-    command = ["-c", LOOK] if name == "look" else ["-m", "components", name]
+def _run(root: Path) -> dict[str, float]:
+    """Bring all stages up to date in ``root``; the CPU seconds of each and its descendants, and of what they share."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    start, began = _spent(), time.monotonic()
-    process = subprocess.Popen([sys.executable, *command], cwd=root, env=env, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{name} ended with {process.returncode}; run it by hand in {root}")
-    PEAKS[name] = used.ru_maxrss * 1024
-    while True:  # what the stage has left to us
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
-    spent = _spent() - start
-    print(f"{name}: {spent:.2f} CPU s, {time.monotonic() - began:.1f} s", file=sys.stderr)
-    return spent
+    env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
+    start = _spent()
+    subprocess.run([sys.executable, "-c", LOOK], cwd=root, env=env, check=True, stderr=subprocess.DEVNULL)
+    found = {"look": _spent() - start}
+    start = _spent()
+    shared = forks.Forks(str(root), env)
+    for name in (*BUILD[1:], *MORE):
+        before, began = _spent(shared.process.pid), time.monotonic()
+        with _peak(shared.process.pid, name):
+            code = shared.run(name, env)
+        if code:
+            raise SystemExit(f"{name} ended with {code}; run it by hand in {root}")
+        found[name] = _spent(shared.process.pid) - before
+        print(f"{name}: {found[name]:.2f} CPU s, {time.monotonic() - began:.1f} s", file=sys.stderr)
+    shared.close()
+    return {**found, SHARED: _spent() - start - sum(found[name] for name in (*BUILD[1:], *MORE))}
 
 
-def _spent() -> float:
+def _spent(forking: int | None = None) -> float:
+    """CPU seconds of all that has ended below this process, and below the process ``forking``."""
+    with contextlib.suppress(ChildProcessError):  # what a stage has left to us
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    ended = psutil.Process(forking).cpu_times() if forking else None
+    return used.ru_utime + used.ru_stime + (ended.children_user + ended.children_system if ended else 0)
+
+
+@contextlib.contextmanager
+def _peak(forking: int, name: str) -> Iterator[None]:
+    """Put the most bytes that the fork of ``forking`` had in memory into PEAKS, as it was 20 ms before its end."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            with contextlib.suppress(OSError, psutil.Error):
+                for child in psutil.Process(forking).children():
+                    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{child.pid}/status").read_text())
+                    PEAKS[name] = int(found[1]) * 1024 if found else PEAKS.get(name, 0)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -182,9 +221,9 @@ def _ends(key: str) -> list[str]:
 
 def _print(full: dict[str, float], again: dict[str, float], old: int, new: int) -> None:
     print(f"| stage | full build, {old:,} images, CPU s | refresh, {new:,} new, CPU s | ratio |\n|---|---|---|---|")
-    for name in BUILD:
+    for name in (SHARED, *BUILD):
         print(f"| {name} | {full[name]:.2f} | {again[name]:.2f} | {again[name] / full[name]:.1%} |")
-    one, other = (sum(spent[name] for name in BUILD) for spent in (full, again))
+    one, other = (sum(spent[name] for name in (SHARED, *BUILD)) for spent in (full, again))
     print(f"| **together** | **{one:.2f}** | **{other:.2f}** | **{other / one:.1%}** |")
     for name in MORE:
         print(f"| {name} (beside it) | {full[name]:.2f} | {again[name]:.2f} | {again[name] / full[name]:.1%} |")

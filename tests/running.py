@@ -39,6 +39,6 @@ def stages_below(folder: Path) -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         line = process.info["cmdline"] or []
-        if process.info["cwd"] == str(folder) and "components" in line:
+        if process.info["cwd"] == str(folder) and any(part in ("components", "components.forking") for part in line):
             found.append(process.pid)
     return found

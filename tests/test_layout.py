@@ -22,7 +22,7 @@ ROOMS = (
     "components.collect", "components.clean", "components.resize", "components.split", "components.profile",
     "components.describe", "components.diff", "components.review", "components.contract", "components.export",
     "components.train", "components.evaluate", "components.report", "components.register", "components.distil",
-    "components.pipeline", "components.__main__",
+    "components.pipeline", "components.__main__", "components.forking",
     "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
     "flows.project", "flows.cli",
 )  # fmt: skip

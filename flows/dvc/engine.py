@@ -22,7 +22,7 @@ from typing import Any
 from components.base import config, events
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows.dvc import fetch, repair, snapshot, stages, waiting
+from flows.dvc import fetch, forks, repair, snapshot, stages, waiting
 from flows.workspace import exits, processes
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -108,7 +108,10 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     """
     before = watched.stat().st_size if watched.exists() else 0
     try:
-        with snapshot.taken(root) as taken, _working(root) as repo, repair.backed_up(root, say=exits.note):
+        with (
+            snapshot.taken(root) as taken, _working(root) as repo, repair.backed_up(root, say=exits.note),
+            forks.in_place_of_a_shell(),
+        ):  # fmt: skip
             # DVC would load the stage, and each other one, from the checkout.
             repo.stage.collect = lambda *_, **__: [stages.loader(repo, root, taken)(stage.name)]
             environment = {events.VARIABLE: str(watched), **taken.environment()}
@@ -129,6 +132,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
         raise error
     except BaseException:
         processes.end_children()
+        forks.close()
         raise
     if not done:
         return "unchanged"

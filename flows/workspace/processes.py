@@ -53,6 +53,9 @@ def end_children() -> None:
 
 def _is_stage(child: psutil.Process) -> bool:
     try:
-        return child.cmdline()[1:3] == ["-m", "components"]
+        module = child.cmdline()[1:3]
+        if module == ["-m", "components.forking"]:  # else it is the one that forks
+            return psutil.Process(child.ppid()).cmdline()[1:3] == module
+        return module == ["-m", "components"]
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False

@@ -1,0 +1,1 @@
+"""The data stages as forks of one process that has imported what they share."""
