@@ -198,4 +198,6 @@ _PACKERS: tuple[tuple[Callable[[BinaryIO], Any], bytes], ...] = (
     (bz2.BZ2File, b"BZh"),
     (lzma.LZMAFile, b"\xfd7zXZ\x00"),
     (_Zstandard, b"\x28\xb5\x2f\xfd"),
+    # Frames to skip, which say something to another program: pzstd begins with one (RFC 8878, 3.1.2).
+    *((_Zstandard, bytes([kind]) + b"\x2a\x4d\x18") for kind in range(0x50, 0x60)),
 )
