@@ -24,7 +24,7 @@ ROOMS = (
     "components.train", "components.evaluate", "components.report", "components.register", "components.distil",
     "components.pipeline", "components.__main__", "components.forking",
     "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
-    "flows.project", "flows.cli",
+    "flows.keep", "flows.project", "flows.cli",
 )  # fmt: skip
 STAGES = tuple(stage.name for stage in PIPELINE)
 LINES, FUNCTION = 400, 60

@@ -13,7 +13,7 @@ import typer
 from components.base import parallel
 from components.base.errors import UserError
 from components.base.stopping import Stopped
-from flows.cli import data, model, project, record
+from flows.cli import data, keep, model, project, record
 from flows.cli.options import Folder, enter
 from flows.workspace import exits, lock
 from flows.workspace.processes import stoppable
@@ -45,7 +45,9 @@ _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 @app.command()
 def run(
     directory: Folder = Path(),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which stages would run, and run none.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run and why (`stillroom plan`), and run nothing.")
+    ] = False,
     force: Annotated[
         list[str] | None, typer.Option(help="Run this stage although it is up to date; may be repeated.")
     ] = None,
@@ -67,10 +69,15 @@ def run(
     ] = "local",
 ) -> None:
     """Bring every stage up to date, register the model, and print where the results are."""
+    if dry_run:
+        from flows.keep import plan
+
+        plan.show(enter(directory), tuple(force or ()), push=push)
+        return
     from flows.run import launch
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
-    launch.run(enter(directory), dry_run=dry_run, force=tuple(force or ()), wait=wait, pull=pull, push=push)
+    launch.run(enter(directory), force=tuple(force or ()), wait=wait, pull=pull, push=push)
 
 
 @app.command()
@@ -120,6 +127,7 @@ def promote(
 
 for command in (record.history, record.rollback, record.verify, record.lineage, record.diff, record.reproduce):
     app.command()(command)
+app.command()(keep.plan)
 app.command()(model.sample)
 app.command()(model.pull)
 app.command()(model.release)

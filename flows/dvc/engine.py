@@ -99,6 +99,24 @@ def push(root: Path) -> int:
                             "mend it and run this again") from error  # fmt: skip
 
 
+def unpushed(root: Path) -> tuple[int, int]:
+    """How many files, and bytes, of what dvc.lock names are in DVC's cache and not in the default remote.
+
+    Changes nothing; UserError when the remote cannot be asked.
+    """
+    with _explained(), _repo(root) as repo:
+        wanted = [each for objects in repo.used_objs().values() for each in objects]
+        try:
+            new = repo.cloud.status(wanted).new
+        except Exception as error:  # each kind of remote has its own
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"DVC's remote '{repo.config['core'].get('remote')}' cannot be asked ({line})") from error
+        local = Path(repo.cache.local.path)
+        places = (local / each.value[:2] / each.value[2:] for each in new)
+        sizes = [place.stat().st_size for place in places if place.is_file()]
+    return len(sizes), sum(sizes)
+
+
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
     """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from components.base import config, files
 from components.pipeline import PIPELINE, downstream
 from flows.dvc import package, repair
 
+_LONGEST = 40  # characters of a value of params.yaml that are shown
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
 
 
@@ -35,21 +36,25 @@ class Freshness:
             held = json.loads(memory.read_text("utf-8"))
             self._old = {"files": dict(held["files"]), "known": dict(held["known"])}
 
-    def stale(self, *, also: Sequence[str] = ()) -> list[str]:
-        """The stages that are not up to date, in the pipeline's order; the same as `flows.dvc.engine.stale`.
+    def stale(self) -> list[str]:
+        """The stages that are not up to date, in the pipeline's order; the same as `flows.dvc.engine.stale`."""
+        changed = [name for name, unlike in self._compared() if next(unlike, None) is not None]
+        affected = downstream(changed)
+        return [stage.name for stage in PIPELINE if stage.name in affected]
 
-        ``also``: stages that are not, for a reason that is not on the disk.
+    def reasons(self, *, given: Container[str] = ()) -> dict[str, list[str]]:
+        """For each stage what makes it stale by itself, in words; an empty list where nothing does.
+
+        ``given``: outputs that are not here, to be taken for what dvc.lock says of them.
         """
+        return {name: list(unlike) for name, unlike in self._compared(given)}
+
+    def _compared(self, given: Container[str] = ()) -> Iterator[tuple[str, Iterator[str]]]:
         locked = self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {}
         wanted, params = (self._parsed(name, self._text(name)) for name in ("dvc.yaml", config.FILE))
         stages = wanted.get("stages") or {}
-        changed = [
-            stage.name
-            for stage in PIPELINE
-            if stage.name in also or not self._same(stages.get(stage.name) or {}, locked.get(stage.name), params)
-        ]
-        affected = downstream(changed)
-        return [stage.name for stage in PIPELINE if stage.name in affected]
+        for stage in PIPELINE:
+            yield stage.name, self._unlike(stages.get(stage.name) or {}, locked.get(stage.name), params, given)
 
     def digest(self, path: str) -> str:
         """DVC's hash of what lies at ``path``, ``.dir`` at the end for a folder; empty when nothing does.
@@ -90,22 +95,36 @@ class Freshness:
             with contextlib.suppress(OSError):
                 files.write_text(self._memory, json.dumps(self._new))
 
-    def _same(self, wanted: dict[str, Any], locked: dict[str, Any] | None, params: dict[str, Any]) -> bool:
-        if not locked or locked.get("cmd") != wanted.get("cmd"):
-            return False
+    def _unlike(
+        self, wanted: dict[str, Any], locked: dict[str, Any] | None, params: dict[str, Any], given: Container[str]
+    ) -> Iterator[str]:
+        """What of a stage is not as dvc.lock has it, one after the other: who asks whether anything is stops early."""
+        if not locked:
+            yield "it has not run yet"
+            return
+        if locked.get("cmd") != wanted.get("cmd"):
+            yield "its command is another"
         sections = (locked.get("params") or {}).get(config.FILE) or {}
-        if any(name not in sections or sections[name] != params.get(name) for name in wanted.get("params") or []):
-            return False
+        for name in wanted.get("params") or []:
+            if name not in sections:
+                yield f"{config.FILE}: {name} is new to it"
+            else:
+                yield from _other(sections[name], params.get(name), f"{config.FILE}: {name}")
         deps, outs, metrics = (
             [entry if isinstance(entry, str) else next(iter(entry)) for entry in wanted.get(part) or []]
             for part in ("deps", "outs", "metrics")
         )
         recorded = {entry["path"]: entry.get("md5") for part in ("deps", "outs") for entry in locked.get(part) or []}
-        return all(
-            path in recorded and self.digest(path) == recorded[path] for path in (*deps, *outs, *metrics)
-        ) and all(self._in_cache(recorded[path]) for path in outs)
+        for path in (*deps, *outs, *metrics):
+            if path not in recorded:
+                yield f"{path} is new to it"
+            elif path not in given and (found := self.digest(path)) != recorded[path]:
+                yield f"{path} has changed" if found else f"{path} is not here"
+        for path in outs:
+            if path in recorded and path not in given and not self.held(recorded[path]):
+                yield f"{path} is not in DVC's cache"
 
-    def _in_cache(self, digest: str) -> bool:
+    def held(self, digest: str) -> bool:
         """Whether DVC's cache holds the output: what is not there DVC makes again, so that others can have it."""
         cache = self._cache / "files" / "md5"
         found = cache / digest[:2] / digest[2:]
@@ -146,3 +165,20 @@ class Freshness:
         if time.time_ns() - found.st_mtime_ns > _SETTLED:
             self._new["files"][name] = [*state, digest]
         return digest
+
+
+def _other(before: Any, now: Any, name: str) -> Iterator[str]:
+    """Each value that is not the same, with its name and both."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*before, *now)):
+            if key in before and key in now:
+                yield from _other(before[key], now[key], f"{name}.{key}")
+            else:
+                yield f"{name}.{key} is {'new' if key in now else 'gone'}"
+    elif before != now:
+        yield f"{name} {_short(before)} -> {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

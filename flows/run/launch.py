@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.pipeline import PIPELINE, stage
+from components.pipeline import stage
 from flows.data import edited, look, merging
-from flows.dvc import engine, fetch, schema, snapshot
+from flows.dvc import engine, schema, snapshot
 from flows.dvc.freshness import Freshness
 from flows.run import child, share, summary
 from flows.workspace import exits, lock, processes
@@ -14,14 +14,11 @@ from flows.workspace.paths import State
 
 
 def run(
-    state: State, *, dry_run: bool, force: tuple[str, ...], wait: bool, pull: bool = False, push: bool = False
+    state: State, *, force: tuple[str, ...] = (), wait: bool = True, pull: bool = False, push: bool = False
 ) -> None:
     """One run of the pipeline; nothing at all when nothing changed.  ``pull`` and ``push``: see flows/run/share.py."""
     for name in force:
         stage(name)
-    if dry_run:
-        _plan(state, force)
-        return
     with (
         lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
         processes.stoppable(),
@@ -54,7 +51,11 @@ def status(state: State) -> None:
     """Print what is stale and what was registered last; beside a run too, since nothing is changed or locked."""
     from flows.registry import publish
 
-    stale = _stale(state)
+    fresh = Freshness(state.root, state.folder / "fresh.json")
+    try:
+        stale = fresh.stale()
+    finally:
+        fresh.save()
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
     result, why = publish.published(state)
     if result:
@@ -80,32 +81,3 @@ def promote(state: State, number: int, reason: str | None) -> None:
 
     with lock.held(state.lock, what="stillroom promote", wait=True, say=exits.note):
         print(publish.promote(state, number, reason))
-
-
-def _plan(state: State, force: tuple[str, ...]) -> None:
-    """Print what a run would do; like `status` it changes and locks nothing."""
-    from flows.data import contract
-
-    edited.check(state.root)
-    schema.check(state.root)
-    stale = _stale(state, also=("collect",) if look.sources_changed(state, say=exits.note) else ())
-    names = [entry.name for entry in PIPELINE if entry.name in stale or entry.name in force]
-    lacking = fetch.missing(state.root) if (state.root / "dvc.lock").is_file() else []
-    if lacking:
-        print(f"not here: {', '.join(lacking)}; a run first looks for them in DVC's cache and its remote")
-    print("would run: " + ", ".join(names) if names else "would run nothing: every stage is up to date")
-    if "train" not in names:
-        return
-    if "profile" in names:
-        print("would check the contract on the new data before training")
-        return
-    bad = contract.violations(state.root)
-    print(f"would stop before training: {'; '.join(bad)}" if bad else "contract: holds")
-
-
-def _stale(state: State, *, also: tuple[str, ...] = ()) -> list[str]:
-    fresh = Freshness(state.root, state.folder / "fresh.json")
-    try:
-        return fresh.stale(also=also)
-    finally:
-        fresh.save()

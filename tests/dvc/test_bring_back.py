@@ -14,7 +14,7 @@ from components.base.errors import UserError
 from components.pipeline import PIPELINE
 from flows.data import status
 from flows.dvc import engine, fetch
-from flows.run import launch
+from flows.keep import plan
 from flows.workspace.paths import State
 
 MADE = [path for stage in status.stages() for path in stage.writes.values()]
@@ -58,7 +58,7 @@ def made(root: Path) -> dict[str, dict[str, bytes] | bytes]:
 @pytest.mark.slow(5)
 def test_a_clone_fetches_what_was_made(origin, said, capsys):
     root = clone(origin)
-    launch.run(State(root), dry_run=True, force=(), wait=True)
+    plan.show(State(root))
     assert capsys.readouterr().out.startswith(f"not here: {', '.join(MADE + LATER)}; a run first looks for them")
     said.clear()
     engine.bring_back(root)

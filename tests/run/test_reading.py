@@ -14,6 +14,7 @@ from checkouts import command, dvc_locked, edit, environment, stillroom, with_pr
 from components.base import config
 from flows.data import look, status
 from flows.dvc import engine, repair
+from flows.keep import plan
 from flows.registry.mlflow import Tracker
 from flows.registry.versions import Versions
 from flows.run import launch
@@ -52,7 +53,7 @@ def test_reading_changes_no_file_and_takes_no_lock(tmp_path, capsys, killed):
     before = files(root)
     with dvc_locked(root):
         launch.status(state)
-        launch.run(state, dry_run=True, force=(), wait=True)
+        plan.show(state)
         assert status.status(state)["stale"] == []
     printed = capsys.readouterr()
     assert "stale: train, evaluate, report\n" in printed.out and "would run: train, evaluate, report\n" in printed.out
@@ -64,7 +65,7 @@ def test_a_dry_run_sees_a_source_that_changed_and_leaves_the_page_alone(tmp_path
     state = State(root)
     data_checkout.zipped(root / "source.zip", data_checkout.members(25))
     before = files(root)
-    launch.run(state, dry_run=True, force=(), wait=True)
+    plan.show(state)
     assert "would run: collect, clean, " in capsys.readouterr().out
     assert files(root) == before
     look.look_at_sources(state, say=lambda line: None)
