@@ -7,10 +7,12 @@ add at once (a segment is called by its content); a segment that is not whole is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import mmap
+import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,6 +122,8 @@ class Store:
         self.dtype = np.dtype(dtype)
         self._segments: list[_Segment] = []
         if self._folder.is_dir():
+            with contextlib.suppress(OSError):  # another user's, or a disk that cannot be written
+                os.utime(self._folder)  # says when it was used last, for `stillroom gc`
             files.sweep(self._folder)
             for path in sorted(self._folder.glob("*.facts")):
                 self._open(path)

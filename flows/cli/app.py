@@ -128,6 +128,7 @@ def promote(
 for command in (record.history, record.rollback, record.verify, record.lineage, record.diff, record.reproduce):
     app.command()(command)
 app.command()(keep.plan)
+app.command()(keep.gc)
 app.command()(model.sample)
 app.command()(model.pull)
 app.command()(model.release)

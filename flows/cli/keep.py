@@ -1,4 +1,4 @@
-"""The commands that keep house: `stillroom plan`."""
+"""The commands that keep house: `stillroom plan` and `gc`."""
 
 from __future__ import annotations
 
@@ -26,3 +26,22 @@ def plan(
 
     found = plan.plan(enter(directory), tuple(force or ()), push=push)
     typer.echo(json.dumps(plan.plain(found), indent=1) if as_json else "\n".join(plan.lines(found)))
+
+
+def gc(
+    directory: Folder = Path(),
+    keep: Annotated[int, typer.Option(help="Pipeline runs that stay, the newest.", min=1)] = 10,
+    days: Annotated[
+        float,
+        typer.Option(help="Days for which checkpoints, facts, deleted MLflow runs and remote files stay.", min=0),
+    ] = 7.0,
+    remote: Annotated[
+        str | None,
+        typer.Option(help="Also collect in this remote of DVC's, which no other project uses.", show_default="none"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove; without it nothing is removed.")] = False,
+) -> None:
+    """Print what nothing needs any more in the registry, DVC's cache and run state, and with --yes remove it."""
+    from flows.keep import gc
+
+    gc.gc(enter(directory), keep=keep, days=days, remote=remote, yes=yes)

@@ -117,6 +117,20 @@ def unpushed(root: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
+@contextlib.contextmanager
+def storage(root: Path, name: str) -> Iterator[Any]:
+    """DVC's store of objects in the remote ``name``; UserError when there is none, or it cannot be asked."""
+    with _explained(), _repo(root) as repo:
+        store = repo.cloud.get_remote_odb(name)
+        try:
+            yield store
+        except UserError:
+            raise
+        except Exception as error:  # each kind of remote has its own
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"DVC's remote '{name}' cannot be asked ({line})") from error
+
+
 def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -> str:
     """Bring one stage up to date; say whether it was ``executed``, ``restored`` from the cache or ``unchanged``.
 

@@ -25,6 +25,7 @@ from consume import pull
 from flows.dvc import engine
 from flows.history import store
 from flows.history.store import PipelineRun
+from flows.registry import pages
 from flows.registry.address import shown, without_login
 from flows.workspace import lock
 from flows.workspace.paths import State
@@ -41,9 +42,6 @@ _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
 }
 _WRITTEN = 2  # one more when a complete run holds something new: `stillroom sync` then adds it to older ones
-_CURVES = {"train/loss": "Curves/loss", "train/x0_error": "Curves/x0_error"}
-"""Logged once more under a name with a capital letter: MLflow's page of charts is in the order of code points, so it
-begins with them and not with the 15 single numbers of `clean`."""
 _METRICS, _PARAMS = 900, 90  # MLflow takes at most 1,000 metrics and 100 parameters in one call
 TRAININGS = "?workflowType=machine_learning"
 """The end of an address that opens on trainings: without it MLflow shows its pages for language models."""
@@ -109,7 +107,7 @@ class Tracker:
     def stream(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Add the points of ``values`` at ``step`` to the MLflow run of the pipeline run in progress."""
         points = {f"{stage}/{name}": [(step, value)] for name, value in values.items()}
-        self._log(self._in_progress(stage), _shown_first(points))
+        self._log(self._in_progress(stage), pages.shown_first(points))
 
     def keep(self, stage: str, path: Path, folder: str) -> None:
         """Store the file ``path`` in ``folder`` of that MLflow run."""
@@ -166,7 +164,7 @@ class Tracker:
         if run is None or run.data.tags.get(COMPLETE) != seal:
             self._complete(run_id, pipeline_run)
             self.client.set_tag(run_id, COMPLETE, seal)
-        for name, value in _label(pipeline_run).items():  # what was decided since it was complete
+        for name, value in pages.label(pipeline_run).items():  # what was decided since it was complete
             if run is None or run.data.tags.get(name) != value:
                 self.client.set_tag(run_id, name, value)
         return run_id
@@ -185,13 +183,13 @@ class Tracker:
         from mlflow.entities import Param
 
         run = self.client.get_run(run_id)
-        missing = {k: v for k, v in parameters(pipeline_run).items() if k not in run.data.params}
+        missing = {k: v for k, v in pages.parameters(pipeline_run).items() if k not in run.data.params}
         rows = [Param(name, value) for name, value in sorted(missing.items())]
         for at in range(0, len(rows), _PARAMS):
             self.client.log_batch(run_id, params=rows[at : at + _PARAMS])
         stages = pipeline_run.stages
         model = engine.cached(self.state.root, engine.output(stages, "train", "models/candidate"))
-        training = _shown_first(_training_metrics(model.get("history.jsonl")))
+        training = pages.shown_first(pages.of_training(model.get("history.jsonl")))
         finals = {name: [(0, value)] for name, value in pipeline_run.metrics.items() if name not in training}
         self._log(run_id, {**training, **finals}, known=run.data.metrics)
         tags = {
@@ -287,6 +285,33 @@ class Tracker:
                 break
         return count
 
+    def erase(self, uri: str) -> None:
+        """Remove the artifacts at ``uri``; nothing happens where there are none."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        folder = self.local_folder(uri)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        with explained(self.uri):
+            get_artifact_repository(uri, self.uri).delete_artifacts()
+
+    def deleted(self, days: float) -> list[tuple[str, Path]]:
+        """The runs of the local database that were deleted ``days`` ago or earlier, with the folder of their files.
+
+        Those of a server are its owner's (`mlflow gc`).
+        """
+        if not self.local:
+            return []
+        every = self.client._tracking_client.store._get_deleted_runs(older_than=int(days * 86_400_000))
+        found = [(run_id, self.client.get_run(run_id).info.artifact_uri) for run_id in every]
+        return [(run_id, folder) for run_id, uri in found if (folder := self.local_folder(uri)) is not None]
+
+    def forget(self, run_id: str) -> None:
+        """Remove a deleted run of the local database for good, with its files first."""
+        self.erase(self.client.get_run(run_id).info.artifact_uri)
+        self.client._tracking_client.store._hard_delete_run(run_id)
+
     def local_folder(self, uri: str) -> Path | None:
         """Where an artifact URI of the local database lies on this machine; None for a server's."""
         prefix = "mlflow-artifacts:/"
@@ -366,32 +391,3 @@ def explained(uri: str) -> Iterator[None]:
 
 class Unreachable(UserError):
     """The server does not answer, or answers that it is broken: a later try may go well."""
-
-
-def parameters(pipeline_run: PipelineRun) -> dict[str, str]:
-    """Every value of params.yaml as ``section.key`` and text."""
-    return {
-        f"{section}.{key}": str(value)[:6000]
-        for section, values in pipeline_run.sections.items()
-        for key, value in (values or {}).items()
-    }
-
-
-def _label(pipeline_run: PipelineRun) -> dict[str, str]:
-    """The tags of MLflow's own that say what the run did."""
-    name = pipeline_run.about.get("name") or f"pipeline run {pipeline_run.key[:8]}"
-    return {"mlflow.runName": name, "mlflow.note.content": pipeline_run.about.get("note", "")}
-
-
-def _shown_first(points: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    return {**points, **{shown: points[name] for name, shown in _CURVES.items() if name in points}}
-
-
-def _training_metrics(history: Path | None) -> dict[str, list[tuple[int, float]]]:
-    points: dict[str, list[tuple[int, float]]] = {}
-    for line in history.read_text("utf-8").splitlines() if history else []:
-        row = json.loads(line)
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                points.setdefault(f"train/{name}", []).append((row["step"], value))
-    return points

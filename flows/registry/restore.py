@@ -101,7 +101,7 @@ def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, s
     """The version made again; None where MLflow, whose numbers begin after ``highest``, has given its number before."""
     if one.version is not None and not highest < one.version <= highest + _GAP:
         if one.version < highest:
-            _deleted(versions, one, say)
+            deleted(versions, one, say)
             return None
         raise UserError(f"{versions.name} version {one.version} is on record, and MLflow's last is {highest}: look at "
                         f"record {one.intent.id[:12]} (`git show {one.intent.id[:12]}`)")  # fmt: skip
@@ -119,14 +119,14 @@ def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, s
             break
         versions.client.delete_model_version(versions.name, made.version)  # a number that something else had
         if int(made.version) > one.version:
-            _deleted(versions, one, say)
+            deleted(versions, one, say)
             return None
     versions.conclude(made, one.intent.body["decision"])
     say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {versions.name} version {made.version} is there again")
     return made
 
 
-def _deleted(versions: Versions, one: Decided, say: Say) -> None:
+def deleted(versions: Versions, one: Decided, say: Say) -> None:
     """Put on record that a person deleted the version of ``one``: MLflow gives no number twice, so it stays deleted."""
     named = f"{versions.name} version {one.version}"
     decision = {"promote": False, "reason": f"{named} was deleted from MLflow", "evidence": {}, "against": None}
