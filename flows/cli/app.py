@@ -129,6 +129,7 @@ for command in (record.history, record.rollback, record.verify, record.lineage, 
     app.command()(command)
 app.command()(keep.plan)
 app.command()(keep.gc)
+app.command()(keep.reap)
 app.command()(model.sample)
 app.command()(model.pull)
 app.command()(model.release)

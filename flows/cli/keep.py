@@ -1,4 +1,4 @@
-"""The commands that keep house: `stillroom plan` and `gc`."""
+"""The commands that keep house: `stillroom plan`, `gc` and `reap`."""
 
 from __future__ import annotations
 
@@ -45,3 +45,11 @@ def gc(
     from flows.keep import gc
 
     gc.gc(enter(directory), keep=keep, days=days, remote=remote, yes=yes)
+
+
+def reap(directory: Folder = Path()) -> None:
+    """Close the runs that nobody works on any more, in Prefect and in MLflow; a living one is left alone."""
+    from flows.keep import reap
+
+    count = reap.by_hand(enter(directory), typer.echo)
+    typer.echo(f"closed {count} run(s)" if count else "nothing to close")

@@ -138,7 +138,9 @@ class Tracker:
         """End the MLflow runs that a killed process of this checkout left RUNNING; returns how many."""
         if self._experiment is None:
             return 0
-        query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` = '{self.state.identity()}'"
+        # In a database of its own all are this checkout's, which may have been moved since.
+        mine = "LIKE '%'" if self.local else f"= '{self.state.identity()}'"
+        query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` {mine}"
         left = [run for run in self.client.search_runs([self.experiment], query)
                 if run.info.run_id != self._streaming]  # fmt: skip
         for run in left:

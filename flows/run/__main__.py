@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,14 +41,17 @@ def run(root: Path, force: tuple[str, ...], seen_from: Path) -> None:
     # The terminal shows one line a stage; everything else is in Prefect's own log (`stillroom ui`).
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from flows.registry import publish
-    from flows.run import outage, servers, summary
+    from flows.run import alive, outage, servers, summary
 
     with processes.stoppable(), servers.prefect(state) as ready:
-        from prefect.exceptions import TerminationSignal
+        import httpx
+        from prefect.exceptions import PrefectException, TerminationSignal
 
         from flows.run.flow import pipeline
 
         ready()
+        with contextlib.suppress(httpx.HTTPError, PrefectException):  # an earlier run's is no matter of this one
+            alive.close(state, exits.note)
         began = last = time.monotonic()
 
         def say(name: str, how: str) -> None:

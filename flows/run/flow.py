@@ -124,8 +124,8 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None],
     ``force`` names the stages to run although they are up to date. ``say`` gets the name of each stage that
     is done, and whether it was executed, restored or unchanged. ``watch`` is told how the work ended.
     """
-    watch.begin()
     state = State(Path(root))
+    watch.begin(state)
     state.events.unlink(missing_ok=True)
     store.begin(state.root)
     metrics = MetricStream(state)
@@ -143,7 +143,7 @@ def pipeline(root: str, force: tuple[str, ...], say: Callable[[str, str], None],
             seconds[stage.name] = time.monotonic() - began
             say(stage.name, how[stage.name])
         result = register(root, how, seconds, metrics)
-        watch.outcome.set_result(result)
+        watch.done(result)
         call(result["did"])
         return result
     except BaseException as raised:

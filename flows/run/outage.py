@@ -19,6 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.base.stopping import Stopped, stop
+from flows.run import alive
+from flows.workspace.paths import State
 
 PATIENCE = 5.0
 """Seconds without anybody who listens at its address, after which Prefect's server counts as gone."""
@@ -52,6 +54,7 @@ class Watch:
         self.url, self.say, self.runner = url, say, runner
         self.gone = False
         self.outcome: Future[dict[str, Any]] = Future()
+        self._working = alive.Working()
         self._since: float | None = None
         self._lock = threading.Lock()
 
@@ -70,15 +73,25 @@ class Watch:
             if not self.outcome.done():
                 self.say(LINE)
 
-    def begin(self) -> None:
-        """The work begins: SIGTERM stops it once, and a second one, sent to all processes, does not end the ending."""
+    def begin(self, state: State) -> None:
+        """The work begins: SIGTERM stops it once, and a second one, sent to all processes, does not end the ending.
+
+        From here to the end of the process others can see that somebody works on the flow run.
+        """
+        self._working.begin(state, lambda: not self.gone, called=self.runner)
         if not self.runner:  # Prefect has put its own handler there, which knows no second
             signal.signal(signal.SIGTERM, stop)
+
+    def done(self, result: dict[str, Any]) -> None:
+        """The work has ended well, with ``result``."""
+        self.outcome.set_result(result)
+        self._working.ended(None, result["did"])
 
     def ended(self, error: BaseException) -> None:
         """The work has ended with ``error``; one that was asked to stop waits for no server to come back."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
+            self._working.ended(error)
         if not isinstance(error, Exception):
             self.look(patience=0)
 

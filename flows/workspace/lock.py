@@ -14,11 +14,15 @@ from pathlib import Path
 from components.base.errors import UserError
 
 
+class InUse(UserError):
+    """Somebody else holds the lock, and the caller does not wait."""
+
+
 @contextlib.contextmanager
 def held(
     path: Path, *, what: str, wait: bool, say: Callable[[str], None], where: str = "in this checkout"
 ) -> Iterator[int]:
-    """Hold the lock at ``path``; a second holder waits, having said who has it and ``where``, or stops with UserError.
+    """Hold the lock at ``path``; a second holder waits, having said who has it and ``where``, or stops with InUse.
 
     The kernel lets go when the holder dies, however it dies.  Yields the open file: a child process that
     is given it (``pass_fds``) holds the lock too, others do not.
@@ -29,7 +33,7 @@ def held(
         if not _take(handle):
             holder = _holder(path)
             if not wait:
-                raise UserError(f"this checkout is in use by {holder}: wait for it, or work in another clone")
+                raise InUse(f"this checkout is in use by {holder}: wait for it, or work in another clone")
             say(f"waiting for {holder}, which is running {where}")
             while not _take(handle):
                 time.sleep(0.2)
