@@ -125,10 +125,11 @@ def promote(
     launch.promote(state, number, None if approve else reason or typer.prompt("Reason"))
 
 
-for command in (record.history, record.rollback, record.verify, record.lineage, record.diff, record.reproduce):
+for command in (record.history, record.rollback, record.lineage, record.diff, record.reproduce):
     app.command()(command)
 app.command()(keep.plan)
 app.command()(keep.gc)
+app.command()(keep.verify)
 app.command()(keep.reap)
 app.command()(model.sample)
 app.command()(model.pull)

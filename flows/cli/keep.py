@@ -1,4 +1,4 @@
-"""The commands that keep house: `stillroom plan`, `gc` and `reap`."""
+"""The commands that keep house: `stillroom plan`, `verify`, `gc` and `reap`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def plan(
 
     found = plan.plan(enter(directory), tuple(force or ()), push=push)
     typer.echo(json.dumps(plan.plain(found), indent=1) if as_json else "\n".join(plan.lines(found)))
+
+
+def verify(directory: Folder = Path()) -> None:
+    """Check every byte of every version, and each link from those with an alias to their images; exit code 1 and a line
+    for each fault.
+    """
+    from flows.keep import verify
+
+    if verify.verify(enter(directory), fault=typer.echo, well=typer.echo):
+        raise typer.Exit(1)
 
 
 def gc(

@@ -1,4 +1,4 @@
-"""Commands on what is on record: `stillroom history`, `rollback`, `verify`, `diff`, `lineage` and `reproduce`."""
+"""Commands on what is on record: `stillroom history`, `rollback`, `diff`, `lineage` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,6 @@ def rollback(
     from flows.registry import records
 
     records.rollback(enter(directory), reason)
-
-
-def verify(
-    directory: Folder = Path(),
-) -> None:
-    """Compare every byte of every registered version with the record; exit code 1 when one differs."""
-    from flows.registry import records
-
-    raise typer.Exit(records.verify(enter(directory)))
 
 
 def diff(

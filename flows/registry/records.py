@@ -1,4 +1,4 @@
-"""What `stillroom history`, `rollback`, `verify`, `lineage` and `diff` do."""
+"""What `stillroom history`, `rollback`, `lineage` and `diff` do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.html.page import visible
-from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import FETCH_COMMAND
@@ -63,28 +62,6 @@ def rollback(state: State, reason: str) -> None:
             )
         publish.promote_version(versions, int(before.version), f"rolled back: {reason}")
         print(f"{versions.name}@{CHAMPION} is version {before.version}")
-
-
-def verify(state: State) -> int:
-    """Print what is wrong with each version; 1 when anything is."""
-    code = 0
-    with _explained():
-        versions = _versions(state)
-        recorded = decisions.standing(versions.decided)
-        there = set()
-        for version in versions.all():
-            one = recorded.get(version.tags.get(RUN_KEY, ""))
-            there.add(version.tags.get(RUN_KEY))
-            fault = versions.fault(version, one.intent.body["manifest"] if one else None)
-            code |= bool(fault)
-            print(f"{versions.name} version {version.version}: {fault or 'every byte as recorded'}")
-        for key, one in recorded.items():
-            if key not in there:
-                code = 1
-                print(f"{versions.name} version {one.version}: not in MLflow")
-    if code:
-        exits.note("`stillroom sync` takes what is wrong from DVC's cache again")
-    return code
 
 
 def lineage(state: State, model: str | None, image: str | None, *, as_json: bool) -> int:
