@@ -25,12 +25,18 @@ def history(
 
 def rollback(
     reason: Annotated[str, typer.Option(help="Why, for the record.", prompt=True)],
+    to: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of a version that was champion before.", min=1, show_default="the one before the champion"
+        ),
+    ] = None,
     directory: Folder = Path(),
 ) -> None:
-    """Move alias `champion` back to the version before it, whose bytes are checked first."""
+    """Move alias `champion` back to a version that had it before, whose bytes are checked first."""
     from flows.registry import records
 
-    records.rollback(enter(directory), reason)
+    typer.echo(records.rollback(enter(directory), reason, to))
 
 
 def diff(

@@ -45,8 +45,10 @@ def _row(one: Decided) -> dict[str, Any]:
             "run": one.intent.key, "manifest": body["manifest"]}  # fmt: skip
 
 
-def rollback(state: State, reason: str) -> None:
-    """Promote the version before the champion, with ``reason`` on record."""
+def rollback(state: State, reason: str, to: int | None = None) -> str:
+    """Promote the version before the champion, or version ``to``, which has been champion, with ``reason`` on record;
+    what was done, in one line.
+    """
     what = "stillroom rollback"
     with (
         lock.held(state.lock, what=what, wait=True, say=exits.note),
@@ -55,13 +57,28 @@ def rollback(state: State, reason: str) -> None:
     ):
         versions = _versions(state)
         settle.finish(versions)
-        before = aliases.before(versions)
-        if before is None:
-            raise UserError(
-                f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any"
-            )
-        publish.promote_version(versions, int(before.version), f"rolled back: {reason}")
-        print(f"{versions.name}@{CHAMPION} is version {before.version}")
+        number = _before(versions) if to is None else _earlier(versions, to)
+        publish.promote_version(versions, number, f"rolled back: {reason}")
+        return f"{versions.name}@{CHAMPION} is version {number}"
+
+
+def _before(versions: Versions) -> int:
+    before = aliases.before(versions)
+    if before is None:
+        raise UserError(f"{versions.name}@{CHAMPION} has no version before it: `stillroom promote NUMBER` takes any")
+    return int(before.version)
+
+
+def _earlier(versions: Versions, number: int) -> int:
+    """``number``, of a version that has been champion and is it no more."""
+    now = versions.champion()
+    if now is not None and int(now.version) == number:
+        raise UserError(f"{versions.name} version {number} is {CHAMPION} already")
+    been = sorted({one.version for one in versions.decided if one.promoted and one.version})
+    if number not in been:
+        raise UserError(f"{versions.name} version {number} was never {CHAMPION} (on record are "
+                        f"{', '.join(map(str, been)) or 'none'}): `stillroom promote {number}` takes any")  # fmt: skip
+    return number
 
 
 def lineage(state: State, model: str | None, image: str | None, *, as_json: bool) -> int:
