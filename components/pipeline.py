@@ -125,6 +125,11 @@ PIPELINE = (
         writes={"page": "reports/data.html"},
     ),
     Stage(
+        name="encode",
+        reads={"verdicts": "data/clean", "pixels": "data/pixels"},
+        writes={"text": "data/text"},
+    ),
+    Stage(
         name="train",
         reads={"pixels": "data/pixels", "splits": "data/splits", "start": "data/start.json"},
         writes={"model": "models/candidate"},

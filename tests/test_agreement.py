@@ -108,7 +108,7 @@ def test_the_base_starts_without_a_heavy_library():
 
 
 def test_data_stages_start_without_torch():
-    names = ("collect", "clean", "resize", "split", "profile", "describe", "report")
+    names = ("collect", "clean", "resize", "split", "profile", "describe", "encode", "report")
     lines = [f"from components.pipeline import stage; stage({name!r}).function" for name in names]
     assert starting.first_with({"torch", "torchvision"}, lines) is None
 

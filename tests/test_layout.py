@@ -21,8 +21,8 @@ ROOMS = (
     "components.diffusion", "components.networks", "components.dataset", "components.model",
     "components.collect", "components.clean", "components.resize", "components.split", "components.profile",
     "components.describe", "components.diff", "components.review", "components.contract", "components.export",
-    "components.train", "components.evaluate", "components.report", "components.register", "components.distil",
-    "components.pipeline", "components.__main__", "components.forking",
+    "components.encode", "components.train", "components.evaluate", "components.report", "components.register",
+    "components.distil", "components.pipeline", "components.__main__", "components.forking",
     "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
     "flows.keep", "flows.project", "flows.cli",
 )  # fmt: skip

@@ -50,7 +50,7 @@ FORMAT = 3
 SHARD_BYTES = 256 * 2**20
 SPLITS = ("train", "val", "test", "quarantine")
 
-BUCKETS = "buckets.i32"
+BUCKETS, KEYS = "buckets.i32", "keys.sha256"
 
 _SHARD = re.compile(r"pixels-[0-9]{5,}")
 
@@ -151,7 +151,7 @@ def write_shapes(
     if shapes:
         write_int32(folder / BUCKETS, buckets)
     write_int32(folder / "classes.i32", class_ids)
-    (folder / "keys.sha256").write_bytes(bytes.fromhex("".join(keys)))
+    (folder / KEYS).write_bytes(bytes.fromhex("".join(keys)))
     spec = dataclasses.replace(spec, sigma_data=measured.deviation(spec))
     header = {
         **(_format(spec) if not shapes else {"format": 3}),
@@ -354,7 +354,7 @@ def read_keys(folder: Path) -> list[str]:
 
 def read_digits(folder: Path) -> str:
     """The same, one after another."""
-    return (folder / "keys.sha256").read_bytes().hex()
+    return (folder / KEYS).read_bytes().hex()
 
 
 def read_classes(folder: Path) -> array.array[int]:

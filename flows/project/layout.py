@@ -21,6 +21,7 @@ __pycache__/
 /data/clean
 /data/pixels
 /data/splits
+/data/text
 /data/profile
 # What `stillroom start` brings: DVC has it (data/start.dvc).
 /data/start

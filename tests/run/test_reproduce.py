@@ -85,7 +85,7 @@ def test_what_would_be_done_is_told_with_how_long_it_took(here, capsys):
     said_otherwise(here, "stages:", "stages:", machine="Plan 9", libraries={"torch": "0.1"})
     assert reproduce.reproduce(here, None, dry_run=True) == 0
     out, err = capsys.readouterr()
-    assert "would run clean, resize, split, profile, describe, train, evaluate, report (" in out
+    assert "would run clean, resize, split, profile, describe, encode, train, evaluate, report (" in out
     assert "the first time)" in out and "on record" not in out
     assert "other libraries than it was made with: torch " in err and "made on Plan 9; this is " in err
     assert "would compare every byte, and the scores where one differs" in out

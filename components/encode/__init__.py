@@ -1,0 +1,1 @@
+"""Stage ``encode``: what samples are told with, cleaned and encoded once."""

@@ -1,0 +1,82 @@
+"""The captions of the pack's pictures, cleaned and numbered; nothing where no text is asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.base import files
+from components.base.errors import UserError
+from components.encode.params import EncodeParams, TextParams
+from components.samples import captions, pack, texts
+
+log = logging.getLogger(__name__)
+
+
+def encode(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path) -> dict[str, float]:
+    """Clean the captions of the kept images and number them, row by row of the pack; nothing unless asked for."""
+    if params.text is None:
+        with files.replacing_folder(text) as folder:
+            texts.write(folder, None, pixels)
+        return {}
+    found, metrics = _captions(params.text, verdicts, pixels)
+    with files.replacing_folder(text) as folder:
+        texts.write(folder, found, pixels)
+    return metrics
+
+
+def _captions(params: TextParams, verdicts: Path, pixels: Path) -> tuple[texts.Texts, dict[str, float]]:
+    """The captions of each row of the pack, and what there is to say of them."""
+    from components.samples import manifest  # here: nothing of pyarrow where no text is asked for
+
+    rows = manifest.read(
+        verdicts / "verdicts.parquet", manifest.VERDICTS, stage="clean",
+        columns=["sha256", "text", "label", "verdict", "reason", "twin"],
+    ).to_pylist()  # fmt: skip
+    kept = [row for row in rows if row["verdict"] == "kept"]
+    if [row["sha256"] for row in kept] != pack.read_keys(pixels):
+        raise UserError(f"{pixels}: does not hold what {verdicts} keeps: run stage 'resize' again")
+    own = [_own(row, params) for row in kept]
+    place = {row["sha256"]: at for at, row in enumerate(kept)}
+    for row in rows:  # the same picture once more, with what somebody else said of it
+        if row["reason"] == "duplicate" and row["twin"] in place:
+            mine = own[place[row["twin"]]]
+            mine += [each for each in _own(row, params) if each not in mine]
+    given = [found or _of_label(row, params) for found, row in zip(own, kept, strict=True)]
+    if not any(given):
+        raise UserError(
+            f"encode.text: none of {len(kept):,} images has a caption: name the column that has them "
+            "(collect.sources, text_column), give a template for labels (encode.text.template), or set encode.text to "
+            "null"
+        )
+    return texts.collected(given), _told(own, given, kept, params)
+
+
+def _own(row: Mapping[str, Any], params: TextParams) -> list[str]:
+    return captions.several(row["text"], params.separator, params.characters)
+
+
+def _of_label(row: Mapping[str, Any], params: TextParams) -> list[str]:
+    if params.template is None or row["label"] is None:
+        return []
+    return [found] if (found := captions.of_label(params.template, row["label"], params.characters)) else []
+
+
+def _told(
+    own: Sequence[Sequence[str]], given: Sequence[Sequence[str]], kept: Sequence[Mapping[str, Any]], params: TextParams
+) -> dict[str, float]:  # fmt: skip
+    """Log what there is and what is missing; the metrics of it."""
+    distinct = len({each for row in given for each in row})
+    cut = sum(len(row["text"]) > params.characters for row in kept if row["text"] and params.separator is None)
+    numbers = {
+        "rows": len(given), "captions": sum(map(len, given)), "distinct": distinct,
+        "of_labels": sum(not mine and bool(found) for mine, found in zip(own, given, strict=True)),
+        "without": sum(not found for found in given), "several": sum(len(found) > 1 for found in given), "long": cut,
+    }  # fmt: skip
+    log.info("%d captions, %d distinct, of %d pictures; %d are made of labels, %d pictures have none",
+             numbers["captions"], distinct, numbers["rows"], numbers["of_labels"], numbers["without"])  # fmt: skip
+    if cut:
+        log.warning("%d texts are longer than encode.text.characters, %d, and were cut", cut, params.characters)
+    return {name: float(number) for name, number in numbers.items()}

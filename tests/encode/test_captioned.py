@@ -1,0 +1,121 @@
+"""Stage `encode`: captions of the pack's rows, and nothing where none are asked for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from report_fixtures import record
+
+from components.base import config
+from components.base.errors import UserError
+from components.encode.params import EncodeParams
+from components.encode.stage import encode
+from components.samples import manifest, pack, spec, texts
+
+TEXT = {"template": "a picture of {label}", "separator": None, "characters": 60}
+SHA = [f"{at:064x}" for at in range(9)]
+
+
+def params(**changes):
+    return config.section({"encode": {"text": {**TEXT, **changes}}}, "encode", EncodeParams)
+
+
+@pytest.fixture
+def state(tmp_path):
+    """Four images that are kept, and two that show the same as one of them and were rejected."""
+    rows = [
+        (0, "<b>red</b> fish", "sea", "kept", None, None), (1, None, "round_face", "kept", None, None),
+        (2, None, None, "kept", None, None), (3, "red fish", None, "rejected", "duplicate", 0),
+        (4, "a swimmer", None, "rejected", "duplicate", 0), (5, "a stone", None, "rejected", "near_duplicate", 0),
+        (6, "red fish", None, "kept", None, None),
+    ]  # fmt: skip
+    records = [
+        record(manifest.VERDICTS, arrival=at, sha256=SHA[at], source="s", source_key=str(at), text=text, label=label,
+               licence="CC0-1.0", matte="#ffffff", member=True, size=1, verdict=verdict, reason=reason,
+               twin=None if twin is None else SHA[twin], position=False)
+        for at, text, label, verdict, reason, twin in rows
+    ]  # fmt: skip
+    verdicts, pixels = tmp_path / "clean", tmp_path / "pixels"
+    verdicts.mkdir()
+    pixels.mkdir()
+    manifest.write(verdicts / "verdicts.parquet", manifest.rows(records, manifest.VERDICTS))
+    keys = [SHA[at] for at, row in enumerate(rows) if row[3] == "kept"]
+    pack.write(pixels, [bytes(12)] * 4, spec=spec.image((3, 2, 2)), keys=keys, classes=(), class_ids=[-1] * 4)
+    return {"verdicts": verdicts, "pixels": pixels, "text": tmp_path / "text"}
+
+
+def test_each_row_has_its_captions_and_those_of_its_doubles_or_one_of_its_label(state):
+    metrics = encode(params(), **state)
+    found = texts.read(state["text"], state["pixels"])
+    assert [found.of(row) for row in range(found.rows)] == [
+        ["red fish", "a swimmer"], ["a picture of round face"], [], ["red fish"]
+    ]  # fmt: skip
+    assert found.captions == ("red fish", "a swimmer", "a picture of round face")
+    assert metrics == {"rows": 4, "captions": 4, "distinct": 3, "of_labels": 1, "without": 1, "several": 1, "long": 0}
+
+
+def test_same_captions_same_bytes(state):
+    encode(params(), **state)
+    first = {path.name: path.read_bytes() for path in state["text"].iterdir()}
+    encode(params(), **state)
+    assert first == {path.name: path.read_bytes() for path in state["text"].iterdir()}
+
+
+def test_without_text_there_is_one_line_and_neither_torch_nor_pyarrow(state):
+    assert encode(EncodeParams(text=None), **state) == {}
+    assert [path.name for path in state["text"].iterdir()] == ["header.json"]
+    assert texts.read(state["text"], state["pixels"]) is None
+    heavy = {"torch", "pyarrow", "numpy", "onnxruntime"}
+    code = f"import components.encode.stage, sys; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"template": "a picture"}, "encode.text.template 'a picture' must have {label} in it"),
+    ({"characters": 10**6}, "encode.text.characters should be less than or equal to 10000"),
+    ({"separator": ""}, "encode.text.separator should have at least 1 character"),
+])  # fmt: skip
+def test_a_wrong_parameter_is_one_line(changes, said):
+    with pytest.raises(UserError) as raised:
+        params(**changes)
+    assert said in str(raised.value).replace("params.yaml: ", "") and "\n" not in str(raised.value)
+
+
+def test_text_without_captions_is_one_line_with_what_to_do(state):
+    rows = manifest.read(state["verdicts"] / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
+    for row in rows:
+        row["text"] = "<b></b>"
+    manifest.write(state["verdicts"] / "verdicts.parquet", manifest.rows(rows, manifest.VERDICTS))
+    with pytest.raises(UserError, match=r"^encode.text: none of 4 images has a caption: name the column .*text_column"):
+        encode(params(template=None), **state)
+    assert not state["text"].exists()
+
+
+@pytest.mark.parametrize("harm", [
+    lambda folder: (folder / "header.json").write_text("[]"),
+    lambda folder: (folder / "header.json").write_text('{"format": 9}'),
+    lambda folder: (folder / "captions.jsonl").write_text('"one"\n'),
+    lambda folder: (folder / "captions.jsonl").write_text("1\n2\n3\n"),
+    lambda folder: pack.write_int32(folder / "numbers.i32", [0, 1, 2, 7]),
+    lambda folder: pack.write_int32(folder / "starts.i32", [0, 3, 2, 3, 4]),
+    lambda folder: (folder / "starts.i32").unlink(),
+])  # fmt: skip
+def test_a_damaged_state_is_one_line(state, harm):
+    encode(params(), **state)
+    harm(state["text"])
+    with pytest.raises(UserError, match=r"header.json: not what stage 'encode' writes \(.*\): run it again$"):
+        texts.read(state["text"], state["pixels"])
+
+
+def test_captions_of_another_pack_are_refused(state):
+    encode(params(), **state)
+    (state["pixels"] / "keys.sha256").write_bytes(bytes(128))
+    with pytest.raises(UserError, match="of another pack"):
+        texts.read(state["text"], state["pixels"])
+
+
+def test_the_header_of_no_text_is_as_small_as_can_be(state):
+    encode(EncodeParams(text=None), **state)
+    assert json.loads((state["text"] / "header.json").read_text()) == {"captions": None, "format": 1}
