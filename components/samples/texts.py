@@ -12,8 +12,9 @@ from __future__ import annotations
 import array
 import itertools
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,39 @@ from components.samples import pack
 from components.samples import spec as specs
 
 FORMAT = 1
+WIDEST = 16_384
+"""Numbers in a vector, at most."""
+
+POOLED, ENCODER = "pooled.f16", "encoder"
 _HEADER, _CAPTIONS, _STARTS, _NUMBERS = "header.json", "captions.jsonl", "starts.i32", "numbers.i32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What made vectors of the captions."""
+
+    name: str
+    """minilm, or folder."""
+    sha256: str
+    """Of all that decides what it says (:func:`components.embed.sentences.identity`)."""
+    width: int
+    longest: int
+    """Tokens of a caption, at most: it does not see what comes after."""
+
+    def __post_init__(self) -> None:
+        if self.name not in ("minilm", "folder") or not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"encoder {self.name!r:.40} with SHA-256 {self.sha256!r:.80} is none")
+        if not (type(self.width) is type(self.longest) is int and 0 < self.width <= WIDEST and self.longest > 0):
+            raise ValueError(f"width {self.width!r:.40}, longest {self.longest!r:.40} of the encoder: not sizes")
+
+
+def encoder(data: Any) -> Encoder:
+    """The encoder that ``dataclasses.asdict`` made plain; ValueError when it makes no sense."""
+    if not isinstance(data, dict) or data.keys() != Encoder.__dataclass_fields__.keys():
+        raise ValueError(f"an encoder has {', '.join(Encoder.__dataclass_fields__)}")
+    if not all(isinstance(data[name], str) for name in ("name", "sha256")):
+        raise ValueError("name and sha256 of an encoder are text")
+    return Encoder(**data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +65,8 @@ class Texts:
 
     captions: tuple[str, ...]
     """Distinct ones."""
+    encoder: Encoder | None = None
+    """Of the vectors beside them; None before there are any."""
     starts: array.array[int]
     numbers: array.array[int]
     """Of captions, row after row: those of row i from ``starts[i]`` up to ``starts[i + 1]``."""
@@ -62,7 +97,8 @@ def write(folder: Path, texts: Texts | None, pixels: Path) -> None:
         (folder / _CAPTIONS).write_text(lines, "utf-8")
         pack.write_int32(folder / _STARTS, texts.starts)
         pack.write_int32(folder / _NUMBERS, texts.numbers)
-        header |= {"rows": texts.rows, "captions": len(texts.captions), "keys": files.sha256(pixels / pack.KEYS)}
+        header |= {"rows": texts.rows, "captions": len(texts.captions), "keys": files.sha256(pixels / pack.KEYS),
+                   "encoder": texts.encoder and asdict(texts.encoder)}  # fmt: skip
     (folder / _HEADER).write_text(json.dumps(header, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
@@ -91,4 +127,7 @@ def _read(folder: Path, raw: dict[str, Any], pixels: Path) -> Texts:
         raise ValueError(f"{_STARTS} does not give each of {raw.get('rows')!r:.40} rows its captions")
     if numbers and not 0 <= min(numbers) <= max(numbers) < len(captions):
         raise ValueError(f"{_NUMBERS} names a caption that is not there")
-    return Texts(captions=captions, starts=starts, numbers=numbers)
+    made = encoder(raw.get("encoder"))
+    if (folder / POOLED).stat().st_size != 2 * made.width * len(captions):
+        raise ValueError(f"{POOLED} does not hold {len(captions)} vectors of {made.width} numbers")
+    return Texts(captions=captions, starts=starts, numbers=numbers, encoder=made)

