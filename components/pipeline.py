@@ -132,7 +132,12 @@ PIPELINE = (
     ),
     Stage(
         name="train",
-        reads={"pixels": "data/pixels", "splits": "data/splits", "start": "data/start.json"},
+        reads={
+            "pixels": "data/pixels",
+            "splits": "data/splits",
+            "start": "data/start.json",
+            "text": "data/text",
+        },
         writes={"model": "models/candidate"},
         scratch=True,
         versioned=True,

@@ -114,19 +114,25 @@ class Draw(NamedTuple):
     """(B,) float32 in 0..1: which share of the noise levels lies below; one in each B-th, shuffled."""
     dropped: Tensor
     """(B,) bool: shown without its label."""
+    untold: Tensor
+    """(B,) bool: shown without its caption.  The same number decides both: what is dropped less often is never dropped
+    where the other is shown."""
+    caption: Tensor
+    """(B,) float32, 0 <= caption < 1: which of several captions."""
 
 
 class DrawPlan:
     """The draws of a whole training, by place."""
 
     def __init__(
-        self, *, seed: int, batch: int, count: int, label_dropout: float, order: Order | None = None
+        self, *, seed: int, batch: int, count: int, label_dropout: float, order: Order | None = None,
+        caption_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         """``order``: which of the ``count`` images comes when; None: that of images of one shape."""
-        self.seed, self.batch, self.label_dropout = seed, batch, label_dropout
+        self.seed, self.batch, self.label_dropout, self.caption_dropout = seed, batch, label_dropout, caption_dropout
         self.order = order or Order(seed, count)
         self._long = batch * max(1, _AT_ONCE // batch)
-        self._first, self._drawn = -1, Draw(*(torch.empty(0),) * 4)
+        self._first, self._drawn = -1, Draw(*(torch.empty(0),) * 6)
 
     def at(self, place: int) -> Draw:
         """The whole batch whose first image is at ``place``, a multiple of ``batch``."""
@@ -142,10 +148,11 @@ class DrawPlan:
         return self._drawn, slice(place - first, place - first + self.batch)
 
     def _draw(self, places: Tensor) -> Draw:
-        jitter, dropped, shuffle, _ = counters.words(self.seed, counters.SHARE, places)
+        jitter, dropped, shuffle, caption = counters.words(self.seed, counters.SHARE, places)
         strata = shuffle.view(-1, self.batch).argsort(dim=1, stable=True).argsort(dim=1).flatten()
         share = (strata + counters.uniform(jitter)).double() / self.batch
         return Draw(
             places, self.order.positions(places), share.float().clamp(max=1 - 2.0**-24),
-            counters.uniform(dropped) < self.label_dropout,
+            counters.uniform(dropped) < self.label_dropout, counters.uniform(dropped) < self.caption_dropout,
+            counters.uniform(caption),
         )  # fmt: skip

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from components.base.errors import UserError
+from components.dataset.told import Captions
+from components.diffusion import conditions
 from components.samples import pack
 from components.samples import spec as specs
 from components.samples.spec import SampleSpec
@@ -33,6 +35,8 @@ class Pixels:
         self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
         self._check_classes(folder)
         self._shards = [self._mapped(folder, shape) for shape in range(len(self.header.shapes))]
+        self.captions: Captions | None = None
+        """What :meth:`tell` gave."""
         self._batch: Tensor | None = None
         self._starts = [torch.tensor([0, *map(len, shards)]).cumsum(0) for shards in self._shards]
         self.buckets: Tensor | None = None
@@ -65,6 +69,28 @@ class Pixels:
         """Have these classes from now on, numbered as ``classes`` does."""
         self.class_ids = self.numbered(classes)
         self.header = dataclasses.replace(self.header, classes=tuple(classes))
+
+    def tell(self, text: Path | None, folder: Path) -> None:
+        """Have the captions in ``text`` (data/text), of the pack in ``folder``; UserError where there are none."""
+        self.captions = Captions(text, folder)
+
+    def condition(
+        self, rows: Sequence[int] | Tensor, *, without: Tensor | None = None, untold: Tensor | None = None,
+        caption: Tensor | None = None,
+    ) -> conditions.Condition:  # fmt: skip
+        """What a network is told of ``rows`` beside the noise level: their labels, and a caption of each.
+
+        ``without`` and ``untold``, (B,) bool: those whose label or caption is left out; ``caption`` as ``share`` of
+        :meth:`.told.Captions.numbers`.
+        """
+        ids = self.class_ids[torch.as_tensor(rows, dtype=torch.int64)]
+        ids = ids if without is None else ids.masked_fill(without, -1)
+        found = conditions.of_classes(ids, len(self.header.classes) or None)
+        if self.captions is None:
+            return found
+        numbers = self.captions.numbers(rows, caption)
+        numbers = numbers if untold is None else numbers.masked_fill(untold, -1)
+        return conditions.with_text(found, self.captions.vectors(numbers))
 
     def _check_classes(self, folder: Path) -> None:
         rows, classes = self.header.rows, len(self.header.classes)

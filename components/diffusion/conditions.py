@@ -1,7 +1,8 @@
 """What a network gets for each sample beside its noise level: tensors by name, one row a sample.
 
-``label``, (B,) int64: class numbers, of which the last stands for no label.  A network that takes none gets an empty
-mapping.  More conditions (text, control images) are more names.
+``label``, (B,) int64: class numbers, of which the last stands for no label.  ``text``, (B, D) float32: the vector of a
+caption, of which zeros stand for none.  A network that takes nothing gets an empty mapping.  More conditions (control
+images) are more names.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from torch import Tensor
 
 Condition = Mapping[str, Tensor]
 
-LABEL = "label"
+LABEL, TEXT = "label", "text"
 
 
 def of_classes(class_ids: Tensor, null_class: int | None) -> Condition:
     """Labels for the network: -1 becomes ``null_class``; nothing when that is None, for a network without labels."""
     return {} if null_class is None else {LABEL: torch.where(class_ids < 0, null_class, class_ids)}
+
+
+def with_text(condition: Condition, vectors: Tensor | None) -> Condition:
+    """``condition`` and the vectors of captions (B, D), for a network that takes them; None: it takes none."""
+    return condition if vectors is None else {**condition, TEXT: vectors}
 
 
 def moved(condition: Condition, device: torch.device) -> Condition:
@@ -37,11 +43,13 @@ def joined(parts: Sequence[Condition]) -> Condition:
 
 
 def without(condition: Condition, null_class: int | None) -> Condition:
-    """``condition`` with the label that stands for none in each row."""
-    labels = condition.get(LABEL)
-    return (
-        condition if labels is None or null_class is None else {**condition, LABEL: torch.full_like(labels, null_class)}
-    )
+    """``condition`` with the label and the caption that stand for none in each row."""
+    free = dict(condition)
+    if LABEL in free and null_class is not None:
+        free[LABEL] = torch.full_like(free[LABEL], null_class)
+    if TEXT in free:
+        free[TEXT] = torch.zeros_like(free[TEXT])
+    return free
 
 
 def says_something(condition: Condition, null_class: int | None) -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from components.diffusion import names
-from components.diffusion.conditions import LABEL, Condition
+from components.diffusion.conditions import LABEL, TEXT, Condition
 from components.diffusion.names import Weighting
 from components.diffusion.schedule import Schedule, SigmaDistribution, schedule
 from components.samples.spec import number
@@ -181,10 +181,14 @@ def _ends(found: Any) -> tuple[float, float] | None:
 
 
 def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-    """The prediction of a network of diffusers, or of one with its signature, (sample, timestep, class_labels)."""
-    if unknown := condition.keys() - {LABEL}:
+    """The prediction of a network of diffusers, or of one with its signature, (sample, timestep, class_labels).
+
+    One that takes captions has them as ``text``.
+    """
+    if unknown := condition.keys() - {LABEL, TEXT}:
         raise ValueError(f"no network takes {', '.join(sorted(unknown))}")
-    predicted: Tensor = network(entry, timestep, class_labels=condition.get(LABEL)).sample
+    told = {TEXT: condition[TEXT]} if TEXT in condition else {}
+    predicted: Tensor = network(entry, timestep, class_labels=condition.get(LABEL), **told).sample
     return predicted
 
 

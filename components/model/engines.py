@@ -57,13 +57,19 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self._path, self._session = path, _session(path)
         self._inputs = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
-        if not 2 <= len(self._inputs) <= 3 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
+        if not 2 <= len(self._inputs) <= 4 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
             inputs = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
-            raise UserError(f"{path}: takes {inputs}; wanted an image, a timestep and perhaps a label: export it again")
+            raise UserError(f"{path}: takes {inputs}; wanted an image, a timestep and perhaps a label "
+                            "and a caption: export it again")  # fmt: skip
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
-        """What the network predicts for ``sample`` BCHW at ``timestep`` (B,), with labels (B,) if it takes any."""
-        given = [each for each in (sample, timestep, class_labels) if each is not None]
+    def forward(
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, text: Tensor | None = None
+    ) -> Answer:
+        """What the network predicts for ``sample`` BCHW at ``timestep`` (B,).
+
+        With labels (B,) and vectors of captions (B, D), if it takes any.
+        """
+        given = [each for each in (sample, timestep, class_labels, text) if each is not None]
         feed = {name: _array(value, kind, rank) for (name, kind, rank), value in zip(self._inputs, given, strict=False)}
         try:
             found = torch.from_numpy(self._session.run(None, feed)[0])
@@ -105,22 +111,30 @@ class Graphed(nn.Module):
         self.network = network
         self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None] = {}
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Answer:
+    def forward(
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, text: Tensor | None = None
+    ) -> Answer:
         """As the network's own."""
+        told = {} if text is None else {"text": text}
         if sample.device.type != "cuda":
-            return self.network(sample, timestep, class_labels=class_labels)
-        given = [each for each in (sample, timestep, class_labels) if each is not None]
+            return self.network(sample, timestep, class_labels=class_labels, **told)
+        given = [each for each in (sample, timestep, class_labels, text) if each is not None]
         key = self.key(given)
         if key not in self._graphs:
-            self._graphs[key] = self._captured(given)
+            self._graphs[key] = self._captured(given, self._names(class_labels, text))
         held = self._graphs[key]
         if held is None:
-            return self.network(sample, timestep, class_labels=class_labels)
+            return self.network(sample, timestep, class_labels=class_labels, **told)
         graph, inputs, output = held
         for slot, value in zip(inputs, given, strict=True):
             slot.copy_(value)
         graph.replay()
         return Answer(output.clone())
+
+    @staticmethod
+    def _names(class_labels: Tensor | None, text: Tensor | None) -> list[str]:
+        named = {"sample": True, "timestep": True, "class_labels": class_labels is not None, "text": text is not None}
+        return [name for name, given in named.items() if given]
 
     @staticmethod
     def key(given: list[Tensor]) -> tuple:
@@ -132,8 +146,11 @@ class Graphed(nn.Module):
         )  # fmt: skip
         return (arithmetic, *((each.shape, each.dtype) for each in given))
 
-    def _captured(self, given: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None:
+    def _captured(
+        self, given: list[Tensor], names: list[str]
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None:
         inputs = [each.clone() for each in given]
+        named = dict(zip(names, inputs, strict=True))
         enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         # Weights that autocast keeps would be freed when its context ends, under the graph that reads them.
         with torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False):
@@ -142,11 +159,11 @@ class Graphed(nn.Module):
                 side.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(side):
                     for _ in range(3):
-                        self.network(*inputs)
+                        self.network(**named)
                 torch.cuda.current_stream().wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
-                    output = self.network(*inputs).sample
+                    output = self.network(**named).sample
             except RuntimeError as error:
                 _log.warning("no CUDA graph of this network (%s): it is called step by step", str(error)[:200])
                 return None

@@ -27,9 +27,14 @@ class Drawing:
     """Away from the guide; 1 where there is none."""
     onnx: bool
     """Whether the model folder holds the network as ONNX too."""
+    text: int = 0
+    """Numbers in the vector of a caption; 0 where it takes none."""
 
 
 _LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
+
+_TEXT = """text = numpy.zeros((4, {width}), "f4")  # vectors of captions; zeros stand for none
+"""
 
 _DIFFUSERS = """With torch and diffusers:
 
@@ -78,8 +83,8 @@ for one, after in zip(levels, [*levels[1:], levels[-1]]):
     sample = (one["c_in"] * x + one["c_shift"]).astype("f4")
     given = {{"sample": sample, "timestep": numpy.full(4, one["timestep"], "f4")}}
     found = network.run(None, {onnx_given})[0]
-    free = network.run(None, given | {{"class_labels": none}})[0]
-    found = free + {guidance:g} * (found - free)  # towards the label
+    free = network.run(None, {onnx_none})[0]
+    found = free + {guidance:g} * (found - free)  # towards the {towards}
     weak = guide.run(None, {onnx_free})[0]
     found = weak + {autoguidance:g} * (found - weak)  # away from what the guide says
     clean = one["c_skip"] * x + one["c_out"] * found
@@ -122,21 +127,31 @@ def text(drawing: Drawing) -> str:
     return "\n\n".join(blocks)
 
 
+def _with(more: Mapping[str, str]) -> str:
+    """The inputs of the network, in Python, with ``more``."""
+    return "given | {" + ", ".join(f'"{name}": {each}' for name, each in more.items()) + "}" if more else "given"
+
+
 def _block(
     template: str, drawing: Drawing, known: Mapping[str, object], of: str, none: str, images: str, last: str
 ) -> str:
     """``template`` without the lines for what this model has not: labels, a pull towards them, a guide."""
     classes, spec = drawing.classes, drawing.spec
-    labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes)
-    if not classes or drawing.guidance == 1:
+    labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes) if classes else ""
+    told = {"class_labels": "labels"} if classes else {}
+    free = {"class_labels": "none"} if classes else {}
+    if drawing.text:
+        labels += _TEXT.format(width=drawing.text)
+        told, free = told | {"text": "text"}, free | {"text": "0 * text"}
+    if not told or drawing.guidance == 1:
         template = re.sub(r" +(free = .*|found = free .*)\n", "", template)
     if drawing.autoguidance == 1:
         template = re.sub(r"(guide = .*| +weak = .*| +found = weak .*)\n", "", template)
     return template.format(
-        **known, labels=labels if classes else "", label=", class_labels=labels" if classes else "",
+        **known, labels=labels, label=", class_labels=labels" if classes else "",
         no_label=", class_labels=none" if classes else "",
-        onnx_free='given | {"class_labels": none}' if classes else "given",
-        onnx_given='given | {"class_labels": labels}' if classes else "given",
+        onnx_free=_with(free), onnx_none=_with(free), onnx_given=_with(told),
+        towards=" and the ".join(name for name, there in (("label", classes), ("caption", drawing.text)) if there),
         result=images if spec.pixels else f"samples = {last}  # stored numbers * {spec.scale:g} + {spec.shift:g}",
-        served=_SERVED if spec.pixels else "",
+        served=_SERVED if spec.pixels and not drawing.text else "",
     )  # fmt: skip

@@ -12,6 +12,7 @@ from components.diffusion.names import Weighting
 from components.diffusion.objective import noted
 from components.networks import registry
 from components.samples import spec as specs
+from components.samples import texts
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _SIGMAS = (1e-6, 1e6)
 
 def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> dict[str, Any]:
     """The fields of a denoiser that ``notes`` holds; an exception when they make no sense or fit another network."""
-    if guide and any(of(guide) != of(network) for of in (registry.sample_shape, registry.labels)):
-        raise ValueError("a guide of other samples or labels")
+    if guide and any(of(guide) != of(network) for of in (registry.sample_shape, registry.labels, registry.text_width)):
+        raise ValueError("a guide of other samples, labels or captions")
     specs.known_format(notes["format"], FORMAT)
     weighting = notes["weighting"]
     if weighting not in get_args(Weighting):
@@ -42,7 +43,7 @@ def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> 
     return {
         "shapes": _shapes(notes, spec), "multiple": registry.multiple(network),
         "objective": noted(notes["objective"]), "weighting": weighting, "classes": classes, "null_class": null_class,
-        "spec": spec, **_habits(notes, guide is not None),
+        "spec": spec, "text": _text(notes.get("text"), network), **_habits(notes, guide is not None),
     }  # fmt: skip
 
 
@@ -66,6 +67,14 @@ def _null_class(found: Any, classes: tuple[str, ...], network: nn.Module) -> int
     if (labels := registry.labels(network)) != wanted:
         raise ValueError(f"{len(classes)} classes need a network of {wanted} labels, and this one has {labels}")
     return found
+
+
+def _text(found: Any, network: nn.Module) -> texts.Encoder | None:
+    """What made the vectors of captions that the network takes; None where it takes none."""
+    encoder = None if found is None else texts.encoder(found)
+    if (width := registry.text_width(network)) != (encoder.width if encoder else 0):
+        raise ValueError(f"a network for captions of {width} numbers, and an encoder of {encoder and encoder.width}")
+    return encoder
 
 
 def _spec(notes: dict[str, Any], shape: tuple[int, ...]) -> SampleSpec:

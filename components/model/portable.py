@@ -1,8 +1,9 @@
 """The form of a network that needs neither our code nor torch: ONNX, and the noise levels to walk along.
 
 ``onnx/model.onnx`` takes float32 ``sample`` BCHW and ``timestep`` (B,), int64 ``class_labels`` (B,) where the network
-has labels, and gives float32 ``prediction`` BCHW, for any B (and any H and W, where images have several shapes); so
-does ``onnx/guide.onnx`` of a guide, where there is one.  ``onnx/levels.json`` holds, for each step of sampling, what
+has labels, float32 ``text`` (B, D) where it takes captions, and gives float32 ``prediction`` BCHW, for any B (and any
+H and W, where images have several shapes); so does ``onnx/guide.onnx`` of a guide, where there is one.
+``onnx/levels.json`` holds, for each step of sampling, what
 D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
 """
 
@@ -99,13 +100,13 @@ def coefficients(objective: Objective, sigmas: Sequence[float]) -> list[dict[str
 class _Plain(nn.Module):
     """The network with a tensor, not an object that holds one, as its answer."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.names = network, names
 
-    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """The prediction, BCHW."""
-        return self.network(sample, timestep, class_labels=class_labels).sample.float()
+    def forward(self, *given: Tensor) -> Tensor:
+        """The prediction, BCHW, for inputs of ``names``."""
+        return self.network(**dict(zip(self.names, given, strict=True))).sample.float()
 
 
 def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
@@ -125,7 +126,7 @@ def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # that it is the older exporter, and what tracing takes for constant
         path = Path(scratch) / MODEL
         torch.onnx.export(
-            _Plain(network), tuple(given.values()), str(path), dynamo=False, opset_version=OPSET,
+            _Plain(network, written), tuple(given.values()), str(path), dynamo=False, opset_version=OPSET,
             input_names=written, output_names=outputs, dynamic_axes=axes,
         )  # fmt: skip
         model = onnx.load(path)  # weights beside the file, where they are too large for it, come in with it
@@ -163,7 +164,7 @@ def _error(path: Path, network: nn.Module, objective: Objective, shape: Shape) -
         sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
         given = registry.examples(network, schedule.timestep(sigma), shape)
         with torch.no_grad():
-            wanted = _Plain(network)(**given)
+            wanted = _Plain(network, list(given))(*given.values())
         got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])
         error = ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
         if not error <= largest:  # a NaN stays

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from components.diffusion.objective import Objective
 from components.model import engines, notes
 from components.networks import precision as arithmetic
 from components.networks import registry
+from components.samples import texts
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Denoiser:
     shapes: tuple[tuple[int, ...], ...] = ()
     """All shapes that it was trained on, where it was on several; that of ``spec`` is drawn unless another is asked
     for."""
+    text: texts.Encoder | None = None
+    """What makes the vectors of captions that it takes; None where it takes none."""
     multiple: int | None = None
     """It takes any image whose sides are multiples of this; None: the shape of ``spec`` alone."""
 
@@ -78,6 +81,15 @@ class Denoiser:
         if not self.classes:
             raise UserError(f"label {name!r}: this model was trained without labels")
         raise UserError(f"label {name!r} is not one of {', '.join(self.classes)}{nearest(name, self.classes)}")
+
+
+class Told(NamedTuple):
+    """What pictures show, in vectors of captions; None: nothing is said."""
+
+    text: Tensor | None
+    """(N, D)."""
+    negative: Tensor | None
+    """(D,): what guidance leads away from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +186,15 @@ def plan(
 @torch.no_grad()
 def sample(
     model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, start: int = 0, precision: str = "auto",
-    progress: Callable[[int], object] | None = None, shape: tuple[int, ...] | None = None, **wishes: Any,
+    progress: Callable[[int], object] | None = None, shape: tuple[int, ...] | None = None,
+    text: Tensor | None = None, negative: Tensor | None = None, **wishes: Any,
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
     ``wishes`` are those of :func:`plan`; ``progress`` is called after every step with the number of pictures in it.
-    ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.
+    ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.  ``text`` (N, D): the
+    vectors of what each shows (:mod:`components.model.prompts`), zeros or None for nothing said; ``negative`` (D,): of
+    what guidance leads away from.
     """
     model = load(model) if isinstance(model, Path) else model
     planned = plan(model, **wishes)
@@ -193,8 +208,9 @@ def sample(
         if model.device.type == "cuda" and first:
             numbers += [numbers[-1]] * (most - count)
             ids += [ids[-1]] * (most - count)
+        told = Told(None if text is None else text[[at - start for at in numbers]], negative)
         report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
-        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape)
+        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape, told)
         drawn.append(tensors.to_pixels(images[:count]).cpu())
     empty = torch.empty(0, *model.spec.shaped(shape).stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
@@ -203,7 +219,7 @@ def sample(
 @torch.no_grad()
 def film(
     model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto",
-    shape: tuple[int, ...] | None = None, **wishes: Any,
+    shape: tuple[int, ...] | None = None, text: Tensor | None = None, negative: Tensor | None = None, **wishes: Any,
 ) -> tuple[Tensor, list[float]]:  # fmt: skip
     """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
 
@@ -213,7 +229,8 @@ def film(
     shape = _check(model, class_ids, shape)
     seen: list[tuple[float, Tensor]] = []
     numbers = range(len(class_ids))
-    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape)
+    told = Told(text, negative)
+    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape, told)
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
     return torch.stack([tensors.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
@@ -232,10 +249,10 @@ def noise(
 
 def _denoise(
     model: Denoiser, planned: Plan, class_ids: Sequence[int], seed: int, numbers: Sequence[int], precision: str,
-    watch: samplers.Watch, shape: tuple[int, ...],
+    watch: samplers.Watch, shape: tuple[int, ...], told: Told,
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is called with each step's sigma and predicted clean images."""
-    denoise = guided(model, class_ids, planned.guidance, planned.autoguidance, precision)
+    denoise = guided(model, class_ids, planned.guidance, planned.autoguidance, precision, told)
     x = noise(model, seed, numbers, shape=shape).to(model.device) * planned.sigmas[0]
 
     def fresh(step: int) -> Tensor:
@@ -248,19 +265,25 @@ def _denoise(
 
 
 def guided(
-    model: Denoiser, class_ids: Sequence[int], guidance: float, autoguidance: float, precision: str
-) -> samplers.Denoise:
-    """D(x, sigma) of ``model`` for these classes, pulled towards them and pushed away from what its guide says.
+    model: Denoiser, class_ids: Sequence[int], guidance: float, autoguidance: float, precision: str,
+    told: Told | None = None,
+) -> samplers.Denoise:  # fmt: skip
+    """D(x, sigma) of ``model`` for these classes and captions, pulled towards them and away from what its guide says.
 
     The pull is that of Ho and Salimans 2022, arXiv:2207.12598, the push equation 1 of Karras et al. 2024,
     arXiv:2406.02507, with the pulled D in the place of D1.  The guide gets no label, so that the push is one towards
     the label too (docs/sampling.md).
     """
     found = conditions.of_classes(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
+    said, negative = told or Told(None, None)
+    if model.text:
+        nothing = torch.zeros(len(class_ids), model.text.width)
+        found = conditions.with_text(found, nothing if said is None else said)
     condition = conditions.moved(found, model.device)
     pulled = guidance != 1 and conditions.says_something(condition, model.null_class)
     free = conditions.without(condition, model.null_class)
-    both = conditions.joined([condition, free]) if pulled else condition
+    away = None if negative is None else negative.to(model.device).expand(len(class_ids), -1)
+    both = conditions.joined([condition, conditions.with_text(free, away)]) if pulled else condition
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)

@@ -27,9 +27,10 @@ signature:
 def write(folder: Path, notes: Mapping[str, Any]) -> None:
     """Make the model folder, which holds the ONNX form, one that `mlflow models serve` takes; always the same bytes.
 
-    Nothing where ``notes``, the content of its stillroom.json, tell of samples that no PNG shows.
+    Nothing where ``notes``, the content of its stillroom.json, tell of samples that no PNG shows, or of captions, whose
+    encoder the served code has not.
     """
-    if "spec" in notes and not specs.of_plain(notes["spec"]).pixels:
+    if ("spec" in notes and not specs.of_plain(notes["spec"]).pixels) or "text" in notes:
         return
     (folder / CODE.parent).mkdir()
     (folder / CODE).write_bytes(Path(served.__file__).read_bytes())

@@ -51,7 +51,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
     def __init__(
         self, sample_size: int | Sequence[int], in_channels: int, widths: Sequence[int], layers: int,
         num_class_embeds: int | None = None, fold: int = 1, attends_from: int = 8, skip_sigma: float = 0.4,
-        schedule_name: names.Schedule = "cosine", num_augment_labels: int | None = None,
+        schedule_name: names.Schedule = "cosine", num_augment_labels: int | None = None, text_width: int | None = None,
     ) -> None:  # fmt: skip
         """Build it with ``layers`` blocks down and as many up at each resolution.
 
@@ -59,7 +59,8 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         finest first; each next one has half the side.  ``fold``: squares of fold x fold pixels enter as channels, so
         the first resolution is sample_size / fold.  ``attends_from``: resolutions of so many pixels or fewer have
         attention.  ``skip_sigma``: see :meth:`forward`.  ``num_class_embeds``: labels, the one for no label among them.
-        ``num_augment_labels``: numbers in an augmentation label (components/dataset/augment.py).
+        ``num_augment_labels``: numbers in an augmentation label (components/dataset/augment.py).  ``text_width``:
+        numbers in the vector of a caption.
         """
         super().__init__()
         self.gradient_checkpointing = False  # what enable_gradient_checkpointing of ModelMixin sets
@@ -74,6 +75,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         self.augment = nn.Linear(num_augment_labels, EMBED, bias=False) if num_augment_labels else None
         if self.augment is not None:
             nn.init.zeros_(self.augment.weight)
+        self.text = Caption(text_width) if text_width else None
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up, self.shrink, self.grow = (nn.ModuleList() for _ in range(4))
         for level, width in enumerate(widths):
@@ -89,12 +91,18 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
             nn.init.zeros_(weight)
         self.to(memory_format=torch.channels_last)
 
+    def register_to_config(self, **config: Any) -> None:
+        """Leave out what only a network with captions has: the file of every other one is as it always was."""
+        super().register_to_config(**{name: each for name, each in config.items() if name != "text_width" or each})
+
     def forward(
-        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, augment_labels: Tensor | None = None
-    ) -> Predicted:
+        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None, text: Tensor | None = None,
+    ) -> Predicted:  # fmt: skip
         """v for ``sample`` BCHW at ``timestep``, (B,) or one for all; ``class_labels`` (B,).
 
         ``augment_labels`` (B, num_augment_labels): what augmentation did; None is the same as zeros, nothing.
+        ``text`` (B, text_width): vectors of captions; zeros, and None, stand for none.
 
         Two heads predict the clean image X and the noise N.  With s = skip_sigma, the denoiser is
         D(x, sigma) = far X + near (x - sigma N), far = sigma**2 / (sigma**2 + s**2), near = 1 - far.
@@ -102,7 +110,7 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         """
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         sigma = self.schedule.sigma_of(timestep).view(-1, 1, 1, 1)
-        image, noise = self._network(sample, sigma.flatten(), class_labels, augment_labels).float().chunk(2, 1)
+        image, noise = self._network(sample, sigma.flatten(), class_labels, augment_labels, text).float().chunk(2, 1)
         config: Any = self.config
         narrow = sigma**2 + config.skip_sigma**2
         near = config.skip_sigma**2 / narrow
@@ -112,7 +120,9 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         drawn = sigma / narrow * image - near * noise
         return Predicted(skipped * sample.float() - (1 + sigma**2).sqrt() * drawn)
 
-    def _network(self, sample: Tensor, sigma: Tensor, labels: Tensor | None, done: Tensor | None) -> Tensor:
+    def _network(
+        self, sample: Tensor, sigma: Tensor, labels: Tensor | None, done: Tensor | None, text: Tensor | None
+    ) -> Tensor:
         embedding = self.time(_waves(sigma).to(sample.dtype))
         if self.label is not None:
             embedding = embedding + self.label(labels)
@@ -120,6 +130,8 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
             done = sample.new_zeros(len(sample), self.augment.in_features)  # DDP waits for a gradient of each weight
         if self.augment is not None and done is not None:
             embedding = embedding + self.augment(done.to(sample.dtype))
+        if self.text is not None:
+            embedding = embedding + self.text(len(sample), text)
         config: Any = self.config
         blocks: Any  # ModuleLists within a ModuleList
         embedding, fold, kept = functional.silu(embedding), config.fold, []
@@ -144,6 +156,24 @@ class CompactUNet(diffusers.ModelMixin, diffusers.ConfigMixin):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, x, embedding)
         return block(x, embedding)
+
+
+class Caption(nn.Module):
+    """The part of the embedding that a caption has: of its vector, or one that is learnt for no caption."""
+
+    HIDDEN = 256
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(width, self.HIDDEN), nn.Linear(self.HIDDEN, EMBED)
+        self.none = nn.Parameter(torch.zeros(EMBED))
+
+    def forward(self, count: int, text: Tensor | None) -> Tensor:
+        """(B, EMBED) for ``text`` (B, width), in which zeros stand for no caption; None: ``count`` times none."""
+        if text is None:
+            text = self.none.new_zeros(count, self.inner.in_features)
+        found = self.outer(functional.silu(self.inner(text.to(self.inner.weight.dtype))))
+        return torch.where((text != 0).any(1, keepdim=True), found, self.none.to(found.dtype))
 
 
 class Norm(nn.Module):

@@ -28,19 +28,24 @@ GUIDE = "guide"
 
 
 def build(
-    params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int = 0
-) -> nn.Module:
+    params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int = 0,
+    text_width: int = 0,
+) -> nn.Module:  # fmt: skip
     """A fresh network for images of ``shape`` (C, H, W); with ``classes`` > 0 it takes labels 0..classes (last: none).
 
     ``augment_labels``: how many numbers say what augmentation did (:class:`components.dataset.augment.Drawn`); only
-    a compact network takes them, 0 for none.
+    a compact network takes them, 0 for none.  ``text_width``: numbers in the vector of a caption; as above.
     """
+    if text_width and params.kind != "compact":
+        raise UserError(
+            f"train.network.kind {params.kind}: takes no captions: take compact, or train.conditions [label]"
+        )
     if len(shape) != 3:
         raise UserError(
             f"train.network.kind {params.kind}: takes samples of shape (C, H, W), not {shape}, as all networks do"
         )
     fit.check(params, shape[1:])
-    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels)
+    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels, text_width)
 
 
 def params(network: nn.Module) -> dict[str, Any]:
@@ -159,6 +164,12 @@ def labels(network: nn.Module) -> int:
     return config["num_class_embeds"] or 0
 
 
+def text_width(network: nn.Module) -> int:
+    """Numbers in the vectors of captions that ``network`` takes; 0: it takes none."""
+    config: Any = network.config
+    return config.get("text_width") or 0
+
+
 def examples(network: nn.Module, timestep: Tensor, shape: tuple[int, ...] | None = None) -> dict[str, Tensor]:
     """Inputs by the names of ``forward`` for each ``timestep`` (B,): seeded noise, one label after the other.
 
@@ -170,6 +181,9 @@ def examples(network: nn.Module, timestep: Tensor, shape: tuple[int, ...] | None
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
     if count := labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count
+    if width := text_width(network):
+        given["text"] = torch.randn(len(timestep), width, generator=source)
+        given["text"][-1] = 0  # no caption
     return given
 
 
@@ -181,18 +195,20 @@ def embeddings(network: nn.Module) -> list[str]:
 
 
 def _compact(
-    params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int
-) -> nn.Module:
+    params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int,
+    text_width: int,
+) -> nn.Module:  # fmt: skip
     from components.networks.compact import CompactUNet
 
     return CompactUNet(
         sample_size=_size(shape), in_channels=shape[0], widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
         schedule_name=schedule_name, num_augment_labels=augment_labels or None,
+        text_width=text_width or None,
     )  # fmt: skip
 
 
-def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
+def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classes: int, *_more: int) -> nn.Module:
     from components.networks.unet import UNet2DModel
 
     widths = params.widths
@@ -216,7 +232,7 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
     return network
 
 
-def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, _augment: int) -> nn.Module:
+def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, *_more: int) -> nn.Module:
     from components.networks import dit
 
     channels, side, _ = shape
@@ -239,8 +255,9 @@ class Network:
     """One kind of network: its parameters, how it is built, and where the class is that reads its config.json."""
 
     params: type[CompactParams | UnetParams | DitParams]
-    build: Callable[[Any, str, tuple[int, ...], int, int], nn.Module]
-    """Of its parameters, the name of the schedule, (C, H, W), classes, and numbers that tell of augmentation."""
+    build: Callable[[Any, str, tuple[int, ...], int, int, int], nn.Module]
+    """Of its parameters, the name of the schedule, (C, H, W), classes, and the numbers that tell of augmentation and
+    those of a caption's vector."""
     class_name: str
     module: str
     folder: str

@@ -29,6 +29,8 @@ WIDEST = 16_384
 
 POOLED, ENCODER = "pooled.f16", "encoder"
 _HEADER, _CAPTIONS, _STARTS, _NUMBERS = "header.json", "captions.jsonl", "starts.i32", "numbers.i32"
+DECIDING = (_HEADER, _STARTS, _NUMBERS, POOLED)
+"""What a training depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,8 +105,9 @@ class Feed:
         groups = pixels.grouped(rows)
         self._order = order.of_groups(params.seed, params.batch, groups)
         self._plan = order.DrawPlan(
-            seed=params.seed, batch=params.batch, count=len(rows), label_dropout=params.label_dropout, order=self._order
-        )
+            seed=params.seed, batch=params.batch, count=len(rows), order=self._order,
+            label_dropout=params.label_dropout, caption_dropout=params.caption_dropout,
+        )  # fmt: skip
         header = pixels.header
         self._specs = [header.spec.shaped(header.shape(int(rows[some[0]]))) for some in groups if len(some)]
         # Of each training image: which of the shapes it has, and its place among the images of that shape.
@@ -180,10 +181,11 @@ class Feed:
         return self._window, slice(first, first + share)
 
     def _sent(self, drawn: order.Draw) -> _Ahead:
-        device, header = self.group.device, self.pixels.header
-        ids = self.pixels.class_ids[self.rows[drawn.positions]].masked_fill(drawn.dropped, -1)
+        device = self.group.device
         sigma = self.params.sigma_distribution.sigma(drawn.share, self._levels)
-        condition = conditions.of_classes(ids, len(header.classes) or None)
+        condition = self.pixels.condition(
+            self.rows[drawn.positions], without=drawn.dropped, untold=drawn.untold, caption=drawn.caption
+        )
         given = (drawn.places, self._inside[drawn.positions], sigma)
         places, positions, sigma = (tensors.sent(each, device) for each in given)
         return _Ahead(

@@ -109,7 +109,7 @@ def validate(
     keys = dict(zip(checked.rows.tolist(), checked.keys, strict=True))
     if state.sharded:  # the ranks gather the weights together, so each makes as many calls
         groups = [rows[: len(rows) - len(rows) % group.size] for rows in groups]
-    count, batch, null = sum(map(len, groups)), 64, len(pixels.header.classes) or None
+    count, batch = sum(map(len, groups)), 64
     if count == 0:
         return 0
 
@@ -119,7 +119,7 @@ def validate(
 
     def errors_of(rows: Tensor) -> Iterator[Tensor]:
         """Of validation images of one shape, those of this rank."""
-        chosen, condition = pixels.gather(rows), conditions.of_classes(pixels.class_ids[rows], null)
+        chosen, condition = pixels.gather(rows), pixels.condition(rows)
         return x0_error.measure(
             denoise, lambda which: tensors.to_network(chosen[which], group.device, spec=pixels.header.spec), condition,
             [keys[row] for row in rows.tolist()], seed=params.seed, batch=batch,

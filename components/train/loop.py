@@ -56,6 +56,8 @@ class Job:
     folder: Path
     start: Path | None = None
     """data/start.json, or None to start from nothing."""
+    text: Path | None = None
+    """data/text, or None where there is none."""
     tuning: aims.Tuning | None = None
     """How the network of ``start`` becomes a student of few steps; None: it learns to denoise."""
 
@@ -66,7 +68,7 @@ class Job:
 
     def command(self) -> list[str]:
         """Arguments of Python that start one more rank of this job."""
-        named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start")}
+        named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start", "text")}
         paths = {name: str(path.absolute()) for name, path in named.items() if path}
         models = {name: getattr(self, name) for name in ("params", "tuning")}
         plain = {name: model.model_dump(mode="json") for name, model in models.items() if model}
@@ -81,6 +83,16 @@ class Job:
             kind = kinds.get(name)
             fields[name] = kind.model_validate_json(json.dumps(value)) if kind else Path(value)
         return cls(**fields)
+
+
+def told(params: TrainParams, pixels: Path, text: Path | None) -> tensors.Pixels:
+    """The pack, with what its rows are told by ``params.conditions`` and nothing else."""
+    found = tensors.Pixels(pixels)
+    if "label" not in params.conditions:
+        found.number(())
+    if "text" in params.conditions:
+        found.tell(text, pixels)
+    return found
 
 
 def fit(job: Job, group: Group) -> State:
@@ -100,13 +112,14 @@ class Training:
 
     def __init__(self, job: Job, group: Group, signals: stopping.Signals) -> None:
         self.job, self.params, self.group, self.signals = job, job.params, group, signals
-        self.pixels = tensors.Pixels(job.pixels)
+        self.pixels = told(job.params, job.pixels, job.text)
         if job.tuning:
             self.pixels.number(job.tuning.classes)
         rows = torch.tensor(list(pack.read_split(job.splits, "train")))
         objective = beginning.objective(job.start, job.params.objective_at(self.pixels.header.spec.sigma_data))
         # Loaders are forked before this process has threads and buffers that they would share.
         self.feed = Feed(job.params, self.pixels, rows, group, objective.schedule)
+        self.told = sheets.told(job.params, self.pixels, pack.read_split(job.splits, "val"))
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
         self.state = start(job.params, self.pixels, group, job.start)
         resumed = _resume(job, self.state, group)
@@ -155,7 +168,7 @@ class Training:
                     if not self.stop:
                         sheets.draw(
                             state, params, self.pixels.header, self.samples, self.group, self.signals.any,
-                            sigmas=self.job.tuning.sigmas if self.job.tuning else None,
+                            sigmas=self.job.tuning.sigmas if self.job.tuning else None, told=self.told,
                         )  # fmt: skip
                 if kept and not self.stop:
                     self._keep(seen in snapshots)

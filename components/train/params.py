@@ -111,6 +111,14 @@ class TrainParams(Params):
     label_dropout: float = Field(
         ge=0, lt=1, description="share of images shown without their label, for guidance, 0..1"
     )
+    conditions: tuple[Literal["label", "text"], ...] = Field(
+        max_length=2, description="what the network is told beside the noise level, where the data have it: label, "
+        "text (of section encode), both or nothing"
+    )  # fmt: skip
+    caption_dropout: float = Field(
+        ge=0, lt=1, description="share of images shown without their caption, for guidance, 0..1; where label_dropout "
+        "is larger, the rest of that share has a caption and no label"
+    )  # fmt: skip
     augment: AugmentParams = Field(description="what is done to the images of training; 0 everywhere is nothing")
     guard: GuardParams = Field(description="against a loss or gradient that leaps")
     loaders: int = Field(
@@ -159,6 +167,8 @@ class TrainParams(Params):
             raise explained(f"autoguidance {self.autoguidance:g} needs a guide: set guide to 0.125, or it to 1")
         if self.guide is not None and self.lora is not None:
             raise explained("guide: none is kept of adapters (lora): set it to null, and autoguidance to 1")
+        if len(set(self.conditions)) < len(self.conditions):
+            raise explained(f"conditions {', '.join(self.conditions)}: name each once")
         if self.sharding == "full" and self.precision == "fp16":
             raise explained("sharding full needs precision bf16 or fp32, not fp16")
         return self

@@ -8,14 +8,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from components.base import events
 from components.base.errors import UserError, brief
+from components.dataset import tensors
 from components.networks import registry
+from components.samples import texts
 from components.samples.pack import Header
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
@@ -27,18 +31,37 @@ SHOWN = 96
 _log = logging.getLogger(__name__)
 
 
+class Told(NamedTuple):
+    """What the pictures of a sheet show: labels, and captions of held-out images."""
+
+    encoder: texts.Encoder
+    class_ids: list[int]
+    vectors: Tensor
+    """(N, D)."""
+
+
+def told(params: TrainParams, pixels: tensors.Pixels, rows: Sequence[int]) -> Told | None:
+    """Captions of ``rows``, spread evenly over them, for the pictures of a sheet; None for a network without."""
+    if pixels.captions is None or not rows:
+        return None
+    some = [rows[at * len(rows) // params.sheet] for at in range(params.sheet)]
+    vectors = pixels.captions.vectors(pixels.captions.numbers(some))
+    return Told(pixels.captions.encoder, pixels.class_ids[some].tolist(), vectors)
+
+
 class _Stopped(Exception):
     """The training is asked to stop while a sheet is drawn, which may take minutes."""
 
 
 def draw(
     state: State, params: TrainParams, header: Header, folder: Path, group: Group, stopped: Callable[[], bool],
-    sigmas: tuple[float, ...] | None = None,
+    sigmas: tuple[float, ...] | None = None, told: Told | None = None,
 ) -> None:  # fmt: skip
     """Write ``<images seen>.png`` to ``folder`` and tell of it, on rank 0 and where the samples are pictures.
 
     ``params.sheet`` pictures, of one class after the other; number i is drawn from the same noise at each check, at
-    the noise levels ``sigmas``, None for those of the sampler.
+    the noise levels ``sigmas``, None for those of the sampler.  ``told``: what the pictures of a network that takes
+    captions show.
     Where that fails, or once ``stopped``, there is none: the training goes on, as it does without somebody watching.
     """
     if not params.sheet or group.rank or state.sharded or not header.spec.pixels:
@@ -56,14 +79,15 @@ def draw(
         weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
         sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
         sigmas=sigmas, shapes=header.shapes, multiple=registry.multiple(state.average),
+        text=told and told.encoder,
     )  # fmt: skip
-    ids = [at % len(classes) if classes else -1 for at in range(params.sheet)]
+    ids = told.class_ids if told else [at % len(classes) if classes else -1 for at in range(params.sheet)]
     columns = min(len(classes) or 8, params.sheet, 16)
     path = folder / f"{state.images_seen:012d}.png"
     try:
         pictures = grid.framed([
             sampling.sample(model, ids[part], seed=params.seed, start=part.start, shape=shape,
-                            precision=params.precision, progress=look)
+                            precision=params.precision, progress=look, text=told and told.vectors[part])
             for part, shape in _rows(len(ids), columns, header)
         ])  # fmt: skip
         grid.write(path, pictures, columns=columns, scale=max(1, SHOWN // pictures.shape[2]))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,9 +18,9 @@ from components.base.algorithms import Algorithm
 from components.base.errors import UserError
 from components.dataset import order, tensors
 from components.diffusion import samplers
-from components.model import card, denoiser, portable, serving
+from components.model import card, denoiser, portable, prompts, serving
 from components.networks import lora, registry
-from components.samples import pack
+from components.samples import pack, texts
 from components.train import averages, compiling, loop
 from components.train import start as beginning
 from components.train.distributed.ranks import together
@@ -35,10 +36,12 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path, start: Path | None = None
+    params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path, start: Path | None = None,
+    text: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Fit the denoiser to the training images and write it as a diffusers folder with its history."""
-    header = pack.read_header(pixels)
+    data = loop.told(params, pixels, text)
+    header = data.header
     counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
     if not counts["train"]:
         raise UserError(f"{splits}: no image to train on: see the data report for what was dropped")
@@ -46,9 +49,9 @@ def train(
     if params.lora and not begun:
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
     beginning.say_levels(start, beginning.objective(start, params.objective_at(header.spec.sigma_data)))
-    folder = scratch / key(params, pixels, splits, start)
+    folder = scratch / key(params, pixels, splits, start, text)
     compiling.keep_in(scratch.with_name("compiled"))
-    job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder)
+    job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder, text=text)
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
         group.wait()
@@ -71,15 +74,18 @@ def train(
             "images_seen": state.images_seen, "train_images": counts["train"],
         }  # fmt: skip
         notes |= {"start": begun} if begun else {}
+        if data.captions:
+            notes["text"] = asdict(data.captions.encoder)
         if params.augment.on:
             notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
         words = card.text(
-            _recipe(params, state, guide), spec=header.spec, shapes=header.shapes, classes=header.classes,
+            _recipe(params, state, guide, data), spec=header.spec, shapes=header.shapes, classes=header.classes,
             counts=counts, parameters=parameters, error=error,
         )  # fmt: skip
         stored = folder / averages.FOLDER
         adapters = lora.merge(state.average)
-        _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), stored, adapters, guide)
+        _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), adapters, guide,
+               stored=stored, encoder=text / texts.ENCODER if text and data.captions else None)  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
@@ -88,19 +94,25 @@ def train(
     return {name: float(number) for name, number in numbers.items() if number is not None}
 
 
-def key(params: TrainParams, pixels: Path, splits: Path, start: Path | None = None) -> str:
+def key(
+    params: TrainParams, pixels: Path, splits: Path, start: Path | None = None, text: Path | None = None
+) -> str:  # fmt: skip
     """16 hex digits for all that decides the outcome: parameters, data, the algorithm and its libraries.
 
     The number of ranks and the size of pieces decide how sums are rounded and nothing else, as the device does: a
     training goes on with others.
     """
     free = {"onnx", "ranks", "loaders", "keep", "checkpoint_images", "micro_batch", "recompute", "sheet", "profile"}
+    if params.conditions == ("label",):  # as it always was: such a training goes on where another release left it
+        free |= {"conditions", "caption_dropout"}
     deciding = params.model_dump(mode="json", exclude=free)
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [pixels / pack.BUCKETS] if (pixels / pack.BUCKETS).is_file() else []
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [start] if start else []
+    if text and "text" in params.conditions:
+        inputs += [text / name for name in texts.DECIDING]
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
@@ -119,20 +131,23 @@ def _guide(params: TrainParams, folder: Path, network: nn.Module) -> nn.Module |
     return guide
 
 
-def _recipe(params: TrainParams, state: loop.State, guide: nn.Module | None) -> card.Recipe:
+def _recipe(
+    params: TrainParams, state: loop.State, guide: nn.Module | None, data: tensors.Pixels
+) -> card.Recipe:  # fmt: skip
     return card.Recipe(
+        text=data.captions.encoder if data.captions else None,
         autoguidance=params.autoguidance if guide else 1.0, guide=params.guide if guide else None,
         network=params.network.kind, objective=state.objective, images=params.total_steps * params.batch,
         ema_half_life=params.ema_half_lives[0], muon_rate=params.muon_rate if params.muon_moves else None,
         **{name: getattr(params, name) for name in (
             "batch", "learning_rate", "warmup_images", "constant_until", "final_rate", "fall", "weight_decay",
-            "gradient_clip", "precision", "label_dropout", "seed", "steps", "guidance", "onnx")},
+            "gradient_clip", "precision", "label_dropout", "caption_dropout", "seed", "steps", "guidance", "onnx")},
     )  # fmt: skip
 
 
 def _write(
-    model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list, stored: Path,
-    adapters: dict[str, torch.Tensor], guide: nn.Module | None,
+    model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list,
+    adapters: dict[str, torch.Tensor], guide: nn.Module | None, *, stored: Path, encoder: Path | None,
 ) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), state.objective, notes)
@@ -144,6 +159,8 @@ def _write(
             sigmas = samplers.log_spaced(params.steps, *state.objective.schedule.visited)
             portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes])
             serving.write(folder, notes)
+        if encoder and encoder.is_dir():
+            shutil.copytree(encoder, folder / prompts.FOLDER)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))

@@ -167,6 +167,12 @@ def _check(found: Start, built: nn.Module, objective: Objective, header: Header)
         ("side in pixels", _size(found.network), _size(built), "resize.side"),
         ("channels", registry.sample_shape(found.network)[0], registry.sample_shape(built)[0], "the data"),
         ("labels", registry.labels(found.network) or None, registry.labels(built) or None, "the data's classes"),
+        (
+            "numbers of a caption",
+            registry.text_width(found.network) or None,
+            registry.text_width(built) or None,
+            "train.conditions and encode.text",
+        ),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
     )
     for what, came, wanted, where in rows:

@@ -142,6 +142,8 @@ class Step:
             image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
             nothing = torch.zeros(count, dtype=torch.int64, device=device)
             condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
+            if width := registry.text_width(state.network):
+                condition = conditions.with_text(condition, torch.ones(count, width, device=device))
             with precision.autocast(device, self.params.precision):
                 losses = self.aim.losses(state.network, Batch(image, image, sigma, condition), self.aim.gap(0.0))
             state.scaler.scale(losses.mean()).backward()
@@ -175,7 +177,11 @@ def operations(state: State) -> float:
     """FLOPs of one image, forward and backward, on average; of a sharded network it is not counted (a bound)."""
     if state.sharded:
         return _mean(state, throughput.at_most)
-    return _mean(state, functools.partial(throughput.flops, labels=registry.labels(state.network) > 0))
+    network = state.network
+    count = functools.partial(
+        throughput.flops, labels=registry.labels(network) > 0, text_width=registry.text_width(network)
+    )
+    return _mean(state, count)
 
 
 def _mean(state: State, count: Callable[[nn.Module, tuple[int, ...]], int]) -> float:

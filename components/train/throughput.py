@@ -31,14 +31,18 @@ _FIRST = 2
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def flops(network: nn.Module, shape: Sequence[int], *, labels: bool) -> int:
-    """FLOPs of ``network`` for one sample of ``shape`` (channels first), forward and backward, two a multiply-add."""
+def flops(network: nn.Module, shape: Sequence[int], *, labels: bool, text_width: int = 0) -> int:
+    """FLOPs of ``network`` for one sample of ``shape`` (channels first), forward and backward, two a multiply-add.
+
+    ``text_width``: numbers in the vector of a caption, 0 where it takes none.
+    """
     with torch.device("meta"):
         sample, timestep = torch.zeros(1, *shape), torch.ones(1)
         class_labels = torch.zeros(1, dtype=torch.int64) if labels else None
+        told = {"text": torch.zeros(1, text_width)} if text_width else {}
     shapes = _shapes(network).requires_grad_(True).train()
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        shapes(sample, timestep, class_labels=class_labels).sample.sum().backward()
+        shapes(sample, timestep, class_labels=class_labels, **told).sample.sum().backward()
     return counter.get_total_flops()
 
 
