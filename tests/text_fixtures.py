@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from train_fixtures import make_pack
 
+from components.embed import sentences
+from components.encode import vectors
 from components.samples import pack, texts
 
 WORDS = ("a", "red", "blue", "green", "fish", "stone", "left", "right", "both", "of", "picture", "dark", "side", ".")
@@ -42,11 +46,26 @@ def tell(folder: Path, pixels: Path, captions: Sequence[Sequence[str]], seed: in
     """Write ``captions`` of each row of ``pixels`` into ``folder``, as stage `encode` does, with random vectors."""
     folder.mkdir(parents=True)
     found = texts.collected(captions)
-    vectors = torch.randn(len(found.captions), WIDTH, generator=torch.Generator().manual_seed(seed))
-    vectors = torch.nn.functional.normalize(vectors, dim=1) * WIDTH**0.5
+    pooled = torch.randn(len(found.captions), WIDTH, generator=torch.Generator().manual_seed(seed))
+    pooled = torch.nn.functional.normalize(pooled, dim=1) * WIDTH**0.5
     made = texts.Encoder(name="folder", sha256="0" * 64, width=WIDTH, longest=12)
-    texts.write(folder, texts.Texts(captions=found.captions, starts=found.starts, numbers=found.numbers, encoder=made),
-                pixels)  # fmt: skip
-    (folder / texts.POOLED).write_bytes(vectors.half().numpy().tobytes())
+    texts.write(folder, dataclasses.replace(found, encoder=made), pixels)
+    (folder / texts.POOLED).write_bytes(pooled.half().numpy().tobytes())
     assert len(pack.read_keys(pixels)) == len(captions)
     return folder
+
+
+SAID = ("dark left side", "dark right side", "dark both side")
+
+
+def told_pack(folder: Path) -> dict[str, Path]:
+    """A pack, and beside it two captions a class, encoded by a small BERT; a seventh of the rows has none."""
+    pixels, splits = make_pack(folder)
+    said = [[SAID[kind], f"a picture of {SAID[kind]}"] if kind >= 0 else [] for kind in pack.read_classes(pixels)]
+    encoder, text, collected = make_encoder(folder / "bert"), folder / "text", texts.collected(said)
+    made = vectors.made("folder", encoder, collected.captions, folder / "facts")
+    text.mkdir()
+    texts.write(text, dataclasses.replace(collected, encoder=made.encoder), pixels)
+    (text / texts.POOLED).write_bytes(made.pooled)
+    sentences.copy(encoder, text / texts.ENCODER)
+    return {"pixels": pixels, "splits": splits, "text": text}

@@ -38,6 +38,18 @@ def sample(
         list[str] | None,
         typer.Option("--label", "--labels", help="Class to draw; may be repeated.", show_default="every class in turn"),
     ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="What to draw, in words; may be repeated.", show_default="nothing is said"),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with a prompt a line.", dir_okay=False, show_default="none"),
+    ] = None,
+    negative: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What guidance leads away from, in words.", show_default="no caption"),
+    ] = None,
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
     sampler: Annotated[
@@ -85,6 +97,7 @@ def sample(
     request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
         autoguidance=autoguidance, spacing=levels, eta=eta, engine=engine, scale=scale, size=size,
+        prompts=sample.prompts(prompt or (), prompt_file), negative=negative,
     )  # fmt: skip
     outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from components.model.sampling import Denoiser, Plan
 
 FILM_PICTURES, FILM_FRAMES, COLUMNS = 8, 8, 8
+MOST_BYTES = 2**24
+"""Of a file of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,10 @@ class Request:
     scale: int
     size: str | None = None
     """Width and height, as WxH."""
+    prompts: tuple[str, ...] = ()
+    """In words, in turn; none: nothing is said."""
+    negative: str | None = None
+    """What guidance leads away from, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,26 @@ class Outputs:
     sheet: Path
     film: Path | None
     each: Path | None
+
+
+def prompts(given: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """The prompts of the command line, then those of ``file``, one a line; UserError when it cannot be read."""
+    if file is None:
+        return tuple(given)
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise UserError(f"{file}: {file.stat().st_size:,} bytes; a file of prompts has {MOST_BYTES:,} at most")
+        listed = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}): --prompt-file is a file with a prompt a line"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    found = (*given, *filter(None, listed))
+    if not found:
+        raise UserError(f"{file}: holds no prompt: write one a line")
+    return found
 
 
 @contextlib.contextmanager
@@ -93,22 +119,47 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
             key: getattr(request, key) for key in ("sampler", "steps", "guidance", "autoguidance", "spacing", "eta")
         }
         planned, shape = sampling.plan(denoiser, **wishes), _shape(denoiser, request.size)
-        names = request.labels or denoiser.classes
+        told = _told(denoiser, folder, request, planned)
+        # Who says what to draw in words alone wants no label beside it.
+        names = request.labels or (() if request.prompts else denoiser.classes)
         kinds = [denoiser.class_id(each) for each in names] or [-1]
         class_ids = [kinds[at % len(kinds)] for at in range(request.num)]
-        shown = ", then ".join(map(printable, names[: request.num])) or "no labels"
+        said = [*names[: request.num], *(f"'{prompt}'" for prompt in request.prompts[: request.num])]
+        shown = ", then ".join(map(printable, said)) or "no labels"
         origin = _provenance(denoiser, planned, name, folder, request)
         if dry_run:
             _print_plan(denoiser, planned, shape, request, outputs, shown)
             return
         with events.Progress(request.num * len(planned.sigmas), what="sample", unit="picture steps") as progress:
             pictures = sampling.sample(
-                denoiser, class_ids, seed=request.seed, progress=progress.advance, shape=shape, **wishes
+                denoiser, class_ids, seed=request.seed, progress=progress.advance, shape=shape, **told, **wishes
             )  # fmt: skip
         _write(pictures, class_ids, denoiser, request, outputs, origin)
         if outputs.film:
-            _film(denoiser, class_ids, request, outputs.film, origin, {**wishes, "shape": shape})
+            _film(denoiser, class_ids, request, outputs.film, origin, {**wishes, "shape": shape, **_some(told)})
     print(f"{outputs.sheet}: {request.num} pictures, in turn {shown}")
+
+
+def _told(denoiser: Denoiser, folder: Path, request: Request, planned: Plan) -> dict[str, Any]:
+    """The vectors of prompts, picture by picture, and of what to lead away from; UserError for what cannot be told."""
+    if not request.prompts and request.negative is None:
+        return {}
+    from components.model import prompts
+
+    if request.negative is not None and planned.guidance == 1:
+        raise UserError("--negative: guidance 1 leads nowhere, so not away from it either: give --guidance 3")
+    if request.negative is not None and not request.prompts:
+        raise UserError("--negative: nothing is said that it could be led away towards: give --prompt too")
+    words = [*request.prompts, *([] if request.negative is None else [request.negative])]
+    found = prompts.vectors(folder, denoiser.text, words)
+    count = len(request.prompts)
+    told = {"text": found[[at % count for at in range(request.num)]]}
+    return told if request.negative is None else {**told, "negative": found[-1]}
+
+
+def _some(told: dict[str, Any]) -> dict[str, Any]:
+    """``told`` of the pictures of a film."""
+    return {name: value[:FILM_PICTURES] if name == "text" else value for name, value in told.items()}
 
 
 def _shape(denoiser: Denoiser, size: str | None) -> tuple[int, ...]:
@@ -138,8 +189,10 @@ def _provenance(
     """What made the pictures, without time or path; ``weights`` is the SHA-256 of the network's file."""
     from components.networks import registry
 
+    told = {"negative": request.negative} if request.negative is not None else {}
     return {
-        "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS), "seed": request.seed,
+        **told, "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS),
+        "seed": request.seed,
         "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.spacing or "the model's",
         "eta": planned.eta, "guidance": planned.guidance, "autoguidance": planned.autoguidance,
         "engine": denoiser.engine,
@@ -170,13 +223,16 @@ def _write(
     from components.model import grid
 
     labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
-    text = {"Stillroom": json.dumps({**origin, "labels": labels}), **grid.MADE_BY_A_MODEL}
+    words = [request.prompts[at % len(request.prompts)] for at in range(request.num)] if request.prompts else None
+    all_of_it = {**origin, "labels": labels, **({"prompts": words} if words else {})}
+    text = {"Stillroom": json.dumps(all_of_it), **grid.MADE_BY_A_MODEL}
     grid.write(outputs.sheet, pictures, columns=min(COLUMNS, request.num), scale=request.scale, text=text)
     if not outputs.each:
         return
     outputs.each.mkdir(exist_ok=True)
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        text = {"Stillroom": json.dumps({**origin, "number": number, "label": label}), **grid.MADE_BY_A_MODEL}
+        own = {**origin, "number": number, "label": label, **({"prompt": words[number]} if words else {})}
+        text = {"Stillroom": json.dumps(own), **grid.MADE_BY_A_MODEL}
         path = outputs.each / f"seed{request.seed}-{number:05d}.png"
         grid.write(path, picture[None], columns=1, scale=request.scale, text=text)
     print(f"{outputs.each}: {request.num} pictures")

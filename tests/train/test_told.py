@@ -5,15 +5,13 @@ import shutil
 
 import pytest
 import torch
-from text_fixtures import WIDTH, make_encoder, tell
-from train_fixtures import COMPACT, contents, make_pack, tiny
+from text_fixtures import WIDTH, tell, told_pack
+from train_fixtures import COMPACT, contents, tiny
 
 from components.base import files
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.dataset.told import Captions
-from components.embed import sentences
-from components.encode.vectors import made
 from components.model import prompts, sampling
 from components.networks import registry
 from components.samples import pack, texts
@@ -22,27 +20,12 @@ from components.train.distributed.ranks import Group
 from components.train.feed import Feed
 
 TOLD = {"network": COMPACT, "onnx": True, "conditions": ["text"], "images": 64, "checkpoint_images": 16}
-SAID = {0: "dark left side", 1: "dark right side", 2: "dark both side"}
 ALONE = Group(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A pack, and beside it two captions a class, encoded by a small BERT; a seventh of the rows has none."""
-    folder = tmp_path_factory.mktemp("told")
-    pixels, splits = make_pack(folder)
-    said = [[SAID[kind], f"a picture of {SAID[kind]}"] if kind >= 0 else [] for kind in pack.read_classes(pixels)]
-    encoder = make_encoder(folder / "bert")
-    text = tell(folder / "text", pixels, said)
-    collected = texts.collected(said)
-    vectors = made("folder", encoder, collected.captions, folder / "facts")
-    shutil.rmtree(text)
-    text.mkdir()
-    texts.write(text, texts.Texts(captions=collected.captions, starts=collected.starts, numbers=collected.numbers,
-                                  encoder=vectors.encoder), pixels)  # fmt: skip
-    (text / texts.POOLED).write_bytes(vectors.pooled)
-    sentences.copy(encoder, text / texts.ENCODER)
-    return {"pixels": pixels, "splits": splits, "text": text}
+    return told_pack(tmp_path_factory.mktemp("told"))
 
 
 def run(folder, params, data):
