@@ -12,7 +12,8 @@ const make = (tag, set, ...children) => {
   made.append(...children);
   return made;
 };
-const plain = text => text.normalize("NFC").toLowerCase();
+// Without accents, which one may not know how to type; small letters of their own have some (of İ, for instance).
+const plain = text => text.normalize("NFD").replace(/[\\u0300-\\u036f]/g, "").toLowerCase();
 const texts = new WeakMap();  // of an item, in small letters: what it shows and what it says when pointed at
 const textOf = item => {
   if (!texts.has(item)) {

@@ -22,6 +22,8 @@ USE = """(async () => {
   await type(find, "CAFÉ  3fa9");
   seen.found = [shown("li.cell"), shown("tbody tr"), document.querySelector(".find output").textContent,
                 folds.map(fold => fold.open && fold.checkVisibility())];
+  await type(find, "istanbul cafe");
+  seen.accents = shown("li.cell");
   await type(find, "");
   seen.after = [shown("tbody tr"), folds.map(fold => fold.open), document.querySelector(".find output").textContent];
   const filter = document.querySelector(".filter input");
@@ -37,7 +39,7 @@ VALUES = ["1.2 MB", "–", "900 kB", "1,234 bytes"]
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    cells = [el("li", f"picture {at}", class_="cell", title=f"web: café/{at} · {'3fa9' if at == 3 else '77aa'}")
+    cells = [el("li", f"picture {at}", class_="cell", title=f"café/İSTANBUL {at} · {'3fa9' if at == 3 else '77aa'}")
              for at in range(6)]  # fmt: skip
     rows = [[f"row {at}", VALUES[at % 4]] for at in range(24)]
     body = [
@@ -71,6 +73,10 @@ def test_a_search_shows_what_has_every_word_in_whatever_case_and_unfolds_it(show
     assert seen["folds"] == [True, False]
     assert seen["found"] == [1, 0, "1 found of 30 shown here", [False, True]]
     assert seen["after"] == [24, [True, False], ""]
+
+
+def test_accents_need_not_be_typed(shown):
+    assert shown.values["result"]["accents"] == 6
 
 
 def test_a_long_table_has_a_box_of_its_own(shown):
