@@ -31,8 +31,12 @@ def printable(name: str) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """The first line of what ``error`` says, or its name when it says nothing; for the middle of a one-line message."""
-    said = (f"no {error}" if isinstance(error, KeyError) else str(error).strip()).splitlines()
+    """The first line of what ``error`` says, or its name when it says nothing; for the middle of a one-line message.
+
+    Of a fault of the system its words alone: the message has named the file.
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = (f"no {error}" if isinstance(error, KeyError) else text.strip()).splitlines()
     return said[0][:_MOST] if said else type(error).__name__
 
 

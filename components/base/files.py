@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 
 BESIDE = ".beside-"
 """Part of the name of a file or folder that is still being written; after a crash it can be deleted."""
@@ -85,7 +85,7 @@ def read_json(path: Path, advice: str, *, most: int | None = None) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: missing: {advice}") from None
     except (OSError, ValueError, RecursionError) as error:  # brackets in brackets, 1,000 deep
-        raise UserError(f"{path}: cannot be read ({error}): {advice}") from None
+        raise UserError(f"{path}: cannot be read ({brief(error)}): {advice}") from None
 
 
 def read_json_object(path: Path, advice: str, *, most: int | None = None) -> dict[str, Any]:

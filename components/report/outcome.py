@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from components.base import files
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.samples import drawn, pack, tallies
 from components.samples import spec as specs
 
@@ -174,7 +174,7 @@ def _lines(path: Path) -> list[dict[str, float]]:
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): run stage 'train' again") from None
+        raise UserError(f"{path}: cannot be read ({brief(error)}): run stage 'train' again") from None
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:

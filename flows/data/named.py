@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.base.errors import UserError
+from components.base.errors import UserError, brief
 from components.samples.catalogue import Known
 
 
@@ -23,7 +23,7 @@ def of(
         try:
             lines = listed.read_text("utf-8").split("\n")  # splitlines would cut names at U+2028
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--list {listed}: cannot be read ({error}): wanted one id a line") from None
+            raise UserError(f"--list {listed}: cannot be read ({brief(error)}): wanted one id a line") from None
         for number, line in enumerate(lines, start=1):
             if line.strip() and not line.startswith("#"):
                 try:

@@ -240,7 +240,7 @@ def test_what_cannot_be_withdrawn_is_one_line_and_nothing_is_written(tmp_path):
         (request("noto-emoji:nowhere.png"), "no image of that name"),
         (request("elsewhere:a.png"), "no image of that name"),
         (request(listed=listed), "line 3: nonsense: wanted a SHA-256"),
-        (request(listed=tmp_path / "none"), "cannot be read"),
+        (request(listed=tmp_path / "none"), r"cannot be read \(No such file or directory\)"),
         (request(source="elsewhere"), "the sources are noto-emoji"),
         (request(source="noto-emoji"), "that is every image there is"),
         (request(), "name what to withdraw"),
