@@ -16,6 +16,7 @@ from components import pipeline
 from components.base import config, events, imports, versions
 from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent, uncollected
+from components.base.starter import end_with_starter
 from components.base.stopping import SIGNALS, Stopped, ignore_signals, stop
 from components.base.unchanged import Unchanged
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pipeline.STATE, "torchinductor").absolute()))
     for number in SIGNALS:
         signal.signal(number, stop)
+    end_with_starter()
     try:
         try:
             _run(options)

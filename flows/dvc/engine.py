@@ -19,7 +19,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.base import config, events
+from components.base import config, events, starter
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
 from flows.dvc import fetch, forks, repair, snapshot, stages, waiting
@@ -146,7 +146,8 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
         ):  # fmt: skip
             # DVC would load the stage, and each other one, from the checkout.
             repo.stage.collect = lambda *_, **__: [stages.loader(repo, root, taken)(stage.name)]
-            environment = {events.VARIABLE: str(watched), **taken.environment()}
+            own = {events.VARIABLE: str(watched), starter.VARIABLE: str(os.getpid())}
+            environment = {**own, **taken.environment()}
             done = waiting.patiently(
                 lambda: repo.reproduce(targets=[stage.name], single_item=True, force=force, run_env=environment),
                 say=exits.note,
