@@ -86,14 +86,16 @@ lint: $(READY)  ## what CI holds against the code
 	$(BIN)/mypy
 	$(BIN)/python -m flows.dvc.dvcyaml --check
 	$(BIN)/python -m flows.dvc.schema --check
+	$(BIN)/python -m flows.run.deployments --check
 
 fix: $(READY)  ## mend what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-dvc: $(READY)  ## render dvc.yaml and params.schema.json
+dvc: $(READY)  ## render dvc.yaml, params.schema.json and prefect.yaml
 	$(BIN)/python -m flows.dvc.dvcyaml
 	$(BIN)/python -m flows.dvc.schema
+	$(BIN)/python -m flows.run.deployments
 
 lock:  ## one lock with markers for Python 3.11 to 3.13; keeps what is pinned (`make lock NEW=--upgrade`: the newest); needs `uv`
 	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from components.base.errors import UserError
 from components.base.params import Params
 from components.pipeline import PIPELINE, writer
 from flows.dvc import dvcyaml, schema
+from flows.run import deployments
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {stage.name for stage in PIPELINE}
@@ -40,6 +42,19 @@ def tops(path: Path) -> set[str]:
 
 def test_dvc_yaml_is_what_the_table_says():
     assert (ROOT / "dvc.yaml").read_text("utf-8") == dvcyaml.render(), "run `make dvc`"
+
+
+def test_the_deployments_are_what_their_table_says():
+    assert (ROOT / "prefect.yaml").read_text("utf-8") == deployments.render(), "run `make dvc`"
+    assert json.loads((ROOT / "deploy/pool-process.json").read_text("utf-8")) == deployments.JOB, "run `make dvc`"
+    assert len({row.name for row in deployments.TABLE}) == len(deployments.TABLE)
+    for row in deployments.TABLE:
+        module, _, name = row.entrypoint.rpartition(".")
+        text = (ROOT / f"{module.replace('.', '/')}.py").read_text("utf-8")
+        (made,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name)
+        taken = {argument.arg for argument in made.args.args}
+        assert row.name.split("/")[0] in text and row.pool in deployments.POOLS
+        assert not taken & {"root", "path", "folder", "directory", "command", "cmd", "url"}, f"{row.name} takes {taken}"
 
 
 def test_the_schema_is_what_the_parameters_say():

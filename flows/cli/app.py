@@ -15,8 +15,7 @@ from components.base.errors import UserError
 from components.base.stopping import Stopped
 from flows.cli import data, keep, model, project, record
 from flows.cli.options import Folder, enter
-from flows.workspace import exits, lock
-from flows.workspace.processes import stoppable
+from flows.workspace import exits
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -152,46 +151,73 @@ def start(
     print(start.set_start(enter(directory), model))
 
 
+PrefectPort = Annotated[int, typer.Option(help="Port of Prefect.", min=1, max=65535)]
+MlflowPort = Annotated[int, typer.Option(help="Port of MLflow on loopback.", min=1, max=65535)]
+Cron = Annotated[str, typer.Option(help="When to run the pipeline: minute hour day month weekday.")]
+Timezone = Annotated[
+    str | None,
+    typer.Option(help="Of the times, such as Europe/Berlin.", show_default="this machine's, or TZ"),
+]
+
+
 @app.command()
 def ui(
     directory: Folder = Path(),
-    prefect_port: Annotated[int, typer.Option(help="Port of Prefect on loopback.", min=1, max=65535)] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow on loopback.", min=1, max=65535)] = 5000,
+    prefect_port: PrefectPort = 4200,
+    mlflow_port: MlflowPort = 5000,
 ) -> None:
     """Serve MLflow (runs, models) and Prefect (flows) on loopback until Ctrl-C."""
     from flows.run import servers
 
-    servers.serve(enter(directory), prefect_port=prefect_port, mlflow_port=mlflow_port)
+    servers.serve(enter(directory), servers.Ports(prefect_port, mlflow_port))
 
 
 @app.command()
 def serve(
     directory: Folder = Path(),
-    cron: Annotated[str, typer.Option(help="When to run: minute hour day month weekday.")] = "0 3 * * *",
-    timezone: Annotated[
-        str | None,
-        typer.Option(help="Of --cron, such as Europe/Berlin.", show_default="this machine's, or TZ"),
-    ] = None,
+    cron: Cron = "0 3 * * *",
+    refresh: Annotated[
+        str, typer.Option(help="When to take in new images besides, in the same way.", show_default="not besides")
+    ] = "",
+    timezone: Timezone = None,
     pull: Pull = False,
     push: Push = False,
+    host: Annotated[str, typer.Option(help="Address that Prefect listens at; MLflow stays on loopback.")] = "127.0.0.1",
+    prefect_port: PrefectPort = 4200,
+    mlflow_port: MlflowPort = 5000,
 ) -> None:
-    """Run the pipeline on a schedule, only when something changed, until Ctrl-C."""
-    from flows.run import notify, servers, share
+    """Run the pipeline on a schedule, only when something changed, until Ctrl-C.
+
+    Starts Prefect's and MLflow's servers, the deployments and a worker of pool `cpu`, all of which end with it.
+    """
+    from flows.run import access, deploy, notify, serve, servers, share
+
+    # What is wrong is told now, and not at night.
+    state = enter(directory)
+    access.bound(host)
+    when = deploy.Times.checked(cron, refresh, timezone)
+    notify.addresses()
+    if pull or push:
+        share.followed(state.root)
+    serve.serve(state, servers.Ports(prefect_port, mlflow_port, host), when, pull=pull, push=push)
+
+
+@app.command()
+def deploy(
+    directory: Folder = Path(),
+    cron: Cron = "0 3 * * *",
+    refresh: Annotated[
+        str, typer.Option(help="When to take in new images, in the same way; '' for never.")
+    ] = "17 * * * *",
+    timezone: Timezone = None,
+) -> None:
+    """Make the work pools and deployments on a Prefect server: PREFECT_API_URL, else that of this checkout."""
+    from flows.run import deploy, servers
 
     state = enter(directory)
-    notify.addresses()  # what is wrong with one is told now, and not at night
-    if pull or push:
-        share.followed(state.root)  # what is missing is told now, and not at night
-    alone = lock.held(state.folder / "serve.lock", what="stillroom serve", wait=False, say=exits.note)
-    with stoppable(), alone, servers.prefect(state) as ready:
-        from flows.run import nightly
-
-        when = nightly.schedule(cron, timezone)
-        ready()
-        at = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print(f"runs at `{cron}` ({when.timezone}) when something changed, scheduled by Prefect at {at}; "
-              "Ctrl-C ends it", flush=True)  # fmt: skip
-        nightly.serve(state, when, pull=pull, push=push)
+    when = deploy.Times.checked(cron, refresh, timezone)
+    servers.chosen(state)
+    deploy.deploy(state, when, say=typer.echo)
 
 
 def main() -> None:

@@ -11,14 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
 
 from components.base.errors import UserError, brief
 from components.pipeline import PIPELINE, Stage
@@ -28,6 +23,7 @@ from flows.history import store
 from flows.registry import publish
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Unreachable
+from flows.run.named import call
 from flows.run.outage import Watch, asked
 from flows.workspace import exits
 from flows.workspace.events import following
@@ -45,17 +41,22 @@ def _was_killed(task: Any, run: Any, state: Any) -> bool:
     return False
 
 
+def _nowhere(*_: object) -> None:
+    """Where what a stage measures goes when nobody keeps it."""
+
+
 def _task(stage: Stage) -> Callable[..., str]:
-    """The task that brings ``stage`` up to date."""
+    """The task that brings ``stage`` up to date; without ``metrics`` MLflow is not even asked."""
 
     @task(
         name=stage.name, task_run_name=stage.name, description=stage.name, cache_policy=NO_CACHE, persist_result=False,
         retries=1, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=_was_killed,
     )  # fmt: skip
-    def bring_up_to_date(root: str, force: bool, metrics: MetricStream) -> str:
+    def bring_up_to_date(root: str, force: bool, metrics: MetricStream | None) -> str:
         log = get_run_logger()
         state = State(Path(root))
-        with following(state.events, stage.name, log=log, metrics=metrics.log, files=metrics.keep):
+        sinks = (metrics.log, metrics.keep) if metrics else (_nowhere, _nowhere)
+        with following(state.events, stage.name, log=log, metrics=sinks[0], files=sinks[1]):
             how = engine.reproduce(state.root, stage, watched=state.events, force=force)
         log.info("%s: %s", stage.name, how)
         return how
@@ -104,17 +105,6 @@ def register(root: str, how: dict[str, str], seconds: dict[str, float], metrics:
     result = publish.publish(State(Path(root)), how, metrics, say=log.warning, seconds=seconds)
     log.info("register: %s", result["reason"])
     return result
-
-
-def call(name: str) -> None:
-    """Give this flow run ``name`` on Prefect's pages, which shows what it did; best effort."""
-    if flow_run.id is None:  # called outside of a flow run
-        return
-    try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(flow_run.id), name=name[:200])
-    except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("the flow run keeps its name: %s", error)
 
 
 @flow(name="stillroom", flow_run_name="pipeline run in progress", validate_parameters=False, persist_result=False)

@@ -51,15 +51,18 @@ def followed(root: Path) -> Branch:
 
 
 @contextmanager
-def around(root: Path, say: Say, *, pull: bool, push: bool) -> Iterator[None]:
-    """A run with --pull before it and --push behind it, where asked for; one that fails shares nothing."""
+def around(root: Path, say: Say, *, pull: bool, push: bool, what: str = "run") -> Iterator[None]:
+    """A run with --pull before it and --push behind it, where asked for; one that fails shares nothing.
+
+    ``what`` it is says the subject of the commit.
+    """
     if pull:
         _pull(root, say)
     if push:
         _check(root)
     yield
     if push:
-        _push(root, say)
+        _push(root, say, what)
 
 
 def _pull(root: Path, say: Say) -> None:
@@ -105,7 +108,7 @@ def _check(root: Path) -> None:
                         "pushed says what it was made from")  # fmt: skip
 
 
-def _push(root: Path, say: Say) -> None:
+def _push(root: Path, say: Say, what: str) -> None:
     """Share what a run made: outputs, then a commit of WRITTEN, then the records of runs."""
     branch = followed(root)
     sent = engine.push(root)
@@ -113,7 +116,7 @@ def _push(root: Path, say: Say) -> None:
     git.git(root, "add", "--force", "--", *there)
     committed = bool(git.maybe(root, "diff", "--cached", "--name-only", "--", *there))
     if committed:
-        words = f"stillroom run {engine.key(engine.lock(root))[:8]}\n\n`stillroom history` tells what it did."
+        words = f"stillroom {what} {engine.key(engine.lock(root))[:8]}\n\n`stillroom history` tells what it did."
         git.git(root, "commit", "--quiet", "--only", "-m", words, "--", *there)
     known = git.commit(root, branch.upstream)
     new = committed or not known or git.maybe(root, "rev-list", "--count", f"{branch.upstream}..HEAD") != "0"
@@ -127,5 +130,5 @@ def _push(root: Path, say: Say) -> None:
     # Each time: a kill, or a remote that refused them, may have left earlier ones here alone.
     git.git(root, "push", "--quiet", branch.remote, f"{ledger.REFS}/*:{ledger.REFS}/*")
     if new or sent:
-        what = "committed what the run wrote, and pushed it" if committed else "pushed"
-        say(f"{what} to {branch.remote}/{branch.theirs}; {plural(sent, 'file')} to DVC's remote")
+        did = "committed what the run wrote, and pushed it" if committed else "pushed"
+        say(f"{did} to {branch.remote}/{branch.theirs}; {plural(sent, 'file')} to DVC's remote")

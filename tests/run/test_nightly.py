@@ -1,4 +1,4 @@
-"""The schedule: a real Prefect server, a real runner, and a pass only when something changed."""
+"""The schedule: real servers, a real worker, and a pass only when something changed."""
 
 from __future__ import annotations
 
@@ -8,59 +8,25 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
+import psutil
 import pytest
-from checkouts import command, edit, environment, stillroom, with_prefect
+from checkouts import command, edit, emoji, environment, free_port, git, stillroom, with_prefect
+from serving import served, wait_for
 
 from components.base import config
+from components.base.errors import UserError
+from flows.run import deploy
 from flows.workspace.paths import State
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(90)
+NIGHTLY, REFRESH = "retrain/nightly", "refresh/hourly"
 
 
-BUSY = 30
-"""Seconds for which a busy server is asked again."""
-
-NIGHTLY = {"flows": {"name": {"any_": ["nightly"]}}}
-
-
-def call(url: str, body: dict) -> object:
-    """What Prefect's API answers; it says 503 while its database is busy, and its own client then asks again."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    for left in reversed(range(BUSY)):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code != 503 or not left:
-                raise
-            time.sleep(1)
-    raise AssertionError
-
-
-def wait_for(condition, seconds: float = 90.0):
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.5)
-    return found
-
-
-def ended(served: str, run: dict) -> tuple[str, str]:
-    """The type and the name of the state in which a flow run ends."""
-    only = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-
-    def state():
-        (found,) = call(f"{served}/api/flow_runs/filter", only)
-        return found["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and (found["state_type"], found["state_name"])
-
-    return wait_for(state)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def told():
     """What a webhook on loopback was told, and its address as apprise writes it."""
     found = []
@@ -80,66 +46,145 @@ def told():
         server.shutdown()
 
 
-@pytest.fixture
-def served(finished, tmp_path, told):
-    """`stillroom serve` in a copy of the finished checkout, whose Prefect notes its runs; that one's address."""
-    folder = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def night(finished, tmp_path_factory, told):
+    """`stillroom serve` in a copy of the finished checkout, its environment full of proxies that answer nobody."""
+    folder = tmp_path_factory.mktemp("night") / "checkout"
     shutil.copytree(finished[0], folder, symlinks=True)
     with_prefect(folder)
     assert stillroom(folder, "run").returncode == 0  # a checkout that moved publishes its run where it is now
     State(folder).servers.unlink()  # `serve` starts its own
-    own = {**environment(), "STILLROOM_NOTIFY": told[1]}
-    process = subprocess.Popen(command("serve", "--cron", "0 3 * * *"), cwd=folder, env=own,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
-    try:
-        line = process.stdout.readline()
-        yield re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-    finally:
-        process.terminate()
-        assert process.wait(60) in (0, 143)
+    proxy = f"http://127.0.0.1:{free_port()}"
+    own = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "ALL_PROXY"), proxy)
+    with served(folder, "--timezone", "Asia/Tokyo", STILLROOM_NOTIFY=told[1], **own) as (api, process):
+        yield SimpleNamespace(api=api, process=process, folder=folder)
 
 
-def test_the_schedule_starts_runs_and_they_do_nothing_when_nothing_changed(served):
-    runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
-    assert {run["state_name"] for run in runs} == {"Scheduled"}  # prefect 3.8.8 with sqlalchemy 2.1 makes none
-    run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-    assert ended(served, run) == ("COMPLETED", "NoOp")
-    wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}  # they arrive a moment after the state
-    wait_for(lambda: "nothing to do" in {line["message"] for line in call(f"{served}/api/logs/filter", wanted)})
+def test_the_schedule_has_runs_and_they_do_nothing_when_nothing_changed(night):
+    before = git(night.folder, "log", "--format=%H %s")
+    (schedule,) = night.api.deployment(NIGHTLY)["schedules"]
+    assert schedule["schedule"] == {"cron": "0 3 * * *", "timezone": "Asia/Tokyo", "day_or": True}
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    # prefect 3.8.8 with sqlalchemy 2.1 makes none
+    assert wait_for(lambda: night.api("flow_runs/filter", wanted))
+    run = night.api.trigger(NIGHTLY)
+    assert night.api.ended(run) == ("COMPLETED", "NoOp")
+    logs = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}  # they arrive a moment after the state
+    wait_for(lambda: "nothing to do" in {line["message"] for line in night.api("logs/filter", logs)})
+    assert night.api.ended(night.api.trigger(REFRESH)) == ("COMPLETED", "NoOp")
+    assert git(night.folder, "log", "--format=%H %s") == before, "no commit"
 
 
-def test_a_run_takes_no_folder_from_whoever_reaches_the_server_and_one_serves(served, finished, tmp_path):
-    runs = wait_for(lambda: call(f"{served}/api/flow_runs/filter", {"limit": 5, **NIGHTLY}))
-    assert runs[0]["parameters"] == {}
-    body = {"state": {"type": "SCHEDULED"}, "parameters": {"root": str(finished[0])}}
-    run = call(f"{served}/api/deployments/{runs[0]['deployment_id']}/create_flow_run", body)
-    assert ended(served, run)[0] in ("FAILED", "CRASHED"), "the flow has no such parameter"
-    second = stillroom(tmp_path / "checkout", "serve")
+def test_of_two_that_are_triggered_at_once_one_works_and_the_other_is_cancelled(night):
+    runs = [night.api.trigger(NIGHTLY) for _ in range(2)]
+    assert sorted(night.api.ended(run) for run in runs) == [("CANCELLED", "Cancelled"), ("COMPLETED", "NoOp")]
+
+
+def test_a_run_takes_no_folder_and_no_command_from_whoever_reaches_the_server(night, tmp_path):
+    assert night.api.deployment(NIGHTLY)["parameter_openapi_schema"]["properties"] == {}
+    asked = night.api.trigger(NIGHTLY, parameters={"root": "/"})
+    assert night.api.ended(asked)[0] in ("FAILED", "CRASHED"), "the flow has no such parameter"
+    elsewhere = str(tmp_path)
+    job = {"command": f"touch {tmp_path}/done", "env": {"STILLROOM_SERVED": elsewhere}, "working_dir": elsewhere}
+    assert night.api.ended(night.api.trigger(NIGHTLY, job_variables=job)) == ("COMPLETED", "NoOp")
+    assert list(tmp_path.iterdir()) == [], "what a job is is the pool's to say"
+
+
+def test_a_second_one_of_the_same_checkout_is_one_line(night):
+    second = stillroom(night.folder, "serve")
     assert second.returncode == 2 and "in use by `stillroom serve` (process" in second.stderr
+    assert second.stderr.count("\n") == 1
 
 
-def test_how_a_night_ended_is_the_name_of_its_state_and_is_told(served, told, tmp_path):
-    folder = tmp_path / "checkout"
-    (first,) = wait_for(lambda: call(f"{served}/api/deployments/filter", {"limit": 1}))
+def test_whoever_has_not_the_password_is_turned_away_and_so_is_a_page_of_another_origin(night):
+    url = night.api.url
 
-    def night():
-        return ended(served, call(f"{served}/api/deployments/{first['id']}/create_flow_run",
-                                  {"state": {"type": "SCHEDULED"}}))  # fmt: skip
+    def answer(path, body=None, **headers):
+        request = urllib.request.Request(f"{url}/{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers
 
-    assert night() == ("COMPLETED", "NoOp") and told[0] == [], "of nothing nobody is told"
+    json_body = {"Content-Type": "application/json"}
+    mine = {"Authorization": night.api.headers["Authorization"], **json_body}
+    assert answer("health")[0] == 200
+    assert answer("csrf-token?client=me")[0] == 401 and answer("flows/filter", b"{}", **json_body)[0] in (401, 403)
+    assert answer("flows/filter", b"{}", **mine)[0] == 403, "a page in a browser that is logged in has no CSRF token"
+    origin = url.removesuffix("/api")
+    assert answer("health", Origin=origin)[1]["Access-Control-Allow-Origin"] == origin
+    assert answer("health", Origin="http://elsewhere.example")[1]["Access-Control-Allow-Origin"] is None
+
+
+def test_the_password_is_in_one_file_of_its_owner_and_nowhere_else(night):
+    path = State(night.folder).folder / "prefect.auth"
+    secret = path.read_text().strip().split(":")[1]
+    assert path.stat().st_mode & 0o777 == 0o600 and len(secret) >= 32
+    here = psutil.Process(night.process.pid)
+    for each in [here, *here.children(recursive=True)]:
+        assert secret not in " ".join(each.cmdline())
+    for found in State(night.folder).folder.rglob("*"):
+        if found.is_file() and found != path:
+            assert secret.encode() not in found.read_bytes(), found
+
+
+def test_how_a_night_ended_is_the_name_of_its_state_and_is_told(night, told):
+    folder = night.folder
+
+    def ending():
+        return night.api.ended(night.api.trigger(NIGHTLY), 300)
+
+    heard = len(nights(told))
+    assert ending() == ("COMPLETED", "NoOp") and len(nights(told)) == heard, "of nothing nobody is told"
     before = config.read(folder / config.FILE)
     edit(folder, "contract", min_images=10**6)
     edit(folder, "train", seed=5)
-    assert night() == ("FAILED", "ContractBroken")
+    assert ending() == ("FAILED", "ContractBroken")
     edit(folder, "contract", min_images=before["contract"]["min_images"])
     edit(folder, "train", images="many")
-    assert night()[0] == "FAILED"
+    assert ending()[0] == "FAILED"
     edit(folder, "train", images=before["train"]["images"])
-    kind, name = night()
+    kind, name = ending()
     assert kind == "COMPLETED" and name in ("Promoted", "Waiting", "Refused")
-    titles, lines = zip(*((each["title"], each["message"]) for each in told[0]), strict=True)
+    titles, lines = zip(*((each["title"], each["message"]) for each in nights(told)[heard:]), strict=True)
     assert titles == tuple(f"Stillroom checkout: {how}" for how in ("contract broken", "failed", name.lower()))
-    assert "nothing was trained" in lines[0] and "train.images" in lines[1] and "version 2" in lines[2]
+    assert "nothing was trained" in lines[0] and "train.images" in lines[1] and "version" in lines[2]
+
+
+def test_new_images_are_taken_in_and_the_night_comes_of_itself(night, told):
+    folder, heard = night.folder, len(nights(told))
+    emoji(folder / "source.zip", 100)
+    before = {run["id"] for run in _runs(night)}
+    run = night.api.trigger(REFRESH)
+    assert night.api.ended(run, 300) == ("COMPLETED", "Changed"), night.api.run(run)
+    assert "collect" in night.api.run(run)["name"] and len(nights(told)) == heard, "nothing was decided"
+    (follows,) = wait_for(lambda: [each for each in _runs(night) if each["id"] not in before])
+    kind, name = night.api.ended(follows, 300)
+    assert kind == "COMPLETED" and name in ("Promoted", "Waiting", "Refused")
+
+
+def nights(told):
+    """What was told by flows, and not by Prefect's server."""
+    return [each for each in told[0] if each["title"].startswith("Stillroom checkout: ")]
+
+
+def _runs(night):
+    """The runs of the nightly that something triggered."""
+    wanted = {"deployments": {"name": {"any_": ["nightly"]}}, "limit": 200}
+    return [run for run in night.api("flow_runs/filter", wanted) if not run["auto_scheduled"]]
+
+
+def test_the_server_tells_of_a_run_that_died_and_of_a_night_that_did_not_begin(night, told):
+    known = {each["name"]: each for each in night.api("automations/filter", {})}
+    late = known["stillroom: no night"]
+    assert late["trigger"]["posture"] == "Proactive" and late["trigger"]["within"] == deploy.PATIENCE_HOURS * 3600
+    (action,) = late["actions"]
+    assert action["type"] == "send-notification" and NIGHTLY in action["body"]
+    flow = night.api.deployment(NIGHTLY)["flow_id"]
+    run = night.api("flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})
+    night.api(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CRASHED", "message": "killed"}, "force": True})
+    wait_for(lambda: "stillroom: died" in {each["title"] for each in told[0]})
 
 
 def test_an_address_that_is_none_is_one_line_that_does_not_repeat_it(finished):
@@ -149,13 +194,25 @@ def test_an_address_that_is_none_is_one_line_that_does_not_repeat_it(finished):
     assert "s3cr3t" not in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("times", "line"), [
+    (("every night", "", None), "--cron 'every night': not a cron schedule of five fields, such as"),
+    (("0 3 * * * *", "", None), "--cron '0 3 * * * *': not a cron schedule of five fields, such as"),
+    (("", "", None), "--cron '': not a cron schedule of five fields, such as"),
+    (("0 3 * * *", "hourly", None), "--refresh 'hourly': not a cron schedule of five fields, such as"),
+    (("0 3 * * *", "", ""), "--timezone '': not a time zone, such as Europe/Berlin"),
+    (("0 3 * * *", "", "Mars/Olympus"), "--timezone 'Mars/Olympus': not a time zone, such as Europe/Berlin"),
+])  # fmt: skip
+def test_a_schedule_that_is_none_is_an_error_that_names_it(times, line):
+    with pytest.raises(UserError, match=re.escape(line)):
+        deploy.Times.checked(*times)
+
+
 @pytest.mark.parametrize(("options", "line"), [
     (("--cron", "every night"), "--cron 'every night': not a cron schedule of five fields, such as"),
-    (("--cron", "0 3 * * * *"), "--cron '0 3 * * * *': not a cron schedule of five fields, such as"),
-    (("--timezone", ""), "--timezone '': not a time zone, such as Europe/Berlin"),
-    (("--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus': not a time zone, such as Europe/Berlin"),
+    (("--host", "0.0.0.0"), "--host 0.0.0.0: whoever reaches it could have flows run here: put "
+                            "PREFECT_SERVER_API_AUTH_STRING=USER:PASSWORD into the environment"),
 ])  # fmt: skip
-def test_a_schedule_that_is_none_is_one_line(finished, options, line):
+def test_what_cannot_be_served_is_one_line_before_anything_starts(finished, options, line):
     done = stillroom(finished[0], "serve", *options)
     assert done.returncode == 2, done.stderr
     assert f"error: {line}" in done.stderr and "Traceback" not in done.stderr
@@ -163,11 +220,11 @@ def test_a_schedule_that_is_none_is_one_line(finished, options, line):
 
 
 def test_a_schedule_is_meant_in_the_machine_s_own_time(monkeypatch):
-    from flows.run import nightly
+    import tzlocal
 
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    nightly.tzlocal.reload_localzone()
-    assert nightly.schedule("0 3 * * *", None).timezone == "Asia/Tokyo"
-    assert nightly.schedule("0 3 * * *", "Europe/Berlin").timezone == "Europe/Berlin"
+    tzlocal.reload_localzone()
+    assert deploy.Times.checked("0 3 * * *", "", None).timezone == "Asia/Tokyo"
+    assert deploy.Times.checked("0 3 * * *", "", "Europe/Berlin").timezone == "Europe/Berlin"
     monkeypatch.undo()
-    nightly.tzlocal.reload_localzone()
+    tzlocal.reload_localzone()

@@ -135,7 +135,7 @@ def test_a_run_goes_on_without_its_server_and_registers_what_it_made(finished, t
             ui.terminate()
             ui.wait(SOON)
         else:
-            (server,) = (each for each in below(process) if "uvicorn" in each.cmdline())
+            (server,) = (each for each in below(process) if "server" in each.cmdline())
             server.kill()
         stdout, stderr = process.communicate(timeout=300)
     finally:
