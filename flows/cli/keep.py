@@ -1,4 +1,4 @@
-"""The commands that keep house: `stillroom plan`, `verify`, `gc` and `reap`."""
+"""The commands that keep house: `stillroom plan`, `verify`, `gc`, `reap` and `backfill`."""
 
 from __future__ import annotations
 
@@ -63,3 +63,20 @@ def reap(directory: Folder = Path()) -> None:
 
     count = reap.by_hand(enter(directory), typer.echo)
     typer.echo(f"closed {count} run(s)" if count else "nothing to close")
+
+
+def backfill(
+    commit: Annotated[list[str], typer.Argument(help="Commits, branches or tags.")],
+    directory: Folder = Path(),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print which stages would run at each commit, and run none.")
+    ] = False,
+) -> None:
+    """Run the pipeline at older commits, a worktree each, and register the models without promoting one."""
+    from flows.keep import backfill
+    from flows.workspace.processes import stoppable
+
+    with stoppable():
+        made = backfill.backfill(enter(directory), commit, dry_run=dry_run, say=typer.echo)
+    if any(one.fault for one in made):
+        raise typer.Exit(1)

@@ -52,6 +52,11 @@ class Decided:
         return self.counts and bool(self.intent.body["decision"].get("waits"))
 
     @property
+    def backfilled(self) -> bool:
+        """Whether it is no decision of the gate: its version was made from an older commit, to be looked at."""
+        return bool(self.intent.body["decision"].get("backfilled"))
+
+    @property
     def version(self) -> int | None:
         """The version's number; None where an older record holds none."""
         number = self.intent.body["version"]

@@ -55,6 +55,7 @@ class _Decision(_Plain):
     promote: bool
     reason: str
     waits: bool = False
+    backfilled: bool = False
     against: Annotated[str | None, Field(pattern=r" version [0-9]{1,9}$")] = None
     evidence: dict[str, Any] = {}
 

@@ -201,7 +201,8 @@ def last_decided(root: Path) -> PipelineRun | None:
     """The run that the gate decided on last; None before the first."""
     known = records(root)
     last = _runs(known)
-    keys = [one.intent.key for one in decisions.all_of(known) if one.counts and one.intent.key in last]
+    every = (one for one in decisions.all_of(known) if one.counts and not one.backfilled)
+    keys = [one.intent.key for one in every if one.intent.key in last]
     return _of_records(root, [last[keys[-1]]], known)[0] if keys else None
 
 

@@ -45,7 +45,7 @@ def wanted(decided: Iterable[Decided]) -> dict[str, Decided]:
             found[CHAMPION] = one
             if found.get(CHALLENGER, one).intent.key == one.intent.key:
                 found.pop(CHALLENGER, None)
-        elif one.waits or waiting(found) is None:
+        elif not one.backfilled and (one.waits or waiting(found) is None):
             found[CHALLENGER] = one
     return found
 

@@ -61,6 +61,35 @@ def publish(
         return {**_result(tracker, versions, version, decision), "did": label}
 
 
+def publish_beside(
+    state: State, place: Path, outcomes: dict[str, str], seconds: Mapping[str, float], *, say: Callable[[str], None]
+) -> int:
+    """Record the run in the worktree ``place`` and register its model without a decision of the gate; its number.
+
+    The cache of ``place`` is the checkout's, and so are MLflow and the ledger.
+    """
+    params, run = register_params(state.root), store.current(place)
+    if run is None:
+        raise UserError(f"{place}: dvc.lock does not hold every stage")
+    changed = store.unlike(place, run)
+    if changed:
+        raise UserError(f"{changed} was changed in {place} while the run went on: nothing is recorded")
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    with explained(uri), settle.alone(state.root, what="stillroom backfill", say=say):
+        history, user = History(state.root), git.maybe(state.root, "config", "--get", "user.name")
+        run = _as_made(run, outcomes, seconds, history.records, user, place)
+        history.record(run)
+        tracker = Tracker(state, uri)
+        versions = Versions(tracker, params.name, history)
+        versions.signer = sign.signer(state.root, params, say=say)
+        restore.restore(versions, say=say, keys=())
+        run = history.run(run.key) or run
+        version = versions.add(run, tracker.ensure(run))
+        settle.backfilled(versions, version, run)
+        restore.restore(versions, say=say, keys=(run.key,))
+    return int(version.version)
+
+
 def published(state: State) -> tuple[dict[str, Any] | None, str]:
     """What `publish` returned for the run in the working tree, as MLflow holds it now; or None, and why.
 

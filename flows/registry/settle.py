@@ -63,6 +63,19 @@ def settle(versions: Versions, version: Any, run: PipelineRun, params: RegisterP
     raise UserError(f"{versions.name}@champion was moved {_TRIES} times while the gate compared with it: run it again")
 
 
+def backfilled(versions: Versions, version: Any, run: PipelineRun) -> dict[str, Any]:
+    """The decision on ``version``, which was made from an older commit: the one on record, or that it is kept aside."""
+    finish(versions)
+    standing = decisions.of_key(versions.decided, run.key)
+    if standing:
+        return standing.intent.body["decision"]
+    reason = f"Backfilled from commit {run.commit[:12]}: compared with no champion"
+    decision = {"promote": False, "backfilled": True, "reason": reason, "evidence": {}, "against": None}
+    begun = _begin(versions, version, run.key, decision, expected=_number(versions.champion()), by="backfill")
+    carry_out(versions, version, begun)
+    return decision
+
+
 def finish(versions: Versions) -> None:
     """End what a killed process began, whatever version it is about: do it, or say on record why not.
 

@@ -6,12 +6,10 @@ images come from the checkout's DVC cache, since sources change; the stages afte
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +21,11 @@ from components.base.errors import UserError
 from components.base.events import clock
 from components.pipeline import Stage
 from flows.dvc import engine, snapshot
-from flows.history import git, store
+from flows.history import store
 from flows.history.store import PipelineRun
 from flows.registry import again, bundle, records
 from flows.registry.mlflow import RUN_KEY, explained
+from flows.run import worktree
 from flows.workspace import exits
 from flows.workspace.events import following
 from flows.workspace.paths import State
@@ -68,7 +67,7 @@ def reproduce(
     if dry_run:
         print("\n".join(_described(plan)))
         return 0
-    with stoppable(), _worktree(state.root, plan.run.commit, keep) as place, _apart(place):
+    with stoppable(), worktree.of(state.root, plan.run.commit, keep) as place, worktree.apart(place):
         _fill(place, plan)
         stages = _made(place, plan)
         unlike = {name: again.unlike(state.root, plan.run.stages, place, stages, name) for name in plan.stages}
@@ -131,37 +130,6 @@ def _described(plan: Plan) -> Iterator[str]:
     yield f"would run {', '.join(plan.stages)} ({first})"
     yield ("would compare every byte" if plan.alike
            else "would compare every byte, and the scores where one differs")  # fmt: skip
-
-
-@contextlib.contextmanager
-def _worktree(root: Path, commit: str, keep: Path | None) -> Iterator[Path]:
-    """The checkout's place in a worktree of ``commit``, beside it; removed at the end, unless it is to be kept."""
-    above = keep or Path(tempfile.mkdtemp(prefix=f".{root.name}.again-", dir=root.parent))
-    prefix = git.git(root, "rev-parse", "--show-prefix").strip()
-    # Hooks stay out: that of `dvc install` would check out all data.
-    quiet = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.hooksPath", "GIT_CONFIG_VALUE_0": os.devnull}
-    try:
-        git.git(root, "worktree", "add", "--quiet", "--detach", str(above), commit, extra=quiet)
-        yield above / prefix
-    finally:
-        if keep is None:
-            with contextlib.suppress(UserError):  # there is none yet
-                git.git(root, "worktree", "remove", "--force", str(above))
-            shutil.rmtree(above, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _apart(place: Path) -> Iterator[None]:
-    """Have DVC and torch keep what they remember in ``place`` while the body runs, and not in the checkout."""
-    own = {"DVC_SITE_CACHE_DIR": "dvc", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
-    before = {name: os.environ.pop(name) for name in own if name in os.environ}
-    os.environ |= {name: str(State(place).folder / folder) for name, folder in own.items()}
-    try:
-        yield
-    finally:
-        for name in own:
-            os.environ.pop(name, None)
-        os.environ |= before
 
 
 def _fill(place: Path, plan: Plan) -> None:
