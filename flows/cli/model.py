@@ -21,6 +21,23 @@ SamplerName = Literal[
 Size = Annotated[
     str | None, typer.Option(metavar="WxH", help="Width and height in pixels.", show_default="the model's")
 ]  # fmt: skip
+Prompt = Annotated[
+    list[str] | None, typer.Option(help="What to draw, in words; may be repeated.", show_default="nothing is said")
+]  # fmt: skip
+PromptFile = Annotated[
+    Path | None, typer.Option(help="A file with a prompt a line.", dir_okay=False, show_default="none")
+]  # fmt: skip
+Negative = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What guidance leads away from, in words.", show_default="no caption"),
+]  # fmt: skip
+Levels = Annotated[
+    Literal["log", "karras", "time"] | None,
+    typer.Option(
+        help="Noise levels in equal steps of log sigma, of sigma ** (1 / 7), or of the schedule's time.",
+        show_default="log, or a distilled model's own",
+    ),
+]  # fmt: skip
 Eta = Annotated[
     float | None,
     typer.Option(
@@ -38,18 +55,9 @@ def sample(
         list[str] | None,
         typer.Option("--label", "--labels", help="Class to draw; may be repeated.", show_default="every class in turn"),
     ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(help="What to draw, in words; may be repeated.", show_default="nothing is said"),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(help="A file with a prompt a line.", dir_okay=False, show_default="none"),
-    ] = None,
-    negative: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="What guidance leads away from, in words.", show_default="no caption"),
-    ] = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    negative: Negative = None,
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
     sampler: Annotated[
@@ -67,13 +75,7 @@ def sample(
         float | None,
         typer.Option(help="Push away from the model's guide; 1 is none.", min=1, max=50, show_default="the model's"),
     ] = None,
-    levels: Annotated[
-        Literal["log", "karras", "time"] | None,
-        typer.Option(
-            help="Noise levels in equal steps of log sigma, of sigma ** (1 / 7), or of the schedule's time.",
-            show_default="log, or a distilled model's own",
-        ),
-    ] = None,
+    levels: Levels = None,
     eta: Eta = None,
     engine: Annotated[
         Literal["auto", "torch", "onnx"],
