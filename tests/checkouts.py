@@ -176,11 +176,11 @@ def _zygote() -> socket.socket:
 
 def with_prefect(folder: Path) -> None:
     """Have the runs in ``folder`` find a Prefect server that answers, as beside `stillroom ui`: one for all tests."""
-    (folder / ".stillroom/servers.json").write_text(json.dumps({"prefect": {"url": _prefect()}}))
+    (folder / ".stillroom/servers.json").write_text(json.dumps({"prefect": {"url": prefect_server()}}))
 
 
 @functools.cache
-def _prefect() -> str:
+def prefect_server() -> str:
     """The address of the one Prefect server of all test processes, which ends with the last of them."""
     zygote = _zygote()
     zygote.send(json.dumps({}).encode())

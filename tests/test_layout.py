@@ -23,8 +23,8 @@ ROOMS = (
     "components.describe", "components.diff", "components.review", "components.contract", "components.export",
     "components.encode", "components.train", "components.evaluate", "components.report", "components.register",
     "components.distil", "components.pipeline", "components.__main__", "components.forking",
-    "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.run",
-    "flows.keep", "flows.project", "flows.cli",
+    "flows.workspace", "flows.dvc", "flows.history", "flows.registry", "flows.data", "flows.model", "flows.worker",
+    "flows.run", "flows.keep", "flows.project", "flows.cli",
 )  # fmt: skip
 STAGES = tuple(stage.name for stage in PIPELINE)
 LINES, FUNCTION = 400, 60

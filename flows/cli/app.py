@@ -37,6 +37,15 @@ Push = Annotated[
     bool, typer.Option("--push", help="Then push outputs, commit the files that the run wrote, and push them.")
 ]
 
+TrainOn = Annotated[
+    str,
+    typer.Option(
+        "--train-on", metavar="POOL",
+        help="Train on a worker of this Prefect work pool, and not here (docs/workers.md).",
+        envvar="STILLROOM_TRAIN_ON", show_default="here",
+    ),
+]  # fmt: skip
+
 # click's UsageError, of which typer has a copy without a public name: it has every member of BadParameter used here.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
@@ -56,6 +65,7 @@ def run(
     ] = True,
     pull: Pull = False,
     push: Push = False,
+    train_on: TrainOn = "",
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="What processes batches of images.", envvar=parallel.ENGINE),
@@ -74,8 +84,10 @@ def run(
         plan.show(enter(directory), tuple(force or ()), push=push)
         return
     from flows.run import launch
+    from flows.worker import pool
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
+    pool.choose(train_on)
     launch.run(enter(directory), force=tuple(force or ()), wait=wait, pull=pull, push=push)
 
 
@@ -174,6 +186,18 @@ def ui(
 
 
 @app.command()
+def worker(
+    pool: Annotated[str, typer.Option(help="The Prefect work pool to take trainings from.")] = "gpu",
+    directory: Folder = Path(),
+) -> None:
+    """Train for another machine, with all GPUs of this one, until Ctrl-C; this checkout is only its workspace."""
+    state = enter(directory)
+    from flows.worker import serve
+
+    serve.serve(state, pool)
+
+
+@app.command()
 def serve(
     directory: Folder = Path(),
     cron: Cron = "0 3 * * *",
@@ -186,16 +210,19 @@ def serve(
     host: Annotated[str, typer.Option(help="Address that Prefect listens at; MLflow stays on loopback.")] = "127.0.0.1",
     prefect_port: PrefectPort = 4200,
     mlflow_port: MlflowPort = 5000,
+    train_on: TrainOn = "",
 ) -> None:
     """Run the pipeline on a schedule, only when something changed, until Ctrl-C.
 
     Starts Prefect's and MLflow's servers, the deployments and a worker of pool `cpu`, all of which end with it.
     """
     from flows.run import access, deploy, notify, serve, servers, share
+    from flows.worker import pool
 
     # What is wrong is told now, and not at night.
     state = enter(directory)
     access.bound(host)
+    pool.choose(train_on)
     when = deploy.Times.checked(cron, refresh, timezone)
     notify.addresses()
     if pull or push:

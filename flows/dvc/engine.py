@@ -172,6 +172,15 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     return "executed" if _started(watched, before) else "restored"
 
 
+@contextlib.contextmanager
+def loaded(root: Path) -> Iterator[tuple[Any, Callable[[str], Any]]]:
+    """DVC under its lock, and what gives its stages (flows/dvc/stages.py)."""
+    from dvc.repo import lock_repo
+
+    with snapshot.taken(root) as taken, _working(root) as repo, lock_repo(repo):
+        yield repo, stages.loader(repo, root, taken)
+
+
 def lock(root: Path) -> dict[str, Any]:
     """The stages of dvc.lock: for each its cmd, deps, params and outs; empty when nothing ran yet."""
     text = repair.lock_text(root)
@@ -294,6 +303,13 @@ def _put_back(aside: Path, cache: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def opened(root: Path) -> Iterator[Any]:
+    """DVC, to read its configuration: nothing is repaired and no lock is taken."""
+    with _explained(), _repo(root) as repo:
+        yield repo
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ class Tracker:
         if found and not found.experiment_id:  # as of a proxy: each further question would be answered "none"
             raise Unreachable(f"MLflow at {shown(uri)}: empty answers: something else than MLflow answers there")
         self._experiment: str | None = found.experiment_id if found and found.lifecycle_stage == "active" else None
-        self._streaming: str | None = None
+        self.streaming: str | None = None
 
     @property
     def experiment(self) -> str:
@@ -121,18 +121,18 @@ class Tracker:
 
     def _in_progress(self, stage: str) -> str:
         """The id of the MLflow run of the pipeline run in progress, which is created by its first point or file."""
-        if self._streaming is None:
+        if self.streaming is None:
             tags = {CHECKOUT: self.state.identity(), "stillroom.stage": stage}
             run = self.client.create_run(self.experiment, run_name="pipeline run in progress", tags=tags)
-            self._streaming = run.info.run_id
-        return self._streaming
+            self.streaming = run.info.run_id
+        return self.streaming
 
     def stop_streaming(self, status: str) -> None:
         """End the MLflow run of a pipeline run that failed, with ``status`` ``KILLED`` or ``FAILED``."""
-        if self._streaming:
+        if self.streaming:
             with contextlib.suppress(Exception):  # the error that stopped the run counts; `repair` ends it later
-                self.client.set_terminated(self._streaming, status)
-            self._streaming = None
+                self.client.set_terminated(self.streaming, status)
+            self.streaming = None
 
     def repair(self) -> int:
         """End the MLflow runs that a killed process of this checkout left RUNNING; returns how many."""
@@ -142,7 +142,7 @@ class Tracker:
         mine = "LIKE '%'" if self.local else f"= '{self.state.identity()}'"
         query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` {mine}"
         left = [run for run in self.client.search_runs([self.experiment], query)
-                if run.info.run_id != self._streaming]  # fmt: skip
+                if run.info.run_id != self.streaming]  # fmt: skip
         for run in left:
             self.client.set_terminated(run.info.run_id, "KILLED")
         return len(left)
@@ -152,7 +152,7 @@ class Tracker:
     def ensure(self, pipeline_run: PipelineRun) -> str:
         """The id of the MLflow run of ``pipeline_run``, which is created or completed where needed."""
         run = self._find(pipeline_run.key)
-        streamed, self._streaming = self._streaming, None
+        streamed, self.streaming = self.streaming, None
         if run is None:
             run_id = streamed or self._create(pipeline_run)
             if streamed:

@@ -12,7 +12,7 @@ from components.base import config
 from components.base.errors import UserError
 from components.register.params import RegisterParams
 from flows.dvc import engine
-from flows.history import decisions, git, store
+from flows.history import decisions, elsewhere, git, store
 from flows.history.known import History
 from flows.history.ledger import Record
 from flows.history.store import PipelineRun
@@ -231,6 +231,8 @@ def _as_made(
         "seconds": {**body.get("seconds", {}), **executed},
         "user": body.get("user") if earlier else user,
     }
+    if root and (trained or not body.get("libraries")):
+        about |= elsewhere.of(root, run.stages)
     about = {name: value for name, value in about.items() if value}
     if earlier:  # made then, from that commit; now it is only found again
         return replace(run, about=about, commit=body["commit"], dirty=body["dirty"], when=body.get("made", run.when))

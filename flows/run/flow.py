@@ -19,12 +19,15 @@ from components.base.errors import UserError, brief
 from components.pipeline import PIPELINE, Stage
 from flows.data import contract, diff
 from flows.dvc import engine
-from flows.history import store
+from flows.history import elsewhere, store
 from flows.registry import publish
 from flows.registry.metrics import MetricStream
 from flows.registry.mlflow import Unreachable
 from flows.run.named import call
 from flows.run.outage import Watch, asked
+from flows.worker import call as worker
+from flows.worker import pool
+from flows.worker.task import APART
 from flows.workspace import exits
 from flows.workspace.events import following
 from flows.workspace.paths import State
@@ -55,9 +58,16 @@ def _task(stage: Stage) -> Callable[..., str]:
     def bring_up_to_date(root: str, force: bool, metrics: MetricStream | None) -> str:
         log = get_run_logger()
         state = State(Path(root))
+        where = pool.of(stage.name)
+        if where:
+            how = worker.brought(state.root, stage.name, where, force=force, metrics=metrics, say=exits.note)
+            log.info("%s, on a worker of pool %s: %s", stage.name, where, how)
+            return how
         sinks = (metrics.log, metrics.keep) if metrics else (_nowhere, _nowhere)
         with following(state.events, stage.name, log=log, metrics=sinks[0], files=sinks[1]):
             how = engine.reproduce(state.root, stage, watched=state.events, force=force)
+        if how == "executed" and stage.name in APART:
+            elsewhere.forget(state.root)
         log.info("%s: %s", stage.name, how)
         return how
 
