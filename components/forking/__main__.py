@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +40,50 @@ def main(number: int) -> int:
             pipeline.stage(name).function  # noqa: B018
     with contextlib.suppress(UserError):  # the stage will say it
         config.of(Path())
-    with channel, channel.makefile("r", encoding="utf-8") as requests:
-        for line in requests:
-            request = json.loads(line)
-            with warnings.catch_warnings():
-                # Python warns where a library has threads; those of numpy's BLAS end before a fork and start again.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                child = os.fork()
-            if not child:
-                break
-            code = _ended(child, channel)
-            with contextlib.suppress(OSError):  # who asked is gone: the next line is the end
-                channel.sendall(b"%d\n" % code)
-        else:
-            return 0
-    return _stage(request)
-
-
-def _stage(request: dict[str, Any]) -> int:
-    for number in SIGNALS:  # until the stage sets its own
-        signal.signal(number, signal.SIG_DFL)
-    die_with_parent()
+    with channel:
+        request = _served(channel)
+    if request is None:
+        return 0
     os.environ.clear()
     os.environ.update(request["environment"])
     return stages.main([request["stage"]])
+
+
+def _served(channel: socket.socket) -> dict[str, Any] | None:
+    """Serve until the other end is closed; in a fork, at once what it was asked for."""
+    for request in _requests(channel):
+        child = _fork()
+        if not child:
+            return request
+        code = _ended(child, channel)
+        with contextlib.suppress(OSError):  # who asked is gone: the next line is the end
+            channel.sendall(b"%d\n" % code)
+    return None
+
+
+def _requests(channel: socket.socket) -> Iterator[dict[str, Any]]:
+    """What is asked for, until the other end is closed."""
+    # It is reset where an answer was not read: whoever asked was told to stop.
+    with contextlib.suppress(ConnectionResetError), channel.makefile("r", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _fork() -> int:
+    """The number of a fork; 0 in the fork, which a signal ends, and the death of this process."""
+    parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # this process's handlers would swallow one
+    try:
+        with warnings.catch_warnings():
+            # Python warns where a library has threads; those of numpy's BLAS end before a fork and start again.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            die_with_parent(parent=parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return child
 
 
 def _ended(child: int, channel: socket.socket) -> int:

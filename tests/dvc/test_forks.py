@@ -83,7 +83,7 @@ def test_killed_by_the_kernel_is_said_and_the_next_goes_on(root, whole):
     with pytest.raises((engine.StageKilled, engine.StageFailed) if whole else engine.StageKilled):
         made(root, "split")
     killer.join()
-    assert not psutil.wait_procs(worked, timeout=5)[1], "no stage outlives it"
+    assert not psutil.wait_procs(worked, timeout=20)[1], "no stage outlives it"
     assert made(root, "profile") == "executed"
 
 
@@ -100,7 +100,7 @@ def test_no_stage_outlives_a_run_that_is_killed(root):
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert not psutil.wait_procs(found, timeout=5)[1]
+    assert not psutil.wait_procs(found, timeout=20)[1]
 
 
 def slow(root):
