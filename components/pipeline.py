@@ -144,7 +144,12 @@ PIPELINE = (
     ),
     Stage(
         name="evaluate",
-        reads={"pixels": "data/pixels", "splits": "data/splits", "model": "models/candidate"},
+        reads={
+            "pixels": "data/pixels",
+            "splits": "data/splits",
+            "model": "models/candidate",
+            "text": "data/text",
+        },
         writes={"evaluation": "models/evaluation"},
     ),
     Stage(

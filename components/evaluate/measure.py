@@ -23,6 +23,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.diffusion import conditions, schedule, x0_error
 from components.embed import features, judges
+from components.evaluate import telling
 from components.model import sampling
 from components.networks import precision, registry
 from components.samples import pack
@@ -44,20 +45,21 @@ _held: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
-def workers(model: Path, quiet: bool = False) -> Iterator[Run]:
+def workers(model: Path, quiet: bool = False, told: telling.Told | None = None) -> Iterator[Run]:
     """Yield a :data:`Run` whose processes have loaded the denoiser in ``model``; with CUDA or one core, this process.
 
-    ``quiet``: without a progress bar.
+    ``quiet``: without a progress bar.  ``told``: where captions are for a model that takes them; without, it is told
+    nothing.
     """
     with contextlib.ExitStack() as stack:
         if _alone():
             threads = torch.get_num_threads()
             stack.callback(torch.set_num_threads, threads)
             stack.callback(_held.clear)
-            _open(str(model))
+            _open(str(model), told)
             each: Callable[..., Iterator[Any]] = map
         else:
-            each = stack.enter_context(_processes(model)).map
+            each = stack.enter_context(_processes(model, told)).map
 
         def run(work: Callable[..., Tensor], tasks: Sequence[tuple], what: str) -> Tensor:
             parts = []
@@ -88,9 +90,11 @@ def _alone() -> bool:
     return torch.cuda.is_available() or processes.cores() == 1
 
 
-def _processes(model: Path) -> contextlib.AbstractContextManager[ProcessPoolExecutor]:
+def _processes(
+    model: Path, told: telling.Told | None
+) -> contextlib.AbstractContextManager[ProcessPoolExecutor]:  # fmt: skip
     most = min(processes.cores(), _MOST)
-    return processes.pool(most, _open, str(model), preload=registry.modules(model))
+    return processes.pool(most, _open, str(model), told, preload=registry.modules(model))
 
 
 def samples(
@@ -111,6 +115,20 @@ def samples(
         tasks = [(list(ids[part]), seed, first + at + part.start, given) for part in _parts(len(ids))]
         drawn.append(run(_sample, tasks, what))
         at += len(ids)
+    return drawn
+
+
+def of_captions(
+    run: Run, rows: Sequence[int], *, seed: int, first: int, shapes: Sequence[tuple[int, ...]], **wishes: Any
+) -> list[Tensor]:  # fmt: skip
+    """As :func:`samples`, one of the first caption of each of ``rows``, of ``shapes``."""
+    drawn, at = [], 0
+    for shape, group in itertools.groupby(shapes):
+        some = list(rows[at : at + len(list(group))])
+        given = {**wishes, "shape": shape}
+        tasks = [(some[part], seed, first + at + part.start, given) for part in _parts(len(some))]
+        drawn.append(run(_sample_of, tasks, "evaluate: captions"))
+        at += len(some)
     return drawn
 
 
@@ -159,10 +177,11 @@ def _other(denoiser: sampling.Denoiser, header: pack.Header) -> tuple[int, ...]:
     return next((shape for shape in header.shapes if not denoiser.takes(shape)), header.spec.shape)
 
 
-def _open(model: str) -> None:
+def _open(model: str, told: telling.Told | None) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     _held["denoiser"] = sampling.load(Path(model), "cuda" if torch.cuda.is_available() else "cpu")
+    _held["telling"] = telling.Telling(told, _held["denoiser"]) if told else None
 
 
 def _plain(work: Callable[..., Tensor], task: tuple) -> Any:
@@ -170,7 +189,15 @@ def _plain(work: Callable[..., Tensor], task: tuple) -> Any:
 
 
 def _sample(class_ids: list[int], seed: int, start: int, wishes: dict[str, Any]) -> Tensor:
-    return sampling.sample(_held["denoiser"], class_ids, seed=seed, start=start, **wishes)
+    told = _held["telling"] and _held["telling"].of_classes(class_ids, start)
+    ids = class_ids if _held["denoiser"].classes else [-1] * len(class_ids)  # one that is told no labels
+    return sampling.sample(_held["denoiser"], ids, seed=seed, start=start, text=told, **wishes)
+
+
+def _sample_of(rows: list[int], seed: int, start: int, wishes: dict[str, Any]) -> Tensor:
+    """Samples of the captions of ``rows``; without a label, whatever else the denoiser takes."""
+    text = _held["telling"].of_rows(rows)
+    return sampling.sample(_held["denoiser"], [-1] * len(rows), seed=seed, start=start, text=text, **wishes)
 
 
 def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
@@ -186,12 +213,21 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
         parts = x0_error.measure(
             functools.partial(denoiser.objective.denoise, denoiser.network),
             functools.partial(network_images, images.gather(mine)),
-            conditions.of_classes(images.numbered(denoiser.classes)[mine], denoiser.null_class),
+            _condition(denoiser, images.numbered(denoiser.classes)[mine], mine),
             [keys[row] for row in mine], seed=seed,
         )  # fmt: skip
         with precision.exact(device):
             out[at] = torch.cat(list(parts)).view(len(mine), len(schedule.SIGMAS))
     return out
+
+
+def _condition(denoiser: sampling.Denoiser, class_ids: Tensor, rows: Sequence[int]) -> conditions.Condition:
+    """Of ``rows`` for the denoiser; without captions where nobody said where they are."""
+    found = conditions.of_classes(class_ids, denoiser.null_class)
+    if denoiser.text is None:
+        return found
+    held = _held["telling"]
+    return conditions.with_text(found, held.of_rows(rows) if held else torch.zeros(len(rows), denoiser.text.width))
 
 
 def _features(images_NHWC: Any, judge: judges.Judge | None = None) -> Tensor:

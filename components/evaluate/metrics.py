@@ -52,6 +52,8 @@ class Measured:
     """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
     extra: Sequence[Tensor]
     """As ``drawn``: samples that fill the rows of rare labels, scored nowhere (:mod:`components.evaluate.gallery`)."""
+    places: Tensor | None = None
+    """Of test images among all by what was drawn of their captions, (N,); None for a model that takes none."""
 
 
 def bootstrap(params: EvaluateParams) -> dict[str, Any]:
@@ -137,6 +139,7 @@ def numbers(table: Mapping[str, Score]) -> dict[str, float]:
     for name, part in table.items():
         found |= {name: part["value"], f"{name}_low": part["low"], f"{name}_high": part["high"]}
         found |= {f"{name}_{end}": part[end]["value"] for end in ("floor", "ceiling") if end in part}
+        found |= {f"{name}_{more}": part[more] for more in ("chance", "median_place") if more in part}
     return found
 
 

@@ -18,7 +18,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
-from components.embed import judges
+from components.embed import features, judges
 from components.evaluate import (
     classifier,
     gallery,
@@ -30,6 +30,7 @@ from components.evaluate import (
     shapes,
     sweep,
     tabulate,
+    telling,
 )
 from components.evaluate.params import EvaluateParams
 from components.evaluate.shapes import Asked, Compared
@@ -41,7 +42,9 @@ FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 """Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
 
 
-def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path) -> dict[str, float]:
+def evaluate(
+    params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path, text: Path | None = None
+) -> dict[str, float]:  # fmt: skip
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
 
     They are drawn in the model's own way or, where ways are swept, in the knee, with which it is then registered
@@ -64,12 +67,15 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
     both = shapes.compared(images, rows["train"], sorted(rows["val"] + rows["test"]), splits)
     train_ids, asked = images.class_ids[rows["train"]].tolist(), shapes.asked(images, both.train, params.samples)
     extra = shapes.of_labels(gallery.wanted(train_ids, asked.class_ids), asked)
-    found, tables = _measured(params, wanted, model, pixels, both, rows["test"], asked, extra)
+    told = telling.Told(text, pixels, tuple(both.held_out)) if denoiser.text and text else None
+    said = told and telling.Telling(told, denoiser)
+    found, tables = _measured(params, wanted, model, pixels, both, rows["test"], asked, extra, told)
     film_ids, chosen = _film_classes(train_ids), sweep.knee(found.sweep)
     way = chosen or sweep.own(denoiser)
     film, sigmas = sampling.film(
-        denoiser, film_ids, seed=params.seed, frames=FILM_FRAMES, shape=images.header.spec.shape, **asdict(way)
-    )
+        denoiser, film_ids if denoiser.classes else [-1] * len(film_ids), seed=params.seed, frames=FILM_FRAMES,
+        shape=images.header.spec.shape, text=said.of_classes(film_ids, 0) if said else None, **asdict(way),
+    )  # fmt: skip
     table: dict[str, Any] = {
         "format": 2, "confidence": params.confidence,
         "counts": {"train": len(rows["train"]), "test": len(rows["test"]), "held_out": len(found.held_out),
@@ -87,6 +93,8 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
         table["scores"] |= metrics.of_labels(params, *rows_of)
+        if found.places is not None:
+            table["scores"][f"retrieval_{features.NAME}"] = telling.retrieval(params, found.places)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, asked, images.header.classes, film, film_info)
         gallery.write(folder, extra.class_ids, found.extra, rows=rows["train"], train_ids=train_ids,
@@ -98,7 +106,7 @@ def evaluate(params: EvaluateParams, *, pixels: Path, splits: Path, model: Path,
 
 def _measured(
     params: EvaluateParams, wanted: Sequence[judges.Judge], model: Path, pixels: Path, rows: Compared,
-    test: Sequence[int], asked: Asked, extra: Asked,
+    test: Sequence[int], asked: Asked, extra: Asked, told: telling.Told | None,
 ) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:  # fmt: skip
     """What is computed with networks, and the tables of samples and of held-out images.
 
@@ -109,7 +117,7 @@ def _measured(
     order = torch.randperm(len(rows.train), generator=noise.generator(params.seed, "floor"))
     floor = order[:count].tolist()
     floor = floor if images.buckets is None else sorted(floor)
-    with measure.workers(model) as run:
+    with measure.workers(model, told=told) as run:
         held_out = measure.described(run, real, "held-out features")
         denoiser = sampling.load(model)
         points = sweep.swept(params, run, denoiser, asked, held_out, pixels=pixels, rows=rows.train)
@@ -125,6 +133,7 @@ def _measured(
         if extra.class_ids:
             filled = measure.samples(run, extra.class_ids, seed=params.seed, first=count, shapes=extra.shapes,
                                      what="evaluate: rare labels", **way)  # fmt: skip
+        places = _retrieved(params, run, told, images, test, count + len(extra.class_ids), way)
     among = neighbours.Among(made, fake.shape[1])
     for first, some in zip(itertools.accumulate(map(len, real), initial=0), real, strict=False):
         among.see(some, held_out[first : first + len(some)], first)
@@ -145,9 +154,28 @@ def _measured(
     }  # fmt: skip
     found = metrics.Measured(
         drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=filled,
-        judged=judged, colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
+        judged=judged, places=places,
+        colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
     )  # fmt: skip
     return found, (samples, others)
+
+
+def _retrieved(
+    params: EvaluateParams, run: measure.Run, told: telling.Told | None, images: tensors.Pixels, test: Sequence[int],
+    first: int, way: dict[str, Any],
+) -> Tensor | None:  # fmt: skip
+    """The place of each test image that is looked for by its caption; None where the model is told nothing."""
+    if told is None:
+        return None
+    images.tell(told.text, told.pixels)
+    rows = telling.chosen(images, test, params.samples)
+    if len(rows) < 2 or images.captions is None:
+        return None
+    shapes = [images.header.shape(row) for row in rows]
+    drawn = measure.of_captions(run, rows, seed=params.seed, first=first, shapes=shapes, **way)
+    ours, real = (measure.described(run, some, what) for some, what in (
+        (drawn, "features of captions"), (images.runs(rows), "features of test images")))  # fmt: skip
+    return telling.places(ours, real, images.captions.numbers(rows).tolist())
 
 
 def _features(
@@ -159,14 +187,19 @@ def _features(
     return first, second, third
 
 
-def x0_errors(model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False) -> Tensor:
+def x0_errors(
+    model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False, text: Path | None = None
+) -> Tensor:  # fmt: skip
     """Squared x0 errors of a model folder on ``rows`` of a pack, (N, 8), with the same noise for every model.
 
-    UserError when the model is of samples of another shape; ``quiet``: without a progress bar.
+    UserError when the model is of samples of another shape; ``quiet``: without a progress bar; ``text``: data/text,
+    for a model that takes captions.
     """
     measure.import_ahead(model)
-    measure.check(sampling.load(model), pack.read_header(pixels), model)
-    with measure.workers(model, quiet) as run:
+    denoiser = sampling.load(model)
+    measure.check(denoiser, pack.read_header(pixels), model)
+    told = telling.Told(text, pixels, tuple(rows)) if denoiser.text and text else None
+    with measure.workers(model, quiet, told) as run:
         return measure.errors(run, pixels, rows, seed=seed)
 
 

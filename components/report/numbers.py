@@ -106,8 +106,13 @@ _KINDS = {
         "How often a simple classifier of {} features, which learnt from the training images, finds the label that a "
         "sample was drawn for. Higher is better; what it reaches on held-out images is the most to be expected."
     )),
+    "retrieval": ("Found by its caption", "share of the test images", (
+        "A picture is drawn of each caption, and the test images are ordered by their likeness to it, in {} features: "
+        "how often the one that the caption is of stands among the first ten. Higher is better; chance is ten by the "
+        "number of images."
+    )),
 }  # fmt: skip
-_HIGHER = ("precision", "recall", "density", "coverage", "accuracy")
+_HIGHER = ("precision", "recall", "density", "coverage", "accuracy", "retrieval")
 """Scores of which more is better."""
 
 

@@ -1,0 +1,112 @@
+"""What the samples of a model that takes captions are told, and whether they show it.
+
+Samples stand for labels, as those of other models do, so that every score means the same; each is told the caption of a
+held-out image of its label.  ``retrieval``: for each of some test images one sample of its caption, and the place of
+that image among all of them by their distance to the sample, in features.
+
+Shapes: N samples, M held-out images, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from components.base.errors import UserError
+from components.dataset.tensors import Pixels
+from components.embed import features
+from components.evaluate import scores
+from components.evaluate.metrics import bootstrap
+from components.evaluate.params import EvaluateParams
+from components.model.sampling import Denoiser
+
+NEAREST = 10
+"""Places from the front of which one is that of the right picture, for it to count as found."""
+
+
+class Told(NamedTuple):
+    """Where captions are: data/text, the pack, and the rows whose captions samples get."""
+
+    text: Path
+    pixels: Path
+    rows: tuple[int, ...]
+
+
+class Telling:
+    """Captions for samples by label."""
+
+    def __init__(self, told: Told, model: Denoiser) -> None:
+        """For ``model``, which may take no captions: then nothing is read."""
+        self.images: Pixels | None = None
+        if model.text is None:
+            return
+        self.images = Pixels(told.pixels)
+        self.images.tell(told.text, told.pixels)
+        self._check(model)
+        self._of_class: dict[int, list[int]] = {}
+        for row in captioned(self.images, told.rows):
+            self._of_class.setdefault(int(self.images.class_ids[row]), []).append(row)
+
+    def _check(self, model: Denoiser) -> None:
+        captions = self.images and self.images.captions
+        if captions and model.text and captions.encoder.sha256 != model.text.sha256:
+            raise UserError("data/text: of another encoder than that of the model: train it again, or set encode.text "
+                            "to what it was trained with")  # fmt: skip
+
+    def of_classes(self, class_ids: Sequence[int], first: int) -> Tensor | None:
+        """The vectors of captions for samples of ``class_ids``, of which the first is number ``first``: (N, D).
+
+        Those of one label take turns; zeros where no held-out image of a label has a caption.
+        """
+        if self.images is None or self.images.captions is None:
+            return None
+        numbers = []
+        for at, kind in enumerate(class_ids):
+            rows = self._of_class.get(kind, [])
+            numbers.append(int(self.images.captions.numbers([rows[(first + at) % len(rows)]])[0]) if rows else -1)
+        return self.images.captions.vectors(torch.tensor(numbers, dtype=torch.int64))
+
+    def of_rows(self, rows: Sequence[int]) -> Tensor:
+        """The vectors of the first caption of each of ``rows``, (N, D)."""
+        captions = self.images.captions if self.images else None
+        assert captions is not None, "asked for models that take captions alone"
+        return captions.vectors(captions.numbers(rows))
+
+
+def captioned(images: Pixels, rows: Sequence[int]) -> list[int]:
+    """Those of ``rows`` that have a caption, of images that were told of theirs."""
+    assert images.captions is not None, "told by whoever asks"
+    numbers = images.captions.numbers(list(rows)).tolist()
+    return [row for row, number in zip(rows, numbers, strict=True) if number >= 0]
+
+
+def chosen(images: Pixels, test: Sequence[int], most: int) -> list[int]:
+    """The test images that are looked for: ``most`` of those with a caption, spread evenly, by shape."""
+    rows = captioned(images, test)
+    count = min(most, len(rows))
+    return images.by_shape([rows[at * len(rows) // count] for at in range(count)])
+
+
+def places(drawn_ND: Tensor, real_ND: Tensor, captions: Sequence[int]) -> Tensor:
+    """From 1 on: the place of the right picture among the N ``real_ND``, by distance to each of ``drawn_ND``, (N,).
+
+    Pictures of the same caption, numbered in ``captions``, are all right: the nearest counts.
+    """
+    apart = torch.cdist(drawn_ND.double(), real_ND.double())
+    said = torch.tensor(captions)
+    right = said[:, None] == said[None, :]
+    best = apart.masked_fill(~right, torch.inf).min(1, keepdim=True).values
+    return (apart < best).sum(1) + 1
+
+
+def retrieval(params: EvaluateParams, found: Tensor) -> dict[str, Any]:
+    """The share of the ``found`` places, (N,), up to :data:`NEAREST`, with its interval; ``chance``: of any order."""
+    count = len(found)
+    hit = scores.mean_interval((found <= NEAREST).double(), **bootstrap(params))
+    chance = min(1.0, NEAREST / count)
+    median = float(found.double().median())
+    return {**hit, "chance": chance, "median_place": median, "features": features.NAME, "images": count}
