@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.diffusion import schedule
 from components.embed import features, judges, vectors
-from components.evaluate import manifold, scores
+from components.evaluate import manifold, retrieval, scores
 from components.evaluate.params import EvaluateParams
 from components.model import sampling
 from components.samples import tallies
@@ -52,8 +52,8 @@ class Measured:
     """Points of quality by steps (:mod:`components.evaluate.sweep`)."""
     extra: Sequence[Tensor]
     """As ``drawn``: samples that fill the rows of rare labels, scored nowhere (:mod:`components.evaluate.gallery`)."""
-    places: Tensor | None = None
-    """Of test images among all by what was drawn of their captions, (N,); None for a model that takes none."""
+    retrieved: retrieval.Retrieved | None = None
+    """Test images by what was drawn of their captions; None for a model that takes none."""
 
 
 def bootstrap(params: EvaluateParams) -> dict[str, Any]:
@@ -112,6 +112,13 @@ def of_labels(
     main, ceiling = (scores.mean_interval(torch.tensor(some).double(), **bootstrap(params)) for some in (ours, real))
     sizes = {"features": features.NAME, "images": len(ours), "against": len(real)}
     return {f"accuracy_{features.NAME}": {**main, "ceiling": ceiling, **sizes}}
+
+
+def of_captions(params: EvaluateParams, found: Measured) -> dict[str, Score]:
+    """How often a test image is found by what was drawn of its caption; empty for a model that takes none."""
+    if found.retrieved is None:
+        return {}
+    return {f"retrieval_{features.NAME}": retrieval.score(found.retrieved, **bootstrap(params))}
 
 
 def of_noise_levels(params: EvaluateParams, errors: Tensor, denoiser: sampling.Denoiser) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from components.base.errors import UserError
 from components.dataset import augment, tensors
 from components.dataset.params import AugmentParams
 from components.diffusion import noise
-from components.embed import features, judges
+from components.embed import judges
 from components.evaluate import (
     classifier,
     gallery,
@@ -27,6 +27,7 @@ from components.evaluate import (
     metrics,
     neighbours,
     reference,
+    retrieval,
     shapes,
     sweep,
     tabulate,
@@ -88,13 +89,13 @@ def evaluate(
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
     table["scores"]["x0_error"] = levels.pop("x0_error")
-    table |= {**levels, "sweep": found.sweep, "knee": asdict(chosen) if chosen else None}
+    table["scores"] |= metrics.of_captions(params, found)
+    words = {"words": retrieval.words(found.retrieved)} if found.retrieved else {}
+    table |= {**levels, **words, "sweep": found.sweep, "knee": asdict(chosen) if chosen else None}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
         table["scores"] |= metrics.of_labels(params, *rows_of)
-        if found.places is not None:
-            table["scores"][f"retrieval_{features.NAME}"] = telling.retrieval(params, found.places)
         film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
         _write(folder, table, found, asked, images.header.classes, film, film_info)
         gallery.write(folder, extra.class_ids, found.extra, rows=rows["train"], train_ids=train_ids,
@@ -133,7 +134,7 @@ def _measured(
         if extra.class_ids:
             filled = measure.samples(run, extra.class_ids, seed=params.seed, first=count, shapes=extra.shapes,
                                      what="evaluate: rare labels", **way)  # fmt: skip
-        places = _retrieved(params, run, told, images, test, count + len(extra.class_ids), way)
+        retrieved = _retrieved(params, run, told, images, test, count + len(extra.class_ids), way)
     among = neighbours.Among(made, fake.shape[1])
     for first, some in zip(itertools.accumulate(map(len, real), initial=0), real, strict=False):
         among.see(some, held_out[first : first + len(some)], first)
@@ -154,7 +155,7 @@ def _measured(
     }  # fmt: skip
     found = metrics.Measured(
         drawn=made, errors=errors, fake=fake, held_out=held_out, floor=trained.floor, sweep=points, extra=filled,
-        judged=judged, places=places,
+        judged=judged, retrieved=retrieved,
         colours=(metrics.colours(made), metrics.colours(real), metrics.colours(others_seen)),
     )  # fmt: skip
     return found, (samples, others)
@@ -163,8 +164,8 @@ def _measured(
 def _retrieved(
     params: EvaluateParams, run: measure.Run, told: telling.Told | None, images: tensors.Pixels, test: Sequence[int],
     first: int, way: dict[str, Any],
-) -> Tensor | None:  # fmt: skip
-    """The place of each test image that is looked for by its caption; None where the model is told nothing."""
+) -> retrieval.Retrieved | None:  # fmt: skip
+    """The test images that are looked for by their captions; None where the model is told nothing."""
     if told is None:
         return None
     images.tell(told.text, told.pixels)
@@ -175,7 +176,9 @@ def _retrieved(
     drawn = measure.of_captions(run, rows, seed=params.seed, first=first, shapes=shapes, **way)
     ours, real = (measure.described(run, some, what) for some, what in (
         (drawn, "features of captions"), (images.runs(rows), "features of test images")))  # fmt: skip
-    return telling.places(ours, real, images.captions.numbers(rows).tolist())
+    numbers = images.captions.numbers(rows).tolist()
+    said = [images.captions.texts.captions[number] for number in numbers]
+    return retrieval.Retrieved(said, retrieval.places(ours, real, numbers))
 
 
 def _features(

@@ -1,31 +1,30 @@
-"""What the samples of a model that takes captions are told, and whether they show it.
+"""What the samples of a model that takes captions are told.
 
 Samples stand for labels, as those of other models do, so that every score means the same; each is told the caption of a
-held-out image of its label.  ``retrieval``: for each of some test images one sample of its caption, and the place of
-that image among all of them by their distance to the sample, in features.
+held-out image of its label.  Whether samples show what they were told: retrieval.py.
 
-Shapes: N samples, M held-out images, D features.
+Shapes: N samples, D numbers of a vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from components.base.errors import UserError
 from components.dataset.tensors import Pixels
-from components.embed import features
-from components.evaluate import scores
-from components.evaluate.metrics import bootstrap
-from components.evaluate.params import EvaluateParams
 from components.model.sampling import Denoiser
 
 NEAREST = 10
 """Places from the front of which one is that of the right picture, for it to count as found."""
+
+
+ENOUGH = 5
+"""Captions with a word, of which a share says something."""
 
 
 class Told(NamedTuple):
@@ -89,24 +88,3 @@ def chosen(images: Pixels, test: Sequence[int], most: int) -> list[int]:
     rows = captioned(images, test)
     count = min(most, len(rows))
     return images.by_shape([rows[at * len(rows) // count] for at in range(count)])
-
-
-def places(drawn_ND: Tensor, real_ND: Tensor, captions: Sequence[int]) -> Tensor:
-    """From 1 on: the place of the right picture among the N ``real_ND``, by distance to each of ``drawn_ND``, (N,).
-
-    Pictures of the same caption, numbered in ``captions``, are all right: the nearest counts.
-    """
-    apart = torch.cdist(drawn_ND.double(), real_ND.double())
-    said = torch.tensor(captions)
-    right = said[:, None] == said[None, :]
-    best = apart.masked_fill(~right, torch.inf).min(1, keepdim=True).values
-    return (apart < best).sum(1) + 1
-
-
-def retrieval(params: EvaluateParams, found: Tensor) -> dict[str, Any]:
-    """The share of the ``found`` places, (N,), up to :data:`NEAREST`, with its interval; ``chance``: of any order."""
-    count = len(found)
-    hit = scores.mean_interval((found <= NEAREST).double(), **bootstrap(params))
-    chance = min(1.0, NEAREST / count)
-    median = float(found.double().median())
-    return {**hit, "chance": chance, "median_place": median, "features": features.NAME, "images": count}

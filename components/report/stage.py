@@ -14,6 +14,7 @@ from components.report.numbers import by_noise_level, card, curves, scores, sett
 from components.report.params import ReportParams
 from components.report.pictures import augmented, film, samples
 from components.report.sweep import sweep
+from components.report.words import words
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def report(params: ReportParams, *, pixels: Path, model: Path, evaluation: Path,
         film(data, frames, most=params.films, characters=params.characters),
         neighbours(data, near, most=params.neighbours, characters=params.characters),
         augmented(data, changed),
+        words(data),
         sweep(data),
         curves(data),
         settings(data, characters=params.characters),

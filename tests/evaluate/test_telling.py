@@ -12,7 +12,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.dataset.told import Captions
 from components.embed import features
-from components.evaluate import stage, telling
+from components.evaluate import retrieval, stage, telling
 from components.model import sampling
 from components.samples import pack
 from components.train.stage import train
@@ -29,12 +29,13 @@ def told(tmp_path_factory):
 
 def test_it_is_scored_as_any_other_and_by_its_captions_too(told, tmp_path, alone):
     numbers = stage.evaluate(PARAMS, **told, evaluation=tmp_path / "one")
-    scores = json.loads((tmp_path / "one/scores.json").read_text())["scores"]
-    found = scores[f"retrieval_{features.NAME}"]
+    table = json.loads((tmp_path / "one/scores.json").read_text())
+    scores, found = table["scores"], table["scores"][f"retrieval_{features.NAME}"]
     rows = list(pack.read_split(told["splits"], "test"))
     assert found["images"] == sum(kind >= 0 for kind in (pack.read_classes(told["pixels"])[row] for row in rows))
     assert found["chance"] == 1 and found["value"] == 1, "ten places are all that there are"
     assert numbers[f"retrieval_{features.NAME}_median_place"] == found["median_place"] >= 1
+    assert all(row["found"] == 1 for row in table["words"])
     assert numbers["x0_error"] > 0 and f"kid_{features.NAME}" in scores
     stage.evaluate(PARAMS, **told, evaluation=tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -61,14 +62,24 @@ def test_errors_with_captions_differ_from_those_of_one_that_is_told_nothing(told
 def test_places_are_those_of_the_right_picture_and_of_any_with_the_same_caption():
     real = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     drawn = torch.tensor([[0.1], [0.0], [2.9], [0.0]])
-    assert telling.places(drawn, real, [0, 1, 2, 3]).tolist() == [1, 2, 2, 4]
-    assert telling.places(drawn, real, [0, 1, 2, 0]).tolist() == [1, 2, 2, 1]
+    assert retrieval.places(drawn, real, [0, 1, 2, 3]).tolist() == [1, 2, 2, 4]
+    assert retrieval.places(drawn, real, [0, 1, 2, 0]).tolist() == [1, 2, 2, 1]
 
 
 def test_chance_is_what_any_order_reaches():
-    found = telling.retrieval(PARAMS, torch.arange(1, 101))
+    looked = retrieval.Retrieved(["a fish"] * 100, torch.arange(1, 101))
+    found = retrieval.score(looked, times=20, confidence=0.9, seed=0)
     assert found["value"] == pytest.approx(0.1) and found["chance"] == pytest.approx(0.1)
     assert found["low"] <= 0.1 <= found["high"] and found["median_place"] == 50
+
+
+def test_words_that_are_drawn_well_come_first_and_rare_ones_not_at_all():
+    said = ["a red fish"] * 5 + ["Blue fish!"] * 5 + ["a stone 7"] * 4
+    places = torch.tensor([1] * 5 + [10, 11, 11, 11, 11] + [1] * 4)
+    assert retrieval.words(retrieval.Retrieved(said, places)) == [
+        {"word": "red", "images": 5, "found": 1.0}, {"word": "fish", "images": 10, "found": 0.6},
+        {"word": "blue", "images": 5, "found": 0.2},
+    ]  # fmt: skip
 
 
 def test_those_looked_for_are_spread_over_the_test_images_that_have_a_caption(told):
