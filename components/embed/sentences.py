@@ -9,6 +9,7 @@ Shapes: N captions, L tokens, D numbers of a token.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from components.base import files
 from components.base.algorithms import Algorithm
 from components.base.errors import UserError, brief
+from components.samples import texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,25 +89,38 @@ def copy(folder: Path, to: Path) -> None:
 
 
 class Encoder:
-    """The encoder in a folder, ready to use."""
+    """The encoder in a folder; its weights are read when the first caption is encoded."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """UserError when the folder's files cannot be read."""
         import tokenizers
 
         check(folder)
+        self._folder, self._device = folder, device
         try:
-            self._config = json.loads((folder / CONFIG).read_text("utf-8"))
+            config = json.loads((folder / CONFIG).read_text("utf-8"))
+            self._kind = config.get("model_type")
+            config = config.get("text_config") or config  # of CLIP as a whole
+            self.width = int(config["d_model"] if "d_model" in config else config["hidden_size"])
             self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
-            self._model = _model(folder, self._config.get("model_type")).to(device)
-        except Exception as error:  # files of anybody's: transformers raises whatever they make it meet
+            limits = MOST_TOKENS, int(config.get("max_position_embeddings", MOST_TOKENS)), _own_limit(folder)
+            self.longest = min(limits)
+            if not 0 < self.width <= texts.WIDEST or self.longest < 1:
+                raise ValueError(f"width {self.width}, at most {self.longest} tokens")
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(self.longest)
+        except UserError:
+            raise
+        except Exception as error:  # files of anybody's: these libraries raise whatever they make them meet
             raise UserError(f"{folder}: not a text encoder that can be read ({brief(error)})") from None
-        self.width = int(_sizes(self._model.config, "hidden_size", "d_model"))
-        self.longest = min(MOST_TOKENS, int(_sizes(self._model.config, "max_position_embeddings", default=MOST_TOKENS)),
-                           _own_limit(folder))  # fmt: skip
-        self._device = device
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.longest)
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        try:
+            found = _model(self._folder, self._kind).to(self._device)
+        except Exception as error:  # as above
+            raise UserError(f"{self._folder}: not a text encoder that can be read ({brief(error)})") from None
+        return found
 
     def too_long(self, captions: Sequence[str]) -> list[int]:
         """The places of those that have more tokens than the encoder takes, which it does not see the end of."""
@@ -138,7 +153,9 @@ class Encoder:
             answer = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
             clip = self._model.config.model_type.startswith("clip")
             found = answer.pooler_output if clip else answer.last_hidden_state.mean(1)
-            return torch.nn.functional.normalize(found.float(), dim=1) * self.width**0.5
+        if found.shape[1] != self.width:
+            raise UserError(f"{self._folder}: answers {found.shape[1]} numbers, and its {CONFIG} says {self.width}")
+        return torch.nn.functional.normalize(found.float(), dim=1) * self.width**0.5
 
 
 def _model(folder: Path, kind: object) -> Any:
@@ -152,16 +169,6 @@ def _model(folder: Path, kind: object) -> Any:
         folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
     return found.float().eval().requires_grad_(False)
-
-
-def _sizes(config: Any, *names: str, default: int | None = None) -> int:
-    """The first of ``names`` that ``config`` has; ``default``, or UserError."""
-    for name in names:
-        if type(found := getattr(config, name, None)) is int:
-            return found
-    if default is None:
-        raise UserError(f"text encoder: its {CONFIG} has no {' or '.join(names)}")
-    return default
 
 
 def _own_limit(folder: Path) -> int:

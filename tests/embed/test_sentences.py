@@ -59,7 +59,7 @@ def test_a_damaged_encoder_is_one_line(folder, tmp_path, name, content):
     sentences.copy(folder, tmp_path / "bert")
     (tmp_path / "bert" / name).write_text(content)
     with pytest.raises(UserError, match="not a text encoder that can be read") as raised:
-        sentences.Encoder(tmp_path / "bert")
+        sentences.Encoder(tmp_path / "bert").of(["a fish"])
     assert "\n" not in str(raised.value)
 
 
@@ -73,6 +73,13 @@ def test_what_is_missing_or_other_is_named(folder, tmp_path):
     (tmp_path / "bert/tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer.json: not there"):
         sentences.check(tmp_path / "bert")
+
+
+def test_weights_are_read_when_there_is_something_to_encode(folder, monkeypatch):
+    monkeypatch.setattr(sentences, "_model", lambda *_: pytest.fail("not needed"))
+    encoder = sentences.Encoder(folder)
+    assert (encoder.width, encoder.longest, encoder.too_long(["a fish"])) == (WIDTH, 12, [])
+    assert encoder.of([]).shape == (0, WIDTH)
 
 
 def test_identity_is_that_of_all_that_decides(folder, tmp_path):
