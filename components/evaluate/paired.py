@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from components.base import files
-from components.evaluate import measure, scores
+from components.evaluate import measure, scores, telling
 from components.model import sampling
 from components.samples import drawn, pack
 
@@ -25,23 +25,28 @@ _TIMED, _ROUNDS = 8, 3
 """Images drawn to measure the speed, and how often; the fastest counts."""
 
 
-def kid_change(candidate: Path, champion: Path, pixels: Path, *, confidence: float) -> dict[str, float]:
+def kid_change(
+    candidate: Path, champion: Path, pixels: Path, *, confidence: float, text: Path | None = None
+) -> dict[str, float]:  # fmt: skip
     """The candidate's kernel distance less the champion's, with its interval: below 0 the candidate is better.
 
     ``candidate`` and ``champion`` are folders of registered versions.  The champion's samples are those in its own
     table where they were drawn with the seeds and for the labels of the candidate's, else they are drawn now.  Sample
-    i of both began as the same noise for the same label, so both are in the same bootstrap samples.
+    i of both began as the same noise for the same label, so both are in the same bootstrap samples.  ``text``:
+    data/text, for a champion that takes captions.
     """
     ours = drawn.samples(candidate, features=True)
     sizes = _sizes(candidate)
     theirs = _drawn_alike(champion, ours) if _sizes(champion) == sizes else None
     held_out = [row["row"] for row in drawn.held_out(candidate)]
-    with measure.workers(champion, quiet=True) as run:
+    told = telling.Told(text, pixels, tuple(held_out)) if text else None
+    with measure.workers(champion, quiet=True, told=told) as run:
         real = measure.described_rows(run, pixels, held_out, "held-out features")
         if theirs is None:
-            channels, *usual = pack.read_header(pixels).spec.shape
+            header = pack.read_header(pixels)
+            channels, *usual = header.spec.shape
             shapes = [(channels, *size) for *size, count in sizes or [[*usual, len(ours)]] for _ in range(count)]
-            theirs = _draw(run, sampling.load(champion), ours, shapes)
+            theirs = _draw(run, sampling.load(champion), ours, shapes, header.classes)
     return change(torch.tensor([row["features"] for row in ours]), theirs, real, confidence=confidence)
 
 
@@ -87,9 +92,13 @@ def _sizes(version: Path) -> list[list[int]] | None:
 
 
 def _draw(
-    run: measure.Run, denoiser: sampling.Denoiser, ours: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]]
+    run: measure.Run, denoiser: sampling.Denoiser, ours: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]],
+    classes: Sequence[str],
 ) -> Tensor:  # fmt: skip
-    """Features of the samples for the seeds and labels of ``ours``; a label that the denoiser does not know is none."""
-    known = {name: number for number, name in enumerate(denoiser.classes)}
+    """Features of the samples for the seeds and labels of ``ours``; a label that the denoiser does not know is none.
+
+    One that is told captions alone gets those of images of the label, which is one of ``classes`` of the pack.
+    """
+    known = {name: number for number, name in enumerate(denoiser.classes or (classes if denoiser.text else ()))}
     made = measure.samples(run, [known.get(row["label"], -1) for row in ours], seed=ours[0]["seed"], shapes=shapes)
     return measure.described(run, made, "features of samples")

@@ -46,9 +46,11 @@ class Telling:
         self.images = Pixels(told.pixels)
         self.images.tell(told.text, told.pixels)
         self._check(model)
+        # By the model's own numbers where it has labels too; its samples are asked for by them.
+        ids = self.images.numbered(model.classes) if model.classes else self.images.class_ids
         self._of_class: dict[int, list[int]] = {}
         for row in captioned(self.images, told.rows):
-            self._of_class.setdefault(int(self.images.class_ids[row]), []).append(row)
+            self._of_class.setdefault(int(ids[row]), []).append(row)
 
     def _check(self, model: Denoiser) -> None:
         captions = self.images and self.images.captions

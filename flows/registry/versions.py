@@ -193,7 +193,9 @@ class Versions:
                 ours["seconds"] = paired.seconds([candidate, champion])
             decision = decide(ours, theirs, params)
             if decision.promote:  # only then it pays to draw the champion's samples
-                theirs["kid_change"] = paired.kid_change(candidate, champion, pixels, confidence=params.confidence)
+                theirs["kid_change"] = paired.kid_change(
+                    candidate, champion, pixels, confidence=params.confidence, text=text
+                )
                 decision = decide(ours, theirs, params)
         except UserError as error:
             return Decision(False, f"Not promoted: {error}; `stillroom promote` moves the alias by hand.", {})

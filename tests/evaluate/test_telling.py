@@ -1,6 +1,7 @@
 """Evaluating a model that takes captions: samples are told what held-out images say, and are looked for by it."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.dataset.told import Captions
 from components.embed import features
-from components.evaluate import retrieval, stage, telling
+from components.evaluate import paired, retrieval, stage, telling
 from components.model import sampling
 from components.samples import pack
 from components.train.stage import train
@@ -39,6 +40,16 @@ def test_it_is_scored_as_any_other_and_by_its_captions_too(told, tmp_path, alone
     assert numbers["x0_error"] > 0 and f"kid_{features.NAME}" in scores
     stage.evaluate(PARAMS, **told, evaluation=tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_champion_is_told_what_the_candidates_samples_were(told, tmp_path, alone):
+    stage.evaluate(PARAMS, **told, evaluation=tmp_path / "candidate")
+    champion = shutil.copytree(told["model"], tmp_path / "champion")
+    shutil.copy(tmp_path / "candidate/scores.json", champion)  # and no table of samples: they are drawn now
+    said, unsaid = (paired.kid_change(tmp_path / "candidate", champion, told["pixels"], confidence=0.9, text=text)
+                    for text in (told["text"], None))  # fmt: skip
+    assert said["value"] == pytest.approx(0, abs=1e-9), "it is the same model, and drew the same"
+    assert abs(unsaid["value"]) > 1e-6
 
 
 def test_samples_of_a_label_are_told_captions_of_held_out_images_of_it_in_turn(told):
