@@ -30,7 +30,7 @@ PACK = ["--pixels", "data/pixels", "--splits", "data/splits"]
 ONE_CORE = {"train": ["taskset", "-c", "0"]}
 KEPT = ".stillroom/benchmarks/refresh"
 # The arguments of each benchmark; CIFAR is what --images names. `refresh` leaves behind what the next two read, and
-# `make demo` what `sampling` and `page` do.
+# `make demo` what `sampling`, `page` and `schedule` do.
 SCRIPTS = {
     "search": ["CIFAR"], "hashing": [], "copies": ["CIFAR", "200"], "looks": ["CIFAR"], "decode": [],
     "loader": ["CIFAR"],
@@ -38,7 +38,7 @@ SCRIPTS = {
     "status": ["CIFAR"], "fetch": ["CIFAR"], "urls": [],
     "train": ["--rounds", "3", "--quality", "60", "--seeds", "0", "1", "2", *PACK], "step": [],
     "ranks": ["--rounds", "3"], "sampling": ["models/candidate", *PACK[1::2]], "footprint": [],
-    "page": ["reports/data.html", "reports/model.html"],
+    "page": ["reports/data.html", "reports/model.html"], "schedule": ["."],
 }  # fmt: skip
 
 

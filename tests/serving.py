@@ -38,7 +38,7 @@ class Api:
     """A Prefect API at ``url`` (.../api), asked with ``secret``."""
 
     def __init__(self, url: str, secret: str) -> None:
-        self.url = url
+        self.url, self.secret = url, secret
         self.headers = {
             "Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}",
             "Content-Type": "application/json",
