@@ -160,6 +160,10 @@ PIPELINE = (
 )
 
 
+SECTIONS = (*(entry.name for entry in PIPELINE), "contract", "register", "distil")
+"""Of params.yaml, in its order: one for each stage, and those that no stage reads."""
+
+
 def stage(name: str) -> Stage:
     """The stage called ``name``; UserError with the nearest name when there is none."""
     found = {entry.name: entry for entry in PIPELINE}

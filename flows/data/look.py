@@ -10,9 +10,9 @@ from components.base import config
 from components.base.errors import UserError, nearest
 from components.collect import look
 from components.collect.params import CollectParams
+from components.pipeline import SECTIONS
 from components.samples import withdrawn
 from flows.data.edited import RECORD
-from flows.dvc import schema
 from flows.workspace.paths import State
 
 PAGE = "data/source.json"
@@ -38,8 +38,8 @@ def sources_changed(state: State, *, say: Callable[[str], None]) -> bool:
 def _params(state: State) -> CollectParams:
     sections = config.of(state.root)
     for name in sections:
-        if name not in schema.SECTIONS:
-            raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), schema.SECTIONS)}")
+        if name not in SECTIONS:
+            raise UserError(f"{config.FILE}: section '{name}' belongs to no stage{nearest(str(name), SECTIONS)}")
     return config.section(sections, "collect", CollectParams)
 
 

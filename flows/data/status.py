@@ -30,7 +30,7 @@ def status(state: State) -> dict[str, Any]:
         stale = fresh.stale()
         verdicts = fresh.digest("data/clean")
         sources = fresh.known(f"sources {verdicts}", lambda: _sources(state)) if verdicts else []
-        contract = _contract(state, fresh)
+        broken = contract(state, fresh)
     finally:
         fresh.save()
     numbers = {name: _metrics(state, name) for name in ("collect", "split")}
@@ -40,7 +40,7 @@ def status(state: State) -> dict[str, Any]:
         "sources": sources,
         "splits": {name: numbers["split"].get(name, 0) for name in ("train", "val", "test", "quarantine")},
         "stale": [name for name in stale if stage(name) in stages()],
-        "contract": contract,
+        "contract": broken,
         "by_hand": len(withdrawn.names(state.root / edited.RECORD)),
         "decisions": len(decisions.standing(state.root / edited.DECISIONS)),
     }
@@ -96,7 +96,7 @@ def _sources(state: State) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]
 
 
-def _contract(state: State, fresh: Freshness) -> list[str] | None:
+def contract(state: State, fresh: Freshness) -> list[str] | None:
     """The clauses of section `contract` that do not hold for data/profile, a line each; None without a profile."""
     from flows.history import store
 
@@ -106,9 +106,9 @@ def _contract(state: State, fresh: Freshness) -> list[str] | None:
     tip = store.tip(state.root)
 
     def judge() -> list[str]:
-        from flows.data import contract
+        from flows.data.contract import violations
 
-        return contract.violations(state.root)
+        return violations(state.root)
 
     return fresh.known(f"contract {profile} {fresh.digest('params.yaml')} {tip}", judge)
 

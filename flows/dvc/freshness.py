@@ -49,10 +49,17 @@ class Freshness:
         """
         return {name: list(unlike) for name, unlike in self._compared(given)}
 
+    def locked(self) -> dict[str, Any]:
+        """The stages of dvc.lock, as `flows.dvc.engine.lock` reads them."""
+        return dict(self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {})
+
+    def sections(self) -> dict[str, Any]:
+        """The sections of params.yaml."""
+        return self._parsed(config.FILE, self._text(config.FILE))
+
     def _compared(self, given: Container[str] = ()) -> Iterator[tuple[str, Iterator[str]]]:
-        locked = self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {}
-        wanted, params = (self._parsed(name, self._text(name)) for name in ("dvc.yaml", config.FILE))
-        stages = wanted.get("stages") or {}
+        locked, params = self.locked(), self.sections()
+        stages = self._parsed("dvc.yaml", self._text("dvc.yaml")).get("stages") or {}
         for stage in PIPELINE:
             yield stage.name, self._unlike(stages.get(stage.name) or {}, locked.get(stage.name), params, given)
 

@@ -54,6 +54,15 @@ def render() -> dict[str, str]:
     return {"dvc.yaml": dvcyaml.render(package=version()), "params.schema.json": schema.render(), **records}
 
 
+def current(root: Path) -> bool:
+    """Whether a project is as the installed package has it, so that `refresh` writes nothing; yes in a checkout."""
+    if not is_project(root):
+        return True
+    wanted = rendered(root)
+    kept = {f"{versions.FOLDER}/{each.name}" for each in (root / versions.FOLDER).glob("*.json")}
+    return all(_text(root / path) == text for path, text in wanted.items()) and kept <= wanted.keys()
+
+
 def refresh(root: Path, say: Callable[[str], None]) -> None:
     """Write what is not as the installed package has it, in a project; nothing happens in a checkout.
 

@@ -23,8 +23,6 @@ from components.train.params import TrainParams
 from flows.dvc import rendered
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = (*(stage.name for stage in PIPELINE), "contract", "register", "distil")
-"""Of params.yaml, in its order."""
 START = Path("data/start.json")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from components.pipeline import stage
 from flows.data import edited, look, merging
-from flows.dvc import engine, schema, snapshot
+from flows.dvc import engine, snapshot
 from flows.dvc.freshness import Freshness
 from flows.run import child, share, summary
 from flows.workspace import exits, lock, processes
@@ -23,28 +24,47 @@ def run(
         lock.held(state.lock, what="stillroom run", wait=wait, say=exits.note) as handle,
         processes.stoppable(),
         share.around(state.root, exits.note, pull=pull, push=push),
-        snapshot.begun(state.root, exits.note),  # the process that child.run starts works from it too
     ):
+        from flows.run import idle
+
+        nothing = None if force else idle.found(state, exits.note)
+        if nothing:
+            _nothing(state, nothing.result, nothing.broken)
+        else:
+            _run(state, force, handle)
+
+
+def _run(state: State, force: tuple[str, ...], handle: int) -> None:
+    """The same after the quick look, with DVC and MLflow."""
+    from flows.data import contract
+    from flows.dvc import schema
+    from flows.registry import publish, sign
+
+    with snapshot.begun(state.root, exits.note):  # the process that child.run starts works from it too
         edited.check(state.root)  # before the work too: a slip of the pen is told in a moment
         schema.check(state.root)
         merging.install(state.root)
         engine.bring_back(state.root)
         look.look_at_sources(state, say=exits.note)
         stale = engine.stale(state.root)
-        from flows.data import contract
-        from flows.registry import publish, sign
-
         # A key that fails is told before the work.
         sign.signer(state.root, publish.register_params(state.root), say=exits.note)
         result = None if stale or force else publish.published(state)[0]
         if result:
-            contract.remove_page(state.root)
-            print("Nothing to do: every stage is up to date and registered.\n")
-            for line in contract.violations(state.root):
-                exits.note(f"the next training would be refused: {line}")
-            print(summary.of(state, result, seen_from=Path.cwd()))
+            _nothing(state, result, contract.violations(state.root))
         else:
             child.run(state.root, force, lock=handle)
+
+
+def _nothing(state: State, result: dict[str, Any], broken: list[str]) -> None:
+    """Say that there is nothing to do; ``broken`` are the clauses of the contract that do not hold."""
+    from flows.data import contract
+
+    contract.remove_page(state.root)
+    print("Nothing to do: every stage is up to date and registered.\n")
+    for line in broken:
+        exits.note(f"the next training would be refused: {line}")
+    print(summary.of(state, result, seen_from=Path.cwd()))
 
 
 def status(state: State) -> None:
