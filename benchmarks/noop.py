@@ -1,0 +1,101 @@
+"""What the machinery costs when there is nothing to do, and for each stage that is executed, beside `dvc repro`.
+
+    PYTHONPATH=.:tests python benchmarks/noop.py [CHECKOUT]
+
+CHECKOUT: one in which `stillroom run` has ended well; else a small one is made and run, below .stillroom/benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import peers
+
+from components.pipeline import stage
+from flows.dvc import engine
+from flows.workspace.paths import State
+
+WORK = peers.ROOT / ".stillroom" / "benchmarks" / "noop"
+ROUNDS = 5
+STAGE = "split"
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkout", type=Path, nargs="?", default=WORK)
+    checkout = parser.parse_args().checkout.resolve()
+    if not (checkout / "dvc.lock").is_file():
+        from checkouts import make  # of the tests
+
+        make(checkout)
+        call(checkout, *ours("run"))
+    dvc = [sys.executable, "-m", "dvc"]
+    rows = {
+        "`dvc repro`": measure(checkout, *dvc, "repro", "--quiet"),
+        "`stillroom run`": measure(checkout, *ours("run")),
+        "`stillroom data status`": measure(checkout, *ours("data", "status")),
+        "`stillroom plan`": measure(checkout, *ours("plan")),
+        "`python -c pass`": measure(checkout, sys.executable, "-c", "pass"),
+    }
+    base = rows["`dvc repro`"]
+    print("| nothing to do | wall s | CPU s | times faster (wall) | (CPU) |\n|---|---|---|---|---|")
+    for name, (wall, cpu) in rows.items():
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {base[0] / wall:.1f} | {base[1] / cpu:.1f} |")
+    alone, theirs, mine = stages(checkout)
+    print(f"\n| stage `{STAGE}`, executed | wall s | above the command |\n|---|---|---|")
+    for name, wall in (("its command alone", alone), ("`dvc repro --force --single-item`", theirs),
+                       ("in a run (`engine.reproduce`)", mine)):  # fmt: skip
+        print(f"| {name} | {wall:.2f} | {wall - alone:.2f} |")
+    print(f"\nMedian of {ROUNDS}, interpreter start included, warm. {peers.machine()}")
+
+
+def ours(*words: str) -> list[str]:
+    """The command line of `stillroom words`, from this repository's code."""
+    return [sys.executable, "-P", "-m", "flows.cli.app", *words]
+
+
+def measure(folder: Path, *command: str) -> tuple[float, float]:
+    """Median (wall, CPU) seconds of ``command`` with its children, after one round to warm up."""
+    found = []
+    for _ in range(ROUNDS + 1):
+        before, began = os.times(), time.perf_counter()
+        call(folder, *command)
+        after = os.times()
+        cpu = after.children_user - before.children_user + after.children_system - before.children_system
+        found.append((time.perf_counter() - began, cpu))
+    return tuple(sorted(each[at] for each in found[1:])[ROUNDS // 2] for at in (0, 1))
+
+
+def stages(checkout: Path) -> tuple[float, float, float]:
+    """Median wall seconds of a stage's command alone, of `dvc repro` of it, and of what a run does with it."""
+    alone = measure(checkout, sys.executable, "-m", "components", STAGE)[0]
+    theirs = measure(checkout, sys.executable, "-m", "dvc", "repro", "--quiet", "--force", "--single-item", STAGE)[0]
+    state = State(checkout)
+    state.enter()
+    mine = []
+    for _ in range(ROUNDS + 1):
+        began = time.perf_counter()
+        engine.reproduce(checkout, stage(STAGE), watched=state.events, force=True)
+        mine.append(time.perf_counter() - began)
+    return alone, theirs, sorted(mine[1:])[ROUNDS // 2]
+
+
+def call(folder: Path, *command: str) -> None:
+    """Run ``command`` in ``folder``; its output only when it fails."""
+    own = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(peers.ROOT),
+                        "DVC_SITE_CACHE_DIR": str(folder / ".stillroom/dvc")}  # fmt: skip
+    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])
+    done = subprocess.run(command, cwd=folder, env=own, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False)  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+
+
+if __name__ == "__main__":
+    main()
