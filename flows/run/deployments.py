@@ -59,6 +59,28 @@ TABLE = (
     Deployment(
         "promote/gate", "flows.run.gate.promote", "Approve a version that waits, or make another one the champion.",
     ),
+    Deployment(
+        "rollback/manual", "flows.keep.deployed.rollback", "Make the champion before this one the champion again.",
+    ),
+    Deployment(
+        "backfill/manual", "flows.keep.deployed.backfill", "Register what a list of commits makes, and promote none.",
+    ),
+    Deployment(
+        "reap/15min", "flows.keep.deployed.reap", "Close the runs that nobody works on, in Prefect and in MLflow.",
+        cron="*/15 * * * *",
+    ),
+    Deployment(
+        "verify/nightly", "flows.keep.deployed.verify", "Check the bytes of all versions, and what aliases name whole.",
+        cron="30 5 * * *",
+    ),
+    Deployment(
+        "gc/weekly", "flows.keep.deployed.gc", "Say what nothing needs any more; removed only where `yes` says so.",
+        cron="0 6 * * 0",
+    ),
+    Deployment(
+        "train/gpu", "flows.worker.flow.train_stage", "One stage at one commit, on a worker; `retrain` calls it.",
+        pool="gpu", limit=None,
+    ),
 )  # fmt: skip
 POOLS = {
     "cpu": "Stages of the data, and whatever needs no GPU: beside the checkout that it works in.",
