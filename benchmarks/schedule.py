@@ -48,7 +48,7 @@ def main() -> None:
         began = time.monotonic()
         with served(folder) as (api, _):
             print(f"`stillroom serve` is ready after {time.monotonic() - began:.1f} s\n", flush=True)
-            triggered(api, "retrain/nightly")  # a checkout that moved publishes its run where it is now
+            api.ended(api.trigger("retrain/nightly"), 600)  # a checkout that moved publishes its run where it is now
             for name in ("retrain/nightly", "refresh/hourly"):
                 for _ in range(ROUNDS):
                     running, done = triggered(api, name)
