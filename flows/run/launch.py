@@ -9,6 +9,7 @@ from components.pipeline import stage
 from flows.data import edited, look, merging
 from flows.dvc import engine, snapshot
 from flows.dvc.freshness import Freshness
+from flows.registry import quick
 from flows.run import child, share, summary
 from flows.workspace import exits, lock, processes
 from flows.workspace.paths import State
@@ -69,15 +70,19 @@ def _nothing(state: State, result: dict[str, Any], broken: list[str]) -> None:
 
 def status(state: State) -> None:
     """Print what is stale and what was registered last; beside a run too, since nothing is changed or locked."""
-    from flows.registry import publish
-
-    fresh = Freshness(state.root, state.folder / "fresh.json")
+    fresh = Freshness(state.root, state.folder / "idle.json")
     try:
         stale = fresh.stale()
+        name = (fresh.sections().get("register") or {}).get("name")
+        result = quick.published(state, fresh, fresh.locked(), name) if isinstance(name, str) else None
     finally:
         fresh.save()
     print(f"stale: {', '.join(stale) if stale else 'nothing'}")
-    result, why = publish.published(state)
+    why = ""
+    if result is None:
+        from flows.registry import publish
+
+        result, why = publish.published(state)
     if result:
         print(f"registered: {summary.model(result)}")
         for line in summary.waiting(result):

@@ -12,10 +12,10 @@ from checkouts import ROOT, edit, environment, git, python_path, stillroom
 from registered import copied, versions
 
 from flows.history import ledger
-from flows.registry import publish
+from flows.registry import publish, quick
 from flows.registry.mlflow import MANIFEST_TAG
 from flows.registry.versions import Versions
-from flows.run import idle
+from flows.run import idle, launch
 
 pytestmark = pytest.mark.slow(2)
 
@@ -30,9 +30,9 @@ def found(state):
 
 
 def test_it_says_what_mlflow_says_and_a_run_imports_neither_it_nor_dvc(here):
-    quick = found(here)
-    assert quick is not None and quick.broken == []
-    assert quick.result == publish.published(here)[0]
+    told = found(here)
+    assert told is not None and told.broken == []
+    assert told.result == publish.published(here)[0]
     code = (
         "import json, sys; from flows.cli import app; sys.argv[1:] = ['run']\n"
         "try: app.main()\n"
@@ -46,6 +46,17 @@ def test_it_says_what_mlflow_says_and_a_run_imports_neither_it_nor_dvc(here):
     assert done.stderr.startswith("source noto-emoji: 90 files")
     loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
     assert not loaded & {"dvc", "mlflow", "prefect", "sqlalchemy", "numpy", "torch", "pyarrow"}
+
+
+def test_the_status_is_the_same_whoever_is_asked(here, capsys, monkeypatch):
+    launch.status(here)
+    quickly = capsys.readouterr().out
+    monkeypatch.setattr(quick, "published", lambda *_: None)
+    launch.status(here)
+    assert capsys.readouterr().out == quickly
+    assert quickly.startswith(
+        "stale: nothing\nregistered: models:/denoiser/2 is registered. The champion is version 1."
+    )
 
 
 def test_a_server_of_mlflow_is_asked(here, monkeypatch):
