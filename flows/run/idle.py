@@ -5,6 +5,7 @@ What is not plainly so is left to them: then `stillroom run` asks as ever, and t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -78,7 +79,8 @@ def _code() -> str:
     for top in ("components", "flows"):
         for folder, names, files in os.walk(imports.ROOT / top):
             names[:] = sorted(name for name in names if name != "__pycache__")
-            for name in sorted(files):
-                state = Path(folder, name).stat()
-                digest.update(f"{folder}/{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+            for name in sorted(each for each in files if each.endswith(".py")):
+                with contextlib.suppress(FileNotFoundError):  # an editor's, gone since
+                    state = Path(folder, name).lstat()
+                    digest.update(f"{folder}/{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

@@ -59,6 +59,13 @@ def test_the_status_is_the_same_whoever_is_asked(here, capsys, monkeypatch):
     )
 
 
+def test_an_editors_dangling_link_in_the_code_stops_nothing(tmp_path, monkeypatch):
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/.#edited.py").symlink_to("user@host.123:456")
+    monkeypatch.setattr(idle.imports, "ROOT", tmp_path)
+    assert idle._code() == idle._code()
+
+
 def test_a_server_of_mlflow_is_asked(here, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert found(here) is None
