@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from components.base import files
 from components.base.errors import UserError
+from components.model import prompts
 from components.networks import lora, registry
 from components.train.optim import flat
 
@@ -199,8 +200,8 @@ def remake(model: Path, half_life: float, out: Path) -> None:
     if not adapters and any(name not in tensors or found[name].shape != tensors[name].shape for name in found):
         raise other
     with files.replacing_folder(out) as folder:
-        guide = registry.GUIDE if (model / registry.GUIDE).is_dir() else None
-        for name in filter(None, (weights.parent.name, "scheduler", adapters, guide)):
+        others = [name for name in (registry.GUIDE, prompts.FOLDER) if (model / name).is_dir()]
+        for name in filter(None, (weights.parent.name, "scheduler", adapters, *others)):
             shutil.copytree(model / name, folder / name)
         for name in ("model_index.json", "README.md"):
             if (model / name).is_file():

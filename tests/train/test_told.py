@@ -15,7 +15,7 @@ from components.dataset.told import Captions
 from components.model import prompts, sampling
 from components.networks import registry
 from components.samples import pack, texts
-from components.train import checkpoint, loop, stage
+from components.train import averages, checkpoint, loop, stage
 from components.train.distributed.ranks import Group
 from components.train.feed import Feed
 
@@ -142,7 +142,10 @@ def test_both_engines_draw_the_same_picture(whole):
 
 
 def test_labels_and_captions_together(data, tmp_path):
-    run(tmp_path, tiny(**{**TOLD, "conditions": ["label", "text"], "images": 16, "sheet": 4}), data)
+    run(tmp_path, tiny(**{**TOLD, "conditions": ["label", "text"], "images": 16, "sheet": 4, "ema_snapshots": 2}), data)
+    averages.remake(tmp_path / "model", 0.05, tmp_path / "ema")
+    again = sampling.load(tmp_path / "ema")
+    assert prompts.vectors(tmp_path / "ema", again.text, ["a fish"]).shape == (1, WIDTH), "with its encoder"
     model = sampling.load(tmp_path / "model")
     assert model.classes == ("left", "right", "both") and registry.labels(model.network) == 4
     vector = prompts.vectors(tmp_path / "model", model.text, ["dark left side"])
