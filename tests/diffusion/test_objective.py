@@ -147,9 +147,9 @@ def test_a_note_from_before_it_was_measured_means_a_half():
 
 
 def test_a_condition_that_no_network_takes_is_refused():
-    with pytest.raises(ValueError, match="no network takes text"):
+    with pytest.raises(ValueError, match="no network takes control"):
         objective = objectives.objective("v", "cosine")
-        objective.denoise(perfect(objective), normal(0, 2, 3, 4, 4), torch.ones(2), {"text": torch.zeros(2, 4)})
+        objective.denoise(perfect(objective), normal(0, 2, 3, 4, 4), torch.ones(2), {"control": torch.zeros(2, 4)})
 
 
 def test_v_is_that_of_diffusers():

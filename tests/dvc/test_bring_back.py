@@ -64,7 +64,7 @@ def test_a_clone_fetches_what_was_made(origin, said, capsys):
     engine.bring_back(root)
     assert said == [f"fetched from remote 'shelf': {', '.join(MADE)}"]
     assert made(root) == made(origin)
-    assert engine.stale(root) == engine.stale(origin) == ["train", "evaluate", "report"]
+    assert engine.stale(root) == engine.stale(origin) == ["encode", "train", "evaluate", "report"]
     assert fetch.missing(root) == LATER
     engine.bring_back(root)
     assert len(said) == 1
@@ -128,5 +128,5 @@ def test_a_dvc_yaml_that_came_with_images_is_not_read_by_hand_either(tmp_path):
     env = {**environment(), "DVC_SITE_CACHE_DIR": str(root / ".stillroom/dvc")}
     done = subprocess.run(["dvc", "status"], cwd=root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert engine.stale(root) == ["train", "evaluate", "report"]
+    assert engine.stale(root) == ["encode", "train", "evaluate", "report"]
     engine.purge(root)
