@@ -7,6 +7,7 @@ import pytest
 
 from components.base import config
 from components.base.errors import UserError
+from components.pipeline import SECTIONS
 from flows.dvc import schema
 from flows.project import presets
 
@@ -26,7 +27,7 @@ def lines(text):
 
 @every_preset
 def test_a_preset_satisfies_the_models_of_all_stages(name):
-    assert tuple(loaded(name)) == schema.SECTIONS
+    assert tuple(loaded(name)) == SECTIONS
 
 
 def test_the_demo_is_the_checkouts_own_params_yaml():
