@@ -6,9 +6,10 @@ nothing: DVC decides what is up to date.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from flows.run.named import call
 from flows.run.outage import Watch, asked
 from flows.worker import call as worker
 from flows.worker import pool
+from flows.worker.prefects import Away, Pool
 from flows.worker.task import APART
 from flows.workspace import exits
 from flows.workspace.events import following
@@ -105,6 +107,21 @@ def check_contract(root: str) -> None:
     get_run_logger().info(contract.check(Path(root)))
 
 
+@contextlib.contextmanager
+def _alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Publish to a shared MLflow server from one machine at a time; the champion is read again before it moves anyway.
+
+    Without Prefect's server nobody waits: that one too may be stopped, and the ledger sorts out who came second.
+    """
+    with contextlib.ExitStack() as stack:
+        if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+            try:
+                stack.enter_context(Pool("").alone("stillroom publishes"))
+            except Away as error:
+                say(f"{error}: published without waiting for other machines")
+        yield
+
+
 @task(
     name="register", task_run_name="register", retries=2, retry_delay_seconds=10, retry_condition_fn=_reachable,
     cache_policy=NO_CACHE, persist_result=False,
@@ -112,7 +129,8 @@ def check_contract(root: str) -> None:
 def register(root: str, how: dict[str, str], seconds: dict[str, float], metrics: MetricStream) -> dict[str, Any]:
     """Record the pipeline run in git and MLflow, register its model and let the gate decide on promotion."""
     log = get_run_logger()
-    result = publish.publish(State(Path(root)), how, metrics, say=log.warning, seconds=seconds)
+    with _alone(log.warning):
+        result = publish.publish(State(Path(root)), how, metrics, say=log.warning, seconds=seconds)
     log.info("register: %s", result["reason"])
     return result
 

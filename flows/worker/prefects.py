@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
-from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectException
 from prefect.states import Cancelling, Crashed
 
 from components.base.errors import UserError, brief
@@ -26,6 +26,8 @@ from flows.worker.task import Task
 
 FLOW = "train"
 """Of the deployments: ``train/POOL``."""
+LEASE = 600.0
+"""Seconds for which the place of :meth:`Pool.alone` is kept for one that gives no more sign."""
 _OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
@@ -60,7 +62,8 @@ class Pool:
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
-        self.url = os.environ.get(API) or os.environ.get("PREFECT_API_URL", "")
+        names = (API, AUTH) if os.environ.get(API) else ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+        self.url, self.auth = (os.environ.get(name, "") for name in names)
 
     def ask(self, task: Task) -> Asked:
         """Have a worker run ``task``: the flow run that does it already, else a new one."""
@@ -99,29 +102,39 @@ class Pool:
 
     @contextlib.contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Be the only one of all machines that does ``what``; waits for who does it now."""
-        from prefect.concurrency.sync import concurrency
+        """Be the only one that does ``what`` of all machines that ask this server; waits for who does it now.
 
-        with self._settings():
-            with self._client() as client:
-                client.upsert_global_concurrency_limit_by_name(what, 1)
-            with concurrency(what, occupy=1, strict=True):
-                yield
-
-    @contextlib.contextmanager
-    def _settings(self) -> Iterator[None]:
-        own = {PREFECT_API_URL: self.url}
-        if os.environ.get(AUTH):
-            own[PREFECT_API_AUTH_STRING] = os.environ[AUTH]
-        with temporary_settings(own):
+        Away where the server does not answer at the beginning; later it may go.  Whoever dies meanwhile holds the place
+        for LEASE seconds.  Not by Prefect's `concurrency`, which asks the server that the flow run is on.
+        """
+        with self._client() as client, contextlib.suppress(ObjectAlreadyExists):  # another machine makes it just now
+            client.upsert_global_concurrency_limit_by_name(what, 1)
+        while (lease := self._lease(what)) is None:
+            time.sleep(1.0)
+        try:
             yield
+        finally:
+            with contextlib.suppress(Away), self._client() as client:
+                client.release_concurrency_slots_with_lease(lease)
+
+    def _lease(self, what: str) -> UUID | None:
+        """The place, None while another one has it."""
+        with self._client() as client:
+            try:
+                answer = client.increment_concurrency_slots_with_lease([what], 1, "concurrency", LEASE)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.LOCKED:
+                    raise
+                return None
+            return UUID(answer.json()["lease_id"])
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[SyncPrefectClient]:
+        """A client of this server: `get_client` in a flow run gives that of the run's own."""
         if not self.url:
             raise UserError("no Prefect server: set PREFECT_API_URL to the one that the workers ask")
         try:
-            with self._settings(), get_client(sync_client=True) as client:
+            with SyncPrefectClient(self.url, auth_string=self.auth or None) as client:
                 yield client
         except (httpx.HTTPError, PrefectException) as error:
             raise Away(f"Prefect at {self.url}: {brief(error)}") from error
