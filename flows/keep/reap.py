@@ -16,7 +16,9 @@ _START = timedelta(hours=1)
 """What a runner takes to start a flow run that it has taken is seconds; after this long it is dead."""
 _NEVER = f"its runner took it more than {_START} ago and has not started it"
 
-FLOWS = ("nightly", "retrain", "refresh", "gate", "train_stage", "reap", "verify", "gc", "rollback", "backfill")
+FLOWS = (
+    "nightly", "retrain", "refresh", "promote", "train", "train_stage", "reap", "verify", "gc", "rollback", "backfill"
+)  # fmt: skip
 """The flows of Stillroom's deployments: a server may have others'."""
 
 

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import diffusers
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +13,7 @@ from components.diffusion.names import SCHEDULES
 from components.diffusion.objective import along, noted
 from components.diffusion.schedule import SIGMAS, SigmaDistribution
 from components.model import schedulers
+from components.networks.hf import diffusers
 
 ALL = [(kind, name) for kind, names in SCHEDULES.items() for name in names]
 NAMES = ("linear", "cosine", "exponential", "log_normal", "logit_normal")
