@@ -14,7 +14,8 @@ from checkouts import command, git, new_user, python_path
 from data_checkout import copied
 from ruamel.yaml import YAML
 
-from flows.dvc import apart, snapshot
+from components.pipeline import stage
+from flows.dvc import apart, engine, snapshot
 from flows.dvc.shelf import Shelf
 from flows.worker import order, work
 from flows.worker.task import Result, Task
@@ -58,16 +59,17 @@ class Workshop:
         return made
 
 
-def make(place: Path) -> Workshop:
-    """The two clones below ``place``."""
+def make(place: Path, url: str = "") -> Workshop:
+    """The two clones below ``place``, and a DVC remote at ``url``, in a folder unless told."""
     controller, worker, bare = (place / name for name in ("controller", "worker", "bare.git"))
     copied(controller)
     git(place, "clone", "--quiet", "--bare", str(controller), str(bare))
     git(controller, "remote", "add", "origin", str(bare))
     git(place, "clone", "--quiet", str(bare), str(worker))
     for root in (controller, worker):
-        (root / ".dvc/config.local").write_text(REMOTE.format(url=place / "remote"))
+        (root / ".dvc/config.local").write_text(REMOTE.format(url=url or place / "remote"))
         State(root).folder.mkdir(exist_ok=True)
+    engine.reproduce(controller, stage("encode"), watched=State(controller).events)  # the last before training
     return Workshop(controller, worker, place / "remote")
 
 

@@ -65,6 +65,7 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(root, capfd):
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("whole", [False, True], ids=["the stage", "the process that forks"])
 def test_killed_by_the_kernel_is_said_and_the_next_goes_on(root, whole):
     slow(root)
@@ -87,6 +88,7 @@ def test_killed_by_the_kernel_is_said_and_the_next_goes_on(root, whole):
     assert made(root, "profile") == "executed"
 
 
+@pytest.mark.slow(3)
 def test_no_stage_outlives_a_run_that_is_killed(root):
     slow(root)
     code = (

@@ -45,7 +45,10 @@ def written(root, repo, names, *, parts):
     return made
 
 
-@pytest.mark.parametrize("name", [each.name for each in status.stages()])
+STAGES = [each.name for each in status.stages()]
+
+
+@pytest.mark.parametrize("name", [STAGES[1], *(pytest.param(name, marks=pytest.mark.slow(1)) for name in STAGES[2:])])
 def test_one_stage_is_changed_and_the_others_stay(mine, name):
     root, repo = mine
     theirs = written(root, repo, [name], parts=False)
@@ -62,6 +65,7 @@ def test_a_stage_that_is_new_comes_last(mine):
     assert written(root, repo, names, parts=True) == written(root, repo, names, parts=False)
 
 
+@pytest.mark.slow(1)
 def test_the_first_stage_makes_the_file(mine):
     root, repo = mine
     (root / "dvc.lock").unlink()
@@ -69,6 +73,7 @@ def test_the_first_stage_makes_the_file(mine):
     assert written(root, repo, ["collect", "clean"], parts=True) == theirs
 
 
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("change", ["comment", "datasets", "another order", "no end of line"])
 def test_a_file_in_another_form_is_left_to_dvc(mine, change):
     root, repo = mine

@@ -90,6 +90,7 @@ def test_only_what_nothing_names_goes_and_a_second_call_has_nothing_to_do(mine):
     assert engine.stale(mine.root) == ["encode", "train", "evaluate", "report"]
 
 
+@pytest.mark.slow(4)
 def test_a_result_that_is_gone_leaves_dvcs_run_cache_too(mine):
     runs = engine.cache(mine.root).parent.parent / "runs"
     entry = runs / "ab" / ("ab" * 32) / ("cd" * 32)
@@ -134,6 +135,7 @@ def test_it_waits_for_a_run_and_says_for_which(mine):
     assert said[-1] == "nothing to remove"
 
 
+@pytest.mark.slow(2)
 def test_a_cache_that_others_may_use_is_left_alone(mine, tmp_path):
     git(mine.root, "branch", "-D", "older")
     (mine.root / ".dvc/cache").rename(tmp_path / "shared")
@@ -142,6 +144,7 @@ def test_a_cache_that_others_may_use_is_left_alone(mine, tmp_path):
     assert lines[0].startswith("not looked at: DVC's cache at ") and lines[-1] == "nothing to remove"
 
 
+@pytest.mark.slow(3)
 def test_a_remote_is_collected_only_where_it_is_named_and_what_is_young_stays(mine, tmp_path):
     (mine.root / ".dvc/config.local").write_text(
         f"[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = {tmp_path / 'remote'}\n"
@@ -177,6 +180,7 @@ def test_a_folders_files_are_known_from_the_remote_where_the_cache_has_no_list(m
     assert objects.whole(mine.root, [digest], "shelf") == whole
 
 
+@pytest.mark.slow(2)
 def test_the_last_runs_stay(mine):
     lines = needed.find(mine.root, History(mine.root), keep=3, named=()).lines
     assert lines[0].startswith("the last 3 of ")
@@ -194,6 +198,7 @@ def made(path: Path, days: float, size: int = 10) -> Path:
     return path
 
 
+@pytest.mark.slow(2)
 def test_old_checkpoints_go_and_the_newest_training_stays_whatever_its_age(mine):
     old, older = made(mine.folder / "train" / ("a" * 16), 8, 500), made(mine.folder / "train" / ("b" * 16), 9)
     newest, other = made(mine.folder / "train" / ("c" * 16), 7.5), made(mine.folder / "train" / "ranks", 99)
@@ -230,6 +235,7 @@ def test_a_store_that_is_used_says_so(tmp_path):
     assert time.time() - remains._touched(tmp_path / "look/rule") < 60
 
 
+@pytest.mark.slow(2)
 def test_parameters_that_change_keep_nothing_of_the_registry_back(mine):
     edit(mine.root, "register", name="another")
     assert collected(mine)[-1] == "nothing to remove"

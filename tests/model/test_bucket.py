@@ -2,6 +2,7 @@
 
 import json
 
+import buckets
 import fsspec
 import pytest
 from mirrors import FILES, OLDER, mirror
@@ -21,18 +22,8 @@ def address():
 @pytest.fixture
 def s3():
     """An empty bucket, as moto serves it."""
-    from moto.server import ThreadedMotoServer  # the server and the client take seconds to import
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "visitor"),
-                            ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            patch.setenv(f"AWS_{name}", value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("shelf")
-        yield "s3://shelf/models"
-    server.stop()
+    with buckets.bucket("shelf") as address:
+        yield f"{address}/models"
 
 
 def contents(address):

@@ -120,7 +120,7 @@ def test_a_training_with_captions_goes_on_bit_for_bit(whole, data, tmp_path, mon
     assert contents(tmp_path / "model") == contents(whole)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("engine", [pytest.param("torch", marks=pytest.mark.slow(4)), "onnx"])
 def test_a_prompt_decides_what_is_drawn_and_zeros_are_no_prompt(whole, engine):
     model = sampling.load(whole, engine=engine)
     one, other = prompts.vectors(whole, model.text, ["dark left side", "a blue fish"])
@@ -141,6 +141,7 @@ def test_both_engines_draw_the_same_picture(whole):
     assert (drawn[0] - drawn[1]).abs().max() <= 1
 
 
+@pytest.mark.slow(3)
 def test_labels_and_captions_together(data, tmp_path):
     run(tmp_path, tiny(**{**TOLD, "conditions": ["label", "text"], "images": 16, "sheet": 4, "ema_snapshots": 2}), data)
     averages.remake(tmp_path / "model", 0.05, tmp_path / "ema")
