@@ -32,6 +32,8 @@ class Stage:
     """Takes ``scratch``: a folder that is kept after a killed run and is not an output."""
     facts: bool = False
     """Takes ``facts``: the folder of components/samples/facts.py, which all stages share; not an output."""
+    optional: tuple[str, ...] = ()
+    """What of ``reads`` may be missing where the stage is run by itself, as on a machine that has the pack alone."""
     versioned: bool = False
     """The version of its algorithm is raised whenever what it makes changes, so that in a project nothing else of the
     code counts (components/base/versions.py): most upgrades then train nothing anew."""
@@ -68,7 +70,7 @@ class Stage:
         """Do the work below ``root`` and write the metrics; raise UserError when an input is missing."""
         paths = {key: root / path for key, path in {**self.reads, **self.writes}.items()}
         for key in self.reads:
-            if not paths[key].exists():
+            if not paths[key].exists() and key not in self.optional:
                 raise UserError(
                     f"stage '{self.name}' needs {key} at {paths[key]}, which is not there: {_advice(self.reads[key])}"
                 )
@@ -139,6 +141,7 @@ PIPELINE = (
             "text": "data/text",
         },
         writes={"model": "models/candidate"},
+        optional=("text",),
         scratch=True,
         versioned=True,
     ),
@@ -151,6 +154,7 @@ PIPELINE = (
             "text": "data/text",
         },
         writes={"evaluation": "models/evaluation"},
+        optional=("text",),
     ),
     Stage(
         name="report",

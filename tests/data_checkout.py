@@ -17,9 +17,12 @@ from PIL import Image
 from shared import once
 
 from components.base import config, files
+from components.pipeline import PIPELINE
+from components.pipeline import stage as pipeline_stage
 from components.samples import manifest, pack, shards
 from components.samples.spec import image
-from flows.data import look, status
+from flows.data import look
+from flows.dvc.freshness import Freshness
 from flows.workspace.paths import State
 
 HOSTILE = "<script>alert(1)</script>"
@@ -73,7 +76,8 @@ def refresh(root: Path) -> None:
     state.enter()
     look.look_at_sources(state, say=lambda line: None)
     sections = config.read(root / config.FILE)
-    stale = [stage for stage in status.stages() if stage.name in status.status(state)["stale"]]
+    names = Freshness(root, state.folder / "fresh.json").stale()
+    stale = [stage for stage in PIPELINE[: PIPELINE.index(pipeline_stage("train"))] if stage.name in names]
     for stage in stale:
         if stage.name == "resize":
             _pack(root, sections["resize"]["side"])

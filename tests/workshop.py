@@ -14,8 +14,7 @@ from checkouts import command, git, new_user, python_path
 from data_checkout import copied
 from ruamel.yaml import YAML
 
-from components.pipeline import stage
-from flows.dvc import apart, engine, snapshot
+from flows.dvc import apart, snapshot
 from flows.dvc.shelf import Shelf
 from flows.worker import order, work
 from flows.worker.task import Result, Task
@@ -69,7 +68,6 @@ def make(place: Path, url: str = "") -> Workshop:
     for root in (controller, worker):
         (root / ".dvc/config.local").write_text(REMOTE.format(url=url or place / "remote"))
         State(root).folder.mkdir(exist_ok=True)
-    engine.reproduce(controller, stage("encode"), watched=State(controller).events)  # the last before training
     return Workshop(controller, worker, place / "remote")
 
 

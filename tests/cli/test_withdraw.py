@@ -266,7 +266,7 @@ def test_purge_takes_the_bytes_out_of_the_cache(tmp_path):
     assert holders(root, png(6), (".dvc/cache",))
     erase(root, digest(png(6)), purge=True)
     assert holders(root, png(6), (".dvc/cache", *PLACES)) == []
-    assert engine.stale(root)[0] == "train"
+    assert engine.stale(root)[0] == "encode"
 
 
 @pytest.mark.slow

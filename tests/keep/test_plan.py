@@ -32,10 +32,9 @@ def reasons(state, **options):
 
 def test_a_stage_that_never_ran_says_so_and_those_behind_it_name_it(mine):
     found = reasons(mine)
-    assert found["encode"] == ["it has not run yet"]
-    assert found["train"] == ["it has not run yet", "after encode"]
-    assert found["evaluate"] == ["it has not run yet", "after encode, train"]
-    assert list(found) == ["encode", "train", "evaluate", "report"]
+    assert found["train"] == ["it has not run yet"]
+    assert found["evaluate"] == ["it has not run yet", "after train"]
+    assert list(found) == ["train", "evaluate", "report"]
 
 
 def test_a_parameter_is_named_with_both_values(mine):
@@ -110,12 +109,12 @@ def test_the_last_time_is_told(mine, monkeypatch):
     monkeypatch.setattr(plan, "_seconds", lambda history: {"train": 61.0})
     text = "\n".join(plan.lines(plan.plan(mine)))
     assert "    train    1:01  it has not run yet" in text
-    assert "they took 1:01 the last time without encode, evaluate, report" in text
+    assert "they took 1:01 the last time without evaluate, report" in text
 
 
 def test_json_has_the_same(mine, capsys):
     before = git(mine.root, "status", "--porcelain")
     keep.plan(directory=mine.root, as_json=True)
     found = json.loads(capsys.readouterr().out)
-    assert [step["stage"] for step in found["steps"]] == ["encode", "train", "evaluate", "report"]
+    assert [step["stage"] for step in found["steps"]] == ["train", "evaluate", "report"]
     assert git(mine.root, "status", "--porcelain") == before

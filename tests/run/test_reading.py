@@ -56,8 +56,8 @@ def test_reading_changes_no_file_and_takes_no_lock(tmp_path, capsys, killed):
         plan.show(state)
         assert status.status(state)["stale"] == []
     printed = capsys.readouterr()
-    assert "stale: encode, train, evaluate, report\n" in printed.out
-    assert "would run: encode, train, evaluate, report\n" in printed.out
+    assert "stale: train, evaluate, report\n" in printed.out
+    assert "would run: train, evaluate, report\n" in printed.out
     assert {**files(root), ".dvc/tmp/lock": None} == {**before, ".dvc/tmp/lock": None}
 
 
