@@ -87,8 +87,13 @@ def run(
     from flows.worker import pool
 
     os.environ |= {parallel.ENGINE: engine, parallel.ADDRESS: address}  # for the stages that DVC starts
+    state = enter(directory)
+    if train_on:
+        from flows.worker import order
+
+        order.check(state.root)
     pool.choose(train_on)
-    launch.run(enter(directory), force=tuple(force or ()), wait=wait, pull=pull, push=push)
+    launch.run(state, force=tuple(force or ()), wait=wait, pull=pull, push=push)
 
 
 @app.command()
@@ -222,6 +227,10 @@ def serve(
     # What is wrong is told now, and not at night.
     state = enter(directory)
     access.bound(host)
+    if train_on:
+        from flows.worker import order
+
+        order.check(state.root)
     pool.choose(train_on)
     when = deploy.Times.checked(cron, refresh, timezone)
     notify.addresses()

@@ -58,6 +58,8 @@ def running(state: State, ports: Ports) -> Iterator[dict[str, subprocess.Popen[b
     yields is ended with them, the last first.
     """
     access.bound(ports.host)
+    if ports.prefect == ports.mlflow:
+        raise UserError(f"--prefect-port, --mlflow-port: both {ports.prefect}: give each a port of its own")
     for name, port in (("Prefect", ports.prefect), ("MLflow", ports.mlflow)):
         _free(name, port)
     opens = {"mlflow": _make_database(state), "prefect": ""}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.base import config
 from components.base.errors import UserError
-from flows.dvc import apart, package, repair, snapshot
+from flows.dvc import apart, engine, package, repair, snapshot
 from flows.history import git, ledger
 from flows.worker.task import Task, digest
 
@@ -44,6 +44,14 @@ def remote(root: Path) -> str:
         why = f"has {len(found)} of them and follows none" if found else "has none"
         raise UserError(f"{root}: workers need a git remote and it {why}: `git push --set-upstream origin BRANCH`")
     return found[0]
+
+
+def check(root: Path) -> None:
+    """UserError, before any work, where the checkout has no way to hand a stage to a worker."""
+    remote(root)
+    if not engine.remote(root):
+        raise UserError(f"{root}: workers get the data by DVC's default remote, and it has none: "
+                        "`dvc remote add --default NAME URL` (docs/workers.md)")  # fmt: skip
 
 
 def _commit(root: Path) -> str:

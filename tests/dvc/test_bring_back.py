@@ -81,8 +81,8 @@ def test_without_a_remote_one_line_says_what_is_made_again(origin, said):
 @pytest.mark.slow
 def test_what_the_remote_has_lost_is_made_again(origin, said):
     root = clone(origin)
-    for stage, path in (("describe", "reports/data.html"), ("profile", "data/profile")):  # a file, and a folder's list
-        digest = engine.output(engine.lock(root), stage, path)
+    for name, path in (("describe", "reports/data.html"), ("profile", "data/profile")):  # a file, and a folder's list
+        digest = engine.output(engine.lock(root), name, path)
         (origin.with_name("remote") / "files/md5" / digest[:2] / digest[2:]).unlink()
     engine.bring_back(root)
     lost = "data/profile, reports/data.html"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from components.base.errors import UserError
-from flows.run import access
+from flows.run import access, servers
 from flows.workspace.paths import State
 
 
@@ -60,3 +60,9 @@ def test_another_address_only_with_a_password_that_was_chosen_for_it(state, host
         access.bound(host)
     monkeypatch.setenv(access.SERVER, "team:pass")
     access.bound(host)
+
+
+def test_two_servers_at_one_port_are_refused_before_either_starts(tmp_path):
+    with pytest.raises(UserError, match="both 4321: give each a port of its own"), \
+            servers.running(State(tmp_path), servers.Ports(4321, 4321)):  # fmt: skip
+        pass

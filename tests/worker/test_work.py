@@ -8,6 +8,7 @@ import buckets
 import pytest
 import workshop
 from checkouts import edit, git, tree
+from data_checkout import copied
 
 from components.base.errors import UserError
 from components.pipeline import stage
@@ -208,3 +209,12 @@ def test_outputs_that_are_not_what_the_result_says_are_not_taken_over(shop):
     edit(shop.controller, "train", seed=0)
     taken_over(shop, wanted, made)
     assert not apart.is_stale(shop.controller, "train")
+
+
+def test_what_a_worker_cannot_be_handed_is_one_line_before_the_work(tmp_path):
+    root = copied(tmp_path / "checkout")
+    with pytest.raises(UserError, match="workers need a git remote and it has none"):
+        order.check(root)
+    git(root, "remote", "add", "origin", str(tmp_path / "bare.git"))
+    with pytest.raises(UserError, match=r"DVC's default remote, and it has none: `dvc remote add"):
+        order.check(root)
