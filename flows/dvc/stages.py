@@ -8,7 +8,6 @@ from typing import Any
 
 from components.base import versions
 from components.base.errors import UserError
-from flows.dvc import lockfile
 from flows.dvc.snapshot import Snapshot
 
 
@@ -34,13 +33,11 @@ def loader(repo: Any, root: Path, snapshot: Snapshot) -> Callable[[str], Any]:
     except DvcException as error:  # it would name the copy
         raise UserError(f"{root / 'dvc.yaml'}: not what DVC reads: {_mend(root)} renders it anew") from error
     locked = file.lockfile_contents.get("stages", {})
-    lockfile.by_parts(file)
 
     def load(name: str) -> Any:
         if name not in table.get("stages", {}):
             raise UserError(f"{root / 'dvc.yaml'}: has no stage '{name}': {_mend(root)} renders it anew")
         stage = StageLoader.load_stage(file, name, table["stages"][name], locked.get(name, {}))
-        stage._dvcfile = file  # else it would read both files again
         _of_snapshot(stage, snapshot)
         return stage
 
