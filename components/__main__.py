@@ -16,8 +16,8 @@ from components import pipeline
 from components.base import config, events, imports, versions
 from components.base.errors import UserError, environment_error
 from components.base.processes import die_with_parent, uncollected
-from components.base.starter import end_with_starter
-from components.base.stopping import SIGNALS, Stopped, ignore_signals, stop
+from components.base.starter import end_with_run
+from components.base.stopping import SIGNALS, Stopped, held_back, ignore_signals, stop
 from components.base.unchanged import Unchanged
 
 
@@ -31,9 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pipeline.STATE, "torchinductor").absolute()))
     for number in SIGNALS:
         signal.signal(number, stop)
-    end_with_starter()
     try:
         try:
+            end_with_run()
             _run(options)
         finally:  # the outcome stands: a signal that arrives from here on does not change it
             ignore_signals()
@@ -113,7 +113,8 @@ def _leave_pandas_out() -> None:
 
     sys.meta_path.insert(0, _NoPandas())
     try:
-        pyarrow.array([])
+        with held_back():  # its C++ imports more than pandas, and clears whatever that raises: a SIGTERM would be lost
+            pyarrow.array([])
     finally:
         del sys.meta_path[0]
 

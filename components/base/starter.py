@@ -16,7 +16,7 @@ VARIABLE = "STILLROOM_STARTER"
 """Environment of a stage: the number of the process that has DVC run it."""
 
 
-def end_with_starter() -> None:
+def end_with_run() -> None:
     """Send SIGTERM to this process once the one that VARIABLE names is gone; nothing where it names none."""
     number = os.environ.get(VARIABLE, "")
     if number.isdecimal():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +23,23 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Raise Stopped: the handler of a signal."""
     ignore_signals()  # a second one would end the ending
     raise Stopped(number)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait until the end: for calls into libraries that swallow what a handler raises.
+
+    Not by the thread's mask: where a library has threads, the kernel gives the signal to one of those.
+    """
+    caught: list[int] = []
+    before = {number: signal.signal(number, lambda given, frame: caught.append(given)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in caught[:1]:
+        signal.raise_signal(number)
 
 
 def ignore_signals() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -95,19 +94,10 @@ def _ended(child: int, channel: socket.socket) -> int:
             either.register(ending, selectors.EVENT_READ)
             either.register(channel, selectors.EVENT_READ)
             if all(key.fd != ending for key, _ in either.select()):
-                _stop(child, ending)
+                os.kill(child, signal.SIGTERM)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
         os.close(ending)
-
-
-def _stop(child: int, ending: int) -> None:
-    """Have ``child`` end: a signal that comes while it imports can be lost, and nobody waits for it any more."""
-    for number in (*[signal.SIGTERM] * 8, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-        if select.select([ending], [], [], 2.0)[0]:
-            return
 
 
 if __name__ == "__main__":

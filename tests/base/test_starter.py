@@ -12,8 +12,7 @@ import pytest
 from components.base import starter
 
 STAGE = (
-    "import time; from components.base.starter import end_with_starter; end_with_starter(); "
-    "print(flush=True); time.sleep(60)"
+    "import time; from components.base.starter import end_with_run; end_with_run(); print(flush=True); time.sleep(60)"
 )
 
 
