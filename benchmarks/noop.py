@@ -8,21 +8,22 @@ CHECKOUT: one in which `stillroom run` has ended well; else a small one is made 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
+import functools
 import sys
 import time
 from pathlib import Path
 
+import commands
 import peers
+from commands import ROUNDS
 
 from components.pipeline import stage
 from flows.dvc import engine
 from flows.workspace.paths import State
 
 WORK = peers.ROOT / ".stillroom" / "benchmarks" / "noop"
-ROUNDS = 5
 STAGE = "split"
+measure = functools.partial(commands.measure, code=peers.ROOT)
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         from checkouts import make  # of the tests
 
         make(checkout)
-        call(checkout, *ours("run"))
+        commands.call(checkout, *ours("run"), code=peers.ROOT)
     dvc = [sys.executable, "-m", "dvc"]
     rows = {
         "`dvc repro`": measure(checkout, *dvc, "repro", "--quiet"),
@@ -60,18 +61,6 @@ def ours(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "flows.cli.app", *words]
 
 
-def measure(folder: Path, *command: str) -> tuple[float, float]:
-    """Median (wall, CPU) seconds of ``command`` with its children, after one round to warm up."""
-    found = []
-    for _ in range(ROUNDS + 1):
-        before, began = os.times(), time.perf_counter()
-        call(folder, *command)
-        after = os.times()
-        cpu = after.children_user - before.children_user + after.children_system - before.children_system
-        found.append((time.perf_counter() - began, cpu))
-    return tuple(sorted(each[at] for each in found[1:])[ROUNDS // 2] for at in (0, 1))
-
-
 def stages(checkout: Path) -> tuple[float, float, float]:
     """Median wall seconds of a stage's command alone, of `dvc repro` of it, and of what a run does with it."""
     alone = measure(checkout, sys.executable, "-m", "components", STAGE)[0]
@@ -84,17 +73,6 @@ def stages(checkout: Path) -> tuple[float, float, float]:
         engine.reproduce(checkout, stage(STAGE), watched=state.events, force=True)
         mine.append(time.perf_counter() - began)
     return alone, theirs, sorted(mine[1:])[ROUNDS // 2]
-
-
-def call(folder: Path, *command: str) -> None:
-    """Run ``command`` in ``folder``; its output only when it fails."""
-    own = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(peers.ROOT),
-                        "DVC_SITE_CACHE_DIR": str(folder / ".stillroom/dvc")}  # fmt: skip
-    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])
-    done = subprocess.run(command, cwd=folder, env=own, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          check=False)  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -9,20 +9,17 @@ images as single files, below .stillroom/benchmarks; then asks each whether anyt
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import peers
+from commands import ROUNDS, call, measure
 from ruamel.yaml import YAML
 
 WORK = peers.ROOT / ".stillroom" / "benchmarks" / "status"
-ROUNDS = 5
-FEW = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 def main() -> None:
@@ -39,9 +36,9 @@ def main() -> None:
     images = int((WORK / "built").read_text())
     dvc, stillroom = [sys.executable, "-m", "dvc"], [sys.executable, "-m", "flows.cli.app"]
     rows = {
-        "`dvc status`, single files": measure(single, *dvc, "status"),
-        "`dvc status`, our shards": measure(ours, *dvc, "status"),
-        "`stillroom data status`": measure(ours, *stillroom, "data", "status"),
+        "`dvc status`, single files": measure(single, *dvc, "status", code=single),
+        "`dvc status`, our shards": measure(ours, *dvc, "status", code=ours),
+        "`stillroom data status`": measure(ours, *stillroom, "data", "status", code=ours),
     }
     base = rows["`dvc status`, single files"]
     print(f"| nothing to do, {images:,} images | wall s | CPU s | times faster (wall) | (CPU) |\n|---|---|---|---|---|")
@@ -60,9 +57,9 @@ def build_single(folder: Path, tar: Path) -> int:
             if member.isfile() and member.name.endswith((".jpg", ".png")):
                 (images / f"{count:06d}{Path(member.name).suffix}").write_bytes(archive.extractfile(member).read())
                 count += 1
-    call(folder, "git", "init", "-q")
+    call(folder, "git", "init", "-q", code=folder)
     for arguments in (["init", "-q"], ["config", "core.autostage", "false"], ["add", "-q", "images"]):
-        call(folder, sys.executable, "-m", "dvc", *arguments)
+        call(folder, sys.executable, "-m", "dvc", *arguments, code=folder)
     return count
 
 
@@ -81,28 +78,8 @@ def build_ours(folder: Path, tar: Path) -> None:
     source.update(name="images", location=str(tar), text_column=None, label_column=None, group_column=None)
     params["profile"]["embedding"] = "colours"  # no matter for this question, and it takes no network
     yaml.dump(params, folder / "params.yaml")
-    call(folder, "git", "init", "-q")
-    call(folder, sys.executable, "-m", "flows.cli.app", "data", "report")
-
-
-def measure(folder: Path, *command: str) -> tuple[float, float]:
-    """Median (wall, CPU) seconds of ``command`` with its children, after one round to warm up."""
-    found = []
-    for _ in range(ROUNDS + 1):
-        before, began = os.times(), time.perf_counter()
-        call(folder, *command)
-        after = os.times()
-        cpu = after.children_user - before.children_user + after.children_system - before.children_system
-        found.append((time.perf_counter() - began, cpu))
-    return tuple(sorted(each[at] for each in found[1:])[ROUNDS // 2] for at in (0, 1))
-
-
-def call(folder: Path, *command: str) -> None:
-    """Run ``command`` in ``folder``; its output only when it fails."""
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **FEW, "PYTHONPATH": str(folder)}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    call(folder, "git", "init", "-q", code=folder)
+    call(folder, sys.executable, "-m", "flows.cli.app", "data", "report", code=folder)
 
 
 if __name__ == "__main__":
