@@ -15,9 +15,8 @@ from typing import Any
 from components.base import files
 from components.base.errors import UserError, brief
 from components.pipeline import writer
-from flows.dvc import engine, fetch, repair
+from flows.dvc import engine, fetch, lockfile
 from flows.dvc.shelf import RemoteGone, Shelf
-from flows.workspace import exits
 
 _START = "data/start.json"
 
@@ -69,7 +68,7 @@ def adopt(root: Path, stage: str, outs: Mapping[str, str], texts: Mapping[str, s
     ``outs`` are hashes by path, ``texts`` the files that git keeps and not DVC.  UserError, and dvc.lock stays as it
     was, when an output is missing or is not what its hash says.
     """
-    with repair.backed_up(root, say=exits.note), engine.loaded(root) as (repo, load):
+    with lockfile.written_whole(), engine.loaded(root) as (repo, load):
         _adopt(repo, root, load(stage), outs, texts)
 
 

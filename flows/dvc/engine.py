@@ -22,7 +22,7 @@ from typing import Any
 from components.base import config, events, starter
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows.dvc import fetch, forks, repair, snapshot, stages, waiting
+from flows.dvc import fetch, forks, lockfile, repair, snapshot, stages, waiting
 from flows.workspace import exits, processes
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -141,7 +141,7 @@ def reproduce(root: Path, stage: Stage, *, watched: Path, force: bool = False) -
     before = watched.stat().st_size if watched.exists() else 0
     try:
         with (
-            snapshot.taken(root) as taken, _working(root) as repo, repair.backed_up(root, say=exits.note),
+            snapshot.taken(root) as taken, _working(root) as repo, lockfile.written_whole(),
             forks.in_place_of_a_shell(),
         ):  # fmt: skip
             # DVC would load the stage, and each other one, from the checkout.
@@ -183,7 +183,7 @@ def loaded(root: Path) -> Iterator[tuple[Any, Callable[[str], Any]]]:
 
 def lock(root: Path) -> dict[str, Any]:
     """The stages of dvc.lock: for each its cmd, deps, params and outs; empty when nothing ran yet."""
-    text = repair.lock_text(root)
+    text = lockfile.text(root)
     return parse_lock(text) if text else {}
 
 
@@ -314,7 +314,7 @@ def opened(root: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _working(root: Path) -> Iterator[Any]:
-    """DVC, to change something: under the checkout's lock, the two files repaired that a killed DVC may have left."""
+    """DVC, to change something: under the checkout's lock, what a killed DVC left repaired."""
     with _explained():
         repair.repair(root, say=exits.note)
         with _repo(root) as repo:

@@ -19,7 +19,7 @@ from typing import Any
 
 from components.base import config, files
 from components.pipeline import PIPELINE, downstream
-from flows.dvc import package, repair
+from flows.dvc import lockfile, package
 
 _LONGEST = 40  # characters of a value of params.yaml that are shown
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was hashed may change again unseen
@@ -51,7 +51,7 @@ class Freshness:
 
     def locked(self) -> dict[str, Any]:
         """The stages of dvc.lock, as `flows.dvc.engine.lock` reads them."""
-        return dict(self._parsed("dvc.lock", repair.lock_text(self._root)).get("stages") or {})
+        return dict(self._parsed("dvc.lock", lockfile.text(self._root)).get("stages") or {})
 
     def sections(self) -> dict[str, Any]:
         """The sections of params.yaml."""

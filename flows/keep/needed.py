@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.base.errors import UserError
-from flows.dvc import engine, objects, repair
+from flows.dvc import engine, objects
 from flows.history import git
 from flows.history.known import History
 from flows.history.store import PipelineRun
@@ -85,9 +85,6 @@ def _here(place: Path) -> Iterator[tuple[str, str]]:
     for name in {"dvc.lock", *(name for name in listed.split("\0") if _of_dvc(name))}:
         if (place / name).is_file():
             yield str(place / name), (place / name).read_text("utf-8")
-    before = place / ".dvc" / repair.BACKUP
-    if before.is_file() and (text := before.read_text("utf-8")):
-        yield str(before), text
 
 
 def _of_dvc(path: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.base import config
 from components.base.errors import UserError
-from flows.dvc import apart, engine, package, repair, snapshot
+from flows.dvc import apart, engine, lockfile, package, snapshot
 from flows.history import git, ledger
 from flows.worker.task import Task, digest
 
@@ -61,7 +61,7 @@ def _commit(root: Path) -> str:
         raise AssertionError("an order is part of a run, which works from a snapshot")
     above = held.parent
     folders = [above / snapshot.CODE] if not package.is_project(root) else [above / package.versions.FOLDER]
-    texts = {"dvc.lock": repair.lock_text(root).encode()}
+    texts = {"dvc.lock": lockfile.text(root).encode()}
     for name in _NEEDED:
         place = snapshot.file(root, name)
         if place.is_file():

@@ -40,30 +40,6 @@ def test_a_whole_rwlock_is_left_alone(checkout):
     assert path.read_text() == '{"write": {}, "read": {}}'
 
 
-@pytest.mark.parametrize("length", [0, 5, 30, -1])
-def test_a_damaged_dvc_lock_is_restored_and_the_stage_comes_from_the_cache(checkout, length, capsys):
-    whole = (checkout / "dvc.lock").read_text()
-    with repair.backed_up(checkout, say=pytest.fail):
-        copied = (checkout / ".dvc" / repair.BACKUP).read_text()
-    (checkout / ".dvc" / repair.BACKUP).write_text(copied)
-    torn = whole[:length] if length >= 0 else whole + "  : ["
-    (checkout / "dvc.lock").write_text(torn)
-    assert reproduce(checkout) == []
-    assert (checkout / "dvc.lock").read_text() == whole
-    assert "Restored dvc.lock" in capsys.readouterr().err
-    assert not (checkout / ".dvc" / repair.BACKUP).exists()
-
-
-def test_what_interrupts_dvc_while_it_writes_is_repaired_at_once(checkout):
-    whole = (checkout / "dvc.lock").read_text()
-    lines = []
-    with pytest.raises(KeyboardInterrupt), repair.backed_up(checkout, say=lines.append):
-        (checkout / "dvc.lock").write_text("schema: '2.0'\nstages:\n  one:\n    cmd: [")
-        raise KeyboardInterrupt
-    assert (checkout / "dvc.lock").read_text() == whole
-    assert len(lines) == 1
-
-
 def test_a_dvc_lock_that_somebody_else_damaged_is_the_users_to_repair(checkout):
     (checkout / "dvc.lock").write_text("<<<<<<< HEAD\n")
     repair.repair(checkout, say=pytest.fail)

@@ -13,7 +13,6 @@ from checkouts import command, dvc_locked, edit, environment, stillroom, with_pr
 
 from components.base import config
 from flows.data import look, status
-from flows.dvc import engine, repair
 from flows.keep import plan
 from flows.registry.mlflow import Tracker
 from flows.registry.versions import Versions
@@ -35,11 +34,7 @@ def files(root: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def left_by_a_kill(root: Path) -> None:
-    """A damaged dvc.lock and rwlock, as DVC leaves them, and the copy from before."""
-    with repair.backed_up(root, say=pytest.fail):
-        held = (root / ".dvc" / repair.BACKUP).read_text()
-    (root / ".dvc" / repair.BACKUP).write_text(held)
-    (root / "dvc.lock").write_text(held[: len(held) // 2] + "\n  : [")
+    """A damaged rwlock, as DVC leaves it."""
     (root / ".dvc/tmp/rwlock").write_text('{"write": {')
 
 
@@ -87,22 +82,6 @@ def test_a_dry_run_fetches_nothing(tmp_path, here):
     assert look.sources_changed(State(root), say=lines.append)
     assert lines == ["source web: 0 files, 0.0 MiB; not there: not_fetched 1"]
     assert not here.asked
-
-
-def test_dvc_lock_is_read_as_it_was_while_dvc_writes_it(tmp_path):
-    root = data_checkout.copied(tmp_path / "checkout")
-    held = (root / "dvc.lock").read_text()
-    with repair.backed_up(root, say=lambda line: None):
-        for torn in ("", held[: len(held) // 2], held[: held.index("\n  split:")] + "\n"):
-            (root / "dvc.lock").write_text(torn)
-            assert repair.lock_text(root) == held
-            assert engine.lock(root).keys() == engine.parse_lock(held).keys()
-        (root / "dvc.lock").write_text(held.replace("split", "parted"))
-        time.sleep(repair._WRITING)
-        assert "parted" in repair.lock_text(root)
-        (root / "dvc.lock").write_text(held)
-    (root / "dvc.lock").unlink()
-    assert repair.lock_text(root) == ""
 
 
 @pytest.mark.slow(40)
