@@ -139,7 +139,7 @@ class Tracker:
         if self._experiment is None:
             return 0
         # In a database of its own all are this checkout's, which may have been moved since.
-        mine = "LIKE '%'" if self.local else f"= '{self.state.identity()}'"
+        mine = "LIKE '%'" if self.uri == self.state.database else f"= '{self.state.identity()}'"
         query = f"attributes.status = 'RUNNING' and tags.`{CHECKOUT}` {mine}"
         left = [run for run in self.client.search_runs([self.experiment], query)
                 if run.info.run_id != self.streaming]  # fmt: skip

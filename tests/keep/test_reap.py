@@ -30,7 +30,7 @@ state, ended = State(Path(sys.argv[1])), sys.argv[2]
 @flow(name="stillroom")
 def work():
     working = alive.Working()
-    working.begin(state, lambda: False, called=False)
+    working.begin(state, lambda: False)
     if ended == "well":
         working.ended(None, "v3: +10 images")
     if ended == "badly":
@@ -138,7 +138,7 @@ def test_killed_runs_are_closed_as_they_ended_and_a_living_one_is_not(lab):
 def test_mlflows_runs_are_ended_unless_somebody_holds_the_checkout(lived_in):
     tracker = versions(lived_in).tracker
     tracker.stream("train", 1, {"loss": 0.5})
-    run = tracker._streaming
+    run = tracker.streaming
     said: list[str] = []
     with lock.held(lived_in.lock, what="stillroom run", wait=True, say=pytest.fail):
         assert reap.in_mlflow(lived_in, said.append) == 0
@@ -152,7 +152,7 @@ def test_mlflows_runs_are_ended_unless_somebody_holds_the_checkout(lived_in):
 def test_a_checkout_that_was_moved_ends_its_runs_too(lived_in):
     tracker = versions(lived_in).tracker
     tracker.stream("train", 1, {"loss": 0.5})
-    run = tracker._streaming
+    run = tracker.streaming
     (lived_in.folder / "checkout").unlink()
     assert reap.in_mlflow(lived_in, lambda _: None) == 1
     assert tracker.run(run).info.status == "KILLED"
