@@ -72,20 +72,22 @@ def test_dvc_by_hand_asks_for_no_name(ran, tmp_path):
 
 
 UI = """
-import signal, subprocess, sys, time, urllib.request
+import contextlib, signal, subprocess, sys, urllib.request
 command, ports = [sys.executable, "-m", "flows.cli.app", "ui"], {ports}
 own = [*command, "--mlflow-port", ports[0], "--prefect-port", ports[1]]
-ui = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
-lines = [ui.stdout.readline() for _ in range(3)]
-assert lines[2] == "Ctrl-C ends both.\\n", lines
-page = f"http://127.0.0.1:{{ports[0]}}/#/experiments/1/runs?workflowType=machine_learning"
-assert lines[0] == f"  mlflow  {{page}}\\n", lines
-for port in ports:
-    assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=60).status == 200
-taken = subprocess.run([*command, "--prefect-port", ports[1]], capture_output=True, text=True)
-assert taken.returncode == 2 and f"port {{ports[1]}} is taken" in taken.stderr, taken.stderr
-ui.send_signal(signal.SIGINT)
-sys.exit(0 if ui.wait(60) in (0, 130) else 1)
+with contextlib.ExitStack() as stack:
+    ui = stack.enter_context(subprocess.Popen(own, stdout=subprocess.PIPE, text=True))
+    stack.callback(ui.terminate)  # whatever is found: strace waits for every process
+    lines = [ui.stdout.readline() for _ in range(4)]
+    assert "prefect.auth" in lines[2] and lines[3] == "Ctrl-C ends both.\\n", lines
+    page = f"http://127.0.0.1:{{ports[0]}}/#/experiments/1/runs?workflowType=machine_learning"
+    assert lines[0] == f"  mlflow  {{page}}\\n", lines
+    for port in ports:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{{port}}/", timeout=60).status == 200
+    taken = subprocess.run([*command, "--prefect-port", ports[1]], capture_output=True, text=True)
+    assert taken.returncode == 2 and "in use by `stillroom ui`" in taken.stderr, taken.stderr
+    ui.send_signal(signal.SIGINT)
+    assert ui.wait(60) in (0, 130), ui.returncode
 """
 
 
