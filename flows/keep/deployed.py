@@ -1,12 +1,10 @@
 """The Prefect flows that keep house, for deployments; none takes a path or a command.
 
-The checkout is that of the environment (flows/run/nightly.py, ROOT).  The name of the state says how each ended.
+The checkout is that of the environment (flows/run/variables.py).  The name of the state says how each ended.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -19,22 +17,15 @@ from flows.keep import reap as reaping
 from flows.keep import verify as checking
 from flows.registry import records
 from flows.run import notify
-from flows.run.nightly import ROOT
-from flows.workspace.paths import State
+from flows.run.scheduled import workspace
 
 NOTHING = "NoOp"
-
-
-def _checkout() -> State:
-    state = State(Path(os.environ[ROOT]))
-    state.enter()
-    return state
 
 
 @flow(name="verify", persist_result=False)
 def verify() -> PrefectState[Any]:
     """Check every version's bytes and the lineage of each alias; LineageBroken, and people are told, at a fault."""
-    log, state = get_run_logger(), _checkout()
+    log, state = get_run_logger(), workspace()
     faults: list[str] = []
     checking.verify(state, fault=faults.append, well=log.info)
     for line in faults:
@@ -56,14 +47,14 @@ def gc(yes: bool = False, keep: int = 10, days: float = 7.0) -> PrefectState[Any
         lines.append(line)
         log.info(line)
 
-    found = collection.gc(_checkout(), keep=keep, days=days, yes=yes, say=say)
+    found = collection.gc(workspace(), keep=keep, days=days, yes=yes, say=say)
     return Completed(name="Completed" if found else NOTHING, message=lines[-1])
 
 
 @flow(name="reap", persist_result=False)
 def reap() -> PrefectState[Any]:
     """Close the runs that nobody works on, in Prefect and in MLflow."""
-    log, state = get_run_logger(), _checkout()
+    log, state = get_run_logger(), workspace()
     count = reaping.in_prefect(state, log.warning) + reaping.in_mlflow(state, log.warning)
     return Completed(name="Completed" if count else NOTHING, message=f"closed {count} run(s)")
 
@@ -71,7 +62,7 @@ def reap() -> PrefectState[Any]:
 @flow(name="rollback", persist_result=False)
 def rollback(reason: str, to: int | None = None) -> PrefectState[Any]:
     """Move alias `champion` back to the version before it, or to version ``to``, which was champion once."""
-    log, state = get_run_logger(), _checkout()
+    log, state = get_run_logger(), workspace()
     line = records.rollback(state, reason, to)
     notify.tell(state.root.name, "rolled back", f"{line}: {reason}", say=log.warning)
     return Completed(name="RolledBack", message=line)
@@ -81,7 +72,7 @@ def rollback(reason: str, to: int | None = None) -> PrefectState[Any]:
 def backfill(commits: list[str], dry_run: bool = False) -> PrefectState[Any]:
     """Run the pipeline at each commit in a worktree, and register what comes out without promoting it."""
     log = get_run_logger()
-    made = back.backfill(_checkout(), commits, dry_run=dry_run, say=log.info)
+    made = back.backfill(workspace(), commits, dry_run=dry_run, say=log.info)
     bad = [one for one in made if one.fault]
     numbers = ", ".join(str(one.version) for one in made if one.version)
     if bad:

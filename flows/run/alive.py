@@ -57,17 +57,17 @@ class Working:
     def __init__(self) -> None:
         self.notes: list[Note] = []
 
-    def begin(self, state: State, known: Callable[[], bool], *, called: bool) -> None:
-        """Note the present flow run, and the one that ``called`` it; at the end of the process they go, if ``known``.
+    def begin(self, state: State, known: Callable[[], bool]) -> None:
+        """Note the present flow run; at the end of the process the note goes, if ``known``.
 
         ``known``: whether Prefect's server has heard how they ended.  A disk that is full or read-only stops no run
         here: it would only show as running after a kill.
         """
         from prefect.runtime import flow_run
 
-        for run in filter(None, (flow_run.id, flow_run.parent_flow_run_id if called else None)):
+        if flow_run.id:
             with contextlib.suppress(OSError):
-                self.notes.append(Note(state, str(run)))
+                self.notes.append(Note(state, str(flow_run.id)))
         atexit.register(self._end, known)
 
     def _end(self, known: Callable[[], bool]) -> None:

@@ -8,10 +8,7 @@ from prefect import flow
 from prefect.states import State as PrefectState
 
 from flows.run import scheduled
-from flows.run.variables import ROOT, SHARED
 from flows.workspace.paths import State
-
-__all__ = ["PUBLISHED", "ROOT", "SHARED", "retrain"]
 
 PUBLISHED = ("Promoted", "Waiting", "Refused")
 """The names of the state of a flow run that registered a version: champion now, for a person to approve, not better."""

@@ -73,12 +73,13 @@ class Watch:
             if not self.outcome.done():
                 self.say(LINE)
 
-    def begin(self, state: State) -> None:
-        """The work begins: SIGTERM stops it once, and a second one, sent to all processes, does not end the ending.
+    def take(self, state: State) -> None:
+        """From here to the end of the process others can see that somebody works on the present flow run."""
+        self._working.begin(state, lambda: not self.gone)
 
-        From here to the end of the process others can see that somebody works on the flow run.
-        """
-        self._working.begin(state, lambda: not self.gone, called=self.runner)
+    def begin(self, state: State) -> None:
+        """The work begins: SIGTERM stops it once, and a second one, sent to all processes, does not end the ending."""
+        self.take(state)
         if not self.runner:  # Prefect has put its own handler there, which knows no second
             signal.signal(signal.SIGTERM, stop)
 

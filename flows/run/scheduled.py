@@ -78,13 +78,14 @@ def ended(work: Callable[[State, Any], Ending]) -> PrefectState[Any]:
 def alone(state: State, log: Any, what: str) -> Iterator[outage.Watch]:
     """Work on the checkout's stages: its lock held, Prefect's server watched, pulled before and pushed after."""
     shared = os.environ.get(SHARED, "").split()
-    with (
-        outage.watched(exits.note, runner=True) as watch,
-        lock.held(state.lock, what=what, wait=True, say=log.info),
-        share.around(state.root, log.info, pull="pull" in shared, push="push" in shared, what=what),
-        snapshot.begun(state.root, log.info),
-    ):
-        yield watch
+    with outage.watched(exits.note, runner=True) as watch:
+        watch.take(state)  # before it waits: a run that is killed there would show as running for ever
+        with (
+            lock.held(state.lock, what=what, wait=True, say=log.info),
+            share.around(state.root, log.info, pull="pull" in shared, push="push" in shared, what=what),
+            snapshot.begun(state.root, log.info),
+        ):
+            yield watch
 
 
 def stale(state: State, log: Any) -> list[str]:

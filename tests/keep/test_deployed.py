@@ -11,7 +11,7 @@ from checkouts import ROOT, environment, python_path, with_prefect
 from registered import versions
 
 from flows.keep.reap import FLOWS
-from flows.run.nightly import ROOT as SERVED
+from flows.run.variables import ROOT as SERVED
 
 SCRIPT = """
 import json, sys
