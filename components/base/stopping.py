@@ -36,8 +36,8 @@ def held_back() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for held, handler in before.items():
+            signal.signal(held, handler)
     for number in caught[:1]:
         signal.raise_signal(number)
 
