@@ -45,6 +45,23 @@ def ancestral(
     return _last(denoise, x, sigmas, watch)
 
 
+def resampled(
+    denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Watch, noise: Noise, repeats: int
+) -> Tensor:  # fmt: skip
+    """Euler's method, each step taken ``repeats`` times, with as much fresh noise in between as it took away.
+
+    So that what is drawn anew comes to fit what stays: RePaint, Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1.
+    """
+    for at, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
+        for again in range(repeats):
+            now = denoise(x, sigma)
+            x = torch.lerp(now, x, following / sigma)
+            if again < repeats - 1:
+                x = x + math.sqrt(sigma**2 - following**2) * noise(at * repeats + again)
+        watch(sigma, now)
+    return _last(denoise, x, sigmas, watch)
+
+
 def dpmpp_2m_sde(denoise: Denoise, x: Tensor, sigmas: Sequence[float], watch: Watch, noise: Noise) -> Tensor:
     """SDE-DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, section 5, in log sigma; its first step is DDPM's."""
     before, last_step = None, 0.0

@@ -16,13 +16,20 @@ from components.base import files
 
 LINE = 2  # px between pictures
 
-MADE_BY_A_MODEL = {
-    "XML:com.adobe.xmp": '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
-    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-}
+
+def _source(kind: str) -> dict[str, str]:
+    return {
+        "XML:com.adobe.xmp": '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" Iptc4xmpExt:DigitalSourceType='
+        f'"http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"/></rdf:RDF></x:xmpmeta>'
+    }
+
+
+MADE_BY_A_MODEL = _source("trainedAlgorithmicMedia")
 """What tells other programs that a picture was drawn by a model: IPTC's digital source type, as XMP."""
+CHANGED_BY_A_MODEL = _source("compositeWithTrainedAlgorithmicMedia")
+"""The same of a picture that began from another."""
 
 
 def encode(images_NHWC: Tensor, *, columns: int, scale: int = 1, text: Mapping[str, str] | None = None) -> bytes:

@@ -18,7 +18,8 @@ from torch import Tensor
 from components.base import files
 from components.base.errors import UserError, brief, nearest
 from components.dataset import tensors
-from components.diffusion import conditions, names, samplers
+from components.diffusion import conditions, names, samplers, stochastic
+from components.diffusion.given import Given
 from components.diffusion.names import Weighting
 from components.diffusion.noise import generator
 from components.diffusion.objective import Objective
@@ -187,14 +188,14 @@ def plan(
 def sample(
     model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, start: int = 0, precision: str = "auto",
     progress: Callable[[int], object] | None = None, shape: tuple[int, ...] | None = None,
-    text: Tensor | None = None, negative: Tensor | None = None, **wishes: Any,
+    text: Tensor | None = None, negative: Tensor | None = None, given: Given | None = None, **wishes: Any,
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
     ``wishes`` are those of :func:`plan`; ``progress`` is called after every step with the number of pictures in it.
     ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.  ``text`` (N, D): the
     vectors of what each shows (:mod:`components.model.prompts`), zeros or None for nothing said; ``negative`` (D,): of
-    what guidance leads away from.
+    what guidance leads away from.  ``given``: N pictures to begin from, of ``shape``.
     """
     model = load(model) if isinstance(model, Path) else model
     planned = plan(model, **wishes)
@@ -208,9 +209,11 @@ def sample(
         if model.device.type == "cuda" and first:
             numbers += [numbers[-1]] * (most - count)
             ids += [ids[-1]] * (most - count)
-        told = Told(None if text is None else text[[at - start for at in numbers]], negative)
+        rows = [at - start for at in numbers]
+        told = Told(None if text is None else text[rows], negative)
+        begun = given and given.of(rows)
         report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
-        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape, told)
+        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape, told, begun)
         drawn.append(tensors.to_pixels(images[:count]).cpu())
     empty = torch.empty(0, *model.spec.shaped(shape).stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
@@ -219,7 +222,8 @@ def sample(
 @torch.no_grad()
 def film(
     model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto",
-    shape: tuple[int, ...] | None = None, text: Tensor | None = None, negative: Tensor | None = None, **wishes: Any,
+    shape: tuple[int, ...] | None = None, text: Tensor | None = None, negative: Tensor | None = None,
+    given: Given | None = None, **wishes: Any,
 ) -> tuple[Tensor, list[float]]:  # fmt: skip
     """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
 
@@ -230,7 +234,7 @@ def film(
     seen: list[tuple[float, Tensor]] = []
     numbers = range(len(class_ids))
     told = Told(text, negative)
-    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape, told)
+    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape, told, given)
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
     return torch.stack([tensors.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
@@ -249,16 +253,23 @@ def noise(
 
 def _denoise(
     model: Denoiser, planned: Plan, class_ids: Sequence[int], seed: int, numbers: Sequence[int], precision: str,
-    watch: samplers.Watch, shape: tuple[int, ...], told: Told,
+    watch: samplers.Watch, shape: tuple[int, ...], told: Told, given: Given | None = None,
 ) -> Tensor:  # fmt: skip
     """Clean images in [-1, 1], NCHW; ``watch`` is called with each step's sigma and predicted clean images."""
     denoise = guided(model, class_ids, planned.guidance, planned.autoguidance, precision, told)
-    x = noise(model, seed, numbers, shape=shape).to(model.device) * planned.sigmas[0]
+    unit = noise(model, seed, numbers, shape=shape).to(model.device)
+    sigmas = given.levels(planned.sigmas) if given else planned.sigmas
+    x = unit * sigmas[0]
+    if given:
+        denoise, x = given.begin(denoise, unit, sigmas[0])
 
     def fresh(step: int) -> Tensor:
         return noise(model, seed, numbers, step, shape=shape).to(model.device)
 
-    drawn = samplers.draw(planned.sampler, denoise, x, planned.sigmas, watch, fresh, planned.eta)
+    if given and given.anew is not None and given.repeats > 1:
+        drawn = stochastic.resampled(denoise, x, sigmas, watch, fresh, given.repeats)
+    else:
+        drawn = samplers.draw(planned.sampler, denoise, x, sigmas, watch, fresh, planned.eta)
     if not bool(torch.isfinite(drawn).all()):
         raise UserError("this model draws numbers that are not finite: train or pull it again")
     return drawn

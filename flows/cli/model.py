@@ -31,6 +31,30 @@ Negative = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="What guidance leads away from, in words.", show_default="no caption"),
 ]  # fmt: skip
+Init = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PICTURE", help="Begin from this picture; may be repeated, in turn.", dir_okay=False,
+                 show_default="from noise alone"),
+]  # fmt: skip
+Mask = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="Draw anew where this picture is white, and keep the rest of --init.",
+                 dir_okay=False, show_default="all of it"),
+]  # fmt: skip
+Strength = Annotated[
+    float | None,
+    typer.Option(help="Share of the steps that are taken from --init on; less keeps more of it.", min=0.01, max=1,
+                 show_default="0.6, with --mask 1"),
+]  # fmt: skip
+Repeats = Annotated[
+    int | None,
+    typer.Option(help="With --mask, take each step so often, by Euler's method, so that the parts fit; 1: the sampler.",
+                 min=1, max=50, show_default="5"),
+]  # fmt: skip
+Autoguidance = Annotated[
+    float | None,
+    typer.Option(help="Push away from the model's guide; 1 is none.", min=1, max=50, show_default="the model's"),
+]  # fmt: skip
 Levels = Annotated[
     Literal["log", "karras", "time"] | None,
     typer.Option(
@@ -58,6 +82,10 @@ def sample(
     prompt: Prompt = None,
     prompt_file: PromptFile = None,
     negative: Negative = None,
+    init: Init = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    repeats: Repeats = None,
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, whatever --num is.", min=0)] = 0,
     sampler: Annotated[
@@ -71,10 +99,7 @@ def sample(
         float | None,
         typer.Option(help="Classifier-free guidance; 1 is none.", min=0, max=50, show_default="the model's"),
     ] = None,
-    autoguidance: Annotated[
-        float | None,
-        typer.Option(help="Push away from the model's guide; 1 is none.", min=1, max=50, show_default="the model's"),
-    ] = None,
+    autoguidance: Autoguidance = None,
     levels: Levels = None,
     eta: Eta = None,
     engine: Annotated[
@@ -94,12 +119,13 @@ def sample(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be drawn, and draw nothing.")] = False,
 ) -> None:
     """Draw pictures with a registered denoiser into one PNG sheet."""
-    from flows.model import sample
+    from flows.model import begin, sample
 
     request = sample.Request(
         model=model, num=num, labels=tuple(label or ()), seed=seed, sampler=sampler, steps=steps, guidance=guidance,
         autoguidance=autoguidance, spacing=levels, eta=eta, engine=engine, scale=scale, size=size,
         prompts=sample.prompts(prompt or (), prompt_file), negative=negative,
+        start=begin.Start(tuple(init or ()), mask, strength, repeats),
     )  # fmt: skip
     outputs = sample.Outputs(
         sheet=out.resolve(), film=film.resolve() if film else None, each=each.resolve() if each else None

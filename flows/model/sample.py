@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.base import events, files
 from components.base.errors import UserError, printable
+from flows.model import begin
 from flows.registry import reference
 from flows.workspace import exits
 from flows.workspace.paths import State
@@ -50,6 +52,7 @@ class Request:
     """In words, in turn; none: nothing is said."""
     negative: str | None = None
     """What guidance leads away from, in words."""
+    start: begin.Start = dataclasses.field(default_factory=begin.Start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,8 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         }
         planned, shape = sampling.plan(denoiser, **wishes), _shape(denoiser, request.size)
         told = _told(denoiser, folder, request, planned)
+        given = begin.given(request.start, denoiser, shape, request.num)
+        sigmas = given.levels(planned.sigmas) if given else planned.sigmas
         # Who says what to draw in words alone wants no label beside it.
         names = request.labels or (() if request.prompts else denoiser.classes)
         kinds = [denoiser.class_id(each) for each in names] or [-1]
@@ -128,15 +133,17 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
         shown = ", then ".join(map(printable, said)) or "no labels"
         origin = _provenance(denoiser, planned, name, folder, request)
         if dry_run:
-            _print_plan(denoiser, planned, shape, request, outputs, shown)
+            _print_plan(denoiser, dataclasses.replace(planned, sigmas=sigmas), shape, request, outputs, shown)
             return
-        with events.Progress(request.num * len(planned.sigmas), what="sample", unit="picture steps") as progress:
+        with events.Progress(request.num * len(sigmas), what="sample", unit="picture steps") as progress:
             pictures = sampling.sample(
-                denoiser, class_ids, seed=request.seed, progress=progress.advance, shape=shape, **told, **wishes
+                denoiser, class_ids, seed=request.seed, progress=progress.advance, shape=shape, given=given, **told,
+                **wishes,
             )  # fmt: skip
         _write(pictures, class_ids, denoiser, request, outputs, origin)
         if outputs.film:
-            _film(denoiser, class_ids, request, outputs.film, origin, {**wishes, "shape": shape, **_some(told)})
+            some = {"given": given and given.of(range(min(FILM_PICTURES, request.num))), **_some(told)}
+            _film(denoiser, class_ids, request, outputs.film, origin, {**wishes, "shape": shape, **some})
     print(f"{outputs.sheet}: {request.num} pictures, in turn {shown}")
 
 
@@ -191,7 +198,8 @@ def _provenance(
 
     told = {"negative": request.negative} if request.negative is not None else {}
     return {
-        **told, "model": name, "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS),
+        **told, **request.start.note(), "model": name,
+        "weights": files.sha256(registry.folder(folder) / registry.WEIGHTS),
         "seed": request.seed,
         "sampler": planned.sampler, "steps": len(planned.sigmas), "levels": request.spacing or "the model's",
         "eta": planned.eta, "guidance": planned.guidance, "autoguidance": planned.autoguidance,
@@ -205,10 +213,15 @@ def _print_plan(
     """Print what would be drawn."""
     from components.diffusion.samplers import SAMPLERS
 
-    calls = (len(planned.sigmas) - 1) * SAMPLERS[planned.sampler].calls + 1
+    times = request.start.times
+    calls = (len(planned.sigmas) - 1) * (times if times > 1 else SAMPLERS[planned.sampler].calls) + 1
     _, height, width = shape
     print(f"would draw {request.num} pictures of {width} x {height} pixels, in turn {shown}")
-    print(f"by {planned.sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
+    if request.start.pictures:
+        part = f", where {request.start.mask} is white" if request.start.mask else ""
+        print(f"from {', then '.join(map(str, request.start.pictures))}{part}")
+    sampler = planned.sampler if times == 1 else f"euler, {times} times each"
+    print(f"by {sampler}, {len(planned.sigmas)} steps from sigma {planned.sigmas[0]:.4g} to "
           f"{planned.sigmas[-1]:.4g}, guidance {planned.guidance:g}, autoguidance {planned.autoguidance:g}, seed "
           f"{request.seed}: {calls} calls of the denoiser each, by {denoiser.engine}")  # fmt: skip
     for path in (outputs.sheet, outputs.film, outputs.each):
@@ -225,14 +238,14 @@ def _write(
     labels = [denoiser.classes[at] if at >= 0 else None for at in class_ids]
     words = [request.prompts[at % len(request.prompts)] for at in range(request.num)] if request.prompts else None
     all_of_it = {**origin, "labels": labels, **({"prompts": words} if words else {})}
-    text = {"Stillroom": json.dumps(all_of_it), **grid.MADE_BY_A_MODEL}
+    text = {"Stillroom": json.dumps(all_of_it), **_source(request)}
     grid.write(outputs.sheet, pictures, columns=min(COLUMNS, request.num), scale=request.scale, text=text)
     if not outputs.each:
         return
     outputs.each.mkdir(exist_ok=True)
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         own = {**origin, "number": number, "label": label, **({"prompt": words[number]} if words else {})}
-        text = {"Stillroom": json.dumps(own), **grid.MADE_BY_A_MODEL}
+        text = {"Stillroom": json.dumps(own), **_source(request)}
         path = outputs.each / f"seed{request.seed}-{number:05d}.png"
         grid.write(path, picture[None], columns=1, scale=request.scale, text=text)
     print(f"{outputs.each}: {request.num} pictures")
@@ -247,8 +260,12 @@ def _film(
 
     some = class_ids[:FILM_PICTURES]
     frames, sigmas = sampling.film(denoiser, some, seed=request.seed, frames=FILM_FRAMES, **wishes)
-    text = {
-        "Stillroom": json.dumps({**origin, "sigmas": [round(sigma, 4) for sigma in sigmas]}), **grid.MADE_BY_A_MODEL
-    }  # fmt: skip
+    text = {"Stillroom": json.dumps({**origin, "sigmas": [round(at, 4) for at in sigmas]}), **_source(request)}
     grid.write(path, frames.flatten(0, 1), columns=len(sigmas), scale=request.scale, text=text)
     print(f"{path}: {len(some)} pictures at noise levels sigma {', '.join(f'{sigma:.3g}' for sigma in sigmas)}")
+
+
+def _source(request: Request) -> dict[str, str]:
+    from components.model import grid
+
+    return grid.CHANGED_BY_A_MODEL if request.start.pictures else grid.MADE_BY_A_MODEL

@@ -48,7 +48,10 @@ def draw(source, folder, *, film=False, each=False, dry_run=False, **changes):
 def metadata(path):
     with Image.open(path) as image:
         image.load()
-        assert "/digitalsourcetype/trainedAlgorithmicMedia" in image.text["XML:com.adobe.xmp"]
+        kind = (
+            "compositeWithTrainedAlgorithmicMedia" if "init" in image.text["Stillroom"] else "trainedAlgorithmicMedia"
+        )
+        assert f"/digitalsourcetype/{kind}" in image.text["XML:com.adobe.xmp"]
         return json.loads(image.text["Stillroom"])
 
 
