@@ -26,13 +26,16 @@ from components.html.page import (  # fmt: skip
     visible,
 )
 from components.review import script
+from components.review.turn import Turn
 from components.samples import manifest
 from components.samples.decisions import KINDS, Decision, Kind, Standing
 from components.samples.looks import FLAGS
 
 _WORDS = 80  # characters of a name or caption beside a picture
-_MEMBERS = 24  # pictures of one group
+_MEMBERS = 24  # pictures of one group in a file
+_OPEN = 12  # groups that need no unfolding
 _LABELS = 2000  # labels that the page proposes
+_FIRST = Turn()
 Flag = tuple[str, str | None]
 """Of looks.FLAGS one, and the label that may fit better."""
 
@@ -47,17 +50,17 @@ class Limits:
 
 def render(
     rows: Sequence[Row], standing: Mapping[str, Standing], *, raw: Path, gone: frozenset[str], limits: Limits,
-    flags: Mapping[str, Flag] | None = None, token: str = "",
+    flags: Mapping[str, Flag] | None = None, turn: Turn = _FIRST,
 ) -> str:  # fmt: skip
     """The page about ``rows`` (components.diff.changes.read), in order of arrival; ``gone`` is never shown.
 
     ``flags`` says of kept pictures, by SHA-256, why they are worth a look (components/samples/looks.py), and which
-    label may fit better.
+    label may fit better.  ``turn``: the page of a list that is looked at.
     """
     pictures = Pictures(raw, raw, limits.side, gone=gone)
     by = {row["sha256"]: row for row in reversed(rows)}  # the first of each content, or the one that is kept
     by |= {row["sha256"]: row for row in rows if row["verdict"] == "kept"}
-    cards = _Cards(by, standing, pictures, limits)
+    cards = _Cards(by, standing, pictures, limits, turn)
     mixed, others = _groups(rows)
     sections = [
         _rejected(rows, cards),
@@ -72,12 +75,14 @@ def render(
     labels = sorted(label for label in said if label == visible(label))  # others cannot be picked from a list
     lede = [
         el("p", "Write the reason below once, then click: it goes on record with each decision. ",
-           "Every click is saved at once." if token else ["Save them as a file at the end: ",
+           "Every click is saved at once." if turn.token else ["Save them as a file at the end: ",
            el("code", "stillroom data decide decisions.jsonl"), " takes it in."]),
-        _desk(labels, token),
+        _desk(labels, turn.token),
     ]  # fmt: skip
     css = script.CSS + pictures.css()
-    return document("Review", lede, sections, css=css, script=script.SCRIPT, connect=bool(token))
+    return document(
+        "Review", lede, [each for each in sections if each], css=css, script=script.SCRIPT, connect=bool(turn.token)
+    )
 
 
 def _desk(labels: Sequence[str], token: str) -> Safe:
@@ -92,29 +97,29 @@ def _desk(labels: Sequence[str], token: str) -> Safe:
     )  # fmt: skip
 
 
-def _rejected(rows: Sequence[Row], cards: _Cards) -> Section:
+def _rejected(rows: Sequence[Row], cards: _Cards) -> Section | None:
     """What rules rejected and can be kept, by reason, the most doubtful first."""
-    title, body = (
-        "Rejected by a rule",
-        [note("The rejected picture is on the left, the one that it repeats beside it.")],
-    )
+    body: list[Child] = []
     found = [row for row in rows if row["verdict"] == "rejected" and row["reason"] in manifest.KEEPABLE]
     for reason in manifest.KEEPABLE:
         mine = [row for row in found if row["reason"] == reason and not cards.kept(row)]
         mine.sort(key=lambda row: (-(row["distance"] or 0), -(row["difference"] or 0)))
-        if mine:
-            body.append(fold(manifest.words(reason), *cards.strip(mine), open_=True, count=len(mine)))
-    return Section("rejected", title, body if body[1:] else [empty("No picture that could be kept was rejected.")])
+        if mine and cards.turn.shows(reason):
+            body.append(fold(manifest.words(reason), *cards.strip(reason, mine), open_=True, count=len(mine)))
+    if body:
+        body.insert(0, note("The rejected picture is on the left, the one that it repeats beside it."))
+    return cards.section("rejected", "Rejected by a rule", body, "No picture that could be kept was rejected.")
 
 
-def _standing(standing: Mapping[str, Standing], cards: _Cards) -> Section:
+def _standing(standing: Mapping[str, Standing], cards: _Cards) -> Section | None:
     """The decisions that hold, the newest first; each can be taken back."""
     title = "Decisions that hold"
     found = [(name, held) for name, held in standing.items()][::-1]
-    if not found:
-        return Section("standing", title, [empty("None yet.")])
-    made = [cards.decided(name, held) for name, held in found[: cards.limits.pictures]]
-    return Section("standing", title, [el("ul", made, class_="strip"), hidden(len(made), len(found), "images")])
+    if not found or not cards.turn.shows("standing"):
+        return cards.section("standing", title, [], "None yet.")
+    shown, others = cards.part("standing", [1] * len(found), "images")
+    made = [cards.decided(name, held) for name, held in found[shown]]
+    return Section("standing", title, [el("ul", made, class_="strip"), others])
 
 
 def _groups(rows: Sequence[Row]) -> tuple[list[list[Row]], list[list[Row]]]:
@@ -137,41 +142,54 @@ class _Cards:
     standing: Mapping[str, Standing]
     pictures: Pictures
     limits: Limits
+    turn: Turn
+
+    def section(self, key: str, title: str, body: list[Child], none: str) -> Section | None:
+        """The section of ``body``; where that is empty, the words ``none``, or nothing on a page of another list."""
+        if body:
+            return Section(key, title, body)
+        return None if self.turn.list else Section(key, title, [empty(none)])
+
+    def part(self, name: str, sizes: Sequence[int], what: str) -> tuple[slice, Child]:
+        """As :meth:`Turn.part`, for the page's own limit."""
+        return self.turn.part(name, sizes, self.limits.pictures, what)
 
     def kept(self, row: Row) -> bool:
         """Whether another row of the same bytes is kept, so that there is nothing to be kept."""
         return bool(self.by[row["sha256"]]["verdict"] == "kept")
 
-    def strip(self, rows: Sequence[Row]) -> list[Child]:
+    def strip(self, name: str, rows: Sequence[Row]) -> list[Child]:
         """The cards of rejected pictures, each beside its twin."""
-        made = [self._card(row, ("keep", "label")) for row in rows[: self.limits.pictures]]
-        return [el("ul", made, class_="strip"), hidden(len(made), len(rows), "images")]
+        shown, others = self.part(name, [1] * len(rows), "images")
+        made = [self._card(row, ("keep", "label")) for row in rows[shown]]
+        return [el("ul", made, class_="strip"), others]
 
-    def flagged(self, flags: Mapping[str, Flag] | None) -> Section:
+    def flagged(self, flags: Mapping[str, Flag] | None) -> Section | None:
         """The kept pictures that are worth a look, by flag."""
         body: list[Child] = []
         for flag, words in FLAGS.items():
             rows = [(self.by[name], fits) for name, (why, fits) in (flags or {}).items()
                     if why == flag and name in self.by]  # fmt: skip
-            if rows:
-                made = [self._card(row, ("reject", "label"), fits) for row, fits in rows[: self.limits.pictures]]
-                body.append(fold(flag, note(words), el("ul", made, class_="strip"),
-                                 hidden(len(made), len(rows), "images"), open_=True, count=len(rows)))  # fmt: skip
-        return Section("flagged", "Worth a look", body or [empty("No kept picture has a flag.")])
+            if rows and self.turn.shows(flag):
+                shown, others = self.part(flag, [1] * len(rows), "images")
+                made = [self._card(row, ("reject", "label"), fits) for row, fits in rows[shown]]
+                body.append(fold(flag, note(words), el("ul", made, class_="strip"), others, open_=True,
+                                 count=len(rows)))  # fmt: skip
+        return self.section("flagged", "Worth a look", body, "No kept picture has a flag.")
 
-    def groups(self, key: str, title: str, found: Sequence[Sequence[Row]], words: str) -> Section:
+    def groups(self, key: str, title: str, found: Sequence[Sequence[Row]], words: str) -> Section | None:
         """A section of ``found``, as many as there is room for."""
+        if not found or not self.turn.shows(key):
+            return self.section(key, title, [], "None.")
         body: list[Child] = [note(words)]
-        room, shown = self.limits.pictures, 0
-        for each in found:
-            if room < 2:
-                break
-            made = [self._card(row, ("reject", "label")) for row in each[: min(room, _MEMBERS)]]
-            room, shown = room - len(made), shown + 1
+        most = self.limits.pictures if self.turn.token else _MEMBERS  # a file has room for a few groups only
+        shown, others = self.part(key, [min(len(each), most) for each in found], "groups")
+        for number, each in enumerate(found[shown]):
+            made = [self._card(row, ("reject", "label")) for row in each[:most]]
             names = ", ".join(sorted({cut(row["label"], _WORDS, tell=False) for row in each} - {""})) or "no label"
             body.append(fold(names, el("ul", made, class_="strip"), hidden(len(made), len(each), "images"),
-                             open_=shown <= 12, count=len(each)))  # fmt: skip
-        return Section(key, title, [*body, hidden(shown, len(found), "groups")] if found else [empty("None.")])
+                             open_=number < _OPEN, count=len(each)))  # fmt: skip
+        return Section(key, title, [*body, others])
 
     def decided(self, name: str, held: Standing) -> Safe:
         """What is decided about an image, whether it is there or not, with buttons that take it back."""

@@ -8,6 +8,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.diff import changes
 from components.review import page
+from components.review.turn import Turn
 from components.samples import decisions, looks, manifest, pack, withdrawn
 from flows.data import edited, reviewserver
 from flows.workspace.paths import State
@@ -16,7 +17,7 @@ from flows.workspace.processes import stoppable
 PAGE = Path("reports/review.html")
 
 
-def render(state: State, *, pictures: int, token: str = "") -> str:
+def render(state: State, *, pictures: int, turn: Turn | None = None) -> str:
     """The review page of the data as it lies here; UserError when there is none."""
     edited.check(state.root)
     data = state.root / "data"
@@ -28,7 +29,7 @@ def render(state: State, *, pictures: int, token: str = "") -> str:
     return page.render(
         rows, decisions.standing(state.root / edited.DECISIONS), raw=data / "raw",
         gone=withdrawn.names(state.root / edited.RECORD), limits=page.Limits(pictures=pictures), flags=flags,
-        token=token,
+        turn=turn or Turn(),
     )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def serve(state: State, *, pictures: int, port: int) -> None:
     """Serve the page from loopback until Ctrl-C; each click is put on record."""
     with stoppable():
         render(state, pictures=2)  # what is wrong is told here, not in the browser
-        reviewserver.serve(state, lambda token: render(state, pictures=pictures, token=token), port=port)
+        reviewserver.serve(state, lambda turn: render(state, pictures=pictures, turn=turn), port=port)
 
 
 def write(state: State, *, pictures: int) -> Path:

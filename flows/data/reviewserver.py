@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 import sys
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 from components.base.errors import UserError, environment_error
 from components.html import page
 from components.review import script
+from components.review.turn import Turn
 from flows.data import decide
 from flows.workspace.paths import State
 
@@ -37,11 +39,11 @@ _HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves what ``render`` makes of the token, and records decisions; port 0 takes a free one."""
+    """Serves what ``render`` makes of a turn, and records decisions; port 0 takes a free one."""
 
     daemon_threads = True
 
-    def __init__(self, state: State, render: Callable[[str], str], port: int) -> None:
+    def __init__(self, state: State, render: Callable[[Turn], str], port: int) -> None:
         self.state, self.render = state, render
         self.token = secrets.token_urlsafe(32)
         self.one = threading.Lock()
@@ -75,13 +77,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page."""
         path, _, query = self.path.partition("?")
-        given = urllib.parse.parse_qs(query).get("token", [""])[0]
+        asked = {name: values[0] for name, values in urllib.parse.parse_qs(query).items()}
+        given = asked.get("token", "")
         if not self._host_is_ours() or path != "/" or not self._is_token(given):
             self._answer(HTTPStatus.FORBIDDEN, "this is not the address that `stillroom data review` printed")
             return
+        number = asked.get("page", "")
+        turn = Turn(list=asked.get("list", ""), token=self.server.token,
+                    number=max(1, int(number)) if re.fullmatch("[0-9]{1,9}", number) else 1)  # fmt: skip
         try:
             with self.server.one:
-                text = self.server.render(self.server.token)
+                text = self.server.render(turn)
         except UserError as error:
             self._answer(HTTPStatus.CONFLICT, str(error))
             return
@@ -140,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: a request line holds the token."""
 
 
-def serve(state: State, render: Callable[[str], str], *, port: int) -> None:
+def serve(state: State, render: Callable[[Turn], str], *, port: int) -> None:
     """Serve the review page until Ctrl-C or SIGTERM; the address is printed first."""
     with Server(state, render, port) as server:
         try:

@@ -58,7 +58,7 @@ def server(root, alike, monkeypatch):
     monkeypatch.setattr(review.changes, "read", grouped)
     (root / RECORD).write_text("")
     state = State(root)
-    with reviewserver.Server(state, lambda token: review.render(state, pictures=20, token=token), 0) as made:
+    with reviewserver.Server(state, lambda turn: review.render(state, pictures=20, turn=turn), 0) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield made
@@ -106,6 +106,8 @@ def test_clicks_in_a_browser_are_lines_of_the_record(server, root, alike):
         (alike[0], "reject", None, False, "seen"),
     ]  # fmt: skip
     assert HOSTILE in shown.text and server.token not in shown.text
+    only = ask(server, "GET", f"/?token={server.token}&list=labels&page=%3Cb%3E")[2]
+    assert "Alike, labelled differently" in only and "Rejected by a rule" not in only
     again = ask(server, "GET", server.address.split("/", 3)[3].join(["/", ""]))[2]
     assert "<output>reject</output>" in again, "a page that is loaded anew knows what was decided"
 

@@ -1,15 +1,20 @@
 """The review page: what can be overruled is on it, hostile names are text, and its clicks make a file."""
 
+import itertools
 import json
+import re
 
 import pytest
 import report_fixtures as made
 from browser import Browser
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.diff import changes
 from components.html import finder
 from components.html import page as html
 from components.review import page, script
+from components.review.turn import Turn, cut
 from components.samples import decisions
 
 CLICKS = """(() => {
@@ -81,6 +86,36 @@ def test_groups_with_several_labels_stand_apart_and_a_large_one_leaves_room(show
     assert section(text, "alike").count("data-sha=") == 24 and "24 of 50 images shown" in section(text, "alike")
 
 
+@given(st.lists(st.integers(1, 24)), st.integers(1, 60))
+def test_pages_hold_every_entry_once_in_order_and_as_many_as_there_is_room_for(sizes, room):
+    pages = cut(sizes, room)
+    assert [at for one in pages for at in range(one.start, one.stop)] == list(range(len(sizes)))
+    for one, after in itertools.pairwise([*pages, None]):
+        taken = sum(sizes[one])
+        assert taken <= room or one.stop - one.start == 1
+        assert after is None or taken + sizes[after.start] > room
+
+
+def test_the_server_shows_all_groups_page_by_page_and_a_file_says_how_many_it_has_not(shown):
+    rows = [{**shown[0][1], "sha256": f"{at:064x}", "arrival": at, "group": f"{at // 2:03d}", "shard": "",
+             "label": None} for at in range(100)]  # fmt: skip
+
+    def seen(**turn):
+        text = page.render(rows, {}, raw=shown[3]["raw"], gone=frozenset(), limits=page.Limits(pictures=8),
+                           turn=Turn(**turn))  # fmt: skip
+        return text, re.findall('data-sha="0*([0-9a-f]+)"', section(text, "alike"))
+
+    text, first = seen()
+    assert len(first) == 8 and "4 of 50 groups shown, 46 not shown." in text and 'href="?token' not in text
+    every = [number for at in range(1, 14) for number in seen(token="t", list="alike", number=at)[1]]
+    assert every == [f"{at:x}" if at else "0" for at in range(100)]
+    text, last = seen(token="t", list="alike", number=999)
+    assert len(last) == 4 and "Groups 49 to 50 of 50. Page" in text and ">Next</a>" not in text
+    assert 'aria-labelledby="rejected"' not in text and ">All lists</a>" in text
+    text, _ = seen(token="t")
+    assert 'href="?token=t&amp;list=alike&amp;page=2">Next</a>' in text and 'aria-labelledby="rejected"' in text
+
+
 def test_what_was_withdrawn_is_not_drawn(shown):
     rows, text, _, paths = shown
     gone = frozenset(row["sha256"] for row in rows)
@@ -92,7 +127,7 @@ def test_the_policy_allows_the_one_script(shown):
     _, text, _, _ = shown
     assert text.count("<script") == 1 and f"<script>{finder.SCRIPT}{script.SCRIPT}</script>" in text
     assert "script-src &#x27;sha256-" in text and "connect-src" not in text
-    served = page.render([], {}, raw=shown[3]["raw"], gone=frozenset(), limits=page.Limits(), token="secret")
+    served = page.render([], {}, raw=shown[3]["raw"], gone=frozenset(), limits=page.Limits(), turn=Turn(token="secret"))
     assert "connect-src &#x27;self&#x27;" in served and 'data-token="secret"' in served and 'id="save"' not in served
     assert script.SCRIPT not in html.document("t", None, [])
 
