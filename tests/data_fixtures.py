@@ -39,6 +39,8 @@ def encoded(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
         import pillow_heif  # here: few tests need it
 
         pillow_heif.register_heif_opener(decode_threads=1)
+    if kind == "JXL":
+        import pillow_jxl  # noqa: F401
     Image.fromarray(array).save(stream, kind, **options)
     return stream.getvalue()
 

@@ -30,6 +30,8 @@ def saved(image, kind="PNG", **options):
         import pillow_heif  # here: few tests need it
 
         pillow_heif.register_heif_opener(decode_threads=1)
+    if kind == "JXL":
+        import pillow_jxl  # noqa: F401
     image.save(stream, kind, **options)
     return stream.getvalue()
 

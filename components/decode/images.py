@@ -7,6 +7,7 @@ repaired.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 
@@ -15,18 +16,20 @@ from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin
 
 from components.base.algorithms import Algorithm
 from components.base.workers import Loss
-from components.decode import colour, containers, heif, jpeg, png
+from components.decode import colour, containers, heif, jpeg, jxl, png
 from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["ALGORITHM", "FORMATS", "UNDECIDED", "Damaged", "Picture", "decode", "lost"]
 
-ALGORITHM = Algorithm("decode", 4, ("numpy", "opencv-python-headless", "pillow", "pillow-heif", "simplejpeg"))
+ALGORITHM = Algorithm(
+    "decode", 5, ("numpy", "opencv-python-headless", "pillow", "pillow-heif", "pillow-jxl-plugin", "simplejpeg")
+)
 UNDECIDED = "undecided"
 """The reason of an image that this machine could not decode at that moment."""
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM")
-"""By Pillow's names; PPM is all of netpbm: PBM, PGM, PPM."""
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL", "GIF", "BMP", "TIFF", "PPM")
+"""By Pillow's names; JXL is JPEG XL, PPM is all of netpbm: PBM, PGM, PPM."""
 _LONGEST = 65_535  # px: what Pillow and the formats agree on
-_BY_PILLOW = tuple(name for name in FORMATS if name not in ("JPEG", "HEIF"))
+_BY_PILLOW = tuple(name for name in FORMATS if name not in ("JPEG", "HEIF", "JXL"))
 
 Image.MAX_IMAGE_PIXELS = None  # ours is a parameter and is checked before anything is decoded
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -44,7 +47,9 @@ def decode(data: bytes, matte: str, *, max_pixels: int) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files: we decide, and say it in the verdict
         try:
-            return _jpeg(data, max_pixels) if data.startswith(jpeg.START) else _other(data, matte, max_pixels)
+            if data.startswith(jpeg.START):
+                return _jpeg(data, max_pixels)
+            return _jxl(data, matte, max_pixels) if jxl.is_jxl(data) else _other(data, matte, max_pixels)
         except Damaged:
             raise
         except MemoryError:
@@ -71,6 +76,15 @@ def _jpeg(data: bytes, max_pixels: int) -> Picture:
                                     if header.mode != "CMYK" else _ink(pixels), header.profile)  # fmt: skip
         pixels = np.asarray(image)
     return _made(pixels, _TURNS.get(header.orientation), header.mode, "JPEG", note)
+
+
+def _jxl(data: bytes, matte: str, max_pixels: int) -> Picture:
+    _check_size(*jxl.size(data), max_pixels)
+    found = jxl.read(data)
+    if isinstance(found, bytes):
+        return dataclasses.replace(_jpeg(found, max_pixels), format="JXL")
+    pixels, note = _to_rgb(found, b"", matte)
+    return _made(pixels, None, found.mode, "JXL", note)
 
 
 def _ink(pixels: np.ndarray) -> Image.Image:

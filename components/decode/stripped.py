@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from components.decode import jpeg, png
+from components.decode import jpeg, jxl, png
 from components.decode.picture import Damaged
 from components.decode.position import has_position
 
@@ -43,6 +43,8 @@ def stripped(data: bytes) -> bytes:
 def _stripped(data: bytes) -> bytes:
     if data.startswith(jpeg.START):
         return jpeg.bare(data, _exif(jpeg.read(data).orientation))
+    if jxl.is_jxl(data):
+        raise Damaged("format", "nothing here takes out what JPEG XL files say beside their pictures")
     with Image.open(io.BytesIO(data)) as image:
         kind = image.format
         if kind in ("PNG", "WEBP"):

@@ -47,7 +47,7 @@ def test_what_is_no_image_is_not_downloaded(here):
     assert len(sent) < 100
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF", "JXL", "PPM"])
 def test_the_formats_that_are_read_are_known(kind):
     from data_fixtures import encoded, pixels
 

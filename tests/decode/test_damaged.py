@@ -18,7 +18,7 @@ from components.decode import png as png_walk
 from components.decode.images import Damaged, decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "JXL", "PPM"])
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
 def test_half_a_file_is_damaged(kind, left):
     data = encoded(pixels(1, 64), kind)

@@ -14,12 +14,12 @@ from components.decode import png as png_walk
 from components.decode.images import Damaged, decode
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG", "AVIF", "HEIF", "JXL", "PPM"])
 def test_each_format_is_read_as_rgb(kind):
     array = pixels(1)
     picture = decode(encoded(array, kind, **({"lossless": True} if kind == "WEBP" else {})), WHITE, max_pixels=10**6)
     assert picture.format == kind and picture.pixels.dtype == np.uint8
-    if kind in ("JPEG", "GIF", "AVIF", "HEIF"):
+    if kind in ("JPEG", "GIF", "AVIF", "HEIF", "JXL"):
         assert np.abs(picture.pixels.astype(int) - array).mean() < 20
     else:
         np.testing.assert_array_equal(picture.pixels, array)

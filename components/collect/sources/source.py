@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from components.collect.memory import Memory
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".gif", ".bmp",
-                  ".heic", ".heif", ".hif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+                  ".heic", ".heif", ".hif", ".jxl", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 # Text files that people put beside images: counted, not refused.
 PAPERS = re.compile(r"(licen[cs]e|copying|readme|notice|authors|attribution|changelog)", re.IGNORECASE)

@@ -39,7 +39,8 @@ _HEADER_BYTES = 2**20  # for headers and what chunks cost, beside twice the body
 _LINE_BYTES = 2**16  # of one header
 _HEADERS = {
     "User-Agent": f"{robots.NAME}/0.1 (collects images for training)",
-    "Accept": "image/png, image/jpeg, image/webp, image/avif, image/heic, image/gif, image/bmp, image/tiff, */*;q=0.1",
+    "Accept": "image/png, image/jpeg, image/webp, image/avif, image/heic, image/jxl, image/gif, image/bmp, "
+    "image/tiff, */*;q=0.1",
     "Accept-Encoding": "identity",
 }
 

@@ -12,7 +12,7 @@ from components.collect.web import robots
 from components.collect.web.client import Answer, Client, Clock, Headers
 from components.collect.web.failure import FetchError
 from components.collect.web.url import Url
-from components.decode import heif
+from components.decode import heif, jxl
 
 REDIRECTS = 5
 LONGEST_WAIT = 120.0  # seconds of Retry-After or Crawl-delay; who asks for more is left alone until the next look
@@ -29,7 +29,7 @@ def is_image(head: bytes) -> bool:
         return head[1:2] in b"123456" and head[2:3] in b" \t\r\n#"
     if head[4:8] == b"ftyp":
         return head[8:12] in (b"avif", b"avis") or heif.is_heif(head)
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return jxl.is_jxl(head) or head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 @dataclass(frozen=True)
