@@ -91,11 +91,11 @@ def test_every_room_has_its_place_in_the_order():
     assert {room(module) for module in MODULES} == set(ROOMS)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_module_imports_only_rooms_below_its_own(module):
-    place = ROOMS.index(room(module))
-    wrong = {other for other in imported()[module] if ROOMS.index(room(other)) > place}
-    assert not wrong, f"{module} imports {sorted(wrong)}, which stand above it"
+def test_a_module_imports_only_rooms_below_its_own():
+    places = {module: ROOMS.index(room(module)) for module in MODULES}
+    wrong = [(module, other) for module in sorted(MODULES) for other in imported()[module]
+             if places[other] > places[module]]  # fmt: skip
+    assert wrong == [], "each imports one that stands above it"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -113,10 +113,9 @@ def test_every_folder_with_code_is_a_package_and_holds_code_alone():
                 assert (path.parent / "__init__.py").is_file(), f"{path.parent} is no package"
 
 
-@pytest.mark.parametrize("path", sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]),
-                         ids=lambda path: path.stem)  # fmt: skip
-def test_tests_and_benchmarks_are_short_files_too(path):
-    assert path.read_text("utf-8").count("\n") <= LINES
+def test_tests_and_benchmarks_are_short_files_too():
+    paths = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert [path for path in paths if path.read_text("utf-8").count("\n") > LINES] == []
 
 
 def test_nothing_lies_loose_beside_the_packages():
@@ -133,14 +132,16 @@ def test_a_package_says_what_it_is_for_and_holds_no_code():
             assert len(body) == 1 and ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_files_and_functions_are_short(path):
-    text = path.read_text("utf-8")
-    assert text.count("\n") <= LINES, f"{path.name} has a second subject: give it a home of its own"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or 0) - node.lineno + 1
-            assert lines <= FUNCTION, f"{node.name} has {lines} lines, {FUNCTION} at most"
+def test_files_and_functions_are_short():
+    long = [f"{path}: {LINES} lines at most: a second subject gets a home of its own"
+            for path in SOURCES if path.read_text("utf-8").count("\n") > LINES]  # fmt: skip
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > FUNCTION:
+                    long.append(f"{path}: {node.name} has {lines} lines, {FUNCTION} at most")
+    assert long == []
 
 
 def test_the_tests_lie_in_the_same_tree():
