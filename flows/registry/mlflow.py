@@ -8,7 +8,6 @@ to run while training, and a consumer elsewhere gets them from the server all th
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import shutil
@@ -23,7 +22,6 @@ from components.base.errors import UserError
 from components.base.processes import uncollected
 from consume import pull
 from flows.dvc import engine
-from flows.history import store
 from flows.history.store import PipelineRun
 from flows.registry import pages
 from flows.registry.address import shown, without_login
@@ -41,7 +39,6 @@ RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
 }
-_WRITTEN = 2  # one more when a complete run holds something new: `stillroom sync` then adds it to older ones
 _METRICS, _PARAMS = 900, 90  # MLflow takes at most 1,000 metrics and 100 parameters in one call
 TRAININGS = "?workflowType=machine_learning"
 """The end of an address that opens on trainings: without it MLflow shows its pages for language models."""
@@ -161,9 +158,8 @@ class Tracker:
             run_id = run.info.run_id
             if streamed and streamed != run_id:
                 self.client.delete_run(streamed)  # the same pipeline run once more: its metrics are there already
-        made = {name: value for name, value in pipeline_run.about.items() if name in store.MADE}
-        seal = hashlib.sha256(json.dumps([_WRITTEN, made], sort_keys=True).encode()).hexdigest()[:16]
-        if run is None or run.data.tags.get(COMPLETE) != seal:
+        seal = pages.seal(pipeline_run, cached=bool(self._trained(pipeline_run)))
+        if run is None or run.data.tags.get(COMPLETE) not in (seal, seal.removesuffix(pages.BARE)):
             self._complete(run_id, pipeline_run)
             self.client.set_tag(run_id, COMPLETE, seal)
         for name, value in pages.label(pipeline_run).items():  # what was decided since it was complete
@@ -190,8 +186,7 @@ class Tracker:
         for at in range(0, len(rows), _PARAMS):
             self.client.log_batch(run_id, params=rows[at : at + _PARAMS])
         stages = pipeline_run.stages
-        model = engine.cached(self.state.root, engine.output(stages, "train", "models/candidate"))
-        training = pages.shown_first(pages.of_training(model.get("history.jsonl")))
+        training = pages.shown_first(pages.of_training(self._trained(pipeline_run).get("history.jsonl")))
         finals = {name: [(0, value)] for name, value in pipeline_run.metrics.items() if name not in training}
         self._log(run_id, {**training, **finals}, known=run.data.metrics)
         tags = {
@@ -208,6 +203,10 @@ class Tracker:
         self._dataset(run_id, stages)
         self._artifacts(run_id, pipeline_run)
         self.client.set_terminated(run_id, "FINISHED", end_time=max(run.info.start_time, pipeline_run.when * 1000))
+
+    def _trained(self, pipeline_run: PipelineRun) -> dict[str, Path]:
+        """What DVC's cache has of the files that training made."""
+        return engine.cached(self.state.root, engine.output(pipeline_run.stages, "train", "models/candidate"))
 
     def _artifacts(self, run_id: str, pipeline_run: PipelineRun) -> None:
         with tempfile.TemporaryDirectory(dir=self.state.folder) as name:
@@ -273,6 +272,9 @@ class Tracker:
         while self._experiment is not None:
             found = self.client.search_runs([self._experiment], page_token=token or None)
             for run in found:
+                seal = run.data.tags.get(COMPLETE, "")
+                if seal.endswith(pages.BARE):  # nor does that which is not complete yet
+                    self.client.set_tag(run.info.run_id, COMPLETE, seal.removesuffix(pages.BARE))
                 folder = self.local_folder(run.info.artifact_uri)
                 with explained(self.uri):
                     if folder is not None and (folder / "reports").is_dir():

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows.history import store
 from flows.history.store import PipelineRun
 
 _CURVES = {"train/loss": "Curves/loss", "train/x0_error": "Curves/x0_error"}
 """Logged once more under a name with a capital letter: MLflow's page of charts is in the order of code points, so it
 begins with them and not with the 15 single numbers of `clean`."""
+_WRITTEN = 2  # one more when a complete run holds something new: `stillroom sync` then adds it to older ones
+BARE = " without what DVC's cache holds"
+"""The end of the seal of an MLflow run that was written where the cache had no model of its run."""
+
+
+def seal(pipeline_run: PipelineRun, *, cached: bool) -> str:
+    """What says of an MLflow run that all of ``pipeline_run`` is in it; ``cached``: what DVC's cache has of it too."""
+    made = {name: value for name, value in pipeline_run.about.items() if name in store.MADE}
+    text = hashlib.sha256(json.dumps([_WRITTEN, made], sort_keys=True).encode()).hexdigest()[:16]
+    return text if cached else text + BARE
 
 
 def parameters(pipeline_run: PipelineRun) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from components.base import config
 from components.base.errors import UserError
+from components.html.page import plural
 from components.register.params import RegisterParams
 from flows.dvc import engine
 from flows.history import decisions, elsewhere, git, store
@@ -130,7 +131,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
     """Create or complete the MLflow run and the version of each pipeline run in git, and the aliases; how many.
 
     Nothing is trained and nothing is decided again: the decisions are on record.  Bytes that are not what the ledger
-    says are taken from DVC's cache again.
+    says are taken from DVC's cache again.  UserError, when all else is done, where it does not hold them either.
     """
     params = register_params(state.root)
     uri = os.environ["MLFLOW_TRACKING_URI"]
@@ -148,7 +149,7 @@ def sync(state: State, say: Callable[[str], None]) -> int:
                 history.record(here)
         versions = Versions(tracker, params.name, history)
         versions.signer = sign.signer(state.root, params, say=say)
-        restore.restore(versions, say=say)
+        lost = restore.restore(versions, say=say)
         settle.finish(versions)
         for run in changes.labelled(history.runs):
             run_id = tracker.ensure(run)
@@ -159,6 +160,11 @@ def sync(state: State, say: Callable[[str], None]) -> int:
             number = f"{params.name} version {version.version}" if version else f"no version of {params.name}"
             say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {number}")
         _tell(versions, say)
+    if lost:
+        raise UserError(
+            f"{plural(len(lost), 'version')} of {params.name}: without files, since DVC's cache does not hold them "
+            "either: `dvc pull` (`dvc fetch --all-commits` for what older commits name), then `stillroom sync` again"
+        )
     return len(history.runs)
 
 

@@ -22,8 +22,12 @@ _GAP = 1000
 record.  A wider gap is taken for a damaged record."""
 
 
-def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None) -> int:
-    """Bring back what is lost; returns how many versions are there now.
+class _Lost(UserError):
+    """The files of a version are not here."""
+
+
+def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None) -> list[str]:
+    """Bring back what is lost; returns the runs, by their keys, whose files are neither there nor in DVC's cache.
 
     The MLflow runs and the bytes of the versions of the runs ``keys`` are looked at too, None for all; those of
     aliases always are.  UserError when a number belongs to another pipeline run in MLflow than in the ledger: pins
@@ -34,24 +38,29 @@ def restore(versions: Versions, *, say: Say, keys: Container[str] | None = None)
     by_key = {key: one for key, one in decisions.standing(every).items() if key in runs}
     used = {one.intent.key for one in aliases.wanted(every).values()}
     there = {int(version.version): version for version in versions.all()}
-    count = 0
+    lost = []
     for one in sorted(by_key.values(), key=_number):
         run = runs[one.intent.key]
-        version = _version(versions, there, one, run, say)
+        try:
+            version = _version(versions, there, one, run, say)
+        except _Lost as error:
+            say(str(error))
+            lost.append(run.key)
+            continue
         if version is None:
             continue
-        count += 1
         if keys is None or run.key in keys:
             versions.tracker.ensure(run)
-        if keys is None or run.key in keys or run.key in used:
-            mend(versions, version, one, run, say)
+        looked = keys is None or run.key in keys or run.key in used
+        if looked and not mend(versions, version, one, run, say):
+            lost.append(run.key)
         if one.intent.body["manifest"]:  # what the ledger says is signed, not what the registry says
             versions.sign(version, one.intent.body["manifest"])
         if not versions.shows(version, one.intent.body["decision"]):
             versions.conclude(version, one.intent.body["decision"])
         versions.describe(version, run.about["note"])
     aliases.bring(versions, say=say)
-    return count
+    return lost
 
 
 def objects(root: Path, name: str) -> list[Path]:
@@ -98,7 +107,10 @@ def _version(
 
 
 def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, say: Say) -> Any | None:
-    """The version made again; None where MLflow, whose numbers begin after ``highest``, has given its number before."""
+    """The version made again; None where MLflow, whose numbers begin after ``highest``, has given its number before.
+
+    _Lost where its files cannot be had.
+    """
     if one.version is not None and not highest < one.version <= highest + _GAP:
         if one.version < highest:
             deleted(versions, one, say)
@@ -110,8 +122,7 @@ def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, s
     if manifest is None or recorded is None:  # an older record: the version is made as it would be now
         uploaded = versions.upload(run, run_id)
         if uploaded is None:
-            say(f"pipeline run {run.key[:8]}: MLflow run {run_id}; model not in DVC's cache: `dvc pull`")
-            return None
+            raise _Lost(f"pipeline run {run.key[:8]}: MLflow run {run_id}; its model is not in DVC's cache")
         manifest = bundle.digest(uploaded)
     while True:
         made = versions.create(run, run_id, manifest)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from checkouts import edit, git
-from registered import Killed, published, versions
+from registered import Killed, lost, published, told, versions
 
 from components.base import config
 from components.base.errors import UserError
@@ -19,34 +19,10 @@ from flows.dvc import engine
 from flows.history import decisions, ledger, store
 from flows.registry import aliases, bundle, publish, restore, settle
 from flows.registry.mlflow import CHECKOUT, RUN_KEY, Tracker
-from flows.registry.versions import CHAMPION, DECISION, MANIFEST_TAG, PREVIOUS, Versions
+from flows.registry.versions import CHAMPION, PREVIOUS, Versions
 from flows.workspace.paths import State
 
 pytestmark = pytest.mark.slow
-
-
-def told(state):
-    """Everything that a consumer can see of the registry."""
-    found = versions(state)
-    numbers = {int(one.version): (one.tags[RUN_KEY], one.tags[MANIFEST_TAG], one.tags[DECISION]) for one in found.all()}
-    pointed = {alias: int(one.version) for alias in ("champion", "previous", "challenger")
-               if (one := found.tracker.version("denoiser", f"@{alias}"))}  # fmt: skip
-    return numbers, pointed
-
-
-def lost(state):
-    """Lose the database and all artifacts; and have MLflow forget in this process that it had made the tables."""
-    # Here, since two seconds at the top would be spent by each process of `make test`, which leaves this file out.
-    import mlflow.store.model_registry.sqlalchemy_store as models_store
-    import mlflow.store.tracking.sqlalchemy_store as runs_store
-    from mlflow.tracking._model_registry import utils as model_registry
-    from mlflow.tracking._tracking_service import utils as tracking
-
-    shutil.rmtree(state.folder / "mlflow")
-    for one in (tracking._tracking_store_registry, model_registry._get_store_registry()):
-        one._get_store_with_resolved_uri.cache_clear()
-    for store_class in (runs_store.SqlAlchemyStore, models_store.SqlAlchemyStore):
-        store_class._engine_map.clear()
 
 
 def champion_folder(state):
