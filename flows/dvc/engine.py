@@ -22,27 +22,14 @@ from typing import Any
 from components.base import config, events, starter
 from components.base.errors import UserError
 from components.pipeline import PIPELINE, Stage, downstream
-from flows.dvc import fetch, forks, lockfile, repair, snapshot, stages, waiting
+from flows.dvc import faults, fetch, forks, lockfile, repair, snapshot, stages, waiting
+from flows.dvc.faults import StageCrashed, StageFailed, StageKilled
 from flows.workspace import exits, processes
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 """A DVC hash: nothing else becomes part of a path."""
-
-
 _KILLED = re.compile(r", exited with (?:-9|137)$")
 """How DVC says that a command was ended by SIGKILL, as its shell sees it."""
-
-
-class StageFailed(UserError):
-    """A stage ended with an error of one line."""
-
-
-class StageKilled(UserError):
-    """A stage was ended by SIGKILL, by the kernel for want of memory or by hand; another time it may go well."""
-
-
-class StageCrashed(RuntimeError):
-    """A stage ended with a traceback: a bug, printed by the stage itself."""
 
 
 def stale(root: Path) -> list[str]:
@@ -104,7 +91,7 @@ def unpushed(root: Path) -> tuple[int, int]:
 
     Changes nothing; UserError when the remote cannot be asked.
     """
-    with _explained(), _repo(root) as repo:
+    with faults.explained(), _repo(root) as repo:
         wanted = [each for objects in repo.used_objs().values() for each in objects]
         try:
             new = repo.cloud.status(wanted).new
@@ -120,7 +107,7 @@ def unpushed(root: Path) -> tuple[int, int]:
 @contextlib.contextmanager
 def storage(root: Path, name: str) -> Iterator[Any]:
     """DVC's store of objects in the remote ``name``; UserError when there is none, or it cannot be asked."""
-    with _explained(), _repo(root) as repo:
+    with faults.explained(), _repo(root) as repo:
         store = repo.cloud.get_remote_odb(name)
         try:
             yield store
@@ -308,14 +295,14 @@ def _put_back(aside: Path, cache: Path) -> None:
 @contextlib.contextmanager
 def opened(root: Path) -> Iterator[Any]:
     """DVC, to read its configuration: nothing is repaired and no lock is taken."""
-    with _explained(), _repo(root) as repo:
+    with faults.explained(), _repo(root) as repo:
         yield repo
 
 
 @contextlib.contextmanager
 def _working(root: Path) -> Iterator[Any]:
     """DVC, to change something: under the checkout's lock, what a killed DVC left repaired."""
-    with _explained():
+    with faults.explained():
         repair.repair(root, say=exits.note)
         with _repo(root) as repo:
             waiting.wait_for_lock(repo, say=exits.note)
@@ -335,39 +322,6 @@ def _repo(root: Path) -> Iterator[Any]:
             yield repo
     finally:
         repo.close()
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn DVC's errors that a user can correct into one line."""
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-    from dvc.stage.exceptions import StageCmdFailedError
-
-    try:
-        yield
-    except LockError:
-        raise UserError("another `dvc` command is running in this checkout: wait for it and run this again") from None
-    except DvcException as error:
-        chain = _chain(error)
-        mine = next((cause for cause in chain if isinstance(cause, UserError)), None)
-        if mine is not None:
-            raise mine from None
-        if any(isinstance(cause, StageCmdFailedError) for cause in chain):
-            failed = next(cause for cause in chain if isinstance(cause, StageCmdFailedError))
-            raise StageCrashed(str(failed)) from None
-        system = next((cause for cause in chain if isinstance(cause, OSError)), None)
-        if system is not None and system.errno:
-            raise system from error
-        raise UserError(f"dvc: {': '.join(dict.fromkeys(str(cause) for cause in chain))}") from None
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    found = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 def _since(watched: Path, start: int) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.base import versions
 from components.base.errors import UserError
+from flows.dvc import faults
 from flows.dvc.snapshot import Snapshot
 
 
@@ -74,8 +75,10 @@ def _watch(stage: Any, data: list[Any]) -> None:
 
     def run_stage(*arguments: Any, **options: Any) -> None:
         for dep in data:
+            if not dep.exists:  # DVC would raise what the system says, and look for its hash
+                raise UserError(f"stage '{stage.name}' reads {dep.def_path}, which {faults.REMOVED}")
             dep.update_legacy_hash_name()  # as `save` does first: a dependency that is new to dvc.lock has the old name
-            before[dep.def_path] = dep.get_hash() if dep.exists else None
+            before[dep.def_path] = dep.get_hash()
         run(*arguments, **options)
 
     def save_deps(*arguments: Any, **options: Any) -> None:

@@ -20,6 +20,7 @@ from components.base.errors import UserError, brief
 from components.pipeline import PIPELINE, Stage
 from flows.data import contract, diff
 from flows.dvc import engine
+from flows.dvc.faults import StageKilled
 from flows.history import elsewhere, store
 from flows.registry import publish
 from flows.registry.metrics import MetricStream
@@ -40,7 +41,7 @@ RETRY_SECONDS = 10.0
 
 def _was_killed(task: Any, run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    if isinstance(error, engine.StageKilled):
+    if isinstance(error, StageKilled):
         exits.note(f"{error}; tried once more in {RETRY_SECONDS:.0f} seconds")
         return True
     return False

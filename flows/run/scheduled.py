@@ -20,6 +20,7 @@ from components.collect.sourcefile import CHANGED
 from flows.data import edited, look
 from flows.data.contract import ContractBroken
 from flows.dvc import engine, snapshot
+from flows.dvc.faults import StageFailed
 from flows.dvc.freshness import Freshness
 from flows.run import notify, outage, share
 from flows.run.named import call
@@ -105,7 +106,7 @@ def looked_again(once: Callable[[State, Any], Ending], state: State, log: Any) -
     for left in reversed(range(LOOKS)):
         try:
             return once(state, log)
-        except engine.StageFailed as error:
+        except StageFailed as error:
             if not left or CHANGED not in str(error):
                 raise
             log.warning("%s; looking at it again", error)

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import StateType
 from components.base.errors import UserError
 from components.base.stopping import Stopped
 from flows.dvc import apart
-from flows.dvc.engine import StageFailed
+from flows.dvc.faults import StageFailed
 from flows.dvc.shelf import RemoteGone, Shelf
 from flows.history import elsewhere
 from flows.registry.metrics import MetricStream

@@ -24,7 +24,7 @@ from components.base import stopping
 from components.base.errors import UserError, brief
 from components.base.stopping import Stopped
 from flows.dvc import apart
-from flows.dvc.engine import StageKilled
+from flows.dvc.faults import StageKilled
 from flows.dvc.shelf import RemoteGone, Shelf
 from flows.registry.metrics import TaskStream
 from flows.worker import ancestors, work

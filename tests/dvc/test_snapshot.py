@@ -52,8 +52,8 @@ def project(folder: Path, command: str = MAKE, *, with_git: bool = True) -> Path
     return folder
 
 
-def reproduce(folder: Path, stage: str = "split") -> str:
-    return engine.reproduce(folder, pipeline.stage(stage), watched=State(folder).events)
+def reproduce(folder: Path, stage: str = "split", *, force: bool = False) -> str:
+    return engine.reproduce(folder, pipeline.stage(stage), watched=State(folder).events, force=force)
 
 
 def recorded(folder: Path, stage: str = "split") -> list[dict]:
@@ -133,6 +133,35 @@ def test_a_stage_whose_data_changed_while_it_ran_is_not_recorded(tmp_path, befor
     (folder / "data/add").write_text("")
     reproduce(folder)
     assert (folder / "out").read_text().endswith("first\nmore\n")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_data_that_was_removed_between_two_stages_is_one_line(tmp_path, force):
+    folder = project(tmp_path / "project")
+    reproduce(folder)
+    held = (folder / DATA).read_text()
+    (folder / DATA).unlink()
+    line = r"^stage 'split' reads data/in, which was removed while the run went on: run it again"
+    with pytest.raises(UserError, match=line):
+        reproduce(folder, force=force)
+    (folder / DATA).write_text(held)
+    assert reproduce(folder) in ("unchanged", "restored"), "DVC takes the old output away before it runs a stage"
+
+
+def test_data_that_is_removed_while_dvc_hashes_it_is_one_line(tmp_path, monkeypatch):
+    from dvc.output import Output
+
+    folder = project(tmp_path / "project")
+    reproduce(folder)
+    put(folder, PARAMS="split:\n  a: 3\n")
+
+    def removed(out, *_, **__):
+        (folder / DATA).unlink(missing_ok=True)
+        (folder / DATA).stat()
+
+    monkeypatch.setattr(Output, "_build", removed)
+    with pytest.raises(UserError, match=r"data/in: was removed while the run went on"):
+        reproduce(folder)
 
 
 def test_a_dependency_that_is_new_to_dvc_lock_has_not_changed(tmp_path):
