@@ -6,10 +6,8 @@ import atexit
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -61,7 +59,7 @@ def in_place_of_a_shell() -> Iterator[None]:
     from dvc.stage import run
 
     before = run._run
-    run._run = lambda executable, command, **options: _run(before, executable, command, options)
+    run._run = lambda executable, command, **options: _run(executable, command, options)
     try:
         yield
     finally:
@@ -77,8 +75,12 @@ def close() -> None:
         _held = None
 
 
-def _run(alone: Any, executable: str, command: str, options: dict[str, Any]) -> None:
-    """As ``dvc.stage.run._run``, which is ``alone``."""
+def _run(executable: str, command: str, options: dict[str, Any]) -> None:
+    """As ``dvc.stage.run._run``, which ignores Ctrl-C meanwhile: it would be lost where the stage does not get it too.
+
+    Whoever called ends the stage (flows/dvc/engine.py).
+    """
+    from dvc.stage import run
     from dvc.stage.exceptions import StageCmdFailedError
 
     global _held
@@ -86,17 +88,11 @@ def _run(alone: Any, executable: str, command: str, options: dict[str, Any]) -> 
     if _held is not None and (name is None or not _held.serves(folder, environment)):
         close()
     if name is None or not hasattr(os, "pidfd_open"):
-        alone(executable, command, **options)
-        return
-    if _held is None:
-        _held = Forks(folder, environment)
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # the stage gets it too, and ends in order
-    try:
+        code = subprocess.Popen(run._make_cmd(executable, command), **options).wait()
+    else:
+        if _held is None:
+            _held = Forks(folder, environment)
         code = _held.run(name, environment)
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
     if code:
         raise StageCmdFailedError(command, code)
 

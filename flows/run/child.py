@@ -47,7 +47,7 @@ def run(root: Path, force: Sequence[str], *, lock: int) -> None:
         raise Stopped(caught[0])
     if code == 2:
         raise UserError("")
-    if code == 128 + signal.SIGTERM:
-        raise Stopped(signal.SIGTERM)
+    if code - 128 in before:  # somebody stopped it and not this process
+        raise Stopped(code - 128)
     if code:
         raise PipelineCrashed(f"the pipeline run ended with exit code {code}")

@@ -88,6 +88,32 @@ def test_killed_by_the_kernel_is_said_and_the_next_goes_on(root, whole):
     assert made(root, "profile") == "executed"
 
 
+@pytest.mark.slow(4)
+@pytest.mark.parametrize("forked", [True, False], ids=["a fork", "by a shell"])
+def test_a_ctrl_c_that_only_this_process_gets_stops_the_stage_too(root, monkeypatch, forked):
+    slow(root)
+    if not forked:
+        monkeypatch.setattr(forks, "STAGES", {})
+    worked = []
+
+    def interrupt():
+        until = time.monotonic() + 60
+        while not (found := below(os.getpid())) and time.monotonic() < until:
+            time.sleep(0.02)
+        worked.extend(found)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        made(root, "split")
+    sender.join()
+    assert time.monotonic() - began < 50, "it does not wait until the stage is done"
+    assert not psutil.wait_procs(worked, timeout=20)[1]
+    assert made(root, "profile") == "executed"
+
+
 @pytest.mark.slow(3)
 def test_no_stage_outlives_a_run_that_is_killed(root):
     slow(root)
