@@ -34,6 +34,7 @@ class Times:
     def checked(cls, nightly: str, refresh: str, timezone: str | None) -> Times:
         """The times; ``timezone`` is this machine's unless given.  UserError when one is none."""
         import tzlocal
+        from prefect._vendor.croniter import CroniterBadDateError, croniter  # which Prefect's scheduler asks
         from prefect.client.schemas.schedules import CronSchedule
 
         try:
@@ -49,6 +50,10 @@ class Times:
                 if len(cron.split()) != 5:
                     raise ValueError("not five fields")
                 CronSchedule(cron=cron, timezone=zone)
+                croniter(cron).get_next()
+            except CroniterBadDateError:  # a ValueError too
+                raise UserError(f"{option} {cron!r}: no such day ever comes: wanted one that does, such as "
+                                "'0 3 28 2 *' for 3:00 on 28 February") from None  # fmt: skip
             except ValueError:
                 raise UserError(f"{option} {cron!r}: not a cron schedule of five fields, such as '0 3 * * *'") from None
         return cls(nightly, refresh, zone)

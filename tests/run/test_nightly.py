@@ -199,12 +199,18 @@ def test_an_address_that_is_none_is_one_line_that_does_not_repeat_it(finished):
     (("0 3 * * * *", "", None), "--cron '0 3 * * * *': not a cron schedule of five fields, such as"),
     (("", "", None), "--cron '': not a cron schedule of five fields, such as"),
     (("0 3 * * *", "hourly", None), "--refresh 'hourly': not a cron schedule of five fields, such as"),
+    (("0 0 31 2 *", "", None), "--cron '0 0 31 2 *': no such day ever comes: wanted one that does"),
+    (("0 3 * * *", "0 0 31 4,6 *", None), "--refresh '0 0 31 4,6 *': no such day ever comes"),
     (("0 3 * * *", "", ""), "--timezone '': not a time zone, such as Europe/Berlin"),
     (("0 3 * * *", "", "Mars/Olympus"), "--timezone 'Mars/Olympus': not a time zone, such as Europe/Berlin"),
 ])  # fmt: skip
 def test_a_schedule_that_is_none_is_an_error_that_names_it(times, line):
     with pytest.raises(UserError, match=re.escape(line)):
         deploy.Times.checked(*times)
+
+
+def test_a_day_that_comes_every_four_years_is_a_schedule():
+    assert deploy.Times.checked("0 3 29 2 *", "", "UTC").nightly == "0 3 29 2 *"
 
 
 @pytest.mark.parametrize(("options", "line"), [
