@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ MEMORY = ".looked.json"
 """The file's name; it lies beside the folders of downloads, and no source's name begins with a dot."""
 _SAVE_SECONDS = 30.0  # between two times that it is written while more comes, so that a kill costs no more
 _SAVE_SHARE = 20  # and so many times as long as writing it took
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read may change again unseen
 
 
@@ -55,5 +57,9 @@ class Memory:
         """Write it; with ``all_seen`` forget what was neither recalled nor kept."""
         entries = self._new if all_seen else {**self._old, **self._new}
         if self._path is not None and entries != self._old:
-            files.write_text(self._path, json.dumps(entries))
+            try:
+                files.write_text(self._path, json.dumps(entries))
+            except OSError as error:
+                if error.errno not in _READ_ONLY:  # a look that changes nothing needs no right to write
+                    raise
             self._old = entries

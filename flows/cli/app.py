@@ -81,7 +81,7 @@ def run(
     if dry_run:
         from flows.keep import plan
 
-        plan.show(enter(directory), tuple(force or ()), push=push)
+        plan.show(enter(directory, writes=False), tuple(force or ()), push=push)
         return
     from flows.run import launch
     from flows.worker import pool
@@ -109,7 +109,7 @@ def status(directory: Folder = Path()) -> None:
     """Print which stages are stale and which version is registered."""
     from flows.run import launch
 
-    launch.status(enter(directory))
+    launch.status(enter(directory, writes=False))
 
 
 @app.command()

@@ -95,7 +95,7 @@ def decisions(directory: Folder = Path(), as_json: Json = False) -> None:
     """Print the decisions that hold and what came of each, the newest last."""
     from flows.data import decide
 
-    found = decide.listed(enter(directory).root)
+    found = decide.listed(enter(directory, writes=False).root)
     typer.echo(json.dumps(found, indent=1) if as_json else decide.lines(found))
 
 

@@ -120,7 +120,7 @@ def status(directory: Folder = Path(), as_json: Json = False) -> None:
     """Print the images by verdict, source and split, and which data stages are stale."""
     from flows.data import status
 
-    found = status.status(enter(directory))
+    found = status.status(enter(directory, writes=False))
     typer.echo(json.dumps(found, indent=1) if as_json else status.lines(found))
 
 

@@ -24,7 +24,7 @@ def plan(
     """Print what a run would do and why, how long it took the last time and what would move; change nothing."""
     from flows.keep import plan
 
-    found = plan.plan(enter(directory), tuple(force or ()), push=push)
+    found = plan.plan(enter(directory, writes=False), tuple(force or ()), push=push)
     typer.echo(json.dumps(plan.plain(found), indent=1) if as_json else "\n".join(plan.lines(found)))
 
 
@@ -34,7 +34,7 @@ def verify(directory: Folder = Path()) -> None:
     """
     from flows.keep import verify
 
-    if verify.verify(enter(directory), fault=typer.echo, well=typer.echo):
+    if verify.verify(enter(directory, writes=False), fault=typer.echo, well=typer.echo):
         raise typer.Exit(1)
 
 

@@ -16,8 +16,8 @@ Folder = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def enter(directory: Path) -> State:
-    """The checkout that ``directory`` lies in, its environment set."""
+def enter(directory: Path, *, writes: bool = True) -> State:
+    """The checkout that ``directory`` lies in, its environment set; without ``writes`` one that is only read."""
     state = find(directory)
-    state.enter()
+    state.enter(writes=writes)
     return state

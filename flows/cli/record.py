@@ -20,7 +20,7 @@ def history(
     """List what was decided about the registered model: when, which version, promoted or not, by whom and why."""
     from flows.registry import records
 
-    records.history(enter(directory), last=last, as_json=as_json)
+    records.history(enter(directory, writes=False), last=last, as_json=as_json)
 
 
 def rollback(
@@ -48,7 +48,7 @@ def diff(
     """Print what changed between two versions: data, parameters, code and scores."""
     from flows.registry import records
 
-    records.diff(enter(directory), before, now, as_json=as_json)
+    records.diff(enter(directory, writes=False), before, now, as_json=as_json)
 
 
 def reproduce(
@@ -88,4 +88,4 @@ def lineage(
     """Check each link from a version to its images; exit code 1 and the first broken link when one does not hold."""
     from flows.registry import records
 
-    raise typer.Exit(records.lineage(enter(directory), model, image, as_json=as_json))
+    raise typer.Exit(records.lineage(enter(directory, writes=False), model, image, as_json=as_json))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from flows.history import decisions
-from flows.registry import aliases, chain
+from flows.registry import address, aliases, chain
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.publish import register_params
 from flows.registry.versions import Versions
@@ -23,8 +22,8 @@ def verify(state: State, *, fault: Callable[[str], None], well: Callable[[str], 
     """
     uri = os.environ["MLFLOW_TRACKING_URI"]
     count = 0
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        well("nothing is registered here yet")  # MLflow would make a database; what is on record `sync` brings back
+    if address.lost(uri):
+        well("nothing is registered here yet")  # what is on record `sync` brings back
         return 0
     with explained(uri):
         versions = Versions(Tracker(state, uri), register_params(state.root).name)

@@ -1,8 +1,11 @@
-"""The address of an MLflow server as it may be shown: without the name and password in it."""
+"""The address of MLflow: as it may be shown, without the name and password in it, and whether a database is there."""
 
 from __future__ import annotations
 
 import urllib.parse
+from pathlib import Path
+
+from components.base.errors import UserError
 
 _SHORT = 3  # characters: what is as short is no password, and may stand anywhere in a text
 
@@ -20,3 +23,12 @@ def without_login(text: str, uri: str) -> str:
     for each in ([f"{login}@"] if login else []) + secrets:
         text = text.replace(each, "")
     return text
+
+
+def lost(uri: str) -> UserError | None:
+    """Where ``uri`` is a database that is not there, what says so: MLflow would make one."""
+    database = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:") or database.is_file():
+        return None
+    return UserError(f"{database}: missing: nothing is registered here yet: `stillroom run` registers a model, and "
+                     "`stillroom sync` brings back what is on record")  # fmt: skip

@@ -11,7 +11,7 @@ from components.html.page import visible
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import FETCH_COMMAND
-from flows.registry import aliases, chain, changes, impact, publish, reference, settle
+from flows.registry import address, aliases, chain, changes, impact, publish, reference, settle
 from flows.registry.mlflow import RUN_KEY, Tracker, explained
 from flows.registry.versions import CHAMPION, Versions
 from flows.workspace import exits, lock
@@ -137,7 +137,11 @@ def named(state: State, model: str | None) -> tuple[Versions, str]:
     found = reference.parse(model or f"{name}@{CHAMPION}")
     if not found:
         raise UserError(f"{model}: not a model's name: wanted NAME@ALIAS or NAME@NUMBER, such as {name}@{CHAMPION}")
-    return Versions(Tracker(state, os.environ["MLFLOW_TRACKING_URI"]), found[0]), found[1]
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    missing = address.lost(uri)
+    if missing:
+        raise missing
+    return Versions(Tracker(state, uri), found[0]), found[1]
 
 
 def number(state: State, model: str) -> int:

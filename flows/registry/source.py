@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from components.base.errors import UserError, environment_error
 from consume import pull
+from flows.registry import address
 from flows.workspace.paths import State
 
 
@@ -16,9 +16,9 @@ class Local(pull.Mirror):
     """The registry of this checkout, read from its files: no server has to run."""
 
     def __init__(self, state: State, uri: str) -> None:
-        database = Path(uri.removeprefix("sqlite:///"))
-        if not database.is_file():  # MLflow would make one
-            raise UserError(f"{database}: missing: nothing is registered here yet: `stillroom run` registers a model")
+        missing = address.lost(uri)
+        if missing:
+            raise missing
         from flows.registry.mlflow import Tracker
 
         super().__init__(state.artifacts)

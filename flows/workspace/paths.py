@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import getpass
 import os
+import shutil
 import sys
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,30 +89,38 @@ class State:
             files.write_text(path, " ".join(held) + "\n")
         return held[0]
 
-    def enter(self) -> None:
-        """Make the folder and point Prefect, DVC and MLflow at it; idempotent, before any of them is imported."""
+    def enter(self, *, writes: bool = True) -> None:
+        """Make the folder and point Prefect, DVC and MLflow at it; idempotent, before any of them is imported.
+
+        Without ``writes`` it may be one that this user can only read, or not be there: what the tools remember is then
+        in a temporary folder until this process ends.
+        """
         if "?" in str(self.root):  # where the address of a database ends: it would lie outside, for others to meet
             raise UserError(f"{self.root}: a checkout cannot lie where a name has a question mark: rename the folder")
+        place = self.folder
         try:
-            self.folder.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot be made: {error.strerror}") from None
+            if writes:
+                raise UserError(f"{place}: cannot be made: {error.strerror}") from None
+        if not (writes or os.access(place, os.W_OK)):
+            place = _apart()
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         try:
             Path.home()
         except RuntimeError:  # an account without a name, as in a container: MLflow could not even be imported
-            os.environ["HOME"] = str(self.folder / "home")
+            os.environ["HOME"] = str(place / "home")
         try:
             getpass.getuser()
         except (KeyError, OSError):  # nor DVC ask for it
             os.environ["LOGNAME"] = f"user {os.getuid()}"
-        os.environ.setdefault("PREFECT_HOME", str(self.folder / "prefect"))
+        os.environ.setdefault("PREFECT_HOME", str(place / "prefect"))
         # Else Prefect unpacks its pages into its own installed package, which may not be writable.
-        os.environ.setdefault("PREFECT_UI_STATIC_DIRECTORY", str(self.folder / "prefect" / "pages"))
-        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(self.folder / "dvc"))
+        os.environ.setdefault("PREFECT_UI_STATIC_DIRECTORY", str(place / "prefect" / "pages"))
+        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(place / "dvc"))
         # Else torch leaves a folder of each user's in the machine's folder for temporary files.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.folder / "torchinductor"))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place / "torchinductor"))
         os.environ.setdefault("MLFLOW_TRACKING_URI", self.database)
         # DVC hands the stages' commands to it, and that of a service account may be /usr/sbin/nologin.
         os.environ["SHELL"] = "/bin/sh"
@@ -120,6 +132,14 @@ class State:
         here = str(Path(sys.executable).parent)
         if os.environ.get("PATH", "").split(os.pathsep)[0] != here:
             os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+
+
+@functools.cache
+def _apart() -> Path:
+    """A folder that goes when this process ends."""
+    folder = tempfile.mkdtemp(prefix="stillroom-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def find(start: Path) -> State:
