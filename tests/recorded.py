@@ -258,6 +258,12 @@ def _sentences() -> Result:
         return _result(np.array(encoder.too_long(captions)), near=[encoder.of(captions).numpy()])
 
 
+def _tokens() -> Result:
+    with tempfile.TemporaryDirectory() as scratch:
+        found = sentences.Encoder(make_encoder(Path(scratch) / "bert"), tokens=6).states(["a red fish", "", "a " * 30])
+        return next(_result(lengths.numpy(), near=[states[:, ::2].numpy()]) for states, lengths in found)
+
+
 def _looks() -> Result:
     pictures = np.stack([noise("look", 32, 32, 3), noise("dark", 32, 32, 3) // 8, np.full((32, 32, 3), 250, np.uint8)])
     return _result(*looks.seen(pictures))
@@ -339,6 +345,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     pairs.BY_FEATURES: _by_features,
     looks.ALGORITHM: _looks,
     sentences.ALGORITHM: _sentences,
+    sentences.TOKENS: _tokens,
     train.ALGORITHM: _train,
     student.ALGORITHM: _distil,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},

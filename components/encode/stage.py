@@ -27,13 +27,13 @@ def encode(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path, fa
 
     name, place = vectors.source(params.text)
     found, metrics = _captions(params.text, verdicts, pixels)
-    made = vectors.made(name, place, found.captions, facts)
+    made = vectors.made(name, place, found.captions, facts, params.text.tokens or 0)
     with files.replacing_folder(text) as folder:
         texts.write(folder, replace(found, encoder=made.encoder), pixels)
-        (folder / texts.POOLED).write_bytes(made.pooled)
+        made.write(folder)
         if name != sentences.MINILM:
             sentences.copy(place, folder / texts.ENCODER)
-    return {**metrics, "new": float(made.new), "truncated": float(made.truncated)}
+    return {**metrics, "new": float(made.pooled.new), "truncated": float(made.truncated)}
 
 
 def _captions(params: TextParams, verdicts: Path, pixels: Path) -> tuple[texts.Texts, dict[str, float]]:

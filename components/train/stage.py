@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -75,7 +74,7 @@ def train(
         }  # fmt: skip
         notes |= {"start": begun} if begun else {}
         if data.captions:
-            notes["text"] = asdict(data.captions.encoder)
+            notes["text"] = data.captions.encoder.plain()
         if params.augment.on:
             notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
         words = card.text(
@@ -112,7 +111,7 @@ def key(
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
     inputs += [start] if start else []
     if text and "text" in params.conditions:
-        inputs += [text / name for name in texts.DECIDING]
+        inputs += texts.deciding(text)
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]

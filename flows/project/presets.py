@@ -121,7 +121,13 @@ def _emoji(images: int, *widths: int) -> dict[str, dict[str, Any]]:
     return {"train": train, **_student(images)}
 
 
-_MINILM = {"encoder": "minilm", "template": "a picture of {label}", "separator": None, "characters": 300}
+_MINILM = {
+    "encoder": "minilm",
+    "template": "a picture of {label}",
+    "separator": None,
+    "characters": 300,
+    "tokens": None,
+}
 _TOLD_IN_WORDS = {"images": 104_000, "conditions": ["text"], "autoguidance": 1.0, "guidance": 2.5}
 """Twice the demo's images: a caption is harder to learn than one of 23 labels.  Guidance of 2.5 was the best of a trial
 outside of this code, with this network and these captions."""

@@ -35,6 +35,35 @@ def test_it_is_the_mean_of_what_transformers_says_of_the_tokens(folder):
     torch.testing.assert_close(found, wanted / wanted.norm() * WIDTH**0.5, rtol=2e-3, atol=2e-3)
 
 
+def test_tokens_are_what_transformers_says_of_a_padded_caption_with_its_mask(folder):
+    from transformers import BertModel
+
+    ids = torch.tensor([[2, 4, 5, 8, 3, 0, 0, 0], [2, 3, 0, 0, 0, 0, 0, 0]])  # [CLS] a red fish [SEP], and nothing
+    with torch.no_grad():
+        wanted = BertModel.from_pretrained(folder).eval()(ids, attention_mask=(ids > 0).long()).last_hidden_state
+    ((found, lengths),) = sentences.Encoder(folder, tokens=8).states(["a red fish", ""])
+    assert found.dtype == torch.float16 and lengths.tolist() == [5, 2]
+    torch.testing.assert_close(found.float(), wanted, rtol=2e-3, atol=2e-3)
+
+
+def test_a_caption_has_the_same_tokens_whatever_stands_beside_it(folder):
+    encoder = sentences.Encoder(folder, tokens=8)
+    many = ["a red fish", "a stone", "a " * 30, *["a blue fish"] * 20, "a red fish"]
+    states, lengths = (torch.cat(parts) for parts in zip(*encoder.states(many), strict=True))
+    assert torch.equal(states[0], states[-1]) and torch.equal(states[0], next(encoder.states(["a red fish"]))[0][0])
+    assert lengths.tolist()[:3] == [5, 4, 8] and encoder.too_long(many) == [2]
+    assert torch.equal(encoder.of(many), sentences.Encoder(folder).of(many)), "the vector sees all that it always did"
+
+
+@pytest.mark.parametrize(("said", "wanted"), [
+    ({"pad_token": "[SEP]"}, 3), ({"pad_token": {"content": "[UNK]"}}, 1), ({"pad_token": "nowhere"}, 0), ({}, 0),
+])  # fmt: skip
+def test_padding_is_that_of_those_who_made_the_encoder(folder, tmp_path, said, wanted):
+    sentences.copy(folder, tmp_path / "bert")
+    (tmp_path / "bert/tokenizer_config.json").write_text(json.dumps(said))
+    assert sentences.Encoder(tmp_path / "bert").padding.id == wanted
+
+
 def test_what_is_longer_than_the_encoder_takes_is_told(folder):
     encoder = sentences.Encoder(folder)
     assert encoder.longest == 12

@@ -15,7 +15,7 @@ from components.encode.params import EncodeParams
 from components.encode.stage import encode
 from components.samples import manifest, pack, spec, texts
 
-TEXT = {"encoder": "minilm", "template": "a picture of {label}", "separator": None, "characters": 60}
+TEXT = {"encoder": "minilm", "template": "a picture of {label}", "separator": None, "characters": 60, "tokens": None}
 SHA = [f"{at:064x}" for at in range(9)]
 
 
@@ -73,6 +73,22 @@ def test_same_captions_same_bytes(state, encoder):
                           "tokenizer.json", "tokenizer_config.json", "model.safetensors"}  # fmt: skip
 
 
+def test_tokens_are_kept_beside_the_same_vectors_and_the_empty_caption_comes_last(state, encoder):
+    encode(params(encoder=encoder), **state)
+    plain = {path.name: path.read_bytes() for path in state["text"].iterdir() if path.is_file()}
+    assert "tokens" not in plain["header.json"].decode()
+    assert encode(params(encoder=encoder, tokens=6), **state)["new"] == 0, "the vectors are known"
+    first = {path.name: path.read_bytes() for path in state["text"].iterdir() if path.is_file()}
+    assert set(first) - set(plain) == {"tokens.f16", "lengths.i32"}
+    assert {name for name in plain if first[name] != plain[name]} == {"header.json"}
+    found = texts.read(state["text"], state["pixels"])
+    assert (found.encoder.tokens, found.encoder.nothing) == (6, 2)
+    assert list(pack.read_int32(state["text"] / "lengths.i32")) == [4, 4, 6, 2], "CLS and SEP with them; one was cut"
+    assert encode(params(encoder=encoder, tokens=6), **state)["truncated"] == 1
+    assert first == {path.name: path.read_bytes() for path in state["text"].iterdir() if path.is_file()}
+    assert set(map(Path, first)) >= {path.relative_to(state["text"]) for path in texts.deciding(state["text"])}
+
+
 def test_without_text_there_is_one_line_and_neither_torch_nor_pyarrow(state):
     assert encode(EncodeParams(text=None), **state) == {}
     assert [path.name for path in state["text"].iterdir()] == ["header.json"]
@@ -86,6 +102,8 @@ def test_without_text_there_is_one_line_and_neither_torch_nor_pyarrow(state):
     ({"template": "a picture"}, "encode.text.template 'a picture' must have {label} in it"),
     ({"characters": 10**6}, "encode.text.characters should be less than or equal to 10000"),
     ({"separator": ""}, "encode.text.separator should have at least 1 character"),
+    ({"tokens": 3}, "encode.text.tokens should be greater than or equal to 4"),
+    ({"tokens": 513}, "encode.text.tokens should be less than or equal to 512"),
 ])  # fmt: skip
 def test_a_wrong_parameter_is_one_line(changes, said):
     with pytest.raises(UserError) as raised:
@@ -121,6 +139,32 @@ def test_a_damaged_state_is_one_line(state, encoder, harm):
     harm(state["text"])
     with pytest.raises(UserError, match=r"header.json: not what stage 'encode' writes \(.*\): run it again$"):
         texts.read(state["text"], state["pixels"])
+
+
+@pytest.mark.parametrize("harm", [
+    lambda folder: (folder / "tokens.f16").write_bytes(bytes(32)),
+    lambda folder: (folder / "tokens.f16").unlink(),
+    lambda folder: (folder / "lengths.i32").unlink(),
+    lambda folder: pack.write_int32(folder / "lengths.i32", [4, 4, 7, 2]),
+    lambda folder: pack.write_int32(folder / "lengths.i32", [4, 4, 6, 3]),
+    lambda folder: pack.write_int32(folder / "lengths.i32", [4, 4, 2]),
+    lambda folder: (folder / "header.json").write_text(
+        (folder / "header.json").read_text().replace('"tokens": 6', '"tokens": 1e9')
+    ),
+    lambda folder: (folder / "header.json").write_text(
+        (folder / "header.json").read_text().replace('"nothing": 2', '"nothing": 0')
+    ),
+])  # fmt: skip
+def test_damaged_tokens_are_one_line(state, encoder, harm):
+    encode(params(encoder=encoder, tokens=6), **state)
+    harm(state["text"])
+    with pytest.raises(UserError, match=r"header.json: not what stage 'encode' writes \(.*\): run it again$"):
+        texts.read(state["text"], state["pixels"])
+
+
+def test_more_tokens_than_the_encoder_takes_is_one_line(state, encoder):
+    with pytest.raises(UserError, match=r"^encode.text.tokens 13: this encoder takes 12 at most: give fewer$"):
+        encode(params(encoder=encoder, tokens=13), **state)
 
 
 def test_another_encoder_makes_other_vectors_of_the_same_captions(state, encoder, tmp_path):
