@@ -74,23 +74,16 @@ class Pixels:
         """Have the captions in ``text`` (data/text), of the pack in ``folder``; UserError where there are none."""
         self.captions = Captions(text, folder)
 
-    def condition(
-        self, rows: Sequence[int] | Tensor, *, without: Tensor | None = None, untold: Tensor | None = None,
-        caption: Tensor | None = None,
-    ) -> conditions.Condition:  # fmt: skip
-        """What a network is told of ``rows`` beside the noise level: their labels, and a caption of each.
+    def condition(self, rows: Sequence[int] | Tensor) -> conditions.Condition:
+        """What a network is told of ``rows`` beside the noise level: their labels, and the first caption of each."""
+        said = {} if self.captions is None else self.captions.said(self.captions.numbers(rows))
+        return {**self.labels(rows), **said}
 
-        ``without`` and ``untold``, (B,) bool: those whose label or caption is left out; ``caption`` as ``share`` of
-        :meth:`.told.Captions.numbers`.
-        """
+    def labels(self, rows: Sequence[int] | Tensor, *, without: Tensor | None = None) -> conditions.Condition:
+        """The labels of ``rows``; ``without``, (B,) bool: those whose label is left out."""
         ids = self.class_ids[torch.as_tensor(rows, dtype=torch.int64)]
         ids = ids if without is None else ids.masked_fill(without, -1)
-        found = conditions.of_classes(ids, len(self.header.classes) or None)
-        if self.captions is None:
-            return found
-        numbers = self.captions.numbers(rows, caption)
-        numbers = numbers if untold is None else numbers.masked_fill(untold, -1)
-        return conditions.with_text(found, self.captions.vectors(numbers))
+        return conditions.of_classes(ids, len(self.header.classes) or None)
 
     def _check_classes(self, folder: Path) -> None:
         rows, classes = self.header.rows, len(self.header.classes)

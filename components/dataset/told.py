@@ -1,10 +1,11 @@
-"""The captions of a pack's rows as tensors: which one a row is told with, and its vector.
+"""The captions of a pack's rows as tensors: which one a row is told with, its vector and its tokens.
 
-Shapes: N rows of the pack, B of a batch, M captions, D numbers of a vector.
+Shapes: N rows of the pack, B of a batch, M captions, L tokens of a caption, D numbers of a vector and of a token.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from components.base.errors import UserError
-from components.samples import texts
+from components.diffusion import conditions
+from components.samples import pack, texts
 
 
 class Captions:
@@ -26,7 +28,7 @@ class Captions:
             raise UserError(
                 "train.conditions: asks for text, but encode.text is null: set that (docs/text.md), or leave text out"
             )
-        self.texts, self.encoder = found, found.encoder
+        self.folder, self.texts, self.encoder = folder, found, found.encoder
         starts: Any = found.starts
         numbers: Any = found.numbers
         self._starts = torch.frombuffer(starts, dtype=torch.int32).to(torch.int64)
@@ -34,6 +36,13 @@ class Captions:
         size = len(found.captions) * found.encoder.width
         self._pooled = torch.from_file(str(folder / texts.POOLED), size=size, dtype=torch.float16)
         self._pooled = self._pooled.view(-1, found.encoder.width)
+        self._tokens: Tensor | None = None
+        if count := found.encoder.tokens:
+            shape = (len(found.captions) + 1, count, found.encoder.width)
+            states = torch.from_file(str(folder / texts.TOKENS), size=math.prod(shape), dtype=torch.float16)
+            self._tokens = states.view(shape)
+            lengths: Any = pack.read_int32(folder / texts.LENGTHS)
+            self._lengths = torch.frombuffer(lengths, dtype=torch.int32).to(torch.int64)
 
     def numbers(self, rows: Sequence[int] | Tensor, share: Tensor | None = None) -> Tensor:
         """The number of a caption of each of ``rows``, (B,) int64, -1 where it has none.
@@ -50,3 +59,18 @@ class Captions:
         """The vectors of captions ``numbers`` (B,), float32 (B, D); zeros for -1, no caption."""
         found = self._pooled[numbers.clamp(min=0)].float()
         return found.masked_fill_((numbers < 0)[:, None], 0)
+
+    def tokens(self, numbers: Tensor) -> conditions.Condition:
+        """The tokens of captions ``numbers`` (B,), float16 (B, L, D), and their mask; for -1 those of the empty one.
+
+        Nothing where stage ``encode`` kept none.
+        """
+        if self._tokens is None:
+            return {}
+        last = len(self._tokens) - 1
+        found = torch.where(numbers < 0, last, numbers)
+        return conditions.of_tokens(self._tokens[found], self._lengths[found])
+
+    def said(self, numbers: Tensor) -> conditions.Condition:
+        """All that a network is told of captions ``numbers`` (B,), -1 for no caption."""
+        return {conditions.TEXT: self.vectors(numbers), **self.tokens(numbers)}

@@ -1,8 +1,9 @@
 """What a network gets for each sample beside its noise level: tensors by name, one row a sample.
 
 ``label``, (B,) int64: class numbers, of which the last stands for no label.  ``text``, (B, D) float32: the vector of a
-caption, of which zeros stand for none.  A network that takes nothing gets an empty mapping.  More conditions (control
-images) are more names.
+caption, of which zeros stand for none.  ``tokens``, (B, L, D) float16 or float32, with ``mask``, (B, L) bool: the
+states of a caption's tokens, and which of them are no padding; those of the empty caption stand for none.  A network
+that takes nothing gets an empty mapping.  More conditions (control images) are more names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 Condition = Mapping[str, Tensor]
 
-LABEL, TEXT = "label", "text"
+LABEL, TEXT, TOKENS, MASK = "label", "text", "tokens", "mask"
 
 
 def of_classes(class_ids: Tensor, null_class: int | None) -> Condition:
@@ -22,9 +23,9 @@ def of_classes(class_ids: Tensor, null_class: int | None) -> Condition:
     return {} if null_class is None else {LABEL: torch.where(class_ids < 0, null_class, class_ids)}
 
 
-def with_text(condition: Condition, vectors: Tensor | None) -> Condition:
-    """``condition`` and the vectors of captions (B, D), for a network that takes them; None: it takes none."""
-    return condition if vectors is None else {**condition, TEXT: vectors}
+def of_tokens(states: Tensor, lengths: Tensor) -> Condition:
+    """The states (B, L, D) of captions' tokens, of which the first ``lengths`` (B,) are no padding."""
+    return {TOKENS: states, MASK: torch.arange(states.shape[1], device=lengths.device) < lengths[:, None]}
 
 
 def moved(condition: Condition, device: torch.device) -> Condition:
@@ -32,7 +33,7 @@ def moved(condition: Condition, device: torch.device) -> Condition:
     return {name: value.to(device, non_blocking=True) for name, value in condition.items()}
 
 
-def rows(condition: Condition, which: slice | Tensor) -> Condition:
+def rows(condition: Condition, which: slice | Tensor | list[int]) -> Condition:
     """The rows ``which`` of ``condition``."""
     return {name: value[which] for name, value in condition.items()}
 
@@ -42,17 +43,28 @@ def joined(parts: Sequence[Condition]) -> Condition:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def without(condition: Condition, null_class: int | None) -> Condition:
-    """``condition`` with the label and the caption that stand for none in each row."""
+def repeated(condition: Condition, count: int) -> Condition:
+    """The one row of ``condition``, ``count`` times."""
+    return {name: value.expand(count, *value.shape[1:]) for name, value in condition.items()}
+
+
+def without(condition: Condition, null_class: int | None, nothing: Condition | None = None) -> Condition:
+    """``condition`` with the label and the caption that stand for none in each row.
+
+    ``nothing``: the empty caption, in one row, for a condition with tokens.
+    """
     free = dict(condition)
     if LABEL in free and null_class is not None:
         free[LABEL] = torch.full_like(free[LABEL], null_class)
     if TEXT in free:
         free[TEXT] = torch.zeros_like(free[TEXT])
+    if TOKENS in free:
+        assert nothing is not None, "whoever reads a network with tokens reads the empty caption beside it"
+        free |= {name: nothing[name].to(free[name].dtype).expand_as(free[name]) for name in (TOKENS, MASK)}
     return free
 
 
-def says_something(condition: Condition, null_class: int | None) -> bool:
+def says_something(condition: Condition, null_class: int | None, nothing: Condition | None = None) -> bool:
     """Whether any row differs from :func:`without`."""
-    free = without(condition, null_class)
+    free = without(condition, null_class, nothing)
     return any(not torch.equal(value, free[name]) for name, value in condition.items())

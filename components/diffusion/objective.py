@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from components.diffusion import names
-from components.diffusion.conditions import LABEL, TEXT, Condition
+from components.diffusion.conditions import LABEL, MASK, TEXT, TOKENS, Condition
 from components.diffusion.names import Weighting
 from components.diffusion.schedule import Schedule, SigmaDistribution, schedule
 from components.samples.spec import number
@@ -183,11 +183,11 @@ def _ends(found: Any) -> tuple[float, float] | None:
 def call(network: Callable[..., Any], entry: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
     """The prediction of a network of diffusers, or of one with its signature, (sample, timestep, class_labels).
 
-    One that takes captions has them as ``text``.
+    One that takes captions has them as ``text``, and as ``tokens`` with their ``mask``.
     """
-    if unknown := condition.keys() - {LABEL, TEXT}:
+    if unknown := condition.keys() - {LABEL, TEXT, TOKENS, MASK}:
         raise ValueError(f"no network takes {', '.join(sorted(unknown))}")
-    told = {TEXT: condition[TEXT]} if TEXT in condition else {}
+    told = {name: value for name, value in condition.items() if name != LABEL}
     predicted: Tensor = network(entry, timestep, class_labels=condition.get(LABEL), **told).sample
     return predicted
 

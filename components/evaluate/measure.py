@@ -227,7 +227,7 @@ def _condition(denoiser: sampling.Denoiser, class_ids: Tensor, rows: Sequence[in
     if denoiser.text is None:
         return found
     held = _held["telling"]
-    return conditions.with_text(found, held.of_rows(rows) if held else torch.zeros(len(rows), denoiser.text.width))
+    return {**found, **(held.of_rows(rows) if held else conditions.repeated(denoiser.nothing, len(rows)))}
 
 
 def _features(images_NHWC: Any, judge: judges.Judge | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 Samples stand for labels, as those of other models do, so that every score means the same; each is told the caption of a
 held-out image of its label.  Whether samples show what they were told: retrieval.py.
 
-Shapes: N samples, D numbers of a vector.
+Samples get rows of captions by the names of :mod:`components.diffusion.conditions`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from components.base.errors import UserError
 from components.dataset.tensors import Pixels
+from components.dataset.told import Captions
+from components.diffusion import conditions
 from components.model.sampling import Denoiser
 
 NEAREST = 10
@@ -57,11 +59,15 @@ class Telling:
         if captions and model.text and captions.encoder.sha256 != model.text.sha256:
             raise UserError("data/text: of another encoder than that of the model: train it again, or set encode.text "
                             "to what it was trained with")  # fmt: skip
+        self._tokens = model.text.tokens if model.text else 0
+        if captions and self._tokens not in (0, captions.encoder.tokens):
+            raise UserError(f"data/text: holds {captions.encoder.tokens or 'no'} tokens of a caption, and the model "
+                            f"reads {self._tokens}: train it again, or set encode.text.tokens to that")  # fmt: skip
 
-    def of_classes(self, class_ids: Sequence[int], first: int) -> Tensor | None:
-        """The vectors of captions for samples of ``class_ids``, of which the first is number ``first``: (N, D).
+    def of_classes(self, class_ids: Sequence[int], first: int) -> conditions.Condition | None:
+        """Captions for samples of ``class_ids``, of which the first is number ``first``, a row each.
 
-        Those of one label take turns; zeros where no held-out image of a label has a caption.
+        Those of one label take turns; the empty one where no held-out image of a label has a caption.
         """
         if self.images is None or self.images.captions is None:
             return None
@@ -69,13 +75,18 @@ class Telling:
         for at, kind in enumerate(class_ids):
             rows = self._of_class.get(kind, [])
             numbers.append(int(self.images.captions.numbers([rows[(first + at) % len(rows)]])[0]) if rows else -1)
-        return self.images.captions.vectors(torch.tensor(numbers, dtype=torch.int64))
+        return self._said(self.images.captions, torch.tensor(numbers, dtype=torch.int64))
 
-    def of_rows(self, rows: Sequence[int]) -> Tensor:
-        """The vectors of the first caption of each of ``rows``, (N, D)."""
+    def of_rows(self, rows: Sequence[int]) -> conditions.Condition:
+        """The first caption of each of ``rows``, a row each."""
         captions = self.images.captions if self.images else None
         assert captions is not None, "asked for models that take captions alone"
-        return captions.vectors(captions.numbers(rows))
+        return self._said(captions, captions.numbers(rows))
+
+    def _said(self, captions: Captions, numbers: Tensor) -> conditions.Condition:
+        """What the model takes of captions ``numbers``."""
+        said = captions.said(numbers)
+        return said if self._tokens else {conditions.TEXT: said[conditions.TEXT]}
 
 
 def captioned(images: Pixels, rows: Sequence[int]) -> list[int]:

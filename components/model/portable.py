@@ -1,8 +1,9 @@
 """The form of a network that needs neither our code nor torch: ONNX, and the noise levels to walk along.
 
 ``onnx/model.onnx`` takes float32 ``sample`` BCHW and ``timestep`` (B,), int64 ``class_labels`` (B,) where the network
-has labels, float32 ``text`` (B, D) where it takes captions, and gives float32 ``prediction`` BCHW, for any B (and any
-H and W, where images have several shapes); so does ``onnx/guide.onnx`` of a guide, where there is one.
+has labels, float32 ``text`` (B, D) where it takes captions, float32 ``tokens`` (B, L, D) with bool ``mask`` (B, L)
+where it reads their tokens (a U-Net of diffusers without a mask), and gives float32 ``prediction`` BCHW, for any B and
+L (and any H and W, where images have several shapes); so does ``onnx/guide.onnx`` of a guide, where there is one.
 ``onnx/levels.json`` holds, for each step of sampling, what
 D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
 """
@@ -120,6 +121,8 @@ def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
     given = registry.examples(network, torch.tensor([1.0, 2.0]))
     written, outputs = list(given), ["prediction"]
     axes = {name: {0: "batch"} for name in written + outputs}
+    for name in {"tokens", "mask"} & {*written}:
+        axes[name] = {0: "batch", 1: "tokens"}
     if sizes:
         axes |= {name: {0: "batch", 2: "height", 3: "width"} for name in ("sample", *outputs)}
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from components.base import files
 from components.base.errors import UserError, brief, nearest
 from components.dataset import tensors
 from components.diffusion import conditions, names, samplers, stochastic
+from components.diffusion.conditions import Condition
 from components.diffusion.given import Given
 from components.diffusion.names import Weighting
 from components.diffusion.noise import generator
@@ -66,6 +67,8 @@ class Denoiser:
     for."""
     text: texts.Encoder | None = None
     """What makes the vectors of captions that it takes; None where it takes none."""
+    nothing: Condition = field(default_factory=dict)
+    """The empty caption, in one row; nothing where it takes none."""
     multiple: int | None = None
     """It takes any image whose sides are multiples of this; None: the shape of ``spec`` alone."""
 
@@ -85,12 +88,12 @@ class Denoiser:
 
 
 class Told(NamedTuple):
-    """What pictures show, in vectors of captions; None: nothing is said."""
+    """What pictures show, in captions as networks are told them; None: nothing is said."""
 
-    text: Tensor | None
-    """(N, D)."""
-    negative: Tensor | None
-    """(D,): what guidance leads away from."""
+    text: Condition | None
+    """A row for each picture."""
+    negative: Condition | None
+    """One row: what guidance leads away from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
         said = notes.read(found, network, guide)
         network = _placed(network, folder / engines.ONNX, chosen, device)
         guide = guide and _placed(guide, folder / engines.ONNX_GUIDE, chosen, device)
+        said["nothing"] = notes.nothing(folder, said["text"])
     except UserError:
         raise
     except Exception as error:  # the constructors of networks raise whatever a hostile config.json makes them meet
@@ -188,14 +192,14 @@ def plan(
 def sample(
     model: Denoiser | Path, class_ids: Sequence[int], *, seed: int, start: int = 0, precision: str = "auto",
     progress: Callable[[int], object] | None = None, shape: tuple[int, ...] | None = None,
-    text: Tensor | None = None, negative: Tensor | None = None, given: Given | None = None, **wishes: Any,
+    text: Condition | None = None, negative: Condition | None = None, given: Given | None = None, **wishes: Any,
 ) -> Tensor:  # fmt: skip
     """One uint8 HWC picture a class id (-1: no label), as NHWC; picture i is number ``start`` + i of ``seed``.
 
     ``wishes`` are those of :func:`plan`; ``progress`` is called after every step with the number of pictures in it.
-    ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.  ``text`` (N, D): the
-    vectors of what each shows (:mod:`components.model.prompts`), zeros or None for nothing said; ``negative`` (D,): of
-    what guidance leads away from.  ``given``: N pictures to begin from, of ``shape``.
+    ``shape`` (C, H, W) is the model's own unless given; UserError when the model cannot draw it.  ``text``: what each
+    shows, as :func:`components.model.prompts.said` gives it, None for nothing said; ``negative``, in one row: what
+    guidance leads away from.  ``given``: N pictures to begin from, of ``shape``.
     """
     model = load(model) if isinstance(model, Path) else model
     planned = plan(model, **wishes)
@@ -210,7 +214,7 @@ def sample(
             numbers += [numbers[-1]] * (most - count)
             ids += [ids[-1]] * (most - count)
         rows = [at - start for at in numbers]
-        told = Told(None if text is None else text[rows], negative)
+        told = Told(text and conditions.rows(text, rows), negative)
         begun = given and given.of(rows)
         report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
         images = _denoise(model, planned, ids, seed, numbers, precision, report, shape, told, begun)
@@ -222,7 +226,7 @@ def sample(
 @torch.no_grad()
 def film(
     model: Denoiser, class_ids: Sequence[int], *, seed: int, frames: int, precision: str = "auto",
-    shape: tuple[int, ...] | None = None, text: Tensor | None = None, negative: Tensor | None = None,
+    shape: tuple[int, ...] | None = None, text: Condition | None = None, negative: Condition | None = None,
     given: Given | None = None, **wishes: Any,
 ) -> tuple[Tensor, list[float]]:  # fmt: skip
     """What the denoiser believes along the way: uint8 pictures x frames x H x W x C, and each frame's sigma.
@@ -287,14 +291,13 @@ def guided(
     """
     found = conditions.of_classes(torch.tensor(class_ids, dtype=torch.int64), model.null_class)
     said, negative = told or Told(None, None)
-    if model.text:
-        nothing = torch.zeros(len(class_ids), model.text.width)
-        found = conditions.with_text(found, nothing if said is None else said)
+    nothing = conditions.moved(model.nothing, model.device)
+    found = {**found, **(said or conditions.repeated(model.nothing, len(class_ids)))}
     condition = conditions.moved(found, model.device)
-    pulled = guidance != 1 and conditions.says_something(condition, model.null_class)
-    free = conditions.without(condition, model.null_class)
-    away = None if negative is None else negative.to(model.device).expand(len(class_ids), -1)
-    both = conditions.joined([condition, conditions.with_text(free, away)]) if pulled else condition
+    pulled = guidance != 1 and conditions.says_something(condition, model.null_class, nothing)
+    free = conditions.without(condition, model.null_class, nothing)
+    away = conditions.moved(conditions.repeated(negative or {}, len(class_ids)), model.device)
+    both = conditions.joined([condition, {**free, **away}]) if pulled else condition
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         at = torch.full((len(x),), sigma, device=model.device)

@@ -38,6 +38,32 @@ def check(params: NetworkParams, size: Size) -> None:
             raise UserError(f"train.network.widths: {channels}, at {side} pixels, is not a multiple of {wanted}")
 
 
+def check_told(params: NetworkParams, size: Size, *, tokens: int, labels: bool, schedule: str) -> None:
+    """UserError, with what to change, unless a network of ``params`` is built that takes captions.
+
+    ``size`` (H, W), px; ``tokens`` of a caption, 0: the vector alone; ``labels``: that it is told of them too.
+    """
+    kind = f"train.network.kind {params.kind}"
+    if tokens and min(sides(params, size)) > ATTENTION_SIDE:
+        raise UserError(
+            f"train.network.widths: the tokens of captions are read at {ATTENTION_SIDE} pixels and below, and the "
+            f"coarsest resolution has {min(sides(params, size))}: give more widths, or set encode.text.tokens to null"
+        )
+    if isinstance(params, CompactParams):
+        return
+    # What the Stable Diffusion pipeline of diffusers does not do, in whose form such a network is handed out.
+    if not tokens:
+        raise UserError(f"{kind}: reads the tokens of captions, and encode.text.tokens is null: set it to 32, or take "
+                        "compact")  # fmt: skip
+    if labels:
+        raise UserError(f"{kind}: takes captions or labels, not both: set train.conditions to [text], or take compact")
+    if schedule == "exponential":
+        raise UserError(f"{kind}: takes no captions on schedule exponential: take another, or compact")
+    if any(side % 8 for side in size):
+        raise UserError(f"{kind}: takes captions with images whose sides 8 divides, not {size[1]} x {size[0]}: change "
+                        "resize.side, or take compact")  # fmt: skip
+
+
 def sides(params: NetworkParams, size: Size) -> list[int]:
     """The longer side, px, of a sample of ``size`` (H, W) at each resolution of a U-Net."""
     fold = params.fold if isinstance(params, CompactParams) else 1

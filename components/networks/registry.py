@@ -29,13 +29,15 @@ GUIDE = "guide"
 
 def build(
     params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int = 0,
-    text_width: int = 0,
+    text_width: int = 0, text_tokens: int = 0,
 ) -> nn.Module:  # fmt: skip
     """A fresh network for images of ``shape`` (C, H, W); with ``classes`` > 0 it takes labels 0..classes (last: none).
 
     ``augment_labels``: how many numbers say what augmentation did (:class:`components.dataset.augment.Drawn`); only
-    a compact network takes them, 0 for none.  ``text_width``: numbers in the vector of a caption; as above.
+    a compact network takes them, 0 for none.  ``text_width``: numbers in the vector of a caption, and in each of its
+    ``text_tokens`` tokens; as above, but for the tokens, which a U-Net of diffusers reads too.
     """
+    chosen = TOLD.get(params.kind, NETWORKS[params.kind]) if text_width else NETWORKS[params.kind]
     if text_width and params.kind != "compact":
         raise UserError(
             f"train.network.kind {params.kind}: takes no captions: take compact, or train.conditions [label]"
@@ -45,7 +47,9 @@ def build(
             f"train.network.kind {params.kind}: takes samples of shape (C, H, W), not {shape}, as all networks do"
         )
     fit.check(params, shape[1:])
-    return NETWORKS[params.kind].build(params, schedule_name, shape, classes, augment_labels, text_width)
+    if text_width:
+        fit.check_told(params, shape[1:], tokens=text_tokens, labels=classes > 0, schedule=schedule_name)
+    return chosen.build(params, schedule_name, shape, classes, augment_labels, text_width, text_tokens)
 
 
 def params(network: nn.Module) -> dict[str, Any]:
@@ -82,7 +86,16 @@ def load(config: Path) -> nn.Module:
 
 def kind(network: nn.Module) -> str:
     """``train.network.kind`` of ``network``."""
-    return next(kind for kind, each in NETWORKS.items() if each.class_name == type(network).__name__)
+    return next(kind for kind, each in _every() if each.class_name == type(network).__name__)
+
+
+def entry(kind: str, *, told: bool) -> Network:
+    """What the network of ``train.network.kind`` is; ``told``: that it takes captions."""
+    return TOLD.get(kind, NETWORKS[kind]) if told else NETWORKS[kind]
+
+
+def _every() -> list[tuple[str, Network]]:
+    return [*NETWORKS.items(), *TOLD.items()]
 
 
 def modules(model: Path) -> list[str]:
@@ -96,7 +109,7 @@ def modules(model: Path) -> list[str]:
 
 
 def _of_class(name: object) -> Network | None:
-    return next((each for each in NETWORKS.values() if each.class_name == name), None)
+    return next((each for _, each in _every() if each.class_name == name), None)
 
 
 def folder(model: Path) -> Path:
@@ -133,7 +146,8 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     """
     import torch
 
-    return torch.contiguous_format if type(network).__name__ == "UNet2DModel" else torch.channels_last
+    plain = type(network).__name__ in ("UNet2DModel", "UNet2DConditionModel")
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def recompute(network: nn.Module) -> None:
@@ -165,9 +179,36 @@ def labels(network: nn.Module) -> int:
 
 
 def text_width(network: nn.Module) -> int:
-    """Numbers in the vectors of captions that ``network`` takes; 0: it takes none."""
+    """Numbers in the vectors of captions, and in their tokens, that ``network`` takes; 0: it takes none."""
     config: Any = network.config
-    return config.get("text_width") or 0
+    return config.get("text_width") or (config["cross_attention_dim"] if _is_told_unet(network) else 0)
+
+
+def text_tokens(network: nn.Module) -> int:
+    """Tokens of a caption that ``network`` was made to read; 0: it reads none.
+
+    Both kinds that read any take another number of them too, and a U-Net of diffusers does not say which it was.
+    """
+    config: Any = network.config
+    return config.get("text_tokens") or (SOME_TOKENS if _is_told_unet(network) else 0)
+
+
+def _is_told_unet(network: nn.Module) -> bool:
+    return type(network).__name__ == TOLD["unet"].class_name
+
+
+def captions(network: nn.Module, count: int, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """``count`` captions by the names of ``forward``, all numbers 1; nothing for a network that takes none."""
+    import torch
+
+    width, tokens, found = text_width(network), text_tokens(network), {}
+    if width and not _is_told_unet(network):
+        found["text"] = torch.ones(count, width, device=device)
+    if width and tokens:
+        found["tokens"] = torch.ones(count, tokens, width, device=device)
+    if width and tokens and not _is_told_unet(network):
+        found["mask"] = torch.ones(count, tokens, dtype=torch.bool, device=device)
+    return found
 
 
 def examples(network: nn.Module, timestep: Tensor, shape: tuple[int, ...] | None = None) -> dict[str, Tensor]:
@@ -181,9 +222,12 @@ def examples(network: nn.Module, timestep: Tensor, shape: tuple[int, ...] | None
     given = {"sample": torch.randn(shape, generator=source), "timestep": timestep.float()}
     if count := labels(network):
         given["class_labels"] = torch.arange(len(timestep)) % count
-    if width := text_width(network):
-        given["text"] = torch.randn(len(timestep), width, generator=source)
+    for name, value in captions(network, len(timestep)).items():
+        given[name] = value if name == "mask" else torch.randn(value.shape, generator=source)
+    if "text" in given:
         given["text"][-1] = 0  # no caption
+    if "mask" in given:
+        given["mask"][-1, 1:] = False
     return given
 
 
@@ -196,7 +240,7 @@ def embeddings(network: nn.Module) -> list[str]:
 
 def _compact(
     params: CompactParams, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int,
-    text_width: int,
+    text_width: int, text_tokens: int,
 ) -> nn.Module:  # fmt: skip
     from components.networks.compact import CompactUNet
 
@@ -204,7 +248,7 @@ def _compact(
         sample_size=_size(shape), in_channels=shape[0], widths=list(params.widths), layers=params.layers,
         num_class_embeds=classes + 1 if classes else None, fold=params.fold, skip_sigma=params.skip_sigma,
         schedule_name=schedule_name, num_augment_labels=augment_labels or None,
-        text_width=text_width or None,
+        text_width=text_width or None, text_tokens=text_tokens or None,
     )  # fmt: skip
 
 
@@ -232,6 +276,29 @@ def _unet(params: UnetParams, schedule_name: str, shape: tuple[int, ...], classe
     return network
 
 
+def _told_unet(
+    params: UnetParams, _schedule: str, shape: tuple[int, ...], _classes: int, _augment: int, text_width: int,
+    _tokens: int,
+) -> nn.Module:  # fmt: skip
+    from components.networks.told_unet import UNet2DConditionModel
+
+    reads = [side <= fit.ATTENTION_SIDE for side in fit.sides(params, shape[1:])]
+    network: nn.Module = UNet2DConditionModel(
+        sample_size=_size(shape),
+        in_channels=shape[0],
+        out_channels=shape[0],
+        block_out_channels=tuple(params.widths),
+        layers_per_block=params.layers_per_block,
+        down_block_types=tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in reads),
+        up_block_types=tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(reads)),
+        # How many there are, in spite of the name, which diffusers cannot change any more (its issue 2011).
+        attention_head_dim=tuple(max(1, width // fit.HEAD) for width in params.widths),
+        norm_num_groups=fit.NORM_GROUPS,
+        cross_attention_dim=text_width,
+    )
+    return network
+
+
 def _dit(params: DitParams, _schedule: str, shape: tuple[int, ...], classes: int, *_more: int) -> nn.Module:
     from components.networks import dit
 
@@ -255,9 +322,9 @@ class Network:
     """One kind of network: its parameters, how it is built, and where the class is that reads its config.json."""
 
     params: type[CompactParams | UnetParams | DitParams]
-    build: Callable[[Any, str, tuple[int, ...], int, int, int], nn.Module]
-    """Of its parameters, the name of the schedule, (C, H, W), classes, and the numbers that tell of augmentation and
-    those of a caption's vector."""
+    build: Callable[[Any, str, tuple[int, ...], int, int, int, int], nn.Module]
+    """Of its parameters, the name of the schedule, (C, H, W), classes, the numbers that tell of augmentation and those
+    of a caption's vector, and the tokens of a caption."""
     class_name: str
     module: str
     folder: str
@@ -270,3 +337,10 @@ NETWORKS = {
     "dit": Network(DitParams, _dit, "DiTTransformer2DModel", "components.networks.dit", "transformer"),
 }
 """By ``train.network.kind``."""
+
+TOLD = {
+    "unet": Network(UnetParams, _told_unet, "UNet2DConditionModel", "components.networks.told_unet", "unet"),
+}
+"""By ``train.network.kind``, where captions make it another network."""
+
+SOME_TOKENS = 16

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from components.base import files
 from components.base.errors import UserError
-from components.model import prompts
+from components.model import notes, prompts
 from components.networks import lora, registry
 from components.train.optim import flat
 
@@ -203,12 +203,12 @@ def remake(model: Path, half_life: float, out: Path) -> None:
         others = [name for name in (registry.GUIDE, prompts.FOLDER) if (model / name).is_dir()]
         for name in filter(None, (weights.parent.name, "scheduler", adapters, *others)):
             shutil.copytree(model / name, folder / name)
-        for name in ("model_index.json", "README.md"):
+        for name in ("model_index.json", "README.md", notes.NOTHING):
             if (model / name).is_file():
                 shutil.copyfile(model / name, folder / name)
-        notes = files.read_json_object(model / "stillroom.json", "train or pull the model again")
-        notes |= {"ema_half_life": half_life}
-        (folder / "stillroom.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        said = files.read_json_object(model / "stillroom.json", "train or pull the model again")
+        said |= {"ema_half_life": half_life}
+        (folder / "stillroom.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", "utf-8")
         try:
             tensors = lora.exchanged(folder / lora.FOLDER, tensors, found) if adapters else tensors | found
         except (ValueError, KeyError):

@@ -86,6 +86,9 @@ class _Ahead(NamedTuple):
     """Of the images among those of their shape."""
     sigma: Tensor
     condition: conditions.Condition
+    """But for tokens, which take too much memory for a whole window."""
+    captions: Tensor | None
+    """The number of a caption of each image, int64, on the CPU; None where none has tokens."""
 
 
 class Feed:
@@ -137,6 +140,9 @@ class Feed:
         ahead, mine = self._ahead(place)
         source = self._read(place, then) if self._held is None else ahead.positions[mine]
         condition = conditions.rows(ahead.condition, mine)
+        if ahead.captions is not None and self.pixels.captions is not None:
+            tokens = self.pixels.captions.tokens(ahead.captions[mine])
+            condition = {**condition, **{name: tensors.sent(each, self.group.device) for name, each in tokens.items()}}
         return Given(ahead.places[mine], source, ahead.sigma[mine], condition, self._group_at(place))
 
     def made(self, given: Given) -> Batch:
@@ -183,14 +189,15 @@ class Feed:
     def _sent(self, drawn: order.Draw) -> _Ahead:
         device = self.group.device
         sigma = self.params.sigma_distribution.sigma(drawn.share, self._levels)
-        condition = self.pixels.condition(
-            self.rows[drawn.positions], without=drawn.dropped, untold=drawn.untold, caption=drawn.caption
-        )
+        rows, told, numbers = self.rows[drawn.positions], self.pixels.captions, None
+        condition = self.pixels.labels(rows, without=drawn.dropped)
+        if told is not None:
+            numbers = told.numbers(rows, drawn.caption).masked_fill(drawn.untold, -1)
+            condition = {**condition, conditions.TEXT: told.vectors(numbers)}
         given = (drawn.places, self._inside[drawn.positions], sigma)
         places, positions, sigma = (tensors.sent(each, device) for each in given)
-        return _Ahead(
-            drawn, places, positions, sigma, {name: tensors.sent(each, device) for name, each in condition.items()}
-        )
+        condition = {name: tensors.sent(each, device) for name, each in condition.items()}
+        return _Ahead(drawn, places, positions, sigma, condition, numbers if told and told.encoder.tokens else None)
 
     def _gather(self, place: int) -> Tensor:
         """The stored samples, (B, ..., C); what a loader process does."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from components.base import events
 from components.base.errors import UserError, brief
 from components.dataset import tensors
+from components.diffusion import conditions
 from components.networks import registry
 from components.samples import texts
 from components.samples.pack import Header
@@ -36,8 +36,10 @@ class Told(NamedTuple):
 
     encoder: texts.Encoder
     class_ids: list[int]
-    vectors: Tensor
-    """(N, D)."""
+    said: conditions.Condition
+    """A row each."""
+    nothing: conditions.Condition
+    """The empty caption."""
 
 
 def told(params: TrainParams, pixels: tensors.Pixels, rows: Sequence[int]) -> Told | None:
@@ -45,8 +47,9 @@ def told(params: TrainParams, pixels: tensors.Pixels, rows: Sequence[int]) -> To
     if pixels.captions is None or not rows:
         return None
     some = [rows[at * len(rows) // params.sheet] for at in range(params.sheet)]
-    vectors = pixels.captions.vectors(pixels.captions.numbers(some))
-    return Told(pixels.captions.encoder, pixels.class_ids[some].tolist(), vectors)
+    found = pixels.captions
+    said, nothing = found.said(found.numbers(some)), found.said(torch.tensor([-1]))
+    return Told(found.encoder, pixels.class_ids[some].tolist(), said, nothing)
 
 
 class _Stopped(Exception):
@@ -79,7 +82,7 @@ def draw(
         weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
         sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
         sigmas=sigmas, shapes=header.shapes, multiple=registry.multiple(state.average),
-        text=told and told.encoder,
+        text=told and told.encoder, nothing=told.nothing if told else {},
     )  # fmt: skip
     ids = told.class_ids if told else [at % len(classes) if classes else -1 for at in range(params.sheet)]
     columns = min(len(classes) or 8, params.sheet, 16)
@@ -87,7 +90,7 @@ def draw(
     try:
         pictures = grid.framed([
             sampling.sample(model, ids[part], seed=params.seed, start=part.start, shape=shape,
-                            precision=params.precision, progress=look, text=told and told.vectors[part])
+                            precision=params.precision, progress=look, text=told and conditions.rows(told.said, part))
             for part, shape in _rows(len(ids), columns, header)
         ])  # fmt: skip
         grid.write(path, pictures, columns=columns, scale=max(1, SHOWN // pictures.shape[2]))

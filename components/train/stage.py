@@ -16,6 +16,7 @@ from components.base import files
 from components.base.algorithms import Algorithm
 from components.base.errors import UserError
 from components.dataset import order, tensors
+from components.dataset.told import Captions
 from components.diffusion import samplers
 from components.model import card, denoiser, portable, prompts, serving
 from components.networks import lora, registry
@@ -84,7 +85,7 @@ def train(
         stored = folder / averages.FOLDER
         adapters = lora.merge(state.average)
         _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), adapters, guide,
-               stored=stored, encoder=text / texts.ENCODER if text and data.captions else None)  # fmt: skip
+               stored=stored, captions=data.captions)  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
@@ -146,7 +147,7 @@ def _recipe(
 
 def _write(
     model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list,
-    adapters: dict[str, torch.Tensor], guide: nn.Module | None, *, stored: Path, encoder: Path | None,
+    adapters: dict[str, torch.Tensor], guide: nn.Module | None, *, stored: Path, captions: Captions | None,
 ) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), state.objective, notes)
@@ -158,8 +159,8 @@ def _write(
             sigmas = samplers.log_spaced(params.steps, *state.objective.schedule.visited)
             portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes])
             serving.write(folder, notes)
-        if encoder and encoder.is_dir():
-            shutil.copytree(encoder, folder / prompts.FOLDER)
+        if captions:
+            prompts.write(folder, captions)
         (folder / "README.md").write_text(words, "utf-8")
         if stored.is_dir():
             shutil.copytree(stored, folder / averages.FOLDER, ignore=shutil.ignore_patterns(".*"))

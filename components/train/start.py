@@ -173,6 +173,12 @@ def _check(found: Start, built: nn.Module, objective: Objective, header: Header)
             registry.text_width(built) or None,
             "train.conditions and encode.text",
         ),
+        (
+            "tokens of a caption",
+            registry.text_tokens(found.network) or None,
+            registry.text_tokens(built) or None,
+            "encode.text.tokens",
+        ),
         ("classes", found.classes, found.classes and tuple(header.classes), "the data"),
     )
     for what, came, wanted, where in rows:

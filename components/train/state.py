@@ -223,6 +223,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
             params.network, schedule_name=params.schedule, shape=header.spec.shape,
             classes=len(header.classes), augment_labels=augment.LABELS if params.augment.labelled else 0,
             text_width=pixels.captions.encoder.width if pixels.captions else 0,
+            text_tokens=pixels.captions.encoder.tokens if pixels.captions else 0,
         )  # fmt: skip
     network = beginning.network(page, network, params.objective_at(header.spec.sigma_data), header)
     registry.check(network, header.shapes)

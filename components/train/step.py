@@ -142,8 +142,7 @@ class Step:
             image, sigma = torch.zeros(count, *shape, device=device), torch.ones(count, device=device)
             nothing = torch.zeros(count, dtype=torch.int64, device=device)
             condition = conditions.of_classes(nothing, registry.labels(state.network) or None)
-            if width := registry.text_width(state.network):
-                condition = conditions.with_text(condition, torch.ones(count, width, device=device))
+            condition = {**condition, **registry.captions(state.network, count, device=device)}
             with precision.autocast(device, self.params.precision):
                 losses = self.aim.losses(state.network, Batch(image, image, sigma, condition), self.aim.gap(0.0))
             state.scaler.scale(losses.mean()).backward()
@@ -178,9 +177,7 @@ def operations(state: State) -> float:
     if state.sharded:
         return _mean(state, throughput.at_most)
     network = state.network
-    count = functools.partial(
-        throughput.flops, labels=registry.labels(network) > 0, text_width=registry.text_width(network)
-    )
+    count = functools.partial(throughput.flops, labels=registry.labels(network) > 0, told=registry.captions(network, 1))
     return _mean(state, count)
 
 

@@ -11,11 +11,11 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.base import events, files
@@ -31,18 +31,18 @@ _FIRST = 2
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def flops(network: nn.Module, shape: Sequence[int], *, labels: bool, text_width: int = 0) -> int:
+def flops(network: nn.Module, shape: Sequence[int], *, labels: bool, told: Mapping[str, Tensor] | None = None) -> int:
     """FLOPs of ``network`` for one sample of ``shape`` (channels first), forward and backward, two a multiply-add.
 
-    ``text_width``: numbers in the vector of a caption, 0 where it takes none.
+    ``told``: a caption by the names of ``forward``, for a network that takes them.
     """
     with torch.device("meta"):
         sample, timestep = torch.zeros(1, *shape), torch.ones(1)
         class_labels = torch.zeros(1, dtype=torch.int64) if labels else None
-        told = {"text": torch.zeros(1, text_width)} if text_width else {}
+    more = {name: value.to("meta") for name, value in (told or {}).items()}
     shapes = _shapes(network).requires_grad_(True).train()
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        shapes(sample, timestep, class_labels=class_labels, **told).sample.sum().backward()
+        shapes(sample, timestep, class_labels=class_labels, **more).sample.sum().backward()
     return counter.get_total_flops()
 
 

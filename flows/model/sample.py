@@ -148,9 +148,10 @@ def sample(state: State, request: Request, outputs: Outputs, *, dry_run: bool) -
 
 
 def _told(denoiser: Denoiser, folder: Path, request: Request, planned: Plan) -> dict[str, Any]:
-    """The vectors of prompts, picture by picture, and of what to lead away from; UserError for what cannot be told."""
+    """What prompts say, picture by picture, and what to lead away from; UserError for what cannot be told."""
     if not request.prompts and request.negative is None:
         return {}
+    from components.diffusion import conditions
     from components.model import prompts
 
     if request.negative is not None and planned.guidance == 1:
@@ -158,15 +159,18 @@ def _told(denoiser: Denoiser, folder: Path, request: Request, planned: Plan) -> 
     if request.negative is not None and not request.prompts:
         raise UserError("--negative: nothing is said that it could be led away towards: give --prompt too")
     words = [*request.prompts, *([] if request.negative is None else [request.negative])]
-    found = prompts.vectors(folder, denoiser.text, words)
+    found = prompts.said(folder, denoiser.text, words)
     count = len(request.prompts)
-    told = {"text": found[[at % count for at in range(request.num)]]}
-    return told if request.negative is None else {**told, "negative": found[-1]}
+    told = {"text": conditions.rows(found, [at % count for at in range(request.num)])}
+    return told if request.negative is None else {**told, "negative": conditions.rows(found, slice(-1, None))}
 
 
 def _some(told: dict[str, Any]) -> dict[str, Any]:
     """``told`` of the pictures of a film."""
-    return {name: value[:FILM_PICTURES] if name == "text" else value for name, value in told.items()}
+    from components.diffusion import conditions
+
+    some = slice(0, FILM_PICTURES)
+    return {name: conditions.rows(value, some) if name == "text" else value for name, value in told.items()}
 
 
 def _shape(denoiser: Denoiser, size: str | None) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Evaluating a model that takes captions: samples are told what held-out images say, and are looked for by it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -56,7 +57,7 @@ def test_samples_of_a_label_are_told_captions_of_held_out_images_of_it_in_turn(t
     model, rows = sampling.load(told["model"]), range(32, 48)
     found = telling.Telling(telling.Told(told["text"], told["pixels"], tuple(rows)), model)
     captions, ids = Captions(told["text"], told["pixels"]), pack.read_classes(told["pixels"])
-    vectors = found.of_classes([0, 0, 2, -1], 0)
+    vectors = found.of_classes([0, 0, 2, -1], 0)["text"]
     for vector, kind in zip(vectors, (0, 0, 2), strict=False):
         known = [captions.vectors(captions.numbers([row]))[0] for row in rows if ids[row] == kind]
         assert any(torch.equal(vector, each) for each in known)
@@ -105,3 +106,16 @@ def test_captions_of_another_encoder_are_refused_before_anything_is_drawn(told, 
     other = tell(tmp_path / "text", told["pixels"], [["a"]] * 48)
     with pytest.raises(UserError, match=r"^data/text: of another encoder than that of the model"):
         stage.evaluate(PARAMS, **{**told, "text": other}, evaluation=tmp_path / "evaluation")
+
+
+def test_a_model_of_vectors_is_told_vectors_alone_and_one_of_tokens_needs_as_many(told, tmp_path):
+    data, rows = told_pack(tmp_path, tokens=6), tuple(range(32, 48))
+    model = sampling.load(told["model"])
+    found = telling.Telling(telling.Told(data["text"], data["pixels"], rows), model)
+    assert set(found.of_rows([40, 41])) == {"text"}
+    reads = dataclasses.replace(model, text=dataclasses.replace(model.text, tokens=6, nothing=2))
+    found = telling.Telling(telling.Told(data["text"], data["pixels"], rows), reads)
+    assert found.of_classes([0, -1], 0)["mask"].sum(1).tolist() == [5, 2]
+    for text, holds in ((told["text"], "no"), (told_pack(tmp_path / "other", tokens=8)["text"], "8")):
+        with pytest.raises(UserError, match=rf"^data/text: holds {holds} tokens of a caption, and the model reads 6: "):
+            telling.Telling(telling.Told(text, told["pixels"], rows), reads)

@@ -12,6 +12,7 @@ from components.base import files
 from components.base.errors import UserError
 from components.dataset import tensors
 from components.dataset.told import Captions
+from components.diffusion import conditions
 from components.model import prompts, sampling
 from components.networks import registry
 from components.samples import pack, texts
@@ -97,7 +98,7 @@ def test_the_model_folder_says_who_encoded_and_brings_it(whole, data):
     assert (whole / prompts.FOLDER / "model.safetensors").is_file()
     assert not (whole / "MLmodel").exists(), "the served code has no encoder"
     assert "stillroom sample --prompt" in (whole / "README.md").read_text()
-    vector = prompts.vectors(whole, found.text, ["dark left side"])
+    vector = prompts.said(whole, found.text, ["dark left side"])["text"]
     rows = list(pack.read_classes(data["pixels"]))
     wanted = Captions(data["text"], data["pixels"])
     assert torch.equal(vector[0], wanted.vectors(wanted.numbers([rows.index(0)]))[0]), "as it was trained"
@@ -123,20 +124,21 @@ def test_a_training_with_captions_goes_on_bit_for_bit(whole, data, tmp_path, mon
 @pytest.mark.parametrize("engine", [pytest.param("torch", marks=pytest.mark.slow(4)), "onnx"])
 def test_a_prompt_decides_what_is_drawn_and_zeros_are_no_prompt(whole, engine):
     model = sampling.load(whole, engine=engine)
-    one, other = prompts.vectors(whole, model.text, ["dark left side", "a blue fish"])
+    both = prompts.said(whole, model.text, ["dark left side", "a blue fish"])
+    one, other = (conditions.rows(both, [at]) for at in (0, 1))
     nothing = sampling.sample(model, [-1], seed=1)
-    assert torch.equal(sampling.sample(model, [-1], seed=1, text=torch.zeros(1, WIDTH)), nothing)
-    drawn = [sampling.sample(model, [-1], seed=1, text=each[None], guidance=4.0).int() for each in (one, other)]
+    assert torch.equal(sampling.sample(model, [-1], seed=1, text={"text": torch.zeros(1, WIDTH)}), nothing)
+    drawn = [sampling.sample(model, [-1], seed=1, text=each, guidance=4.0).int() for each in (one, other)]
     assert (drawn[0] - drawn[1]).abs().max() > 0
-    led = sampling.sample(model, [-1], seed=1, text=one[None], guidance=4.0, negative=other).int()
+    led = sampling.sample(model, [-1], seed=1, text=one, guidance=4.0, negative=other).int()
     assert (led - drawn[0]).abs().max() > 0
-    both = sampling.sample(model, [-1, -1], seed=1, text=torch.stack([one, other]), guidance=4.0).int()
-    assert (both[1] - sampling.sample(model, [-1], seed=1, start=1, text=other[None], guidance=4.0)[0]).abs().max() <= 1
+    two = sampling.sample(model, [-1, -1], seed=1, text=both, guidance=4.0).int()
+    assert (two[1] - sampling.sample(model, [-1], seed=1, start=1, text=other, guidance=4.0)[0]).abs().max() <= 1
 
 
 def test_both_engines_draw_the_same_picture(whole):
-    vector = prompts.vectors(whole, sampling.load(whole).text, ["dark right side"])
-    drawn = [sampling.sample(sampling.load(whole, engine=engine), [-1], seed=3, text=vector, precision="fp32").int()
+    said = prompts.said(whole, sampling.load(whole).text, ["dark right side"])
+    drawn = [sampling.sample(sampling.load(whole, engine=engine), [-1], seed=3, text=said, precision="fp32").int()
              for engine in ("torch", "onnx")]  # fmt: skip
     assert (drawn[0] - drawn[1]).abs().max() <= 1
 
@@ -146,11 +148,11 @@ def test_labels_and_captions_together(data, tmp_path):
     run(tmp_path, tiny(**{**TOLD, "conditions": ["label", "text"], "images": 16, "sheet": 4, "ema_snapshots": 2}), data)
     averages.remake(tmp_path / "model", 0.05, tmp_path / "ema")
     again = sampling.load(tmp_path / "ema")
-    assert prompts.vectors(tmp_path / "ema", again.text, ["a fish"]).shape == (1, WIDTH), "with its encoder"
+    assert prompts.said(tmp_path / "ema", again.text, ["a fish"])["text"].shape == (1, WIDTH), "with its encoder"
     model = sampling.load(tmp_path / "model")
     assert model.classes == ("left", "right", "both") and registry.labels(model.network) == 4
-    vector = prompts.vectors(tmp_path / "model", model.text, ["dark left side"])
-    assert sampling.sample(model, [0], seed=0, text=vector).shape == (1, 8, 8, 3)
+    said = prompts.said(tmp_path / "model", model.text, ["dark left side"])
+    assert sampling.sample(model, [0], seed=0, text=said).shape == (1, 8, 8, 3)
     assert list((tmp_path / "scratch/samples").glob("*.png")), "the sheet shows captions of held-out images"
 
 
@@ -176,16 +178,16 @@ def test_a_network_without_captions_is_one_line(data, tmp_path):
 ])  # fmt: skip
 def test_a_prompt_that_cannot_be_told_is_one_line(whole, prompt, said):
     with pytest.raises(UserError, match=said):
-        prompts.vectors(whole, sampling.load(whole).text, [prompt])
+        prompts.said(whole, sampling.load(whole).text, [prompt])
     with pytest.raises(UserError, match="this model takes no captions"):
-        prompts.vectors(whole, None, ["a fish"])
+        prompts.said(whole, None, ["a fish"])
 
 
 def test_another_encoder_than_that_of_the_training_is_refused(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "model")
     (tmp_path / "model" / prompts.FOLDER / "tokenizer_config.json").write_text('{"model_max_length": 7}')
     with pytest.raises(UserError, match="not the text encoder that this model was trained with"):
-        prompts.vectors(tmp_path / "model", sampling.load(whole).text, ["a fish"])
+        prompts.said(tmp_path / "model", sampling.load(whole).text, ["a fish"])
 
 
 @pytest.mark.parametrize("text", [None, {}, {"name": "folder", "sha256": "0" * 64, "width": 8, "longest": 12}, 3])
