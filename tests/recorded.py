@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TypedDict
 
+import latent_fixtures
 import numpy as np
 import recorded_training
 import torch
@@ -31,6 +32,7 @@ from components.decode import images
 from components.diffusion.objective import objective
 from components.distil import student
 from components.embed import sentences, vectors
+from components.networks import autoencoder
 from components.resize import scaling
 from components.samples import looks
 from components.train import aims
@@ -346,6 +348,7 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     looks.ALGORITHM: _looks,
     sentences.ALGORITHM: _sentences,
     sentences.TOKENS: _tokens,
+    autoencoder.ALGORITHM: lambda: _result(near=latent_fixtures.recorded()),
     train.ALGORITHM: _train,
     student.ALGORITHM: _distil,
     **{algorithm: _vectors(name) for name, algorithm in vectors.ALGORITHMS.items()},

@@ -72,6 +72,8 @@ def training(params: DistilParams, train: TrainParams, master: sampling.Denoiser
         raise UserError("this model is a student already, which leads along no path: distil its teacher")
     if master.text:
         raise UserError("this model is told what to draw by captions, which a student is not: distil one of labels")
+    if master.autoencoder:
+        raise UserError("this model draws latents, and a student of such is not written yet: distil one of pixels")
     objective = master.objective
     changed = {
         "seed": params.seed, "images": params.images, "learning_rate": params.rate * train.learning_rate,

@@ -53,7 +53,21 @@ class TextParams(Params):
         return given
 
 
-class EncodeParams(Params):
-    """What pictures are told with beside their label."""
+class LatentsParams(Params):
+    """An autoencoder of diffusers in a folder: config.json and diffusion_pytorch_model.safetensors."""
 
-    text: TextParams | None = Field(description="captions of the pictures; null: none, and the stage does nothing")
+    folder: str = Field(min_length=1, max_length=1000, description="where it lies; an absolute path, or from here")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="of its diffusion_pytorch_model.safetensors, 64 hexadecimal digits"
+    )
+
+
+class EncodeParams(Params):
+    """What pictures are told with beside their label, and what they are made into for training."""
+
+    text: TextParams | None = Field(description="captions of the pictures; null: none")
+    latents: LatentsParams | None = Field(
+        default=None,
+        description="what makes latents of the pictures, to train on (train.space): the folder of an AutoencoderKL, "
+        "AutoencoderTiny or AutoencoderDC of diffusers; null: none are made",
+    )

@@ -1,4 +1,4 @@
-"""The captions of the pack's pictures, cleaned, numbered and encoded; nothing where no text is asked for."""
+"""What is made of the pack's pictures and their captions for training; nothing where nothing is asked for."""
 
 from __future__ import annotations
 
@@ -12,13 +12,32 @@ from components.base import files
 from components.base.errors import UserError
 from components.embed import sentences
 from components.encode.params import EncodeParams, TextParams
-from components.samples import captions, pack, texts
+from components.samples import captions, latents, pack, texts
 
 log = logging.getLogger(__name__)
 
 
-def encode(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path, facts: Path) -> dict[str, float]:
-    """Clean the captions of the kept images and make a vector of each, once; nothing unless text is asked for."""
+def encode(
+    params: EncodeParams, *, verdicts: Path, pixels: Path, splits: Path, text: Path, latents: Path, facts: Path
+) -> dict[str, float]:  # fmt: skip
+    """Make a vector of each caption of the kept images, and latents of their pictures, where these are asked for."""
+    told = _text(params, verdicts=verdicts, pixels=pixels, text=text, facts=facts)
+    return told | _latents(params, pixels=pixels, splits=splits, folder=latents, facts=facts)
+
+
+def _latents(params: EncodeParams, *, pixels: Path, splits: Path, folder: Path, facts: Path) -> dict[str, float]:
+    """The latents of every picture; what there is to say of them."""
+    with files.replacing_folder(folder) as beside:
+        if params.latents is None:
+            latents.write(beside, None, pixels)
+            return {}
+        from components.encode import latents as made  # here, as torch and diffusers
+
+        return made.write(params.latents, beside, pixels=pixels, splits=splits, facts=facts)
+
+
+def _text(params: EncodeParams, *, verdicts: Path, pixels: Path, text: Path, facts: Path) -> dict[str, float]:
+    """Clean the captions of the kept images and make a vector of each, once."""
     if params.text is None:
         with files.replacing_folder(text) as folder:
             texts.write(folder, None, pixels)

@@ -35,7 +35,7 @@ def write(evaluation: Path, model: Path, loaded: Denoiser, way: sweep.Way | None
     drawing = lines.Drawing(
         network=registry.kind(loaded.network), objective=loaded.objective, spec=loaded.spec,
         classes=len(loaded.classes), steps=way.steps, guidance=way.guidance, autoguidance=way.autoguidance, onnx=onnx,
-        text=loaded.text,
+        text=loaded.text, autoencoder=loaded.autoencoder,
     )  # fmt: skip
     (folder / "README.md").write_text(card.with_knee((model / "README.md").read_text("utf-8"), drawing), "utf-8")
     if onnx:

@@ -26,7 +26,8 @@ from components.embed import features, judges
 from components.evaluate import telling
 from components.model import sampling
 from components.networks import precision, registry
-from components.samples import pack
+from components.samples import latents, pack
+from components.samples.latents import Latents
 
 CHUNK = 32
 """Images of a task; on CUDA as many as are drawn at once."""
@@ -132,10 +133,32 @@ def of_captions(
     return drawn
 
 
-def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int) -> Tensor:
-    """Squared x0 errors on ``rows`` of a pack, (N, 8), in fp32 (:func:`components.diffusion.x0_error.measure`)."""
-    tasks = [(list(rows[part]), str(pixels), seed) for part in _parts(len(rows))]
+def errors(run: Run, pixels: Path, rows: Sequence[int], *, seed: int, space: Latents | None = None) -> Tensor:
+    """Squared x0 errors on ``rows`` of a pack, (N, 8), in fp32 (:func:`components.diffusion.x0_error.measure`).
+
+    ``space``: the latents of the pack's pictures, of a denoiser of latents (:func:`space`); the errors are in theirs.
+    """
+    made = space and space.autoencoder
+    tasks = [(list(rows[part]), str(space.pack if space else pixels), seed, made) for part in _parts(len(rows))]
     return run(_errors, tasks, "evaluate: errors")
+
+
+def space(denoiser: sampling.Denoiser, model: Path, pixels: Path, folder: Path | None) -> Latents | None:
+    """The latents in ``folder`` (data/latents) for a denoiser of latents, None for one of pictures.
+
+    UserError where there are none, or those of another autoencoder.
+    """
+    if denoiser.autoencoder is None:
+        return None
+    found = latents.read(folder, pixels) if folder is not None and folder.is_dir() else None
+    name = denoiser.autoencoder.sha256
+    if found is None or found.autoencoder.sha256 != name:
+        held = latents.words(found.autoencoder.sha256) if found else "nothing, for encode.latents is null"
+        raise UserError(
+            f"{model}: trained on {latents.words(name)}, and data/latents holds {held}: train it again, or set "
+            "encode.latents to what it was trained with"
+        )
+    return found
 
 
 def described(run: Run, runs: Sequence[Tensor], what: str, judge: judges.Judge | None = None) -> Tensor:
@@ -161,11 +184,11 @@ def check(
     Of several shapes one has to be both a shape that it was trained on and one of the pack; all others it has to take.
     The type of the stored numbers does not matter, nor the measured sigma_data.
     """
-    known = {denoiser.spec.shape, *denoiser.shapes}
+    known = {denoiser.pictures.shape, *denoiser.shapes}
     if not known & set(header.shapes) or not all(map(denoiser.takes, header.shapes)):
-        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.spec.shape, _other(denoiser, header)))
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (denoiser.pictures.shape, _other(denoiser, header)))
         raise UserError(f"{model}: its samples are {ours} (channels first), those of the pack {theirs}: {advice}")
-    one, other = denoiser.spec, header.spec
+    one, other = denoiser.pictures, header.spec
     same = all(math.isclose(x, y, rel_tol=1e-6) for x, y in ((one.scale, other.scale), (one.shift, other.shift)))
     if one.kind != other.kind or not same:
         ours, theirs = (f"{each.kind}, stored * {each.scale:g} + {each.shift:g}" for each in (one, other))
@@ -200,8 +223,11 @@ def _sample_of(rows: list[int], seed: int, start: int, wishes: dict[str, Any]) -
     return sampling.sample(_held["denoiser"], [-1] * len(rows), seed=seed, start=start, text=text, **wishes)
 
 
-def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
-    """The errors of one task; images of a class that the denoiser does not know are measured without a label."""
+def _errors(rows: list[int], pixels: str, seed: int, made: latents.Autoencoder | None) -> Tensor:
+    """The errors of one task; images of a class that the denoiser does not know are measured without a label.
+
+    ``made``: what the pack holds latents of.
+    """
     denoiser, images, keys = _held["denoiser"], tensors.Pixels(Path(pixels)), pack.read_keys(Path(pixels))
     out, device = torch.empty(len(rows), len(schedule.SIGMAS)), denoiser.device
 
@@ -211,7 +237,7 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
     for at in images.grouped(rows):
         mine = [rows[each] for each in at.tolist()]
         parts = x0_error.measure(
-            functools.partial(denoiser.objective.denoise, denoiser.network),
+            _across(denoiser, made),
             functools.partial(network_images, images.gather(mine)),
             _condition(denoiser, images.numbered(denoiser.classes)[mine], mine),
             [keys[row] for row in mine], seed=seed,
@@ -219,6 +245,25 @@ def _errors(rows: list[int], pixels: str, seed: int) -> Tensor:
         with precision.exact(device):
             out[at] = torch.cat(list(parts)).view(len(mine), len(schedule.SIGMAS))
     return out
+
+
+def _across(denoiser: sampling.Denoiser, made: latents.Autoencoder | None) -> x0_error.Denoise:
+    """D of the denoiser, of samples as the pack has them.
+
+    Latents of one autoencoder are normalised by the images of their day: a model of another day gets its own, and what
+    it answers is taken back.
+    """
+    own = functools.partial(denoiser.objective.denoise, denoiser.network)
+    mine = denoiser.autoencoder
+    if made is None or mine is None or (made.mean, made.std) == (mine.mean, mine.std):
+        return own
+
+    def each(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=denoiser.device).view(-1, 1, 1)
+
+    scale = each(made.std) / each(mine.std)
+    shift = (each(made.mean) - each(mine.mean)) / each(mine.std)
+    return lambda noisy, sigma, given: (own(noisy * scale + shift, sigma, given) - shift) / scale
 
 
 def _condition(denoiser: sampling.Denoiser, class_ids: Tensor, rows: Sequence[int]) -> conditions.Condition:

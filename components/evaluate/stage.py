@@ -38,13 +38,15 @@ from components.evaluate.shapes import Asked, Compared
 from components.model import grid, sampling
 from components.samples import drawn, pack
 from components.samples import spec as specs
+from components.samples.latents import Latents
 
 FILM_PICTURES, FILM_FRAMES, SHEET_COLUMNS, AUGMENTED = 8, 8, 12, 6
 """Samples of the film strip, its frames, samples in a row of the sheet, and training images shown augmented."""
 
 
 def evaluate(
-    params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path, text: Path | None = None
+    params: EvaluateParams, *, pixels: Path, splits: Path, model: Path, evaluation: Path, text: Path | None = None,
+    latents: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Score the candidate on the held-out images; draw samples, a film strip and their nearest neighbours.
 
@@ -64,13 +66,14 @@ def evaluate(
     measure.import_ahead(model)
     denoiser = sampling.load(model)
     measure.check(denoiser, images.header, model)
+    space = measure.space(denoiser, model, pixels, latents)
     sweep.ways(params, denoiser)  # before hours of work: whether they can be
     both = shapes.compared(images, rows["train"], sorted(rows["val"] + rows["test"]), splits)
     train_ids, asked = images.class_ids[rows["train"]].tolist(), shapes.asked(images, both.train, params.samples)
     extra = shapes.of_labels(gallery.wanted(train_ids, asked.class_ids), asked)
     told = telling.Told(text, pixels, tuple(both.held_out)) if denoiser.text and text else None
     said = told and telling.Telling(told, denoiser)
-    found, tables = _measured(params, wanted, model, pixels, both, rows["test"], asked, extra, told)
+    found, tables = _measured(params, wanted, model, pixels, both, rows["test"], asked, extra, told, space)
     film_ids, chosen = _film_classes(train_ids), sweep.knee(found.sweep)
     way = chosen or sweep.own(denoiser)
     film, sigmas = sampling.film(
@@ -88,16 +91,14 @@ def evaluate(
         }, **shapes.sizes(found.drawn),
     }  # fmt: skip
     levels = metrics.of_noise_levels(params, found.errors, denoiser)
-    table["scores"]["x0_error"] = levels.pop("x0_error")
-    table["scores"] |= metrics.of_captions(params, found)
+    table["scores"] |= {"x0_error": levels.pop("x0_error"), **metrics.of_captions(params, found)}
     words = {"words": retrieval.words(found.retrieved)} if found.retrieved else {}
     table |= {**levels, **words, "sweep": found.sweep, "knee": asdict(chosen) if chosen else None}
     with files.replacing_folder(evaluation) as folder:
         drawn.write(folder, *tables)
         rows_of = drawn.samples(folder), drawn.held_out(folder)
         table["scores"] |= metrics.of_labels(params, *rows_of)
-        film_info = {"sigmas": list(sigmas), "class_ids": film_ids}
-        _write(folder, table, found, asked, images.header.classes, film, film_info)
+        _write(folder, table, found, asked, images.header.classes, film, {"sigmas": [*sigmas], "class_ids": film_ids})
         gallery.write(folder, extra.class_ids, found.extra, rows=rows["train"], train_ids=train_ids,
                       class_ids=asked.class_ids, order=asked.mixed)  # fmt: skip
         _augmented(folder, model, images, rows["train"])
@@ -107,7 +108,7 @@ def evaluate(
 
 def _measured(
     params: EvaluateParams, wanted: Sequence[judges.Judge], model: Path, pixels: Path, rows: Compared,
-    test: Sequence[int], asked: Asked, extra: Asked, told: telling.Told | None,
+    test: Sequence[int], asked: Asked, extra: Asked, told: telling.Told | None, space: Latents | None,
 ) -> tuple[metrics.Measured, tuple[tabulate.Columns, tabulate.Columns]]:  # fmt: skip
     """What is computed with networks, and the tables of samples and of held-out images.
 
@@ -127,7 +128,7 @@ def _measured(
         fake = measure.described(run, made, "features of samples")
         trained = reference.seen(run, pixels, rows.train, [*made, *real], features=fake.shape[1],
                                  floor=floor, classes=len(images.header.classes))  # fmt: skip
-        errors = measure.errors(run, pixels, test, seed=params.seed)
+        errors = measure.errors(run, pixels, test, seed=params.seed, space=space)
         filled = [made[0][:0]]
         others_seen = images.runs([rows.train[at] for at in floor])
         judged = [(judge, _features(run, judge, made, real, others_seen)) for judge in wanted]
@@ -191,19 +192,21 @@ def _features(
 
 
 def x0_errors(
-    model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False, text: Path | None = None
+    model: Path, pixels: Path, rows: Sequence[int], *, seed: int, quiet: bool = False, text: Path | None = None,
+    latents: Path | None = None,
 ) -> Tensor:  # fmt: skip
     """Squared x0 errors of a model folder on ``rows`` of a pack, (N, 8), with the same noise for every model.
 
     UserError when the model is of samples of another shape; ``quiet``: without a progress bar; ``text``: data/text,
-    for a model that takes captions.
+    for a model that takes captions; ``latents``: data/latents, for one of latents, whose errors are in these.
     """
     measure.import_ahead(model)
     denoiser = sampling.load(model)
     measure.check(denoiser, pack.read_header(pixels), model)
+    space = measure.space(denoiser, model, pixels, latents)
     told = telling.Told(text, pixels, tuple(rows)) if denoiser.text and text else None
     with measure.workers(model, quiet, told) as run:
-        return measure.errors(run, pixels, rows, seed=seed)
+        return measure.errors(run, pixels, rows, seed=seed, space=space)
 
 
 def by_class(images_NHWC: Tensor, class_ids: Sequence[int], columns: int) -> Tensor:

@@ -10,7 +10,7 @@ from components.base.errors import printable
 from components.diffusion.objective import Objective
 from components.embed import sentences
 from components.model import lines, prompts, schedulers
-from components.samples import texts
+from components.samples import latents, texts
 from components.samples.spec import SampleSpec
 
 
@@ -45,6 +45,8 @@ class Recipe:
     """The same of captions."""
     text: texts.Encoder | None
     """What makes the vectors of captions that it is told with; None where it takes none."""
+    autoencoder: latents.Autoencoder | None
+    """What its samples are latents of; None where they are pictures."""
     ema_half_life: float
     """Of the moving average of the weights, as a share of the images seen so far."""
     seed: int
@@ -134,12 +136,12 @@ def text(
     kind, objective = _KINDS[recipe.network], recipe.objective
     numbered = [f"{at} {_plain(name)}" for at, name in enumerate(classes)]
     named = f"Labels: {', '.join(numbered)}." if classes else "They have no labels."
-    named += _told(recipe)
+    named += _told(recipe) + _decoded(recipe.autoencoder)
     return _CARD.format(
         library=kind.library, tag=", onnx" if recipe.onnx else "", words=kind.words,
         predicts=_PREDICTS[objective.kind], schedule=_SCHEDULES[objective.schedule.name],
         sampler=type(schedulers.stock(objective)).__name__,
-        **_of_samples(spec), millions=parameters / 1e6, classes=named,
+        **_of_samples(spec, recipe.autoencoder), millions=parameters / 1e6, classes=named,
         samples=_samples(recipe.steps, recipe.guidance, recipe.autoguidance), guide=_guide(recipe.guide),
         shapes=_shapes(spec, shapes, recipe.onnx),
         images=recipe.images, epochs=recipe.images / max(1, counts["train"]),
@@ -149,7 +151,7 @@ def text(
         clip=recipe.gradient_clip, precision=recipe.precision, dropout=recipe.label_dropout,
         ema=recipe.ema_half_life, error="not known" if error is None else f"{error:.4g}",
         code=lines.text(lines.Drawing(
-            spec=spec, classes=len(classes), text=recipe.text,
+            spec=spec, classes=len(classes), text=recipe.text, autoencoder=recipe.autoencoder,
             **{name: getattr(recipe, name) for name in (
                 "network", "objective", "steps", "guidance", "autoguidance", "onnx")},
         )),
@@ -174,6 +176,16 @@ padding among them, by a text encoder that was not trained"""
     return f"""
 It is told with captions (`stillroom sample --prompt`), each as {", and as ".join(read)}. The encoder is
 {where}; the SHA-256 of its files is in `stillroom.json`. Captions were dropped for {recipe.caption_dropout:.0%}."""
+
+
+def _decoded(made: latents.Autoencoder | None) -> str:
+    """What makes pictures of what it draws."""
+    if made is None:
+        return ""
+    return f"""
+It learnt latents of these images by an `{made.kind}` of diffusers that was not trained here and lies beside it. Their
+mean and deviation over the training images are part of that autoencoder now; the SHA-256 of what it was made of is in
+`stillroom.json`."""
 
 
 def _plain(name: str) -> str:
@@ -215,8 +227,15 @@ It was trained on images of {len(shapes)} shapes (width x height: {listed}), eac
 draws {own} unless another is asked for (`stillroom sample --size`).{any_size}"""
 
 
-def _of_samples(spec: SampleSpec) -> dict[str, str]:
+def _of_samples(spec: SampleSpec, made: latents.Autoencoder | None) -> dict[str, str]:
     """What the card calls samples, and the unit of their error."""
+    if made:
+        picture, numbers = made.picture(spec).shape, " x ".join(map(str, spec.shape))
+        return {
+            "pipeline": "pipeline_tag: unconditional-image-generation\n", "one": "latent, values",
+            "unit": f"with a standard deviation of {spec.sigma_data:g}",
+            "what": f"images of {picture[2]} x {picture[1]} pixels, drawn as latents of {numbers} numbers",
+        }  # fmt: skip
     if not spec.pixels:
         numbers = " x ".join(map(str, spec.shape))
         return {

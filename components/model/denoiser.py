@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.diffusion.objective import Objective
 from components.model import schedulers
 from components.networks import registry
+from components.samples import latents
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,15 +28,30 @@ def save(
     jumps = scheduler is not None
     scheduler = scheduler or schedulers.stock(objective)
     scheduler.save_pretrained(folder / "scheduler")
+    made = notes.get("autoencoder")
+    drawn = _pipeline(network, objective, jumps=jumps, latents=bool(made))
     index = {
-        "_class_name": schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0),
+        "_class_name": drawn,
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", type(scheduler).__name__],
         "unet": ["diffusers", type(network).__name__],
+        **({autoencoder_name(network, objective): ["diffusers", made["kind"]]} if made else {}),
     }
-    if registry.kind(network) == "unet":  # DiTPipeline wants an autoencoder, and diffusers has no compact network
+    if drawn:
         write_json(folder / "model_index.json", index)
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
+
+
+def autoencoder_name(network: nn.Module, objective: Objective) -> str:
+    """The folder in which the stock pipeline that draws latents by ``network`` looks for their autoencoder."""
+    return latents.VQVAE if _pipeline(network, objective, latents=True) == "LDMPipeline" else latents.VAE
+
+
+def _pipeline(network: nn.Module, objective: Objective, *, latents: bool, jumps: bool = False) -> str | None:
+    """The stock pipeline for ``network``; None: diffusers has none."""
+    if registry.kind(network) != "unet":  # DiTPipeline wants latents, and diffusers has no compact network
+        return None
+    return schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0, latents=latents)
 
 
 def save_network(folder: Path, network: nn.Module) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from components.diffusion.objective import Objective
 from components.model import schedulers
 from components.networks import registry
-from components.samples import texts
+from components.samples import latents, texts
 from components.samples.spec import SampleSpec
 
 
@@ -30,6 +30,15 @@ class Drawing:
     """Whether the model folder holds the network as ONNX too."""
     text: texts.Encoder | None = None
     """What makes the vectors of captions; None where it takes none."""
+    autoencoder: latents.Autoencoder | None = None
+    """What its samples are latents of; None where they are pictures."""
+
+    @property
+    def pipeline(self) -> str | None:
+        """The class of diffusers that draws with it; None where there is none."""
+        if self.network != "unet":
+            return None
+        return schedulers.pipeline(self.objective, labelled=self.classes > 0, latents=self.autoencoder is not None)
 
 
 _LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
@@ -50,9 +59,10 @@ _DIFFUSERS = """With torch and diffusers:
 
 ```python
 import torch
-from diffusers import {module}, {sampler}
+from diffusers import {module}, {sampler}{vae_module}
 
 network = {module}.from_pretrained("FOLDER", subfolder="{folder}")
+vae = {vae}.from_pretrained("FOLDER", subfolder="{vae_folder}")
 guide = {module}.from_pretrained("FOLDER/guide", subfolder="{folder}")  # a weaker one
 scheduler = {sampler}.from_pretrained("FOLDER", subfolder="scheduler")
 scheduler.set_timesteps({steps})
@@ -95,6 +105,7 @@ import numpy, onnxruntime
 
 network = onnxruntime.InferenceSession("FOLDER/onnx/model.onnx")
 guide = onnxruntime.InferenceSession("FOLDER/onnx/guide.onnx")  # a weaker one
+decoder = onnxruntime.InferenceSession("FOLDER/onnx/decoder.onnx")
 with open("FOLDER/onnx/levels.json") as file:
     levels = json.load(file)  # noise levels, equally spaced in log sigma, and what a prediction means at each
 {labels}x, before = numpy.random.randn(4, {shape}) * levels[0]["sigma"], None
@@ -125,11 +136,13 @@ curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
 
 def text(drawing: Drawing) -> str:
     """The ways to sample without this project, in Markdown: each a sentence and a block of Python."""
-    spec, objective = drawing.spec, drawing.objective
-    sizes = [*map(str, spec.shape)]
+    spec, objective, made = drawing.spec, drawing.objective, drawing.autoencoder
+    sizes, drawn = ([*map(str, each.shape)] for each in (spec, made.picture(spec) if made else spec))
     network = registry.entry(drawing.network, told=drawing.text is not None)
     known = {
-        "steps": drawing.steps, "shape": ", ".join(sizes), "size": " x ".join(sizes), "module": network.class_name,
+        "steps": drawing.steps, "shape": ", ".join(sizes), "size": " x ".join(drawn), "module": network.class_name,
+        "vae": made.kind if made else "", "vae_module": f", {made.kind}" if made else "",
+        "vae_folder": latents.VQVAE if drawing.pipeline == "LDMPipeline" else latents.VAE,
         "folder": network.folder, "guidance": drawing.guidance, "autoguidance": drawing.autoguidance,
         "sampler": type(schedulers.stock(objective)).__name__,
     }  # fmt: skip
@@ -141,10 +154,13 @@ def text(drawing: Drawing) -> str:
         blocks += [_PIPELINE.format(**known)] if spec.pixels else []  # it draws images alone
     elif of_diffusers:
         blocks.append(_block(_DIFFUSERS, drawing, known, "torch.arange(4) % {0}", "torch.full((4,), {0})",
-                             "images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()", "x"))  # fmt: skip
+                             "images = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()", "x",
+                             "with torch.no_grad():\n    x = vae.decode(x / vae.config.scaling_factor).sample\n",
+                             ))  # fmt: skip
     if drawing.onnx:
         blocks.append(_block(_ONNX, drawing, known, "numpy.arange(4) % {0}", "numpy.full(4, {0})",
-                             'images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")', "clean"))  # fmt: skip
+                             'images = ((clean.clip(-1, 1) + 1) * 127.5).round().astype("u1")', "clean",
+                             'clean = decoder.run(None, {"latents": clean.astype("f4")})[0]\n'))  # fmt: skip
     return "\n\n".join(blocks)
 
 
@@ -169,10 +185,15 @@ def _inputs(drawing: Drawing) -> dict[str, tuple[str, str]]:
 
 
 def _block(
-    template: str, drawing: Drawing, known: Mapping[str, object], of: str, none: str, images: str, last: str
-) -> str:
+    template: str, drawing: Drawing, known: Mapping[str, object], of: str, none: str, images: str, last: str,
+    decoded: str,
+) -> str:  # fmt: skip
     """``template`` without the lines for what this model has not: labels, a pull towards them, a guide."""
     classes, spec = drawing.classes, drawing.spec
+    if drawing.autoencoder:
+        images = decoded + images
+    else:
+        template = re.sub(r"(vae|decoder) = .*\n", "", template)
     labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes) if classes else ""
     told = {"class_labels": "labels"} if classes else {}
     free = {"class_labels": "none"} if classes else {}
@@ -188,6 +209,7 @@ def _block(
         no_label=", class_labels=none" if classes else "",
         onnx_free=_with(free), onnx_none=_with(free), onnx_given=_with(told),
         towards=" and the ".join(name for name, there in (("label", classes), ("caption", drawing.text)) if there),
-        result=images if spec.pixels else f"samples = {last}  # stored numbers * {spec.scale:g} + {spec.shift:g}",
+        result=images if spec.pixels or drawing.autoencoder
+        else f"samples = {last}  # stored numbers * {spec.scale:g} + {spec.shift:g}",
         served=_SERVED if spec.pixels and not drawing.text else "",
     )  # fmt: skip

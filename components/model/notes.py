@@ -15,8 +15,8 @@ from components.diffusion import conditions, samplers
 from components.diffusion.names import Weighting
 from components.diffusion.objective import noted
 from components.networks import registry
+from components.samples import latents, texts
 from components.samples import spec as specs
-from components.samples import texts
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def read(notes: dict[str, Any], network: nn.Module, guide: nn.Module | None) -> 
     return {
         "shapes": _shapes(notes, spec), "multiple": registry.multiple(network),
         "objective": noted(notes["objective"]), "weighting": weighting, "classes": classes, "null_class": null_class,
-        "spec": spec, "text": _text(notes.get("text"), network), **_habits(notes, guide is not None),
+        "spec": spec, "text": _text(notes.get("text"), network), "autoencoder": _autoencoder(notes, spec),
+        **_habits(notes, guide is not None),
     }  # fmt: skip
 
 
@@ -100,6 +101,18 @@ def nothing(folder: Path, text: texts.Encoder | None) -> conditions.Condition:
         if not bool(torch.isfinite(states).all()):
             raise ValueError(f"{NOTHING} is not finite")
         found |= conditions.of_tokens(states, torch.tensor([text.nothing]))
+    return found
+
+
+def _autoencoder(notes: dict[str, Any], spec: SampleSpec) -> latents.Autoencoder | None:
+    """What makes pictures of samples that are latents; None of a model that draws pictures, or anything else."""
+    if notes.get("autoencoder") is None:
+        return None
+    found = latents.autoencoder(notes["autoencoder"])
+    if spec.kind != "latent" or spec.channels != found.channels or (spec.scale, spec.shift) != (1, 0):
+        raise ValueError(f"samples of kind {spec.kind}, {spec.channels} channels, and latents of {found.channels}")
+    if math.prod(found.picture(spec).shape) > MOST_NUMBERS:
+        raise ValueError(f"pictures of more than {MOST_NUMBERS:,} numbers")
     return found
 
 

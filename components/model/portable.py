@@ -4,6 +4,7 @@
 has labels, float32 ``text`` (B, D) where it takes captions, float32 ``tokens`` (B, L, D) with bool ``mask`` (B, L)
 where it reads their tokens (a U-Net of diffusers without a mask), and gives float32 ``prediction`` BCHW, for any B and
 L (and any H and W, where images have several shapes); so does ``onnx/guide.onnx`` of a guide, where there is one.
+``onnx/decoder.onnx`` of a model of latents takes float32 ``latents`` BCHW and gives ``pictures``, values in [-1, 1].
 ``onnx/levels.json`` holds, for each step of sampling, what
 D(x, sigma) = c_skip * x + c_out * prediction(c_in * x + c_shift, timestep) needs: a sampler is ten lines of numpy.
 """
@@ -14,7 +15,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
 FOLDER = "onnx"
-MODEL, GUIDE = "model.onnx", "guide.onnx"
+MODEL, GUIDE, DECODER = "model.onnx", "guide.onnx", "decoder.onnx"
 LEVELS = "levels.json"
 
 OPSET = 18
@@ -48,18 +49,21 @@ _log = logging.getLogger(__name__)
 
 def write(
     folder: Path, network: nn.Module, objective: Objective, sigmas: Sequence[float], guide: nn.Module | None = None,
-    shapes: Sequence[Shape] = (),
+    shapes: Sequence[Shape] = (), decoder: nn.Module | None = None,
 ) -> float:  # fmt: skip
     """Write the files into ``folder``; the largest error beside torch; UserError when that is above 1e-4.
 
     ``shapes``: those that samples have (C, ...), where they are several; the file then takes any that the network does.
-    ``network`` and its ``guide``, if it has one, lie on the CPU; ``sigmas`` are the falling noise levels of
-    levels.json.  Equal networks give equal bytes: no path, no clock, no name of a machine in them.
+    ``network``, its ``guide`` and the ``decoder`` of its samples, if it has them, lie on the CPU; ``sigmas`` are the
+    falling noise levels of levels.json.  Equal networks give equal bytes: no path, no clock, no name of a machine in
+    them.
     """
     (folder / FOLDER).mkdir()
     several = shapes if len(shapes) > 1 else ()
     pairs = [(name, each) for name, each in ((MODEL, network), (GUIDE, guide)) if each]
     errors = [_write(folder, name, each, objective, several) for name, each in pairs]
+    if decoder:
+        errors.append(_write_decoder(folder, decoder, registry.sample_shape(network)))
     write_levels(folder, objective, sigmas)
     return max(errors)
 
@@ -68,13 +72,28 @@ def _write(folder: Path, name: str, network: nn.Module, objective: Objective, sh
     network = network.eval()
     path = folder / FOLDER / name
     _save(_exported(network, sizes=bool(shapes)), path)
-    error = max(_error(path, network, objective, shape) for shape in shapes or [registry.sample_shape(network)])
+    return _within(path, max(
+        _error(path, network, objective, shape) for shape in shapes or [registry.sample_shape(network)]
+    ))  # fmt: skip
+
+
+def _write_decoder(folder: Path, decoder: nn.Module, shape: Shape) -> float:
+    path = folder / FOLDER / DECODER
+    given = torch.randn((5, *shape), generator=torch.Generator().manual_seed(0))
+    axes = {name: {0: "batch"} for name in ("latents", "pictures")}
+    _save(_traced(decoder, (given[:2],), ["latents"], ["pictures"], axes), path)
+    pairs = [(decoder(given[:count]), _answer(_session(path), {"latents": given[:count]})) for count in (1, 5)]
+    return _within(path, max(_apart(got, wanted) for wanted, got in pairs))
+
+
+def _within(path: Path, error: float) -> float:
+    """``error``, beside torch, of the file at ``path``; UserError when it is too large."""
     if not error <= MOST_ERROR:
         raise UserError(
-            f"onnx/{name}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
+            f"onnx/{path.name}: predictions differ from torch's by {error:.2g}, wanted at most {MOST_ERROR:g}: "
             "set train.onnx to false and report this"
         )
-    _log.info("onnx: %s, %d bytes, within %.1e of torch", name, path.stat().st_size, error)
+    _log.info("onnx: %s, %d bytes, within %.1e of torch", path.name, path.stat().st_size, error)
     return error
 
 
@@ -116,8 +135,6 @@ def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
     By torch's tracing exporter: 0.8 CPU-s for the compact network of three resolutions, for which the one built on
     `torch.export` (``dynamo=True``) takes 22; what comes out is compared with torch in either case.
     """
-    import onnx
-
     given = registry.examples(network, torch.tensor([1.0, 2.0]))
     written, outputs = list(given), ["prediction"]
     axes = {name: {0: "batch"} for name in written + outputs}
@@ -125,12 +142,22 @@ def _exported(network: nn.Module, *, sizes: bool) -> onnx.ModelProto:
         axes[name] = {0: "batch", 1: "tokens"}
     if sizes:
         axes |= {name: {0: "batch", 2: "height", 3: "width"} for name in ("sample", *outputs)}
+    return _traced(_Plain(network, written), tuple(given.values()), written, outputs, axes)
+
+
+def _traced(
+    module: nn.Module, given: tuple[Tensor, ...], inputs: list[str], outputs: list[str],
+    axes: dict[str, dict[int, str]],
+) -> onnx.ModelProto:  # fmt: skip
+    """``module`` as an ONNX graph, without a path or a version of torch in it; ``axes``: those of any length."""
+    import onnx
+
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is the older exporter, and what tracing takes for constant
         path = Path(scratch) / MODEL
         torch.onnx.export(
-            _Plain(network, written), tuple(given.values()), str(path), dynamo=False, opset_version=OPSET,
-            input_names=written, output_names=outputs, dynamic_axes=axes,
+            module, given, str(path), dynamo=False, opset_version=OPSET, input_names=inputs, output_names=outputs,
+            dynamic_axes=axes,
         )  # fmt: skip
         model = onnx.load(path)  # weights beside the file, where they are too large for it, come in with it
     model.producer_name, model.producer_version, model.doc_string = "stillroom", "", ""
@@ -156,20 +183,31 @@ def _error(path: Path, network: nn.Module, objective: Objective, shape: Shape) -
 
     Over the noise levels, in batches of 1 and 5.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    schedule, largest = objective.schedule, 0.0
+    session, schedule, largest = _session(path), objective.schedule, 0.0
     for count in (1, 5):
         sigma = torch.logspace(0, 1, count, base=schedule.high / schedule.low, dtype=torch.float64) * schedule.low
         given = registry.examples(network, schedule.timestep(sigma), shape)
         with torch.no_grad():
             wanted = _Plain(network, list(given))(*given.values())
-        got = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])
-        error = ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()
+        error = _apart(_answer(session, given), wanted)
         if not error <= largest:  # a NaN stays
             largest = error
     return largest
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _answer(session: Any, given: Mapping[str, Tensor]) -> Tensor:
+    return torch.from_numpy(session.run(None, {name: value.numpy() for name, value in given.items()})[0])
+
+
+def _apart(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, as a share of the largest number wanted, or of 1 if that is larger."""
+    return ((got - wanted).abs().max() / wanted.abs().max().clamp(min=1)).item()

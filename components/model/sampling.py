@@ -25,9 +25,10 @@ from components.diffusion.names import Weighting
 from components.diffusion.noise import generator
 from components.diffusion.objective import Objective
 from components.model import engines, notes
+from components.networks import autoencoder as autoencoders
 from components.networks import precision as arithmetic
 from components.networks import registry
-from components.samples import texts
+from components.samples import latents, texts
 from components.samples.spec import SampleSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ BATCH = 32
 
 CUDA_BATCH = 256
 """The same on CUDA; a last, smaller batch is filled up, so that every call has one shape."""
+
+DECODED = 16
+"""Latents that are decoded at once on CUDA, whose memory it bounds; on the CPU they are one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +74,34 @@ class Denoiser:
     nothing: Condition = field(default_factory=dict)
     """The empty caption, in one row; nothing where it takes none."""
     multiple: int | None = None
-    """It takes any image whose sides are multiples of this; None: the shape of ``spec`` alone."""
+    """It draws any image whose sides are multiples of this; None: the shape of ``pictures`` alone."""
+    autoencoder: latents.Autoencoder | None = None
+    """What its samples are latents of; None where they are pictures themselves."""
+    decoder: autoencoders.Autoencoder | None = None
+    """The same, which makes pictures of them."""
+
+    @property
+    def pictures(self) -> SampleSpec:
+        """What is drawn: samples, or what they are the latents of."""
+        return self.autoencoder.picture(self.spec) if self.autoencoder else self.spec
+
+    def inner(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample that becomes a picture of ``shape`` (C, H, W)."""
+        return self.autoencoder.shape(shape) if self.autoencoder else shape
+
+    def decoded(self, samples: Tensor) -> Tensor:
+        """Pictures of samples, values in [-1, 1], (B, C, H, W)."""
+        if self.decoder is None:
+            return samples
+        size = DECODED if self.device.type == "cuda" else 1  # so how a picture is rounded depends on no other
+        return torch.cat([self.decoder.decode(part) for part in samples.split(size)])
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether it can draw images of ``shape`` (C, H, W), whatever it was trained on."""
-        if shape == self.spec.shape or self.multiple is None:
-            return shape == self.spec.shape
-        return shape[0] == self.spec.channels and not any(side % self.multiple for side in shape[1:])
+        own = self.pictures.shape
+        if shape == own or self.multiple is None:
+            return shape == own
+        return shape[0] == own[0] and not any(side % self.multiple for side in shape[1:])
 
     def class_id(self, name: str) -> int:
         """The number of class ``name``; UserError with the nearest name when there is none."""
@@ -118,6 +143,7 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
         place = folder / registry.GUIDE
         network, guide = _network(folder), _network(place) if place.is_dir() else None
         said = notes.read(found, network, guide)
+        decoder = _decoder(folder, said["autoencoder"], device)
         network = _placed(network, folder / engines.ONNX, chosen, device)
         guide = guide and _placed(guide, folder / engines.ONNX_GUIDE, chosen, device)
         said["nothing"] = notes.nothing(folder, said["text"])
@@ -128,7 +154,27 @@ def load(folder: Path, device: torch.device | str = "cpu", engine: engines.Engin
         raise UserError(f"{folder}: not a whole denoiser ({brief(error)}): train or pull it again") from None
     if chosen == "onnx" and len(said["shapes"]) < 2:  # a graph of one height and width
         said["multiple"] = None
-    return Denoiser(network=network, guide=guide, device=device, engine=chosen, **said)
+    if decoder and said["multiple"]:
+        said["multiple"] *= decoder.factor
+    return Denoiser(network=network, guide=guide, device=device, engine=chosen, decoder=decoder, **said)
+
+
+def _decoder(
+    folder: Path, made: latents.Autoencoder | None, device: torch.device
+) -> autoencoders.Autoencoder | None:  # fmt: skip
+    """The autoencoder of a model of latents; UserError when it is not the one of its training."""
+    if made is None:
+        return None
+    place = latents.beside(folder)
+    autoencoders.check(place)
+    if files.sha256(place / autoencoders.WEIGHTS) != made.weights:
+        raise UserError(f"{place}: not the autoencoder that this model was trained with: train or pull it again")
+    found = autoencoders.load(place)
+    if (found.kind, found.channels, found.factor, found.colours) != (
+        made.kind, made.channels, made.factor, made.colours
+    ):  # fmt: skip
+        raise UserError(f"{place}: another {found.kind} than stillroom.json says: train or pull the model again")
+    return found.to(device)
 
 
 def _network(folder: Path) -> nn.Module:
@@ -217,9 +263,9 @@ def sample(
         told = Told(text and conditions.rows(text, rows), negative)
         begun = given and given.of(rows)
         report = (lambda *_: None) if progress is None else lambda *_, count=count: progress(count)
-        images = _denoise(model, planned, ids, seed, numbers, precision, report, shape, told, begun)
-        drawn.append(tensors.to_pixels(images[:count]).cpu())
-    empty = torch.empty(0, *model.spec.shaped(shape).stored_shape, dtype=torch.uint8)
+        made = _denoise(model, planned, ids, seed, numbers, precision, report, model.inner(shape), told, begun)
+        drawn.append(tensors.to_pixels(model.decoded(made[:count])).cpu())
+    empty = torch.empty(0, *model.pictures.shaped(shape).stored_shape, dtype=torch.uint8)
     return torch.cat([empty, *drawn])
 
 
@@ -238,10 +284,12 @@ def film(
     seen: list[tuple[float, Tensor]] = []
     numbers = range(len(class_ids))
     told = Told(text, negative)
-    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), shape, told, given)
+    _denoise(model, planned, class_ids, seed, numbers, precision, lambda *step: seen.append(step), model.inner(shape),
+             told, given)  # fmt: skip
     frames = min(frames, len(seen))
     chosen = [seen[round(i * (len(seen) - 1) / max(1, frames - 1))] for i in range(frames)]
-    return torch.stack([tensors.to_pixels(image).cpu() for _, image in chosen], 1), [s for s, _ in chosen]
+    pictures = [tensors.to_pixels(model.decoded(image)).cpu() for _, image in chosen]
+    return torch.stack(pictures, 1), [sigma for sigma, _ in chosen]
 
 
 def noise(
@@ -329,13 +377,13 @@ def _explained() -> Iterator[None]:
 
 def _check(model: Denoiser, class_ids: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """The shape to draw, the model's own where none is given; UserError for what the model cannot draw."""
-    notes.drawable(model.spec)
+    notes.drawable(model.pictures)
     wrong = [number for number in class_ids if not -1 <= number < len(model.classes)]
     if wrong:
         raise UserError(f"class {wrong[0]} is not one of the {len(model.classes)} classes of this model")
     if shape is None or model.takes(shape):
-        return shape or model.spec.shape
-    asked = model.spec.shaped(shape).size
+        return shape or model.pictures.shape
+    asked = model.pictures.shaped(shape).size
     if model.multiple is None:
-        raise UserError(f"size {asked}: this model draws pictures of {model.spec.size} pixels only")
+        raise UserError(f"size {asked}: this model draws pictures of {model.pictures.size} pixels only")
     raise UserError(f"size {asked}: this model draws pictures whose sides are multiples of {model.multiple} pixels")

@@ -72,13 +72,15 @@ def timesteps(objective: Objective, sigmas: Sequence[float]) -> list[int]:
     return [TIMESTEPS - 1, *(round(each) for each in found.tolist())]
 
 
-def pipeline(objective: Objective, *, labelled: bool) -> str:
-    """The class of diffusers that draws with such a network and :func:`stock`; for model_index.json.
+def pipeline(objective: Objective, *, labelled: bool, latents: bool = False) -> str | None:
+    """The class of diffusers that draws with such a U-Net and :func:`stock`, for model_index.json; None: it has none.
 
     ConsistencyModelPipeline is the plain loop that passes labels on, scales the first noise, and scales what the
     network gets, as the EDM schedulers ask for; DDPMPipeline does none of the three.  ScoreSdeVePipeline draws three
     channels and takes no labels.
     """
+    if latents:  # it knows no labels, and hands the network what the scheduler scaled alone
+        return None if labelled or objective.schedule.name == "exponential" else "LDMPipeline"
     if objective.schedule.name == "exponential":
         return "ScoreSdeVePipeline"
     return "ConsistencyModelPipeline" if labelled or objective.kind == "edm" else "DDPMPipeline"

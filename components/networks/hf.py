@@ -61,7 +61,7 @@ with _hidden(*NOT_NEEDED), _unlisted():
 
 __all__ = ["NOT_NEEDED", "diffusers", "network"]
 
-_PACKAGES = ("diffusers.models.transformers", "diffusers.models.unets")
+_PACKAGES = ("diffusers.models.autoencoders", "diffusers.models.transformers", "diffusers.models.unets")
 
 
 def network(module: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from components.base import files
 from components.base.errors import UserError
+from components.samples import latents
 
 _AGAIN = "evaluate and register this version again"
 
@@ -27,6 +28,19 @@ def candidate(folder: Path) -> dict[str, Any]:
         **champion(folder), "samples": drawn.samples(folder), "held_out": drawn.held_out(folder),
         "licences": {source["name"]: source["licence"] for source in manifest.get("sources", [])},
     }  # fmt: skip
+
+
+def same_space(candidate: Path, champion: Path) -> None:
+    """UserError unless the versions in both folders are of pixels, or of latents of one autoencoder.
+
+    An x0 error of one space says nothing beside one of another.
+    """
+    ours, theirs = (
+        latents.of_notes(files.read_json_object(folder / "stillroom.json", _AGAIN)) for folder in (candidate, champion)
+    )
+    if ours != theirs:
+        raise UserError(f"it was trained on {latents.words(ours)}, the champion on {latents.words(theirs)}, and x0 "
+                        "errors of different spaces cannot be compared")  # fmt: skip
 
 
 def champion(folder: Path) -> dict[str, Any]:

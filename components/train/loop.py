@@ -25,7 +25,7 @@ from components.base.errors import UserError
 from components.base.params import Params
 from components.dataset import tensors
 from components.networks import registry
-from components.samples import pack
+from components.samples import latents, pack
 from components.train import aims, averages, checkpoint, guards, history, sheets, stopping
 from components.train import start as beginning
 from components.train.accumulate import OutOfMemory
@@ -58,6 +58,8 @@ class Job:
     """data/start.json, or None to start from nothing."""
     text: Path | None = None
     """data/text, or None where there is none."""
+    latents: Path | None = None
+    """data/latents, whose pack ``pixels`` then is; None where that is one of pictures."""
     tuning: aims.Tuning | None = None
     """How the network of ``start`` becomes a student of few steps; None: it learns to denoise."""
 
@@ -68,7 +70,7 @@ class Job:
 
     def command(self) -> list[str]:
         """Arguments of Python that start one more rank of this job."""
-        named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start", "text")}
+        named = {name: getattr(self, name) for name in ("pixels", "splits", "folder", "start", "text", "latents")}
         paths = {name: str(path.absolute()) for name, path in named.items() if path}
         models = {name: getattr(self, name) for name in ("params", "tuning")}
         plain = {name: model.model_dump(mode="json") for name, model in models.items() if model}
@@ -120,6 +122,7 @@ class Training:
         # Loaders are forked before this process has threads and buffers that they would share.
         self.feed = Feed(job.params, self.pixels, rows, group, objective.schedule)
         self.told = sheets.told(job.params, self.pixels, pack.read_split(job.splits, "val"))
+        self.space = latents.held(job.latents) if job.latents else None
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
         self.state = start(job.params, self.pixels, group, job.start)
         resumed = _resume(job, self.state, group)
@@ -133,7 +136,7 @@ class Training:
         self.samples = job.folder.with_name("samples")
         if group.rank == 0:
             sheets.fresh(self.samples, self.state.images_seen)
-            sheets.warn_of_none(job.params, self.state, self.pixels.header)
+            sheets.warn_of_none(job.params, self.state, self.pixels.header, decoded=self.space is not None)
             self.feed.tell_shapes()
         self.stop = 0
         self.speed = Throughput(
@@ -169,6 +172,7 @@ class Training:
                         sheets.draw(
                             state, params, self.pixels.header, self.samples, self.group, self.signals.any,
                             sigmas=self.job.tuning.sigmas if self.job.tuning else None, told=self.told,
+                            space=self.space,
                         )  # fmt: skip
                 if kept and not self.stop:
                     self._keep(seen in snapshots)

@@ -119,6 +119,10 @@ class TrainParams(Params):
         ge=0, lt=1, description="share of images shown without their caption, for guidance, 0..1; where label_dropout "
         "is larger, the rest of that share has a caption and no label"
     )  # fmt: skip
+    space: Literal["pixels", "latents"] = Field(
+        default="pixels",
+        description="what it is trained on: the pack's pictures, or their latents (encode.latents)",
+    )
     augment: AugmentParams = Field(description="what is done to the images of training; 0 everywhere is nothing")
     guard: GuardParams = Field(description="against a loss or gradient that leaps")
     loaders: int = Field(

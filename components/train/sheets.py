@@ -18,8 +18,8 @@ from components.base import events
 from components.base.errors import UserError, brief
 from components.dataset import tensors
 from components.diffusion import conditions
-from components.networks import registry
-from components.samples import texts
+from components.networks import autoencoder, registry
+from components.samples import latents, texts
 from components.samples.pack import Header
 from components.train.distributed.ranks import Group
 from components.train.params import TrainParams
@@ -58,16 +58,16 @@ class _Stopped(Exception):
 
 def draw(
     state: State, params: TrainParams, header: Header, folder: Path, group: Group, stopped: Callable[[], bool],
-    sigmas: tuple[float, ...] | None = None, told: Told | None = None,
+    sigmas: tuple[float, ...] | None = None, told: Told | None = None, space: latents.Latents | None = None,
 ) -> None:  # fmt: skip
     """Write ``<images seen>.png`` to ``folder`` and tell of it, on rank 0 and where the samples are pictures.
 
     ``params.sheet`` pictures, of one class after the other; number i is drawn from the same noise at each check, at
     the noise levels ``sigmas``, None for those of the sampler.  ``told``: what the pictures of a network that takes
-    captions show.
+    captions show; ``space``: what makes pictures of samples that are latents.
     Where that fails, or once ``stopped``, there is none: the training goes on, as it does without somebody watching.
     """
-    if not params.sheet or group.rank or state.sharded or not header.spec.pixels:
+    if not params.sheet or group.rank or state.sharded or not (header.spec.pixels or space):
         return
 
     def look(_: int) -> None:
@@ -83,13 +83,14 @@ def draw(
         sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
         sigmas=sigmas, shapes=header.shapes, multiple=registry.multiple(state.average),
         text=told and told.encoder, nothing=told.nothing if told else {},
+        autoencoder=space and space.autoencoder, decoder=space and autoencoder.load(space.vae).to(group.device),
     )  # fmt: skip
     ids = told.class_ids if told else [at % len(classes) if classes else -1 for at in range(params.sheet)]
     columns = min(len(classes) or 8, params.sheet, 16)
     path = folder / f"{state.images_seen:012d}.png"
     try:
         pictures = grid.framed([
-            sampling.sample(model, ids[part], seed=params.seed, start=part.start, shape=shape,
+            sampling.sample(model, ids[part], seed=params.seed, start=part.start, shape=None if space else shape,
                             precision=params.precision, progress=look, text=told and conditions.rows(told.said, part))
             for part, shape in _rows(len(ids), columns, header)
         ])  # fmt: skip
@@ -119,8 +120,8 @@ def fresh(folder: Path, seen: int) -> None:
                 path.unlink()
 
 
-def warn_of_none(params: TrainParams, state: State, header: Header) -> None:
-    """Say once why a training that should have sheets has none."""
-    if params.sheet and (state.sharded or not header.spec.pixels):
+def warn_of_none(params: TrainParams, state: State, header: Header, *, decoded: bool = False) -> None:
+    """Say once why a training that should have sheets has none; ``decoded``: of its samples pictures are made."""
+    if params.sheet and (state.sharded or not (header.spec.pixels or decoded)):
         why = "sharding full has no whole network" if state.sharded else "its samples are no pictures"
         _log.warning("train.sheet %d, but no sheet is drawn in this training: %s", params.sheet, why)

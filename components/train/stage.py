@@ -19,7 +19,8 @@ from components.dataset import order, tensors
 from components.dataset.told import Captions
 from components.diffusion import samplers
 from components.model import card, denoiser, portable, prompts, serving
-from components.networks import lora, registry
+from components.networks import autoencoder, lora, registry
+from components.samples import latents as spaces
 from components.samples import pack, texts
 from components.train import averages, compiling, loop
 from components.train import start as beginning
@@ -37,9 +38,11 @@ _log = logging.getLogger(__name__)
 
 def train(
     params: TrainParams, *, pixels: Path, splits: Path, model: Path, scratch: Path, start: Path | None = None,
-    text: Path | None = None,
+    text: Path | None = None, latents: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Fit the denoiser to the training images and write it as a diffusers folder with its history."""
+    """Fit the denoiser to the training images, or their latents; write it as a diffusers folder with its history."""
+    space = spaces.asked(latents, pixels) if params.space == "latents" else None
+    pixels = space.pack if space else pixels
     data = loop.told(params, pixels, text)
     header = data.header
     counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
@@ -48,10 +51,12 @@ def train(
     begun = beginning.noted(start)
     if params.lora and not begun:
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
+    beginning.check_space(start, space and space.autoencoder)
     beginning.say_levels(start, beginning.objective(start, params.objective_at(header.spec.sigma_data)))
     folder = scratch / key(params, pixels, splits, start, text)
     compiling.keep_in(scratch.with_name("compiled"))
-    job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder, text=text)
+    job = loop.Job(params=params, pixels=pixels, splits=splits, start=start, folder=folder, text=text,
+                   latents=latents if space else None)  # fmt: skip
     with together(params.ranks, scratch, job.command()) as group:
         state = loop.fit(job, group)
         group.wait()
@@ -63,29 +68,15 @@ def train(
         error = min(check for check in checks if check is not None)  # the weights are of that check
     guide = _guide(params, folder / averages.GUIDE, state.average) if group.rank == 0 else None
     if group.rank == 0:
-        height, width = header.spec.shape[1:]
-        square = {"side": height} if height == width else {}
-        shapes = {"shapes": [list(shape) for shape in header.shapes]} if len(header.shapes) > 1 else {}
-        notes = {
-            "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
-            **square, "spec": header.spec.plain(), **shapes, "weighting": params.weighting,
-            "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
-            "autoguidance": params.autoguidance if guide else 1.0,
-            "images_seen": state.images_seen, "train_images": counts["train"],
-        }  # fmt: skip
-        notes |= {"start": begun} if begun else {}
-        if data.captions:
-            notes["text"] = data.captions.encoder.plain()
-        if params.augment.on:
-            notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
+        notes = _notes(params, state, data, space, train_images=counts["train"], begun=begun, guided=guide is not None)
         words = card.text(
-            _recipe(params, state, guide, data), spec=header.spec, shapes=header.shapes, classes=header.classes,
+            _recipe(params, state, guide, data, space), spec=header.spec, shapes=header.shapes, classes=header.classes,
             counts=counts, parameters=parameters, error=error,
         )  # fmt: skip
         stored = folder / averages.FOLDER
         adapters = lora.merge(state.average)
         _write(model, params, state, notes, words, _skipped(params, state, pixels, splits), adapters, guide,
-               stored=stored, captions=data.captions)  # fmt: skip
+               stored=stored, captions=data.captions, vae=space and space.vae)  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)  # the model is in place
     losses = [line["loss"] for line in state.history if "loss" in line]
     numbers = {"images_seen": state.images_seen, "parameters": parameters, "loss": losses[-1] if losses else None,
@@ -105,6 +96,8 @@ def key(
     free = {"onnx", "ranks", "loaders", "keep", "checkpoint_images", "micro_batch", "recompute", "sheet", "profile"}
     if params.conditions == ("label",):  # as it always was: such a training goes on where another release left it
         free |= {"conditions", "caption_dropout"}
+    if params.space == "pixels":
+        free |= {"space"}
     deciding = params.model_dump(mode="json", exclude=free)
     digest = hashlib.sha256(json.dumps([deciding, ALGORITHM.key()]).encode())
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
@@ -116,6 +109,32 @@ def key(
     for path in inputs:
         digest.update(bytes.fromhex(files.sha256(path)))
     return digest.hexdigest()[:16]
+
+
+def _notes(
+    params: TrainParams, state: loop.State, data: tensors.Pixels, space: spaces.Latents | None, *, train_images: int,
+    begun: dict | None, guided: bool,
+) -> dict:  # fmt: skip
+    """What stillroom.json holds, but for the objective."""
+    header = data.header
+    height, width = header.spec.shape[1:]
+    square = {"side": height} if height == width else {}
+    shapes = {"shapes": [list(shape) for shape in header.shapes]} if len(header.shapes) > 1 else {}
+    notes = {
+        "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
+        **square, "spec": header.spec.plain(), **shapes, "weighting": params.weighting,
+        "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
+        "autoguidance": params.autoguidance if guided else 1.0,
+        "images_seen": state.images_seen, "train_images": train_images,
+    }  # fmt: skip
+    notes |= {"start": begun} if begun else {}
+    if data.captions:
+        notes["text"] = data.captions.encoder.plain()
+    if space:
+        notes["autoencoder"] = space.autoencoder.plain()
+    if params.augment.on:
+        notes["augment"] = {"seed": params.seed, "how": params.augment.model_dump(mode="json")}
+    return notes
 
 
 def _guide(params: TrainParams, folder: Path, network: nn.Module) -> nn.Module | None:
@@ -132,9 +151,10 @@ def _guide(params: TrainParams, folder: Path, network: nn.Module) -> nn.Module |
 
 
 def _recipe(
-    params: TrainParams, state: loop.State, guide: nn.Module | None, data: tensors.Pixels
+    params: TrainParams, state: loop.State, guide: nn.Module | None, data: tensors.Pixels, space: spaces.Latents | None
 ) -> card.Recipe:  # fmt: skip
     return card.Recipe(
+        autoencoder=space and space.autoencoder,
         text=data.captions.encoder if data.captions else None,
         autoguidance=params.autoguidance if guide else 1.0, guide=params.guide if guide else None,
         network=params.network.kind, objective=state.objective, images=params.total_steps * params.batch,
@@ -148,16 +168,20 @@ def _recipe(
 def _write(
     model: Path, params: TrainParams, state: loop.State, notes: dict, words: str, skipped: list,
     adapters: dict[str, torch.Tensor], guide: nn.Module | None, *, stored: Path, captions: Captions | None,
+    vae: Path | None,
 ) -> None:  # fmt: skip
     with files.replacing_folder(model) as folder:
         denoiser.save(folder, state.average.cpu(), state.objective, notes)
+        if vae:
+            shutil.copytree(vae, folder / denoiser.autoencoder_name(state.average, state.objective))
         if guide:
             denoiser.save_network(folder / registry.GUIDE, guide)
         if params.lora:
             lora.save(folder / lora.FOLDER, adapters, params.lora)
         if params.onnx:
             sigmas = samplers.log_spaced(params.steps, *state.objective.schedule.visited)
-            portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes])
+            decoder = autoencoder.load(vae) if vae else None
+            portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes], decoder)
             serving.write(folder, notes)
         if captions:
             prompts.write(folder, captions)

@@ -18,6 +18,7 @@ from components.base.errors import UserError
 from components.diffusion.schedule import SIGMAS
 from components.model import schedulers
 from components.networks import registry
+from components.samples import latents
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +115,19 @@ def objective(page: Path | None, own: Objective) -> Objective:
         return own
     data = theirs.sigma_data if theirs.kind == "edm" else own.sigma_data
     return replace(own, schedule=theirs.schedule, sigma_data=data)
+
+
+def check_space(page: Path | None, data: latents.Autoencoder | None) -> None:
+    """UserError unless the network of ``page`` was trained on what the data are: pictures, or latents of ``data``."""
+    content = noted(page)
+    if page is None or content is None or NOTES not in content["files"]:
+        return
+    came = latents.of_notes(_json(page.with_suffix("") / NOTES) or {})
+    if came != (wanted := data.sha256 if data else None):
+        raise UserError(
+            f"start {content['model']}: trained on {latents.words(came)}, the data are {latents.words(wanted)}: "
+            "change train.space or encode.latents, or start from another model, or with `stillroom start none`"
+        )
 
 
 def say_levels(page: Path | None, objective: Objective) -> None:

@@ -62,9 +62,10 @@ class Start:
 
 
 def given(start: Start, denoiser: Denoiser, shape: tuple[int, ...], num: int) -> Given | None:
-    """``num`` pictures of ``shape`` (C, H, W) in the network's values; UserError for files that cannot be used.
+    """``num`` pictures of ``shape`` (C, H, W) as samples of the network; UserError for files that cannot be used.
 
-    Of each picture the middle that has the shape's aspect, scaled as the pack's are.
+    Of each picture the middle that has the shape's aspect, scaled as the pack's are.  A place of a latent is drawn anew
+    where any of its pixels is.
     """
     if not start.pictures:
         return None
@@ -72,12 +73,12 @@ def given(start: Start, denoiser: Denoiser, shape: tuple[int, ...], num: int) ->
 
     from components.diffusion.given import Given
 
-    first, found, sizes = denoiser.spec.shaped(shape), [], set()
+    spec, found, sizes = denoiser.pictures.shaped(shape), [], set()
     for path in start.pictures:
         pixels = _pixels(path)
         sizes.add(pixels.shape[:2])
         found.append(torch.from_numpy(_scaled(pixels, shape)))
-    images = torch.stack(found).permute(0, 3, 1, 2).float() * first.scale + first.shift
+    images = torch.stack(found).permute(0, 3, 1, 2).float() * spec.scale + spec.shift
     anew = None
     if start.mask is not None:
         pixels = _pixels(start.mask)
@@ -87,6 +88,10 @@ def given(start: Start, denoiser: Denoiser, shape: tuple[int, ...], num: int) ->
         anew = torch.from_numpy(_scaled(pixels, shape)).float().mean(-1)[None, None] > 127.5
         if not bool(anew.any()):
             raise UserError(f"{start.mask}: black, so nothing would be drawn: make white what is to be drawn anew")
+    if denoiser.decoder and denoiser.autoencoder:
+        images = torch.cat([denoiser.decoder.encode(each[None].to(denoiser.device)).cpu() for each in images])
+        if anew is not None:
+            anew = torch.nn.functional.max_pool2d(anew.float(), denoiser.autoencoder.factor) > 0
     return Given(images[[at % len(images) for at in range(num)]], start.share, anew, start.times)
 
 

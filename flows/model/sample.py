@@ -175,7 +175,7 @@ def _some(told: dict[str, Any]) -> dict[str, Any]:
 
 def _shape(denoiser: Denoiser, size: str | None) -> tuple[int, ...]:
     """The shape (C, H, W) to draw for ``size``; says so where the model was not trained on it.  UserError."""
-    own = denoiser.spec.shape
+    own = denoiser.pictures.shape
     if size is None:
         return own
     found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", size)

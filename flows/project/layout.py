@@ -22,6 +22,7 @@ __pycache__/
 /data/pixels
 /data/splits
 /data/text
+/data/latents
 /data/profile
 # What `stillroom start` brings: DVC has it (data/start.dvc).
 /data/start

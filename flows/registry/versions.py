@@ -185,10 +185,13 @@ class Versions:
         pixels, rows = root / "data/pixels", pack.read_split(root / "data/splits", "test")
         text = root / "data/text"
         try:
+            evidence.same_space(candidate, champion)
             ours, theirs = evidence.candidate(candidate), evidence.champion(champion)
             seed = int(ours["sampler"]["seed"])  # what it was scored with, not what params.yaml says by now
             for side, folder in ((ours, candidate), (theirs, champion)):
-                side["errors"] = stage.x0_errors(folder, pixels, rows, seed=seed, quiet=True, text=text).tolist()
+                side["errors"] = stage.x0_errors(
+                    folder, pixels, rows, seed=seed, quiet=True, text=text, latents=root / "data/latents"
+                ).tolist()
             if params.max_slowdown is not None:
                 ours["seconds"] = paired.seconds([candidate, champion])
             decision = decide(ours, theirs, params)

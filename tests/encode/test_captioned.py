@@ -50,7 +50,8 @@ def state(tmp_path):
     manifest.write(verdicts / "verdicts.parquet", manifest.rows(records, manifest.VERDICTS))
     keys = [SHA[at] for at, row in enumerate(rows) if row[3] == "kept"]
     pack.write(pixels, [bytes(12)] * 4, spec=spec.image((3, 2, 2)), keys=keys, classes=(), class_ids=[-1] * 4)
-    return {"verdicts": verdicts, "pixels": pixels, "text": tmp_path / "text", "facts": tmp_path / "facts"}
+    made = {name: tmp_path / name for name in ("text", "latents", "facts")}
+    return {"verdicts": verdicts, "pixels": pixels, "splits": tmp_path / "splits", **made}
 
 
 def test_each_row_has_its_captions_and_those_of_its_doubles_or_one_of_its_label(state, encoder):
