@@ -8,6 +8,7 @@ from typing import Any
 
 from components.base.errors import UserError
 from components.html.page import visible
+from flows.history import decisions
 from flows.history.decisions import Decided
 from flows.history.known import History
 from flows.history.ledger import FETCH_COMMAND
@@ -48,8 +49,10 @@ def _row(one: Decided) -> dict[str, Any]:
 def rollback(state: State, reason: str, to: int | None = None) -> str:
     """Promote the version before the champion, or version ``to``, which has been champion, with ``reason`` on record;
     what was done, in one line.
+
+    UserError where the champion changed while this waited: of two that go back at once, the second would go forward.
     """
-    what = "stillroom rollback"
+    what, asked = "stillroom rollback", _leader(state)
     with (
         lock.held(state.lock, what=what, wait=True, say=exits.note),
         settle.alone(state.root, what=what, say=exits.note),
@@ -57,9 +60,19 @@ def rollback(state: State, reason: str, to: int | None = None) -> str:
     ):
         versions = _versions(state)
         settle.finish(versions)
+        now = _leader(state)
+        if to is None and now != asked:
+            raise UserError(f"{versions.name}@{CHAMPION} became version {now} while this waited: look at `stillroom "
+                            "history`, and roll back once more if that is still wanted")  # fmt: skip
         number = _before(versions) if to is None else _earlier(versions, to)
         publish.promote_version(versions, number, f"rolled back: {reason}")
         return f"{versions.name}@{CHAMPION} is version {number}"
+
+
+def _leader(state: State) -> int | None:
+    """The number of the champion, by the ledger."""
+    found = decisions.champion(History(state.root).decided(publish.register_params(state.root).name))
+    return found.version if found else None
 
 
 def _before(versions: Versions) -> int:
