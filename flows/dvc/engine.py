@@ -21,7 +21,7 @@ from typing import Any
 
 from components.base import config, events, starter
 from components.base.errors import UserError
-from components.pipeline import PIPELINE, Stage, downstream
+from components.pipeline import PIPELINE, STATE, Stage, downstream
 from flows.dvc import faults, fetch, forks, lockfile, repair, snapshot, stages, waiting
 from flows.dvc.faults import StageCrashed, StageFailed, StageKilled
 from flows.workspace import exits, processes
@@ -320,6 +320,9 @@ def _repo(root: Path) -> Iterator[Any]:
         # dvc.yaml's commands, and git, work in the checkout whatever folder the caller stands in.
         with contextlib.chdir(root):
             yield repo
+    except Exception as error:
+        faults.name_full_disk(error, Path(repo.cache.local.path), root / STATE, root)
+        raise
     finally:
         repo.close()
 

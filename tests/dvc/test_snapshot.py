@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import data_checkout
 import pytest
@@ -162,6 +164,25 @@ def test_data_that_is_removed_while_dvc_hashes_it_is_one_line(tmp_path, monkeypa
     monkeypatch.setattr(Output, "_build", removed)
     with pytest.raises(UserError, match=r"data/in: was removed while the run went on"):
         reproduce(folder)
+
+
+def test_a_full_disk_names_the_place_that_is_full(tmp_path, monkeypatch):
+    from dvc.output import Output
+
+    from components.base.errors import environment_error
+
+    folder = project(tmp_path / "project")
+    full = folder / ".dvc/cache/files/md5"
+    full.mkdir(parents=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=0 if place == full else 10**9))
+
+    def save(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Output, "commit", save)
+    with pytest.raises(OSError, match="No space left") as raised:
+        reproduce(folder)
+    assert str(environment_error(raised.value)).startswith(f"{full}: the disk is full: ")
 
 
 def test_a_dependency_that_is_new_to_dvc_lock_has_not_changed(tmp_path):
