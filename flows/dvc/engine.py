@@ -321,7 +321,7 @@ def _repo(root: Path) -> Iterator[Any]:
         with contextlib.chdir(root):
             yield repo
     except Exception as error:
-        faults.name_full_disk(error, Path(repo.cache.local.path), root / STATE, root)
+        exits.name_full_disk(error, Path(repo.cache.local.path), root / STATE, root)
         raise
     finally:
         repo.close()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from components.base.errors import UserError
 
@@ -51,14 +48,6 @@ def explained() -> Iterator[None]:
         if system is not None and system.errno:
             raise system from error
         raise UserError(f"dvc: {': '.join(dict.fromkeys(str(cause) for cause in chain))}") from None
-
-
-def name_full_disk(error: BaseException, *places: Path) -> None:
-    """Where ``error`` came of a full disk and names no file, have it name the fullest of ``places``."""
-    for cause in _chain(error):
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) and not cause.filename:
-            there = [place for place in places if place.exists()]
-            cause.filename = str(min(there, key=lambda place: shutil.disk_usage(place).free, default="writing"))
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -105,6 +105,7 @@ class State:
                 raise UserError(f"{place}: cannot be made: {error.strerror}") from None
         if not (writes or os.access(place, os.W_OK)):
             place = _apart()
+        entered[:] = [self]
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         try:
@@ -132,6 +133,10 @@ class State:
         here = str(Path(sys.executable).parent)
         if os.environ.get("PATH", "").split(os.pathsep)[0] != here:
             os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+
+
+entered: list[State] = []
+"""The checkout that this process works in, once it has entered one."""
 
 
 @functools.cache
