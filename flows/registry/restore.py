@@ -125,16 +125,30 @@ def _created(versions: Versions, highest: int, one: Decided, run: PipelineRun, s
             raise _Lost(f"pipeline run {run.key[:8]}: MLflow run {run_id}; its model is not in DVC's cache")
         manifest = bundle.digest(uploaded)
     while True:
+        other = _others(versions, one, run)
+        if other is not None:
+            return other
         made = versions.create(run, run_id, manifest)
         if one.version is None or int(made.version) == one.version:
             break
         versions.client.delete_model_version(versions.name, made.version)  # a number that something else had
         if int(made.version) > one.version:
-            deleted(versions, one, say)
-            return None
+            other = _others(versions, one, run)
+            if other is None:
+                deleted(versions, one, say)
+            return other
     versions.conclude(made, one.intent.body["decision"])
     say(f"pipeline run {run.key[:8]}: MLflow run {run_id}, {versions.name} version {made.version} is there again")
     return made
+
+
+def _others(versions: Versions, one: Decided, run: PipelineRun) -> Any | None:
+    """The version, where another machine has brought it back since this one looked.
+
+    A number that is taken in vain is lost for good: so this is asked just before one is taken.
+    """
+    found = versions.numbered(one.version) if one.version is not None else versions.of(run.key)
+    return found if found is not None and found.tags.get(RUN_KEY) == run.key else None
 
 
 def deleted(versions: Versions, one: Decided, say: Say) -> None:

@@ -7,8 +7,8 @@ from checkouts import tree
 from registered import lost, told, versions
 
 from components.base.errors import UserError
-from flows.registry import publish
-from flows.registry.mlflow import RUN_KEY
+from flows.registry import publish, restore
+from flows.registry.mlflow import RUN_KEY, Tracker
 
 pytestmark = pytest.mark.slow(10)
 
@@ -46,3 +46,19 @@ def shown(state):
         run.data.tags[RUN_KEY]: (set(run.data.metrics), set(tree(tracker.local_folder(run.info.artifact_uri))))
         for run in tracker.client.search_runs([tracker.experiment])
     }
+
+
+def test_what_another_machine_brings_back_at_the_same_time_is_not_taken_for_deleted(here, monkeypatch):
+    before, ensure, began = told(here), Tracker.ensure, []
+    lost(here)
+
+    def after_the_other(tracker, run):
+        if not began:
+            began.append(True)
+            restore.restore(versions(here), say=lambda _: None)
+        return ensure(tracker, run)
+
+    monkeypatch.setattr(Tracker, "ensure", after_the_other)
+    lines = []
+    publish.sync(here, say=lines.append)
+    assert told(here) == before and not any("deleted" in line for line in lines), lines
