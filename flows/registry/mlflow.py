@@ -30,12 +30,7 @@ from flows.workspace.paths import State
 
 EXPERIMENT = "stillroom"
 MODEL_PATH = "denoiser"
-RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = (
-    "stillroom.pass",
-    "stillroom.checkout",
-    "stillroom.complete",
-    pull.TAG,
-)
+RUN_KEY, CHECKOUT, COMPLETE, MANIFEST_TAG = "stillroom.pass", "stillroom.checkout", "stillroom.complete", pull.TAG
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Runs of the pipeline, written by `stillroom run`; `stillroom sync` writes them again.",
 }
@@ -74,10 +69,11 @@ class Tracker:
                 found = self.client.get_experiment_by_name(EXPERIMENT)
                 if found and found.lifecycle_stage == "deleted":  # by hand; its name stays taken
                     self.client.restore_experiment(found.experiment_id)
-                self._experiment = (
-                    found.experiment_id if found
-                    else self.client.create_experiment(EXPERIMENT, artifact_location=location)
-                )  # fmt: skip
+                if not found:
+                    with _unless_there():
+                        self.client.create_experiment(EXPERIMENT, artifact_location=location)
+                    found = self.client.get_experiment_by_name(EXPERIMENT)
+                self._experiment = found.experiment_id
                 for name, value in _EXPERIMENT_TAGS.items():
                     self.client.set_experiment_tag(self._experiment, name, value)
         return self._experiment
@@ -348,15 +344,9 @@ class Tracker:
 
     def ensure_model(self, name: str) -> None:
         """Register the model ``name``, unless it is."""
-        from mlflow.exceptions import MlflowException
-
-        if self.client.search_registered_models(f"name = '{name}'"):
-            return
-        try:
-            self.client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine was quicker
-                raise
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            with _unless_there():
+                self.client.create_registered_model(name)
 
     def version(self, name: str, reference: str) -> Any | None:
         """The version of model ``name`` that ``@alias`` or ``/number`` points to, or None."""
@@ -369,6 +359,18 @@ class Tracker:
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
+            raise
+
+
+@contextlib.contextmanager
+def _unless_there() -> Iterator[None]:
+    """Make something of a name, where another machine may be quicker."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 

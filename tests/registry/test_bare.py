@@ -62,3 +62,12 @@ def test_what_another_machine_brings_back_at_the_same_time_is_not_taken_for_dele
     lines = []
     publish.sync(here, say=lines.append)
     assert told(here) == before and not any("deleted" in line for line in lines), lines
+
+
+def test_an_experiment_that_another_machine_makes_at_the_same_time_is_the_one(here, monkeypatch):
+    there = versions(here).tracker.experiment
+    tracker = versions(here).tracker
+    tracker._experiment, ask, asked = None, tracker.client.get_experiment_by_name, []
+    monkeypatch.setattr(tracker.client, "get_experiment_by_name",
+                        lambda name: ask(name) if asked else asked.append(name))  # fmt: skip
+    assert tracker.experiment == there
