@@ -42,6 +42,7 @@ ALGORITHM = Algorithm("sentences", 1, ("tokenizers", "torch", "transformers"))
 TOKENS = Algorithm("tokens", 1, ("tokenizers", "torch", "transformers"))
 """The states of its tokens."""
 
+_MASKED = b'{"use_attention_mask": true, '
 _BATCH = 16  # captions of one number of tokens at once, always: the last bits of a product depend on the number
 _PICKLED = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 _CLASSES = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel",
@@ -80,15 +81,32 @@ def check(folder: Path, sha256: str | None = None) -> None:
 def identity(folder: Path) -> str:
     """The SHA-256 of all that decides what the encoder says: the names and hashes of its files."""
     held = {name: files.sha256(folder / name) for name in KNOWN if (folder / name).is_file()}
+    if CONFIG in held:  # whether a copy says it to diffusers or not: here the mask is always given
+        held[CONFIG] = hashlib.sha256((folder / CONFIG).read_bytes().replace(_MASKED, b"{", 1)).hexdigest()
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
-def copy(folder: Path, to: Path) -> None:
-    """Copy the encoder's files, and nothing else that lies there, into the new folder ``to``."""
+def copy(folder: Path, to: Path, *, masked: bool = False) -> None:
+    """Copy the encoder's files, and nothing else that lies there, into the new folder ``to``.
+
+    ``masked``: with a word in its config by which pipelines of diffusers tell it which tokens are padding.
+    """
     to.mkdir()
     for name in KNOWN:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, to / name)
+    if masked:
+        plain = (to / CONFIG).read_bytes().replace(_MASKED, b"{", 1)
+        (to / CONFIG).write_bytes(plain.replace(b"{", _MASKED, 1))
+
+
+def class_name(folder: Path) -> str:
+    """The class of transformers that reads the encoder in ``folder``."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    kind = str(files.read_json_object(folder / CONFIG, "bring the encoder again").get("model_type"))
+    found = _CLASSES.get(kind) or MODEL_MAPPING_NAMES[kind]
+    return found if isinstance(found, str) else found[0]
 
 
 class Encoder:

@@ -27,6 +27,9 @@ def save(
     save_network(folder, network)
     jumps = scheduler is not None
     scheduler = scheduler or schedulers.stock(objective)
+    told = registry.text_width(network) > 0
+    if told and "steps_offset" in scheduler.config:  # of no effect but that its pipeline does not ask for it
+        scheduler.register_to_config(steps_offset=1)
     scheduler.save_pretrained(folder / "scheduler")
     made = notes.get("autoencoder")
     drawn = _pipeline(network, objective, jumps=jumps, latents=bool(made))
@@ -37,7 +40,7 @@ def save(
         "unet": ["diffusers", type(network).__name__],
         **({autoencoder_name(network, objective): ["diffusers", made["kind"]]} if made else {}),
     }
-    if drawn:
+    if drawn and not told:  # stable.py writes that of captions
         write_json(folder / "model_index.json", index)
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
 
@@ -51,6 +54,8 @@ def _pipeline(network: nn.Module, objective: Objective, *, latents: bool, jumps:
     """The stock pipeline for ``network``; None: diffusers has none."""
     if registry.kind(network) != "unet":  # DiTPipeline wants latents, and diffusers has no compact network
         return None
+    if registry.text_width(network):
+        return "StableDiffusionPipeline"
     return schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0, latents=latents)
 
 

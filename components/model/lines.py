@@ -38,6 +38,8 @@ class Drawing:
         """The class of diffusers that draws with it; None where there is none."""
         if self.network != "unet":
             return None
+        if self.text is not None:
+            return "StableDiffusionPipeline"
         return schedulers.pipeline(self.objective, labelled=self.classes > 0, latents=self.autoencoder is not None)
 
 

@@ -55,7 +55,7 @@ def write(folder: Path, told: Captions) -> None:
     """Write what a prompt needs into the model's ``folder``: the encoder, where stage ``encode`` copied it, and the
     empty caption."""
     beside = told.folder / texts.ENCODER
-    if beside.is_dir():
+    if not (folder / FOLDER).is_dir() and beside.is_dir():
         shutil.copytree(beside, folder / FOLDER)
     if told.encoder.tokens:
         nothing = told.tokens(torch.tensor([-1]))[conditions.TOKENS]

@@ -38,10 +38,8 @@ def build(
     ``text_tokens`` tokens; as above, but for the tokens, which a U-Net of diffusers reads too.
     """
     chosen = TOLD.get(params.kind, NETWORKS[params.kind]) if text_width else NETWORKS[params.kind]
-    if text_width and params.kind != "compact":
-        raise UserError(
-            f"train.network.kind {params.kind}: takes no captions: take compact, or train.conditions [label]"
-        )
+    if text_width and params.kind == "dit":
+        raise UserError("train.network.kind dit: takes no captions: take compact or unet, or train.conditions [label]")
     if len(shape) != 3:
         raise UserError(
             f"train.network.kind {params.kind}: takes samples of shape (C, H, W), not {shape}, as all networks do"

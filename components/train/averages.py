@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from components.base import files
 from components.base.errors import UserError
-from components.model import notes, prompts
+from components.model import notes, stable
 from components.networks import lora, registry
 from components.samples import latents
 from components.train.optim import flat
@@ -201,8 +201,7 @@ def remake(model: Path, half_life: float, out: Path) -> None:
     if not adapters and any(name not in tensors or found[name].shape != tensors[name].shape for name in found):
         raise other
     with files.replacing_folder(out) as folder:
-        known = (registry.GUIDE, prompts.FOLDER, latents.VAE, latents.VQVAE)
-        others = [name for name in known if (model / name).is_dir()]
+        others = [name for name in (registry.GUIDE, *stable.FOLDERS, latents.VQVAE) if (model / name).is_dir()]
         for name in filter(None, (weights.parent.name, "scheduler", adapters, *others)):
             shutil.copytree(model / name, folder / name)
         for name in ("model_index.json", "README.md", notes.NOTHING):

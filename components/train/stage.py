@@ -18,7 +18,7 @@ from components.base.errors import UserError
 from components.dataset import order, tensors
 from components.dataset.told import Captions
 from components.diffusion import samplers
-from components.model import card, denoiser, portable, prompts, serving
+from components.model import card, denoiser, portable, prompts, schedulers, serving, stable
 from components.networks import autoencoder, lora, registry
 from components.samples import latents as spaces
 from components.samples import pack, texts
@@ -48,6 +48,8 @@ def train(
     counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
     if not counts["train"]:
         raise UserError(f"{splits}: no image to train on: see the data report for what was dropped")
+    if data.captions and params.network.kind == "unet":
+        stable.encoder(data.captions)  # before hours of work: whether it is there to be handed out
     begun = beginning.noted(start)
     if params.lora and not begun:
         raise UserError("train.lora needs a start: run `stillroom start MODEL`, or set train.lora to null")
@@ -183,6 +185,9 @@ def _write(
             decoder = autoencoder.load(vae) if vae else None
             portable.write(folder, state.average, state.objective, sigmas, guide, [*state.shapes], decoder)
             serving.write(folder, notes)
+        if captions and params.network.kind == "unet":
+            made = autoencoder.load(vae).kind if vae else None
+            stable.write(folder, state.average, type(schedulers.stock(state.objective)).__name__, captions, made)
         if captions:
             prompts.write(folder, captions)
         (folder / "README.md").write_text(words, "utf-8")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from text_fixtures import WIDTH, tell, told_pack
-from train_fixtures import COMPACT, contents, tiny
+from train_fixtures import COMPACT, DIT, contents, tiny
 
 from components.base import files
 from components.base.errors import UserError
@@ -169,7 +169,9 @@ def test_text_that_nobody_encoded_is_one_line(data, tmp_path):
 
 
 def test_a_network_without_captions_is_one_line(data, tmp_path):
-    with pytest.raises(UserError, match=r"^train.network.kind unet: takes no captions: take compact"):
+    with pytest.raises(UserError, match=r"^train.network.kind dit: takes no captions: take compact or unet"):
+        run(tmp_path, tiny(conditions=["text"], network=DIT), data)
+    with pytest.raises(UserError, match=r"^train.network.kind unet: reads the tokens of captions, and encode.text.tok"):
         run(tmp_path, tiny(conditions=["text"]), data)
 
 
