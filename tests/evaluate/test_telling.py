@@ -8,7 +8,7 @@ import pytest
 import torch
 from evaluate_fixtures import PARAMS
 from text_fixtures import tell, told_pack
-from train_fixtures import COMPACT, contents, tiny
+from train_fixtures import COMPACT, UNET, contents, tiny
 
 from components.base.errors import UserError
 from components.dataset import tensors
@@ -119,3 +119,17 @@ def test_a_model_of_vectors_is_told_vectors_alone_and_one_of_tokens_needs_as_man
     for text, holds in ((told["text"], "no"), (told_pack(tmp_path / "other", tokens=8)["text"], "8")):
         with pytest.raises(UserError, match=rf"^data/text: holds {holds} tokens of a caption, and the model reads 6: "):
             telling.Telling(telling.Told(text, told["pixels"], rows), reads)
+
+
+@pytest.mark.slow(15)
+@pytest.mark.parametrize("network", [COMPACT, UNET], ids=lambda network: network["kind"])
+def test_a_model_that_reads_tokens_is_scored_as_any_other(tmp_path, alone, network):
+    data = told_pack(tmp_path, tokens=6)
+    params = tiny(network=network, onnx=network is COMPACT, conditions=["text"], images=16)
+    train(params, **data, model=tmp_path / "model", scratch=tmp_path / "scratch")
+    numbers = stage.evaluate(PARAMS, **data, model=tmp_path / "model", evaluation=tmp_path / "evaluation")
+    assert numbers["x0_error"] > 0 and numbers[f"retrieval_{features.NAME}_median_place"] >= 1
+    rows = [40, 41, 43]
+    errors = [stage.x0_errors(tmp_path / "model", data["pixels"], rows, seed=0, quiet=True, text=text)
+              for text in (data["text"], None)]  # fmt: skip
+    assert not torch.equal(*errors)

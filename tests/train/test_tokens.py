@@ -8,12 +8,14 @@ from text_fixtures import WIDTH, told_pack
 from train_fixtures import COMPACT, by_a_stranger, contents, tiny
 
 from components.base.errors import UserError
+from components.dataset import tensors
 from components.dataset.told import Captions
 from components.diffusion import conditions
 from components.model import notes, prompts, sampling
 from components.networks import registry
-from components.samples import pack
+from components.samples import pack, texts
 from components.train import averages, checkpoint, loop, stage
+from components.train import start as beginning
 from components.train.distributed.ranks import Group
 from components.train.feed import Feed
 from components.train.optim import muon
@@ -125,6 +127,28 @@ def test_tokens_that_no_resolution_reads_are_one_line():
         registry.build(wide, schedule_name="cosine", shape=(3, 16, 16), classes=0, text_width=16, text_tokens=8)
 
 
+@pytest.mark.slow(12)
+def test_what_only_the_tokens_say_is_learnt(tmp_path):
+    data = told_pack(tmp_path, TOKENS)
+    pooled, size = data["text"] / texts.POOLED, (data["text"] / texts.POOLED).stat().st_size // 2
+    pooled.write_bytes(torch.ones(size).half().numpy().tobytes())  # every caption has the same vector
+    run(tmp_path, tiny(**{**READS, "images": 2400, "checkpoint_images": 2400}, caption_dropout=0.1), data)
+    model, pixels = sampling.load(tmp_path / "model"), tensors.Pixels(data["pixels"])
+    rows = [row for row in pack.read_split(data["splits"], "test") if pixels.class_ids[row] in (0, 1)]
+    ids, images = pixels.class_ids[rows], pixels.batch(rows).clone()
+    captions = Captions(data["text"], data["pixels"])
+    of_class = [int(captions.numbers([int((pixels.class_ids == kind).nonzero()[0])])[0]) for kind in (0, 1)]
+    noisy, sigma = (
+        images + 20 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)),
+        torch.tensor(20.0),
+    )
+    right, wrong = (
+        (model.objective.denoise(model.network, noisy, sigma.expand(len(rows)), captions.said(numbers)) - images)
+        .square().mean() for numbers in (torch.tensor(of_class)[ids], torch.tensor(of_class)[1 - ids])
+    )  # fmt: skip
+    assert right < 0.5 * wrong, (right, wrong)
+
+
 # --- what comes out ----------------------------------------------------------------------------------------------
 
 
@@ -224,3 +248,23 @@ def test_the_card_s_lines_draw_with_numpy_and_onnxruntime_alone(whole, tmp_path)
     assert "nothing.f16" in code and "The encoder is\nthe folder `text_encoder`" in (whole / "README.md").read_text()
     done = by_a_stranger(code + "\nprint(images.shape, images.dtype)", tmp_path)
     assert done == ["(4, 3, 8, 8) uint8"]
+
+
+@pytest.mark.slow(8)
+def test_recomputing_and_two_ranks_come_to_the_same_but_for_rounding(data, tmp_path):
+    weights = []
+    for name, changes in (("plain", {}), ("again", {"recompute": True}), ("two", {"ranks": 2})):
+        run(tmp_path / name, tiny(**{**READS, "images": 16}, **changes), data)
+        weights.append(sampling.load(tmp_path / name / "model").network.state_dict())
+    for other in weights[1:]:
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(other[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_start_that_reads_another_number_of_tokens_is_one_line(whole, tmp_path):
+    beginning.take("that", whole, tmp_path / "start.json")
+    other = told_pack(tmp_path, TOKENS + 2)
+    with pytest.raises(
+        UserError, match=r"^start that: tokens of a caption: it has 8, wanted 10 \(encode.text.tokens\)"
+    ):
+        run(tmp_path, tiny(**READS), {**other, "start": tmp_path / "start.json"})
