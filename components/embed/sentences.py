@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def identity(folder: Path) -> str:
     """The SHA-256 of all that decides what the encoder says: the names and hashes of its files."""
     held = {name: files.sha256(folder / name) for name in KNOWN if (folder / name).is_file()}
     if CONFIG in held:  # whether a copy says it to diffusers or not: here the mask is always given
-        held[CONFIG] = hashlib.sha256((folder / CONFIG).read_bytes().replace(_MASKED, b"{", 1)).hexdigest()
+        held[CONFIG] = hashlib.sha256((folder / CONFIG).read_bytes().replace(_MASKED, b"{")).hexdigest()
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
@@ -96,8 +97,10 @@ def copy(folder: Path, to: Path, *, masked: bool = False) -> None:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, to / name)
     if masked:
-        plain = (to / CONFIG).read_bytes().replace(_MASKED, b"{", 1)
-        (to / CONFIG).write_bytes(plain.replace(b"{", _MASKED, 1))
+        plain = (to / CONFIG).read_bytes().replace(_MASKED, b"{")
+        said = plain.replace(b"{", _MASKED, 1)
+        # Of CLIP as a whole, transformers reads the part alone.
+        (to / CONFIG).write_bytes(re.sub(rb'(?<="text_config": )\{(?!\s*\})', _MASKED, said))
 
 
 def class_name(folder: Path) -> str:

@@ -55,6 +55,22 @@ def test_a_caption_has_the_same_tokens_whatever_stands_beside_it(folder):
     assert torch.equal(encoder.of(many), sentences.Encoder(folder).of(many)), "the vector sees all that it always did"
 
 
+@pytest.mark.parametrize("more", [{}, {"text_config": {"hidden_size": 16}}, {"text_config": {}}], ids=str)
+def test_a_copy_for_diffusers_says_that_it_wants_the_mask_and_is_the_same_encoder(folder, tmp_path, more):
+    sentences.copy(folder, tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text()) | more
+    (tmp_path / "bert/config.json").write_text(json.dumps(config, indent=2))
+    sentences.copy(tmp_path / "bert", tmp_path / "one", masked=True)
+    sentences.copy(tmp_path / "one", tmp_path / "two", masked=True)
+    assert len({sentences.identity(tmp_path / name) for name in ("bert", "one", "two")}) == 1
+    found = json.loads((tmp_path / "two/config.json").read_text())
+    assert found.pop("use_attention_mask") is True
+    assert not found.get("text_config") or found["text_config"].pop("use_attention_mask") is True
+    assert found == config
+    (tmp_path / "two/config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert sentences.identity(tmp_path / "two") != sentences.identity(tmp_path / "bert")
+
+
 @pytest.mark.parametrize(("said", "wanted"), [
     ({"pad_token": "[SEP]"}, 3), ({"pad_token": {"content": "[UNK]"}}, 1), ({"pad_token": "nowhere"}, 0), ({}, 0),
 ])  # fmt: skip
