@@ -37,6 +37,8 @@ class Pixels:
         self._shards = [self._mapped(folder, shape) for shape in range(len(self.header.shapes))]
         self.captions: Captions | None = None
         """What :meth:`tell` gave."""
+        self.null_class = len(self.header.classes) or None
+        """The label that stands for none; None where there are no classes."""
         self._batch: Tensor | None = None
         self._starts = [torch.tensor([0, *map(len, shards)]).cumsum(0) for shards in self._shards]
         self.buckets: Tensor | None = None
@@ -69,6 +71,7 @@ class Pixels:
         """Have these classes from now on, numbered as ``classes`` does."""
         self.class_ids = self.numbered(classes)
         self.header = dataclasses.replace(self.header, classes=tuple(classes))
+        self.null_class = len(classes) or None
 
     def tell(self, text: Path | None, folder: Path) -> None:
         """Have the captions in ``text`` (data/text), of the pack in ``folder``; UserError where there are none."""
@@ -83,7 +86,7 @@ class Pixels:
         """The labels of ``rows``; ``without``, (B,) bool: those whose label is left out."""
         ids = self.class_ids[torch.as_tensor(rows, dtype=torch.int64)]
         ids = ids if without is None else ids.masked_fill(without, -1)
-        return conditions.of_classes(ids, len(self.header.classes) or None)
+        return conditions.of_classes(ids, self.null_class)
 
     def _check_classes(self, folder: Path) -> None:
         rows, classes = self.header.rows, len(self.header.classes)

@@ -33,15 +33,15 @@ def save(
     scheduler.save_pretrained(folder / "scheduler")
     made = notes.get("autoencoder")
     drawn = _pipeline(network, objective, jumps=jumps, latents=bool(made))
-    index = {
-        "_class_name": drawn,
-        "_diffusers_version": diffusers.__version__,
-        "scheduler": ["diffusers", type(scheduler).__name__],
-        "unet": ["diffusers", type(network).__name__],
-        **({autoencoder_name(network, objective): ["diffusers", made["kind"]]} if made else {}),
-    }
     if drawn and not told:  # stable.py writes that of captions
-        write_json(folder / "model_index.json", index)
+        write_json(folder / "model_index.json", {
+            "_class_name": drawn,
+            "_diffusers_version": diffusers.__version__,
+            "scheduler": ["diffusers", type(scheduler).__name__],
+            registry.NETWORKS[registry.kind(network)].folder: ["diffusers", type(network).__name__],
+            **({autoencoder_name(network, objective): ["diffusers", made["kind"]]} if made else {}),
+            **({"id2label": dict(enumerate(notes["classes"]))} if drawn == "DiTPipeline" else {}),
+        })  # fmt: skip
     write_json(folder / "stillroom.json", {**notes, "objective": objective.note()})
 
 
@@ -52,11 +52,11 @@ def autoencoder_name(network: nn.Module, objective: Objective) -> str:
 
 def _pipeline(network: nn.Module, objective: Objective, *, latents: bool, jumps: bool = False) -> str | None:
     """The stock pipeline for ``network``; None: diffusers has none."""
-    if registry.kind(network) != "unet":  # DiTPipeline wants latents, and diffusers has no compact network
-        return None
-    if registry.text_width(network):
+    kind, labels = registry.kind(network), registry.labels(network)
+    if kind == "unet" and registry.text_width(network):
         return "StableDiffusionPipeline"
-    return schedulers.pipeline(objective, labelled=jumps or registry.labels(network) > 0, latents=latents)
+    labelled = labels == registry.PIPELINES_NULL + 1 if kind == "dit" else jumps or labels > 0
+    return schedulers.pipeline(objective, kind, labelled=labelled, latents=latents)
 
 
 def save_network(folder: Path, network: nn.Module) -> None:

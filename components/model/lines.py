@@ -36,14 +36,15 @@ class Drawing:
     @property
     def pipeline(self) -> str | None:
         """The class of diffusers that draws with it; None where there is none."""
-        if self.network != "unet":
-            return None
-        if self.text is not None:
+        if self.network == "unet" and self.text is not None:
             return "StableDiffusionPipeline"
-        return schedulers.pipeline(self.objective, labelled=self.classes > 0, latents=self.autoencoder is not None)
+        labelled = 0 < self.classes <= registry.PIPELINES_NULL if self.network == "dit" else self.classes > 0
+        return schedulers.pipeline(
+            self.objective, self.network, labelled=labelled, latents=self.autoencoder is not None
+        )  # fmt: skip
 
 
-_LABELS = "labels, none = {of}, {none}  # the classes by number; {classes} stands for no label\n"
+_LABELS = "labels, none = {of}, {none}  # the classes by number; {null} stands for no label\n"
 
 _TEXT = """text = numpy.zeros((4, {width}), "f4")  # vectors of captions; zeros stand for none
 """
@@ -196,7 +197,8 @@ def _block(
         images = decoded + images
     else:
         template = re.sub(r"(vae|decoder) = .*\n", "", template)
-    labels = _LABELS.format(of=of.format(classes), none=none.format(classes), classes=classes) if classes else ""
+    null = registry.null_class(drawing.network, classes, latents=drawing.autoencoder is not None)
+    labels = _LABELS.format(of=of.format(classes), none=none.format(null), null=null) if classes else ""
     told = {"class_labels": "labels"} if classes else {}
     free = {"class_labels": "none"} if classes else {}
     for name, (lines, nothing) in _inputs(drawing).items():

@@ -68,7 +68,8 @@ def drawable(spec: SampleSpec) -> None:
 
 
 def _null_class(found: Any, classes: tuple[str, ...], network: nn.Module) -> int | None:
-    if found is not None and (type(found) is not int or found != len(classes)):
+    known = (len(classes), registry.PIPELINES_NULL) if registry.kind(network) == "dit" else (len(classes),)
+    if found is not None and (type(found) is not int or found not in known or found < len(classes)):
         raise ValueError(f"null_class {found!r:.40} must be the number of classes, {len(classes)}, or null")
     if found is None and classes:
         raise ValueError(f"null_class is null, but there are {len(classes)} classes")

@@ -72,13 +72,17 @@ def timesteps(objective: Objective, sigmas: Sequence[float]) -> list[int]:
     return [TIMESTEPS - 1, *(round(each) for each in found.tolist())]
 
 
-def pipeline(objective: Objective, *, labelled: bool, latents: bool = False) -> str | None:
-    """The class of diffusers that draws with such a U-Net and :func:`stock`, for model_index.json; None: it has none.
+def pipeline(objective: Objective, kind: str, *, labelled: bool, latents: bool = False) -> str | None:
+    """The class of diffusers that draws with a network of ``kind`` and :func:`stock`; None: it has none.
 
     ConsistencyModelPipeline is the plain loop that passes labels on, scales the first noise, and scales what the
     network gets, as the EDM schedulers ask for; DDPMPipeline does none of the three.  ScoreSdeVePipeline draws three
     channels and takes no labels.
     """
+    if kind == "dit":  # it wants latents and labels, and does not scale the first noise, as the EDM schedulers ask for
+        return "DiTPipeline" if latents and labelled and objective.kind != "edm" else None
+    if kind != "unet":
+        return None
     if latents:  # it knows no labels, and hands the network what the scheduler scaled alone
         return None if labelled or objective.schedule.name == "exponential" else "LDMPipeline"
     if objective.schedule.name == "exponential":

@@ -27,6 +27,10 @@ GUIDE = "guide"
 """Subfolder of a model folder with the weaker network that its samples are led away from, laid out as the folder is."""
 
 
+PIPELINES_NULL = 1000
+"""The label for none in diffusers' DiTPipeline, whose first model had the classes of ImageNet."""
+
+
 def build(
     params: NetworkParams, *, schedule_name: str, shape: tuple[int, ...], classes: int, augment_labels: int = 0,
     text_width: int = 0, text_tokens: int = 0,
@@ -48,6 +52,16 @@ def build(
     if text_width:
         fit.check_told(params, shape[1:], tokens=text_tokens, labels=classes > 0, schedule=schedule_name)
     return chosen.build(params, schedule_name, shape, classes, augment_labels, text_width, text_tokens)
+
+
+def null_class(kind: str, classes: int, *, latents: bool) -> int | None:
+    """The label that stands for none in a network for ``classes`` labels; None: it takes none.
+
+    The one after them, but diffusers' DiTPipeline, which draws latents, knows one alone: :data:`PIPELINES_NULL`.
+    """
+    if kind == "dit" and latents and 0 < classes <= PIPELINES_NULL:
+        return PIPELINES_NULL
+    return classes or None
 
 
 def params(network: nn.Module) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def told(params: TrainParams, pixels: Path, text: Path | None) -> tensors.Pixels
     found = tensors.Pixels(pixels)
     if "label" not in params.conditions:
         found.number(())
+    latent = params.space == "latents"
+    found.null_class = registry.null_class(params.network.kind, len(found.header.classes), latents=latent)
     if "text" in params.conditions:
         found.tell(text, pixels)
     return found

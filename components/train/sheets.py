@@ -77,9 +77,10 @@ def draw(
     from components.model import grid, sampling  # not at the top: most trainings of tests draw nothing
 
     classes = header.classes
+    null = registry.labels(state.average) - 1 if classes else None
     model = sampling.Denoiser(
         network=state.average, device=group.device, engine="torch", objective=state.objective,
-        weighting=params.weighting, classes=tuple(classes), null_class=len(classes) or None, spec=header.spec,
+        weighting=params.weighting, classes=tuple(classes), null_class=null, spec=header.spec,
         sampler=params.sampler, steps=params.steps, guidance=params.guidance, autoguidance=1.0, guide=None,
         sigmas=sigmas, shapes=header.shapes, multiple=registry.multiple(state.average),
         text=told and told.encoder, nothing=told.nothing if told else {},

@@ -123,7 +123,7 @@ def _notes(
     square = {"side": height} if height == width else {}
     shapes = {"shapes": [list(shape) for shape in header.shapes]} if len(header.shapes) > 1 else {}
     notes = {
-        "format": 2, "classes": list(header.classes), "null_class": len(header.classes) or None,
+        "format": 2, "classes": list(header.classes), "null_class": data.null_class,
         **square, "spec": header.spec.plain(), **shapes, "weighting": params.weighting,
         "sampler": params.sampler, "steps": params.steps, "guidance": params.guidance,
         "autoguidance": params.autoguidance if guided else 1.0,

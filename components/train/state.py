@@ -221,7 +221,7 @@ def build(params: TrainParams, pixels: tensors.Pixels, page: Path | None = None)
         torch.manual_seed(params.seed)
         network = registry.build(
             params.network, schedule_name=params.schedule, shape=header.spec.shape,
-            classes=len(header.classes), augment_labels=augment.LABELS if params.augment.labelled else 0,
+            classes=pixels.null_class or 0, augment_labels=augment.LABELS if params.augment.labelled else 0,
             text_width=pixels.captions.encoder.width if pixels.captions else 0,
             text_tokens=pixels.captions.encoder.tokens if pixels.captions else 0,
         )  # fmt: skip

@@ -73,6 +73,7 @@ class Tracker:
                     with _unless_there():
                         self.client.create_experiment(EXPERIMENT, artifact_location=location)
                     found = self.client.get_experiment_by_name(EXPERIMENT)
+                assert found is not None
                 self._experiment = found.experiment_id
                 for name, value in _EXPERIMENT_TAGS.items():
                     self.client.set_experiment_tag(self._experiment, name, value)
