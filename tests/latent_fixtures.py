@@ -43,22 +43,24 @@ def make_autoencoder(folder: Path, kind: str = "AutoencoderKL", *, seed: int = 0
     return folder
 
 
-def named(folder: Path) -> EncodeParams:
+def named(folder: Path, *, mirrored: bool = False) -> EncodeParams:
     """Section encode for the latents of the autoencoder in ``folder``."""
     sha256 = files.sha256(folder / autoencoder.WEIGHTS)
-    return EncodeParams(text=None, latents=LatentsParams(folder=str(folder), sha256=sha256))
+    return EncodeParams(text=None, latents=LatentsParams(folder=str(folder), sha256=sha256, mirrored=mirrored))
 
 
-def encoded(folder: Path, vae: Path, **paths: Path) -> dict[str, float]:
+def encoded(folder: Path, vae: Path, *, mirrored: bool = False, **paths: Path) -> dict[str, float]:
     """Run stage ``encode`` for the latents of ``paths``, a pack and its splits; its outputs are in ``folder``."""
-    return encode(named(vae), verdicts=folder / "clean", text=folder / "text", latents=folder / "latents",
-                  facts=folder / "facts", **paths)  # fmt: skip
+    made = {name: folder / name for name in ("text", "latents", "facts")}
+    return encode(named(vae, mirrored=mirrored), verdicts=folder / "clean", **made, **paths)
 
 
-def latent_state(folder: Path, kind: str = "AutoencoderKL", **changes: Any) -> dict[str, Path]:
+def latent_state(
+    folder: Path, kind: str = "AutoencoderKL", *, mirrored: bool = False, **changes: Any
+) -> dict[str, Path]:  # fmt: skip
     """A pack of pictures, its splits, and its latents by a small autoencoder."""
     pixels, splits = make_pack(folder, **changes)
-    encoded(folder, make_autoencoder(folder / "autoencoder", kind), pixels=pixels, splits=splits)
+    encoded(folder, make_autoencoder(folder / "autoencoder", kind), mirrored=mirrored, pixels=pixels, splits=splits)
     return {"pixels": pixels, "splits": splits, "latents": folder / "latents"}
 
 

@@ -82,8 +82,21 @@ _UNIFORM = 16
 """Uniform random numbers for an image: ten for the values, six for whether a change is made at all."""
 
 
-def check(spec: SampleSpec) -> None:
-    """UserError unless samples of ``spec`` are images, of which alone mirroring and colours make sense."""
+def check(spec: SampleSpec, params: AugmentParams, *, mirrored: bool = False) -> None:
+    """UserError unless samples of ``spec`` are images, of which alone mirroring and colours make sense.
+
+    Latents, of which there are those of the ``mirrored`` images, may be mirrored, and nothing else.
+    """
+    rest = params.model_copy(update={"horizontal_flip": 0.0}).on
+    if spec.kind == "latent" and mirrored and not rest:
+        return
+    if spec.kind == "latent" and not rest:
+        raise UserError(
+            "train.augment.horizontal_flip: mirrored pictures have other latents, which are not there: set "
+            "encode.latents.mirrored to true, or this to 0"
+        )
+    if spec.kind == "latent":
+        raise UserError("train.augment: of latents horizontal_flip alone is possible: set all else of it to 0")
     if spec.kind != "image":
         raise UserError(
             f"train.augment: changes images only, and these samples are of kind {spec.kind}: set all of it to 0"

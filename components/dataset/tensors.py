@@ -34,9 +34,11 @@ class Pixels:
         self.header = pack.read_header(folder)
         self.class_ids = torch.tensor(list(pack.read_classes(folder)), dtype=torch.int64)
         self._check_classes(folder)
-        self._shards = [self._mapped(folder, shape) for shape in range(len(self.header.shapes))]
+        self._shards = [self._mapped(folder, self.header, shape) for shape in range(len(self.header.shapes))]
         self.captions: Captions | None = None
         """What :meth:`tell` gave."""
+        self.mirrored = False
+        """Whether row ``rows`` + i is row i mirrored, for :meth:`gather` (:meth:`mirror`)."""
         self.null_class = len(self.header.classes) or None
         """The label that stands for none; None where there are no classes."""
         self._batch: Tensor | None = None
@@ -52,13 +54,13 @@ class Pixels:
                 mine = self.buckets == shape
                 self._places[mine] = torch.arange(int(mine.sum()))
 
-    def _mapped(self, folder: Path, shape: int) -> list[Tensor]:
+    def _mapped(self, folder: Path, header: pack.Header, shape: int) -> list[Tensor]:
         """The shards of one shape."""
-        spec = self.header.spec.shaped(self.header.shapes[shape])
+        spec = header.spec.shaped(header.shapes[shape])
         return [
             torch.from_file(str(folder / name), size=rows * math.prod(spec.shape), dtype=DTYPES[spec.dtype])
             .view(rows, *spec.stored_shape)
-            for (name, rows), other in zip(self.header.shards, self.header.shard_shapes, strict=True)
+            for (name, rows), other in zip(header.shards, header.shard_shapes, strict=True)
             if other == shape
         ]  # fmt: skip
 
@@ -76,6 +78,15 @@ class Pixels:
     def tell(self, text: Path | None, folder: Path) -> None:
         """Have the captions in ``text`` (data/text), of the pack in ``folder``; UserError where there are none."""
         self.captions = Captions(text, folder)
+
+    def mirror(self, folder: Path) -> None:
+        """Have the mirrored samples too, those of the pack in ``folder``, which has the same rows of one shape."""
+        other = pack.read_header(folder)
+        if other.rows != self.header.rows or other.shapes != self.header.shapes:
+            raise UserError(f"{folder}: has other rows than the pack beside it: run stage 'encode' again")
+        self._shards[0] += self._mapped(folder, other, 0)
+        self._starts[0] = torch.tensor([0, *map(len, self._shards[0])]).cumsum(0)
+        self.mirrored = True
 
     def condition(self, rows: Sequence[int] | Tensor) -> conditions.Condition:
         """What a network is told of ``rows`` beside the noise level: their labels, and the first caption of each."""

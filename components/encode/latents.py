@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,31 +38,49 @@ def write(params: LatentsParams, folder: Path, *, pixels: Path, splits: Path, fa
     autoencoder.check(source, params.sha256)
     model = autoencoder.load(source)
     _check(model, header, source)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    store, names, new = _made(model.to(device), autoencoder.identity(source), pixels, header, facts)
-    places = store.find(names)
+    device, sha256 = "cuda" if torch.cuda.is_available() else "cpu", autoencoder.identity(source)
+    made = _made(model.to(device), sha256, pixels, header, facts)
     train = np.array(pack.read_split(splits, "train"), np.int64)
     if not len(train):
         raise UserError(f"{splits}: no image to train on, and latents are normalised by those: see the data report")
-    mean, std = _moments(store, places[train], autoencoder.by_channel(model.kind))
+    mean, std = _moments(made.store, made.places[train], autoencoder.by_channel(model.kind))
     autoencoder.normalised(source, mean, std, folder / latents.VAE)
-    made = latents.Autoencoder(
-        kind=model.kind, sha256=autoencoder.identity(source), factor=model.factor, colours=model.colours, mean=mean,
-        std=std, weights=files.sha256(folder / latents.VAE / autoencoder.WEIGHTS),
+    note = latents.Autoencoder(
+        kind=model.kind, sha256=sha256, factor=model.factor, colours=model.colours, mean=mean, std=std,
+        weights=files.sha256(folder / latents.VAE / autoencoder.WEIGHTS),
     )  # fmt: skip
-    spec = specs.SampleSpec(
-        kind="latent", shape=made.shape(header.spec.shape), dtype="f16", scale=1.0, shift=0.0, sigma_data=1.0
-    )
-    (folder / latents.PACK).mkdir()
+    shape = note.shape(header.spec.shape)
+    _write(folder / latents.PACK, made, note, shape, pixels, header)
+    if params.mirrored:
+        flipped = _made(model, sha256, pixels, header, facts, mirrored=True)
+        _write(folder / latents.MIRRORED, flipped, note, shape, pixels, header)
+    latents.write(folder, note, pixels)
+    psnr = _psnr(folder, pixels, pack.read_split(splits, "val") or pack.read_split(splits, "train"), device)
+    log.info("%d of %d pictures encoded now, each to %s numbers by %s; decoded again they come to %.1f dB",
+             made.new, header.rows, " x ".join(map(str, shape)), note.name, psnr)  # fmt: skip
+    return {"latents": float(header.rows), "latents_new": float(made.new), "latents_psnr": psnr}
+
+
+class _Made(NamedTuple):
+    """The latents of every row of a pack, in the store of facts."""
+
+    store: known.Store
+    places: np.ndarray
+    """Of each row, in the store."""
+    new: int
+    """Made now."""
+
+
+def _write(
+    folder: Path, made: _Made, note: latents.Autoencoder, shape: tuple[int, ...], pixels: Path, header: pack.Header
+) -> None:  # fmt: skip
+    """Write a pack of them, normalised, into the new ``folder``."""
+    spec = specs.SampleSpec(kind="latent", shape=shape, dtype="f16", scale=1.0, shift=0.0, sigma_data=1.0)
+    folder.mkdir()
     pack.write(
-        folder / latents.PACK, _normalised(store, places, mean, std), spec=spec, keys=pack.read_keys(pixels),
+        folder, _normalised(made.store, made.places, note.mean, note.std), spec=spec, keys=pack.read_keys(pixels),
         classes=header.classes, class_ids=pack.read_classes(pixels),
     )  # fmt: skip
-    latents.write(folder, made, pixels)
-    psnr = _psnr(folder, pixels, pack.read_split(splits, "val") or pack.read_split(splits, "train"), device)
-    log.info("%d of %d pictures encoded now, each to %s numbers by %s; decoded again they come to %.1f dB", new,
-             header.rows, " x ".join(map(str, spec.shape)), made.name, psnr)  # fmt: skip
-    return {"latents": float(header.rows), "latents_new": float(new), "latents_psnr": psnr}
 
 
 def _check(model: autoencoder.Autoencoder, header: pack.Header, source: Path) -> None:
@@ -82,31 +101,35 @@ def _check(model: autoencoder.Autoencoder, header: pack.Header, source: Path) ->
 
 
 def _made(
-    model: autoencoder.Autoencoder, sha256: str, pixels: Path, header: pack.Header, facts: Path
-) -> tuple[known.Store, np.ndarray, int]:  # fmt: skip
-    """The store that now has the latents of every row, their names in it, and how many were made now."""
+    model: autoencoder.Autoencoder, sha256: str, pixels: Path, header: pack.Header, facts: Path, *,
+    mirrored: bool = False,
+) -> _Made:  # fmt: skip
+    """The latents of every row, or of its mirrored picture, after those that the store had not are made."""
     channels, height, width = model.channels, *(side // model.factor for side in header.spec.shape[1:])
     kind = np.dtype([("latent", "<f2", (channels, height, width))])
-    rule = known.rule({"autoencoder": sha256}, algorithms=[autoencoder.ALGORITHM], dtype=kind)
+    rule = known.rule({"autoencoder": sha256, "mirrored": mirrored}, algorithms=[autoencoder.ALGORITHM], dtype=kind)
     store = known.Store(facts, "latent", rule, kind)
     names = looks.names(pack.read_rows(pixels, header, range(header.rows)), header.spec.picture_shape)
     missing = np.flatnonzero(store.find(names) < 0)
     with Progress(max(1, len(missing)), what="encode: latents") as progress:
         for first in range(0, len(missing), _SOME):
             rows = missing[first : first + _SOME]
-            found = _encoded(model, pixels, header, rows.tolist())
+            found = _encoded(model, pixels, header, rows.tolist(), mirrored)
             store.add(names[rows], found.reshape(len(rows), -1).view(kind).reshape(-1))
             progress.advance(len(rows))
-    return store, names, len(missing)
+    return _Made(store, store.find(names), len(missing))
 
 
-def _encoded(model: autoencoder.Autoencoder, pixels: Path, header: pack.Header, rows: list[int]) -> np.ndarray:
+def _encoded(
+    model: autoencoder.Autoencoder, pixels: Path, header: pack.Header, rows: list[int], mirrored: bool
+) -> np.ndarray:  # fmt: skip
     """The latents of ``rows``, float16 (N, C, h, w); UserError when a number of theirs is not finite."""
     device, parts = next(model.parameters()).device, []
     for first in range(0, len(rows), autoencoder.BATCH):
         some = rows[first : first + autoencoder.BATCH]
         filled = some + some[-1:] * (autoencoder.BATCH - len(some))
         pictures = _pictures(pixels, header, sorted(filled)).to(device)
+        pictures = pictures.flip(3) if mirrored else pictures
         parts.append(model.encode(pictures)[: len(some)].half().cpu())
     found = torch.cat(parts)
     if not bool(torch.isfinite(found).all()):

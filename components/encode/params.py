@@ -60,6 +60,9 @@ class LatentsParams(Params):
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="of its diffusion_pytorch_model.safetensors, 64 hexadecimal digits"
     )
+    mirrored: bool = Field(
+        default=False, description="whether mirrored pictures get latents too, for train.augment.horizontal_flip"
+    )
 
 
 class EncodeParams(Params):

@@ -5,6 +5,7 @@ latents.json     {"format": 1, "autoencoder": null} where no latents were asked 
                  the pack of pictures
 pack/            a pack (pack.py) of kind latent and dtype f16 with the rows, keys and classes of that of the pictures;
                  its numbers are those that the autoencoder gives, less ``mean``, by ``std``
+mirrored/        where they were asked for, a pack with the same rows: the latents of the mirrored pictures
 vae/             the autoencoder, as diffusers saves one, that takes and gives such numbers
 """
 
@@ -24,8 +25,8 @@ from components.samples import spec as specs
 from components.samples.spec import SampleSpec
 
 FORMAT = 1
-PACK, VAE, VQVAE = "pack", "vae", "vqvae"
-"""Folders in data/latents; a model folder has the second or the third, as pipelines of diffusers call it."""
+PACK, MIRRORED, VAE, VQVAE = "pack", "mirrored", "vae", "vqvae"
+"""Folders in data/latents; a model folder has the third or the fourth, as pipelines of diffusers call it."""
 
 WIDEST, MOST_FACTOR = 1024, 128
 """Channels of a latent, and pixels of the edge of a square that becomes one place of it, at most."""
@@ -96,6 +97,8 @@ class Latents(NamedTuple):
     autoencoder: Autoencoder
     pack: Path
     vae: Path
+    mirrored: Path | None
+    """The pack of the mirrored pictures, where there is one."""
 
 
 def autoencoder(data: Any) -> Autoencoder:
@@ -137,7 +140,8 @@ def _read(folder: Path, pixels: Path | None) -> Latents | None:
         made = autoencoder(raw["autoencoder"])
         if pixels and raw.get("pixels") != _of(pixels):
             raise ValueError(f"of another pack than {pixels}")
-        return Latents(made, folder / PACK, folder / VAE)
+        mirrored = folder / MIRRORED
+        return Latents(made, folder / PACK, folder / VAE, mirrored if mirrored.is_dir() else None)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not what stage 'encode' writes ({brief(error)}): run it again") from None
 

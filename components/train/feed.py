@@ -118,10 +118,10 @@ class Feed:
         for number, some in enumerate(groups):
             self._shape_of[some], self._inside[some] = number, torch.arange(len(some))
         if params.augment.on:
-            augment.check(header.spec)
+            augment.check(header.spec, params.augment, mirrored=pixels.mirrored)
         self._out: dict[torch.Size, Tensor] = {}
         self._window: _Ahead | None = None
-        self._held = [self._all(rows[some]) for some in groups] if self._fits() else None
+        self._held = [self._all(self._both(rows[some])) for some in groups] if self._fits() else None
         self._loaders = None
         if params.loaders and self._held is not None and group.rank == 0:
             _log.info("train.loaders %d is not needed: the GPU holds all training images", params.loaders)
@@ -154,7 +154,7 @@ class Feed:
         if not how.on:
             return Batch(image, noise, given.sigma, given.condition)
         drawn = augment.draw(how, self.params.seed, given.places)
-        changed = augment.apply(how, image, drawn, spec)
+        changed = image if self.pixels.mirrored else augment.apply(how, image, drawn, spec)
         return Batch(changed, noise, given.sigma, given.condition, drawn.label() if how.labelled else None)
 
     def rows_at(self, first: int, last: int) -> Tensor:
@@ -194,14 +194,29 @@ class Feed:
         if told is not None:
             numbers = told.numbers(rows, drawn.caption).masked_fill(drawn.untold, -1)
             condition = {**condition, conditions.TEXT: told.vectors(numbers)}
-        given = (drawn.places, self._inside[drawn.positions], sigma)
+        inside = self._inside[drawn.positions]
+        if self.pixels.mirrored:
+            inside = inside + len(self.rows) * self._flips(drawn.places)
+        given = (drawn.places, inside, sigma)
         places, positions, sigma = (tensors.sent(each, device) for each in given)
         condition = {name: tensors.sent(each, device) for name, each in condition.items()}
         return _Ahead(drawn, places, positions, sigma, condition, numbers if told and told.encoder.tokens else None)
 
     def _gather(self, place: int) -> Tensor:
         """The stored samples, (B, ..., C); what a loader process does."""
-        return self.pixels.gather(self.rows[self.group.part(self._plan.at(place).positions)])
+        drawn = self._plan.at(place)
+        rows = self.rows[self.group.part(drawn.positions)]
+        if self.pixels.mirrored:
+            rows = rows + self.pixels.header.rows * self._flips(self.group.part(drawn.places))
+        return self.pixels.gather(rows)
+
+    def _flips(self, places: Tensor) -> Tensor:
+        """1 or 0 for each of ``places``, int64: whether the mirrored sample is shown there, where the pack has both."""
+        return augment.draw(self.params.augment, self.params.seed, places).mirrored.long()
+
+    def _both(self, rows: Tensor) -> Tensor:
+        """``rows``, and those of the mirrored samples after them."""
+        return torch.cat([rows, rows + self.pixels.header.rows]) if self.pixels.mirrored else rows
 
     def _group_at(self, place: int) -> int:
         """The place among the shapes of the images in the batch at ``place``."""
@@ -232,7 +247,7 @@ class Feed:
         pixels, (free, _) = self.pixels, torch.cuda.mem_get_info(self.group.device)
         groups = [some for some in pixels.grouped(self.rows) if len(some)]
         numbers = sum(len(some) * math.prod(pixels.header.shape(int(self.rows[some[0]]))) for some in groups)
-        return numbers * tensors.DTYPES[pixels.header.spec.dtype].itemsize <= SHARE * free
+        return (1 + pixels.mirrored) * numbers * tensors.DTYPES[pixels.header.spec.dtype].itemsize <= SHARE * free
 
     def _all(self, rows: Tensor) -> Tensor:
         """The images of ``rows``, of one shape, as stored, (N, ..., C), on the device."""

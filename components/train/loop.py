@@ -87,9 +87,16 @@ class Job:
         return cls(**fields)
 
 
-def told(params: TrainParams, pixels: Path, text: Path | None) -> tensors.Pixels:
-    """The pack, with what its rows are told by ``params.conditions`` and nothing else."""
+def told(
+    params: TrainParams, pixels: Path, text: Path | None, space: latents.Latents | None = None
+) -> tensors.Pixels:  # fmt: skip
+    """The pack, with what its rows are told by ``params.conditions`` and nothing else.
+
+    ``space``: the latents, where it is a pack of those.
+    """
     found = tensors.Pixels(pixels)
+    if space and space.mirrored and params.augment.on:
+        found.mirror(space.mirrored)
     if "label" not in params.conditions:
         found.number(())
     latent = params.space == "latents"
@@ -116,7 +123,8 @@ class Training:
 
     def __init__(self, job: Job, group: Group, signals: stopping.Signals) -> None:
         self.job, self.params, self.group, self.signals = job, job.params, group, signals
-        self.pixels = told(job.params, job.pixels, job.text)
+        self.space = latents.held(job.latents) if job.latents else None
+        self.pixels = told(job.params, job.pixels, job.text, self.space)
         if job.tuning:
             self.pixels.number(job.tuning.classes)
         rows = torch.tensor(list(pack.read_split(job.splits, "train")))
@@ -124,7 +132,6 @@ class Training:
         # Loaders are forked before this process has threads and buffers that they would share.
         self.feed = Feed(job.params, self.pixels, rows, group, objective.schedule)
         self.told = sheets.told(job.params, self.pixels, pack.read_split(job.splits, "val"))
-        self.space = latents.held(job.latents) if job.latents else None
         self.checked = history.checked(job.pixels, job.splits, job.params.validate_images)
         self.state = start(job.params, self.pixels, group, job.start)
         resumed = _resume(job, self.state, group)

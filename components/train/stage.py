@@ -43,7 +43,7 @@ def train(
     """Fit the denoiser to the training images, or their latents; write it as a diffusers folder with its history."""
     space = spaces.asked(latents, pixels) if params.space == "latents" else None
     pixels = space.pack if space else pixels
-    data = loop.told(params, pixels, text)
+    data = loop.told(params, pixels, text, space)
     header = data.header
     counts = {name: len(pack.read_split(splits, name)) for name in pack.SPLITS}
     if not counts["train"]:
@@ -105,6 +105,8 @@ def key(
     inputs = [pixels / "header.json", pixels / "classes.i32", pixels / "keys.sha256"]
     inputs += [pixels / pack.BUCKETS] if (pixels / pack.BUCKETS).is_file() else []
     inputs += [splits / f"{name}.i32" for name in ("train", "val")]
+    mirrored = pixels.parent / spaces.MIRRORED / "header.json"  # beside a pack of latents
+    inputs += [mirrored] if params.space == "latents" and params.augment.on and mirrored.is_file() else []
     inputs += [start] if start else []
     if text and "text" in params.conditions:
         inputs += texts.deciding(text)

@@ -181,10 +181,10 @@ def test_the_sheet_of_another_range_shows_bytes_as_they_are_stored(pixels):
 
 def test_samples_that_are_no_images_are_not_augmented_and_one_line_says_so(pixels):
     pixels.header = dataclasses.replace(
-        pixels.header, spec=dataclasses.replace(pixels.header.spec, kind="latent")
+        pixels.header, spec=dataclasses.replace(pixels.header.spec, kind="mel")
     )  # fmt: skip
     Feed(tiny(), pixels, torch.arange(40), ALONE)
-    with pytest.raises(UserError, match=r"train\.augment: changes images only, and these samples are of kind latent"):
+    with pytest.raises(UserError, match=r"train\.augment: changes images only, and these samples are of kind mel"):
         Feed(tiny(augment=AUGMENT | {"crop": 0.1}), pixels, torch.arange(40), ALONE)
 
 

@@ -121,9 +121,14 @@ def test_latents_that_nobody_made_are_one_line(tmp_path):
             run(tmp_path, tiny(**LATENT), {"pixels": pixels, "splits": splits, "latents": folder})
 
 
-def test_augmentation_of_latents_is_one_line(state, tmp_path):
-    with pytest.raises(UserError, match=r"^train.augment: changes images only, and these samples are of kind latent"):
-        run(tmp_path, tiny(**LATENT, augment={**AUGMENT, "rotate": 5.0}), state)
+@pytest.mark.parametrize(("wish", "said"), [
+    ({"rotate": 5.0}, r"^train.augment: of latents horizontal_flip alone is possible: set all else of it to 0"),
+    ({"rotate": 5.0, "horizontal_flip": 0.5}, r"^train.augment: of latents horizontal_flip alone is possible"),
+    ({"horizontal_flip": 0.5}, r"^train.augment.horizontal_flip: mirrored pictures have other latents, which are not"),
+])  # fmt: skip
+def test_augmentation_of_latents_is_one_line(state, tmp_path, wish, said):
+    with pytest.raises(UserError, match=said):
+        run(tmp_path, tiny(**LATENT, augment={**AUGMENT, **wish}), state)
 
 
 def test_a_start_of_another_space_is_one_line(whole, state, tmp_path):
