@@ -70,6 +70,19 @@ def test_both_are_scored_with_the_seed_of_the_candidates_evaluation(root, alone,
     assert decision.promote == (decision.evidence["kid_change_low"] <= 0), decision.reason
 
 
+def test_a_model_of_latents_is_not_compared_with_one_of_pixels(root, alone, tmp_path):
+    copy = shutil.copytree(root / "version", tmp_path / "copy")
+    notes = json.loads((copy / "stillroom.json").read_text())
+    (copy / "stillroom.json").write_text(json.dumps({**notes, "autoencoder": {"sha256": "ab" * 32}}))
+    versions = Versions.__new__(Versions)
+    versions.tracker = SimpleNamespace(state=SimpleNamespace(root=root))
+    decision = versions._against(copy, root / "half", PARAMS)
+    assert not decision.promote and decision.reason == (
+        "Not promoted: it was trained on latents of the autoencoder abababababab, the champion on pixels, and x0 "
+        "errors of different spaces cannot be compared; `stillroom promote` moves the alias by hand."
+    )
+
+
 def test_a_model_against_itself_differs_by_nothing_with_its_table_or_without(root, alone, tmp_path, monkeypatch):
     pixels, version = root / "data/pixels", root / "version"
     shutil.copytree(version, tmp_path / "old")

@@ -1,22 +1,29 @@
 """Training on latents: the same loop, decoded where it is drawn, handed out with its autoencoder."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from latent_fixtures import encoded, latent_state, make_autoencoder
+from PIL import Image
 from train_fixtures import AUGMENT, COMPACT, UNET, by_a_stranger, contents, make_pack, tiny
 
-from components.base import files
+from components.base import config, files
 from components.base.errors import UserError
 from components.dataset import tensors
+from components.distil import student
+from components.distil.params import DistilParams
 from components.model import sampling
 from components.networks import autoencoder
 from components.samples import latents
 from components.train import averages, checkpoint, stage
 from components.train import start as beginning
+from flows.model import sample
 
+ROOT = Path(__file__).resolve().parents[2]
 LATENT = {"space": "latents", "network": UNET, "checkpoint_images": 16, "steps": 6, "guidance": 1.0, "sheet": 4}
 
 
@@ -93,6 +100,16 @@ def test_a_training_on_latents_goes_on_bit_for_bit(whole, state, tmp_path, monke
     assert contents(tmp_path / "model") == contents(whole)
 
 
+def test_the_command_draws_pictures_and_takes_their_size_in_pixels(whole, tmp_path):
+    wanted = dict.fromkeys(("sampler", "steps", "guidance", "autoguidance", "spacing", "eta"))
+    outputs = sample.Outputs(sheet=tmp_path / "sheet.png", film=tmp_path / "film.png", each=tmp_path / "each")
+    given = sample.Request(model=str(whole), num=2, labels=(), seed=5, engine="torch", scale=1, size="12x8", **wanted)
+    sample.sample(None, given, outputs, dry_run=False)
+    assert Image.open(tmp_path / "each/seed5-00001.png").size == (12, 8) and outputs.film.is_file()
+    with pytest.raises(UserError, match="--size 9x8: this model's network draws multiples of 2 pixels"):
+        sample.sample(None, dataclasses.replace(given, size="9x8"), outputs, dry_run=False)
+
+
 def test_an_average_of_another_length_brings_the_autoencoder_along(whole, tmp_path):
     averages.remake(whole, 0.05, tmp_path / "ema")
     assert sampling.sample(tmp_path / "ema", [-1], seed=0).shape == (1, 8, 8, 3)
@@ -141,6 +158,12 @@ def test_a_start_of_another_space_is_one_line(whole, state, tmp_path):
     encoded(tmp_path, make_autoencoder(tmp_path / "second", seed=1), **paths)
     with pytest.raises(UserError, match=r"the data are latents of the autoencoder \w{12}: change train.space"):
         run(tmp_path, tiny(**LATENT), {**state, "latents": tmp_path / "latents", "start": page})
+
+
+def test_a_student_of_latents_is_one_line(whole):
+    wishes = config.section(config.read(ROOT / "params.yaml"), "distil", DistilParams)
+    with pytest.raises(UserError, match="this model draws latents, and a student of such is not written yet"):
+        student.training(wishes, tiny(), sampling.load(whole))
 
 
 def another(model):
