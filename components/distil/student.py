@@ -80,7 +80,7 @@ def training(params: DistilParams, train: TrainParams, master: sampling.Denoiser
         "muon_rate": params.rate * train.muon_rate, "network": registry.params(master.network),
         "objective": objective.kind, "schedule": objective.schedule.name, "weighting": master.weighting,
         "sampler": "consistency", "steps": params.steps, "guidance": 1.0, "onnx": True, "patience": None,
-        "guide": None, "autoguidance": 1.0, "conditions": ["label"],
+        "guide": None, "autoguidance": 1.0, "conditions": ["label"], "space": "pixels",
         "ema_half_lives": train.ema_half_lives[:1], "ema_snapshots": 0, "lora": None, "sharding": "none",
     }  # fmt: skip
     return config.section({"train": {**train.model_dump(mode="json"), **changed}}, "train", TrainParams)

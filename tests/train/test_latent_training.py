@@ -110,6 +110,12 @@ def test_the_command_draws_pictures_and_takes_their_size_in_pixels(whole, tmp_pa
         sample.sample(None, dataclasses.replace(given, size="9x8"), outputs, dry_run=False)
 
 
+@pytest.mark.slow(12)
+def test_two_ranks_learn_latents_together(state, tmp_path):
+    numbers = run(tmp_path, tiny(**{**LATENT, "ranks": 2, "images": 32, "onnx": True}), state)
+    assert numbers["images_seen"] == 32 and sampling.sample(tmp_path / "model", [-1], seed=0).shape == (1, 8, 8, 3)
+
+
 def test_an_average_of_another_length_brings_the_autoencoder_along(whole, tmp_path):
     averages.remake(whole, 0.05, tmp_path / "ema")
     assert sampling.sample(tmp_path / "ema", [-1], seed=0).shape == (1, 8, 8, 3)
@@ -160,8 +166,12 @@ def test_a_start_of_another_space_is_one_line(whole, state, tmp_path):
         run(tmp_path, tiny(**LATENT), {**state, "latents": tmp_path / "latents", "start": page})
 
 
-def test_a_student_of_latents_is_one_line(whole):
+def test_a_student_of_latents_is_one_line_and_one_of_pixels_stays_one(whole, tmp_path):
     wishes = config.section(config.read(ROOT / "params.yaml"), "distil", DistilParams)
+    pixels, splits = make_pack(tmp_path)
+    stage.train(tiny(images=16), pixels=pixels, splits=splits, model=tmp_path / "m", scratch=tmp_path / "scratch")
+    settings = student.training(wishes, tiny(space="latents"), sampling.load(tmp_path / "m"))
+    assert settings.space == "pixels", "whatever params.yaml says by now"
     with pytest.raises(UserError, match="this model draws latents, and a student of such is not written yet"):
         student.training(wishes, tiny(), sampling.load(whole))
 
