@@ -9,6 +9,7 @@ import pytest
 import torch
 from latent_fixtures import encoded, latent_state, make_autoencoder
 from PIL import Image
+from text_fixtures import told_pack
 from train_fixtures import AUGMENT, COMPACT, UNET, by_a_stranger, contents, make_pack, tiny
 
 from components.base import config, files
@@ -16,7 +17,7 @@ from components.base.errors import UserError
 from components.dataset import tensors
 from components.distil import student
 from components.distil.params import DistilParams
-from components.model import sampling
+from components.model import prompts, sampling
 from components.networks import autoencoder
 from components.samples import latents
 from components.train import averages, checkpoint, stage
@@ -108,6 +109,19 @@ def test_the_command_draws_pictures_and_takes_their_size_in_pixels(whole, tmp_pa
     assert Image.open(tmp_path / "each/seed5-00001.png").size == (12, 8) and outputs.film.is_file()
     with pytest.raises(UserError, match="--size 9x8: this model's network draws multiples of 2 pixels"):
         sample.sample(None, dataclasses.replace(given, size="9x8"), outputs, dry_run=False)
+
+
+@pytest.mark.slow(6)
+def test_captions_tell_of_latents_as_of_pictures(tmp_path):
+    data = told_pack(tmp_path)
+    pixels, splits = (data[name] for name in ("pixels", "splits"))
+    given = {"mirrored": False, "pixels": pixels, "splits": splits}
+    encoded(tmp_path / "latent", make_autoencoder(tmp_path / "vae"), **given)
+    wishes = {**LATENT, "network": COMPACT, "onnx": True, "conditions": ["text"], "images": 32}
+    run(tmp_path, tiny(**wishes), {**data, "latents": tmp_path / "latent/latents"})
+    model = sampling.load(tmp_path / "model")
+    said = prompts.vectors(tmp_path / "model", model.text, ["dark left side"])
+    assert sampling.sample(model, [-1], seed=0, text=said, guidance=3.0).shape == (1, 8, 8, 3)
 
 
 @pytest.mark.slow(12)
