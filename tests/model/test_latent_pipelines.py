@@ -50,7 +50,8 @@ def alike(theirs, ours):
     return bool(apart < 2) and bool(4 * apart < others)
 
 
-@pytest.mark.parametrize("kind", ["AutoencoderKL", pytest.param("AutoencoderTiny", marks=pytest.mark.slow(6))])
+@pytest.mark.slow(8)
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderTiny"])
 def test_a_unet_without_labels_is_an_ldm_pipeline(tmp_path, kind):
     model = made(tmp_path, kind, UNET)
     theirs, ours, lines = drawn_by_both(model, tmp_path, [-1, -1], LDM, "batch_size=2")
@@ -58,7 +59,8 @@ def test_a_unet_without_labels_is_an_ldm_pipeline(tmp_path, kind):
     assert alike(theirs, ours)
 
 
-@pytest.mark.parametrize("objective", ["v", pytest.param("flow", marks=pytest.mark.slow(6))])
+@pytest.mark.slow(8)
+@pytest.mark.parametrize("objective", ["v", "flow"])
 def test_a_dit_with_labels_is_a_dit_pipeline(tmp_path, objective):
     own = {"objective": "flow", "schedule": "logit_normal", "weighting": "plain"} if objective == "flow" else {}
     model = made(tmp_path, "AutoencoderKL", DIT, **own)

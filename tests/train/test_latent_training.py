@@ -71,7 +71,7 @@ def test_a_unet_draws_any_size_that_the_autoencoder_and_it_take_together(state, 
         sampling.sample(model, [-1], seed=0, shape=(3, 10, 8))
 
 
-@pytest.mark.parametrize("part", [0, 1], ids=["torch", "numpy"])
+@pytest.mark.parametrize("part", [pytest.param(0, marks=pytest.mark.slow(5)), 1], ids=["torch", "numpy"])
 def test_the_lines_of_the_card_draw_pictures(whole, tmp_path, part):
     blocks = (whole / "README.md").read_text().split("```python\n")[1:]
     code = blocks[part].split("```")[0].replace("FOLDER", str(whole)) + "\nprint(tuple(images.shape), images.dtype)"
