@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import TypedDict
 
 import latent_fixtures
 import numpy as np
+import recorded_captions
 import recorded_training
 import torch
 from PIL import Image
-from text_fixtures import make_encoder
 
 from components.base.algorithms import Algorithm
 from components.clean import alignment, embedding, fingerprints, keypoints, lists, pairs, rough, search, verify, windows
@@ -253,17 +252,8 @@ def _units() -> np.ndarray:
     return embedding.whole(noise("units", 60, 8).astype(np.float32) - 128)
 
 
-def _sentences() -> Result:
-    with tempfile.TemporaryDirectory() as scratch:
-        encoder = sentences.Encoder(make_encoder(Path(scratch) / "bert"))
-        captions = ["a red fish", "", "a " * 30, "left of a blue stone."]
-        return _result(np.array(encoder.too_long(captions)), near=[encoder.of(captions).numpy()])
-
-
-def _tokens() -> Result:
-    with tempfile.TemporaryDirectory() as scratch:
-        found = sentences.Encoder(make_encoder(Path(scratch) / "bert"), tokens=6).states(["a red fish", "", "a " * 30])
-        return next(_result(lengths.numpy(), near=[states[:, ::2].numpy()]) for states, lengths in found)
+def _captions(exact: np.ndarray, near: np.ndarray) -> Result:
+    return _result(exact, near=[near])
 
 
 def _looks() -> Result:
@@ -346,8 +336,8 @@ CASES: dict[Algorithm, Callable[[], Result]] = {
     embedding.NEAR: _nearest,
     pairs.BY_FEATURES: _by_features,
     looks.ALGORITHM: _looks,
-    sentences.ALGORITHM: _sentences,
-    sentences.TOKENS: _tokens,
+    sentences.ALGORITHM: lambda: _captions(*recorded_captions.vectors()),
+    sentences.TOKENS: lambda: _captions(*recorded_captions.tokens()),
     autoencoder.ALGORITHM: lambda: _result(near=latent_fixtures.recorded()),
     train.ALGORITHM: _train,
     student.ALGORITHM: _distil,

@@ -125,7 +125,7 @@ def tiny(**changes: object) -> TrainParams:
         "recompute": False, "sheet": 0, "profile": 0, "guide": None, "autoguidance": 1.0,
         "gradient_clip": 1.0, "ema_half_lives": [0.06], "ema_snapshots": 0, "micro_batch": "auto",
         "compile": False, "sharding": "none", "label_dropout": 0.2, "checkpoint_images": 32,
-        "conditions": ["label"], "caption_dropout": 0.2,
+        "conditions": ["label"], "caption_dropout": 0.2, "space": "pixels",
         "guard": {"spike": None, "window": 8, "give_up": 2}, "loaders": 0, "keep": 2, "patience": None,
         "validate_images": 4, "validations": 2, "sampler": "dpmpp_2m", "steps": 4, "guidance": 2.0, "onnx": False,
     }  # fmt: skip

@@ -60,9 +60,7 @@ class LatentsParams(Params):
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="of its diffusion_pytorch_model.safetensors, 64 hexadecimal digits"
     )
-    mirrored: bool = Field(
-        default=False, description="whether mirrored pictures get latents too, for train.augment.horizontal_flip"
-    )
+    mirrored: bool = Field(description="whether mirrored pictures get latents too, for train.augment.horizontal_flip")
 
 
 class EncodeParams(Params):
@@ -70,7 +68,6 @@ class EncodeParams(Params):
 
     text: TextParams | None = Field(description="captions of the pictures; null: none")
     latents: LatentsParams | None = Field(
-        default=None,
         description="what makes latents of the pictures, to train on (train.space): the folder of an AutoencoderKL, "
         "AutoencoderTiny or AutoencoderDC of diffusers; null: none are made",
     )

@@ -120,7 +120,6 @@ class TrainParams(Params):
         "is larger, the rest of that share has a caption and no label"
     )  # fmt: skip
     space: Literal["pixels", "latents"] = Field(
-        default="pixels",
         description="what it is trained on: the pack's pictures, or their latents (encode.latents)",
     )
     augment: AugmentParams = Field(description="what is done to the images of training; 0 everywhere is nothing")

@@ -26,7 +26,7 @@ def encoder(tmp_path_factory):
 
 
 def params(**changes):
-    return config.section({"encode": {"text": {**TEXT, **changes}}}, "encode", EncodeParams)
+    return config.section({"encode": {"text": {**TEXT, **changes}, "latents": None}}, "encode", EncodeParams)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_tokens_are_kept_beside_the_same_vectors_and_the_empty_caption_comes_las
 
 
 def test_without_text_there_is_one_line_and_neither_torch_nor_pyarrow(state):
-    assert encode(EncodeParams(text=None), **state) == {}
+    assert encode(EncodeParams(text=None, latents=None), **state) == {}
     assert [path.name for path in state["text"].iterdir()] == ["header.json"]
     assert texts.read(state["text"], state["pixels"]) is None
     heavy = {"torch", "pyarrow", "numpy", "onnxruntime"}
@@ -187,5 +187,5 @@ def test_captions_of_another_pack_are_refused(state, encoder):
 
 
 def test_the_header_of_no_text_is_as_small_as_can_be(state):
-    encode(EncodeParams(text=None), **state)
+    encode(EncodeParams(text=None, latents=None), **state)
     assert json.loads((state["text"] / "header.json").read_text()) == {"captions": None, "format": 1}
