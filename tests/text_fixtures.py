@@ -58,9 +58,9 @@ def tell(folder: Path, pixels: Path, captions: Sequence[Sequence[str]], seed: in
 SAID = ("dark left side", "dark right side", "dark both side")
 
 
-def told_pack(folder: Path, tokens: int = 0) -> dict[str, Path]:
+def told_pack(folder: Path, tokens: int = 0, *, side: int = 8) -> dict[str, Path]:
     """A pack, and beside it two captions a class, encoded by a small BERT; a seventh of the rows has none."""
-    pixels, splits = make_pack(folder)
+    pixels, splits = make_pack(folder, side=side)
     said = [[SAID[kind], f"a picture of {SAID[kind]}"] if kind >= 0 else [] for kind in pack.read_classes(pixels)]
     encoder, text, collected = make_encoder(folder / "bert"), folder / "text", texts.collected(said)
     made = vectors.made("folder", encoder, collected.captions, folder / "facts", tokens)

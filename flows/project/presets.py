@@ -131,10 +131,6 @@ _MINILM = {
 _TOLD_IN_WORDS = {"images": 104_000, "conditions": ["text"], "autoguidance": 1.0, "guidance": 2.5}
 """Twice the demo's images: a caption is harder to learn than one of 23 labels.  Guidance of 2.5 was the best of a trial
 outside of this code, with this network and these captions."""
-_NOT_AS_A_WHOLE = (
-    "Not measured as a whole: the demo's recipe, measured by `stillroom run` of preset emoji-cpu, told captions in "
-    "place of labels."
-)
 
 PRESETS = {
     "emoji-cpu": Preset(
@@ -144,7 +140,8 @@ PRESETS = {
     "emoji-text": Preset(
         line="the demo's emoji at 32 px, drawn by what is said (`stillroom sample --prompt`), on two CPU cores; needs "
         "the extra `text`", samples=True, changes={"encode": {"text": _MINILM}, "train": _TOLD_IN_WORDS},
-        measured=_NOT_AS_A_WHOLE,
+        measured="Measured by `stillroom run`, once: x0 error 0.0211, KID 2.89; of 320 captions never "
+        "seen 0.21 have their own image among the ten nearest to what is drawn (chance 0.03; median place 58).",
     ),
     "emoji-gpu": Preset(
         line="the demo's emoji at 32 px on one GPU, a minute", samples=True, changes=_emoji(358_400, 32, 64, 128, 256),

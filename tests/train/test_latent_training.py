@@ -22,7 +22,7 @@ from components.networks import autoencoder
 from components.samples import latents
 from components.train import averages, checkpoint, stage
 from components.train import start as beginning
-from flows.model import sample
+from flows.model import begin, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 LATENT = {"space": "latents", "network": UNET, "checkpoint_images": 16, "steps": 6, "guidance": 1.0, "sheet": 4}
@@ -120,7 +120,7 @@ def test_captions_tell_of_latents_as_of_pictures(tmp_path):
     wishes = {**LATENT, "network": COMPACT, "onnx": True, "conditions": ["text"], "images": 32}
     run(tmp_path, tiny(**wishes), {**data, "latents": tmp_path / "latent/latents"})
     model = sampling.load(tmp_path / "model")
-    said = prompts.vectors(tmp_path / "model", model.text, ["dark left side"])
+    said = prompts.said(tmp_path / "model", model.text, ["dark left side"])
     assert sampling.sample(model, [-1], seed=0, text=said, guidance=3.0).shape == (1, 8, 8, 3)
 
 
@@ -216,3 +216,17 @@ def test_a_model_without_its_autoencoder_is_one_line(whole, tmp_path, change, sa
     with pytest.raises(UserError, match=said) as caught:
         sampling.load(tmp_path / "model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_to_begin_from_becomes_latents_and_a_place_is_anew_where_any_of_its_pixels_is(whole, tmp_path):
+    Image.new("RGB", (8, 8), (200, 40, 40)).save(tmp_path / "init.png")
+    mask = Image.new("L", (8, 8))
+    mask.putpixel((0, 0), 255)
+    mask.save(tmp_path / "mask.png")
+    model = sampling.load(whole)
+    start = begin.Start((tmp_path / "init.png",), tmp_path / "mask.png")
+    given = begin.given(start, model, model.pictures.shape, 2)
+    assert given.images.shape == (2, 4, 4, 4)
+    assert given.anew.nonzero().tolist() == [[0, 0, 0, 0]]
+    drawn = sampling.sample(model, [-1, -1], seed=1, given=given, shape=model.pictures.shape)
+    assert drawn.shape == (2, 8, 8, 3)
