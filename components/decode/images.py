@@ -21,9 +21,9 @@ from components.decode.picture import Damaged, Picture, one_line
 
 __all__ = ["ALGORITHM", "FORMATS", "UNDECIDED", "Damaged", "Picture", "decode", "lost"]
 
-ALGORITHM = Algorithm(
-    "decode", 5, ("numpy", "opencv-python-headless", "pillow", "pillow-heif", "pillow-jxl-plugin", "simplejpeg")
-)
+ALGORITHM = Algorithm("decode", 5, (
+    "numpy", "opencv-python-headless", "pillow", "pillow-heif", "pillow-jxl-plugin", "simplejpeg"
+))  # fmt: skip
 UNDECIDED = "undecided"
 """The reason of an image that this machine could not decode at that moment."""
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "JXL", "GIF", "BMP", "TIFF", "PPM")

@@ -351,7 +351,7 @@ def test_samples_that_are_no_images_are_trained_on_and_the_card_says_what_they_a
     assert model.spec == pack.read_header(packs[0]).spec and model.objective.sigma_data == model.spec.sigma_data
     with pytest.raises(UserError, match="this draws images only, not kind latent"):
         sampling.sample(model, [0], seed=0)
-    with pytest.raises(UserError, match=r"train\.augment: changes images only"):
+    with pytest.raises(UserError, match=r"train\.augment: of latents horizontal_flip alone is possible"):
         run(tmp_path / "augmented", tiny(images=24, augment=AUGMENT | {"rotate": 10.0}), packs)
 
 
