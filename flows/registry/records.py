@@ -58,9 +58,8 @@ def rollback(state: State, reason: str, to: int | None = None) -> str:
         settle.alone(state.root, what=what, say=exits.note),
         _explained(),
     ):
-        versions = _versions(state)
-        settle.finish(versions)
-        now = _leader(state)
+        versions, now = _versions(state), _leader(state)
+        settle.finish(versions)  # which adopts what was done to the aliases by hand
         if to is None and now != asked:
             raise UserError(f"{versions.name}@{CHAMPION} became version {now} while this waited: look at `stillroom "
                             "history`, and roll back once more if that is still wanted")  # fmt: skip
