@@ -18,6 +18,7 @@ from torch import Tensor
 from components.networks import hf
 from components.samples import pack
 from components.samples import spec as specs
+from components.train import checkpoint
 from components.train.params import TrainParams
 from components.train.stage import train
 
@@ -165,3 +166,16 @@ def run(folder: Path, params: TrainParams, packs: tuple[Path, Path]) -> tuple[di
     pixels, splits = packs
     numbers = train(params, pixels=pixels, splits=splits, model=folder / "model", scratch=folder / "scratch")
     return numbers, contents(folder / "model")
+
+
+def stop_at_second_checkpoint(monkeypatch) -> None:
+    """Have the next training end as by Ctrl-C once it has saved two checkpoints; the one after it goes on."""
+    true_save, calls = checkpoint.save, []
+
+    def save(*arguments, **options):
+        true_save(*arguments, **options)
+        calls.append(arguments[1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save)

@@ -9,14 +9,14 @@ import sys
 import pytest
 import torch
 from text_fixtures import WIDTH, told_pack
-from train_fixtures import UNET, contents, tiny
+from train_fixtures import UNET, contents, stop_at_second_checkpoint, tiny
 
 from components.base.errors import UserError
 from components.dataset.told import Captions
 from components.embed import sentences
 from components.model import prompts, sampling, stable
 from components.networks import registry
-from components.train import averages, checkpoint, stage
+from components.train import averages, stage
 
 TOKENS = 8
 READS = {"network": UNET, "conditions": ["text"], "images": 64, "checkpoint_images": 16, "steps": 12,
@@ -132,15 +132,7 @@ def test_both_engines_draw_the_same_pictures(data, tmp_path):
 
 @pytest.mark.slow(6)
 def test_it_goes_on_from_a_checkpoint_bit_for_bit(model, data, tmp_path, monkeypatch):
-    true_save, calls = checkpoint.save, []
-
-    def save(*arguments, **options):
-        true_save(*arguments, **options)
-        calls.append(arguments[1])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save)
+    stop_at_second_checkpoint(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, tiny(**READS), data)
     run(tmp_path, tiny(**READS), data)

@@ -10,7 +10,7 @@ import torch
 from latent_fixtures import encoded, latent_state, make_autoencoder
 from PIL import Image
 from text_fixtures import told_pack
-from train_fixtures import AUGMENT, COMPACT, UNET, by_a_stranger, contents, make_pack, tiny
+from train_fixtures import AUGMENT, COMPACT, UNET, by_a_stranger, contents, make_pack, stop_at_second_checkpoint, tiny
 
 from components.base import config, files
 from components.base.errors import UserError
@@ -20,7 +20,7 @@ from components.distil.params import DistilParams
 from components.model import prompts, sampling
 from components.networks import autoencoder
 from components.samples import latents
-from components.train import averages, checkpoint, stage
+from components.train import averages, stage
 from components.train import start as beginning
 from flows.model import begin, sample
 
@@ -85,15 +85,7 @@ def test_both_engines_draw_the_same_picture_of_latents(whole):
 
 
 def test_a_training_on_latents_goes_on_bit_for_bit(whole, state, tmp_path, monkeypatch):
-    true_save, calls = checkpoint.save, []
-
-    def save(*arguments, **options):
-        true_save(*arguments, **options)
-        calls.append(arguments[1])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save)
+    stop_at_second_checkpoint(monkeypatch)
     params = tiny(**LATENT, onnx=True, ema_snapshots=2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, params, state)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from text_fixtures import WIDTH, told_pack
-from train_fixtures import COMPACT, by_a_stranger, contents, tiny
+from train_fixtures import COMPACT, by_a_stranger, contents, stop_at_second_checkpoint, tiny
 
 from components.base.errors import UserError
 from components.dataset import tensors
@@ -14,7 +14,7 @@ from components.diffusion import conditions
 from components.model import notes, prompts, sampling
 from components.networks import registry
 from components.samples import pack, texts
-from components.train import averages, checkpoint, loop, stage
+from components.train import averages, loop, stage
 from components.train import start as beginning
 from components.train.distributed.ranks import Group
 from components.train.feed import Feed
@@ -165,15 +165,7 @@ def test_the_folder_has_the_empty_caption_and_a_prompt_is_what_was_trained(whole
 
 
 def test_a_training_with_tokens_goes_on_bit_for_bit(whole, data, tmp_path, monkeypatch):
-    true_save, calls = checkpoint.save, []
-
-    def save(*arguments, **options):
-        true_save(*arguments, **options)
-        calls.append(arguments[1])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save)
+    stop_at_second_checkpoint(monkeypatch)
     params = tiny(**READS, guide=0.5, autoguidance=1.0, ema_snapshots=2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, params, data)

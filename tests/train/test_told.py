@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from text_fixtures import WIDTH, tell, told_pack
-from train_fixtures import COMPACT, DIT, contents, tiny
+from train_fixtures import COMPACT, DIT, contents, stop_at_second_checkpoint, tiny
 
 from components.base import files
 from components.base.errors import UserError
@@ -16,7 +16,7 @@ from components.diffusion import conditions
 from components.model import prompts, sampling
 from components.networks import registry
 from components.samples import pack, texts
-from components.train import averages, checkpoint, loop, stage
+from components.train import averages, loop, stage
 from components.train.distributed.ranks import Group
 from components.train.feed import Feed
 
@@ -105,15 +105,7 @@ def test_the_model_folder_says_who_encoded_and_brings_it(whole, data):
 
 
 def test_a_training_with_captions_goes_on_bit_for_bit(whole, data, tmp_path, monkeypatch):
-    true_save, calls = checkpoint.save, []
-
-    def save(*arguments, **options):
-        true_save(*arguments, **options)
-        calls.append(arguments[1])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save)
+    stop_at_second_checkpoint(monkeypatch)
     params = tiny(**TOLD, guide=0.5, autoguidance=1.0)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, params, data)
